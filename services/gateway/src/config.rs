@@ -1,0 +1,67 @@
+//! The gateway's configuration.
+
+use std::{net::SocketAddr, time::Duration};
+
+use broker::BrokerUrl;
+use clap::Parser;
+use runtime::{CommonConfig, ConfigError, ServiceConfig, config::millis};
+use store::StoreSettings;
+use url::Url;
+
+/// The longest that a client may ask a write to wait for.
+pub(crate) const MAX_WRITE_WAIT: Duration = Duration::from_secs(30);
+
+/// Takes REST calls, publishes commands to RabbitMQ and reads messages from MongoDB
+#[derive(Parser, Clone, Debug)]
+#[command(name = "gateway", version)]
+pub struct Config {
+    /// What all services share.
+    #[command(flatten)]
+    pub common: CommonConfig,
+    /// Where the API is served
+    #[arg(long = "bind", env = "GATEWAY_BIND", default_value = "0.0.0.0:8000")]
+    pub bind: SocketAddr,
+    /// Milliseconds a write waits to be stored before it is answered 202
+    #[arg(long, env = "WRITE_WAIT_MS", default_value = "5000", value_parser = millis)]
+    pub write_wait_ms: Duration,
+    /// Connections that publish commands, each with one publish in flight
+    #[arg(
+        long,
+        env = "PUBLISH_LANES",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u16).range(1..=64)
+    )]
+    pub publish_lanes: u16,
+    /// Writes that wait at most; more are answered 503
+    #[arg(
+        long,
+        env = "MAX_WAITING_WRITES",
+        default_value_t = 4096,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_waiting_writes: u32,
+    /// Where the broadcaster is; WebSockets at /api/chat are tunnelled there
+    #[arg(long, env = "BROADCASTER_URL", default_value = "http://localhost:8001")]
+    pub broadcaster_url: Url,
+}
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        BrokerUrl::parse(self.common.rabbitmq_url.expose())
+            .map_err(|error| ConfigError::new("RABBITMQ_URL", error))?;
+        StoreSettings::check_uri(self.common.mongo_uri.expose())
+            .map_err(|error| ConfigError::new("MONGO_URI", error))?;
+        if self.write_wait_ms > MAX_WRITE_WAIT {
+            return Err(ConfigError::new("WRITE_WAIT_MS", "must be at most 30000"));
+        }
+        if self.broadcaster_url.scheme() != "http" || !self.broadcaster_url.has_host() {
+            let rule = "must be an http URL such as http://broadcaster:8001";
+            return Err(ConfigError::new("BROADCASTER_URL", rule));
+        }
+        Ok(())
+    }
+}

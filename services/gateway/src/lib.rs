@@ -1,0 +1,103 @@
+//! REST in, commands out, reads from the store.
+//!
+//! A write is published as a command and answered when the worker's outcome has come back, so a
+//! read after a 2xx sees it. If that takes too long the answer is 202: the broker has the command
+//! on its disks, and it will be applied.
+
+mod answers;
+mod body;
+mod conditional;
+mod config;
+mod messages;
+mod operations;
+mod pending;
+mod query;
+mod routes;
+mod tunnel;
+mod writes;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
+use runtime::{Dependency, Health, Shutdown, http};
+use store::{Store, StoreSettings};
+
+pub use config::Config;
+use pending::Pending;
+use routes::App;
+use tunnel::Tunnel;
+use writes::Writes;
+
+/// Operations on MongoDB at once.
+const MAX_STORE_CONNECTIONS: u32 = 50;
+
+/// How long a read may take: with MongoDB away it is refused within 2 s.
+const STORE_TIMEOUT: Duration = Duration::from_millis(1800);
+
+/// Client connections at once; more wait in the kernel's backlog.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// WebSockets tunnelled to the broadcaster at once.
+const MAX_TUNNELS: usize = 1_000;
+
+/// Runs a gateway until `shutdown`. Waits for broker and database as long as it takes.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let common = &config.common;
+    let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
+    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
+    let store = Store::new(StoreSettings {
+        uri: common.mongo_uri.expose().to_owned(),
+        database: common.mongo_database.clone(),
+        app_name: "gateway".to_owned(),
+        max_connections: MAX_STORE_CONNECTIONS,
+        operation_timeout: STORE_TIMEOUT,
+    })
+    .await
+    .context("MONGO_URI")?;
+    let pending = Pending::default();
+    let replies = ReplySource::start(url.clone(), "gateway replies", {
+        let pending = pending.clone();
+        move |outcome| pending.resolve(outcome)
+    });
+    let publisher = Publisher::start(
+        PublisherSettings {
+            url,
+            connection_name: "gateway commands".to_owned(),
+            lanes: usize::from(config.publish_lanes),
+            max_waiting: config.max_waiting_writes as usize,
+        },
+        &replies.queue_name(),
+    );
+    let health = Health::new(
+        vec![
+            Dependency::always("rabbitmq_publish", publisher.up()),
+            Dependency::always("rabbitmq_replies", replies.up()),
+            // Without it, creates and deletions are still taken and answered 202.
+            Dependency::at_start("mongodb", store.up()),
+        ],
+        phases.draining.clone(),
+    );
+    let writes = Writes::new(
+        publisher.clone(),
+        pending,
+        config.max_waiting_writes as usize,
+        phases.hurrying.clone(),
+    );
+    let tunnel = Tunnel::new(config.broadcaster_url.clone(), MAX_TUNNELS, phases.clone());
+    let app = App {
+        store,
+        writes,
+        health,
+        tunnel: tunnel.clone(),
+        write_wait: config.write_wait_ms,
+        draining: phases.draining.clone(),
+    };
+    let listener = http::bind(config.bind).await?;
+    http::serve(listener, routes::router(Arc::new(app)), MAX_CONNECTIONS, &phases).await;
+    tunnel.close().await;
+    publisher.close().await;
+    // Last, so that every outcome that came in time was heard.
+    replies.close().await;
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! The handlers of `/api/messages`.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use contracts::{
+    Action, Command, CommandResult, FieldError, Message, MessageId, Problem, ProblemKind,
+    Timestamp, VersionedMessage,
+};
+
+use crate::{
+    answers::{self, ProblemAnswer, accepted, failure_problem, message_not_found},
+    body::Fields,
+    conditional::{IfMatch, has_version},
+    operations::Operation,
+    query::list_query,
+    routes::App,
+    writes::Progress,
+};
+
+type Answer = Result<Response, ProblemAnswer>;
+
+/// `POST /api/messages`
+pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer {
+    let mut fields = Fields::read(&headers, body).await?;
+    let from_user_id = fields.user_id("from_user_id");
+    let to_user_id = fields.user_id("to_user_id");
+    let content = fields.content();
+    fields.finish()?;
+    let (Some(from_user_id), Some(to_user_id), Some(content)) = (from_user_id, to_user_id, content)
+    else {
+        return Err(answers::internal("a create without its fields passed the checks"));
+    };
+    let message = Message {
+        id: MessageId::generate(),
+        from_user_id: from_user_id.clone(),
+        to_user_id: to_user_id.clone(),
+        content: content.clone(),
+        publish_timestamp: Timestamp::now(),
+        edit_timestamp: None,
+    };
+    let action = Action::Create { from_user_id, to_user_id, content };
+    let command = Command::new(message.id, message.publish_timestamp, action);
+    match app.writes.submit(&command, app.write_wait).await? {
+        Progress::Accepted(operation) => Ok(accepted(operation, message)),
+        Progress::Finished(CommandResult::Created) => {
+            Ok(answers::created(&VersionedMessage { message, version: 1 }))
+        }
+        Progress::Finished(CommandResult::Replayed(stored)) => Ok(answers::created(&stored)),
+        Progress::Finished(result) => Err(failed(&result)),
+    }
+}
+
+/// `GET /api/messages/{id}`
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let id = message_id(&id)?;
+    let stored = app.store.find(id).await?.ok_or_else(message_not_found)?;
+    if has_version(&headers, stored.version)? {
+        return Ok(answers::not_modified(stored.version));
+    }
+    Ok(answers::message(StatusCode::OK, &stored))
+}
+
+/// `GET /api/messages`
+pub(crate) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
+    let query = list_query(query.as_deref())?;
+    Ok(answers::list(app.store.list(&query).await?))
+}
+
+/// `PUT /api/messages/{id}`
+pub(crate) async fn edit(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let id = message_id(&id)?;
+    let if_match = IfMatch::read(&headers)?;
+    let mut fields = Fields::read(&headers, body).await?;
+    let content = fields.content();
+    let unchanged = UnchangedFields::read(&mut fields);
+    fields.finish()?;
+    let Some(content) = content else {
+        return Err(answers::internal("an edit without content passed the checks"));
+    };
+    let VersionedMessage { message, .. } =
+        app.store.find(id).await?.ok_or_else(message_not_found)?;
+    unchanged.check(&message)?;
+    // Later than all that is stored, whatever this machine's clock says.
+    let stored_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
+    let now = Timestamp::now();
+    let edit_timestamp = now.max(stored_at.next_millisecond());
+    let action =
+        Action::Edit { content: content.clone(), edit_timestamp, if_match: if_match.version() };
+    let command = Command::new(id, now, action);
+    let edited = Message { content, edit_timestamp: Some(edit_timestamp), ..message };
+    match app.writes.submit(&command, app.write_wait).await? {
+        Progress::Accepted(operation) => Ok(accepted(operation, edited)),
+        Progress::Finished(CommandResult::Edited(stored) | CommandResult::Superseded(stored)) => {
+            Ok(answers::message(StatusCode::OK, &stored))
+        }
+        Progress::Finished(CommandResult::EditedThenDeleted { version }) => {
+            Ok(answers::message(StatusCode::OK, &VersionedMessage { message: edited, version }))
+        }
+        Progress::Finished(result) => Err(failed(&result)),
+    }
+}
+
+/// `DELETE /api/messages/{id}`
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let id = message_id(&id)?;
+    let if_match = IfMatch::read(&headers)?.version();
+    let command = Command::new(id, Timestamp::now(), Action::Delete { if_match });
+    match app.writes.submit(&command, app.write_wait).await? {
+        Progress::Accepted(operation) => Ok(accepted(operation, Operation::pending(operation))),
+        Progress::Finished(CommandResult::Deleted) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Progress::Finished(result) => Err(failed(&result)),
+    }
+}
+
+/// The fields that an edit can't change. A client that edits what it fetched sends them back.
+struct UnchangedFields {
+    id: Option<MessageId>,
+    from_user_id: Option<contracts::UserId>,
+    to_user_id: Option<contracts::UserId>,
+    publish_timestamp: Option<Timestamp>,
+    edit_timestamp: Option<Timestamp>,
+    /// Whether `edit_timestamp` was sent as `null`.
+    never_edited: bool,
+}
+
+impl UnchangedFields {
+    fn read(fields: &mut Fields) -> Self {
+        const TIMESTAMP: (&str, &str) =
+            ("datetime_parsing", "Input should be an RFC 3339 timestamp");
+        let id = fields.optional_parsed("id", "uuid_parsing", "Input should be a valid UUID");
+        let from_user_id = fields.optional_user_id("from_user_id");
+        let to_user_id = fields.optional_user_id("to_user_id");
+        let publish_timestamp =
+            fields.optional_parsed("publish_timestamp", TIMESTAMP.0, TIMESTAMP.1);
+        let never_edited = fields.take_null("edit_timestamp");
+        let edit_timestamp = fields.optional_parsed("edit_timestamp", TIMESTAMP.0, TIMESTAMP.1);
+        Self { id, from_user_id, to_user_id, publish_timestamp, edit_timestamp, never_edited }
+    }
+
+    fn check(&self, stored: &Message) -> Result<(), Problem> {
+        let mut different = Vec::new();
+        let mut compare = |name: &'static str, equal: bool| {
+            if !equal {
+                let msg = "Differs from what is stored, and an edit cannot change it";
+                different.push(FieldError::new("body", name, "field_conflict", msg));
+            }
+        };
+        compare("id", self.id.is_none_or(|id| id == stored.id));
+        compare(
+            "from_user_id",
+            self.from_user_id.as_ref().is_none_or(|user| *user == stored.from_user_id),
+        );
+        compare(
+            "to_user_id",
+            self.to_user_id.as_ref().is_none_or(|user| *user == stored.to_user_id),
+        );
+        compare(
+            "publish_timestamp",
+            self.publish_timestamp.is_none_or(|at| at == stored.publish_timestamp),
+        );
+        let same_edit = match self.edit_timestamp {
+            Some(edited_at) => stored.edit_timestamp == Some(edited_at),
+            None => !self.never_edited || stored.edit_timestamp.is_none(),
+        };
+        compare("edit_timestamp", same_edit);
+        if different.is_empty() {
+            return Ok(());
+        }
+        let detail = "only content can be changed; the fields in errors differ from what is stored";
+        Err(Problem { errors: different, ..Problem::new(ProblemKind::FieldConflict, detail) })
+    }
+}
+
+fn message_id(text: &str) -> Result<MessageId, Problem> {
+    text.parse().map_err(|_| {
+        let msg = "Input should be a valid UUID";
+        Problem::invalid_input(vec![FieldError::new("path", "id", "uuid_parsing", msg)])
+    })
+}
+
+/// The answer to a command that ended in a way its handler has no success for.
+fn failed(result: &CommandResult) -> ProblemAnswer {
+    match result {
+        CommandResult::Failed(failure) => failure_problem(*failure).into(),
+        _ => answers::internal("an outcome does not fit its command"),
+    }
+}

@@ -1,0 +1,70 @@
+//! `GET /api/operations/{op}`: what became of a write that was answered 202.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use contracts::{Failure, FieldError, MessageId, OperationId, Problem};
+use serde::Serialize;
+use store::OperationState;
+
+use crate::{
+    answers::{ProblemAnswer, failure_problem},
+    routes::App,
+};
+
+/// An operation as clients see it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Operation {
+    id: String,
+    status: Status,
+    message_id: MessageId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Pending,
+    Succeeded,
+    Failed,
+    DeadLettered,
+}
+
+impl Operation {
+    /// One that has not been applied yet.
+    pub(crate) fn pending(id: OperationId) -> Self {
+        Self::new(id, Status::Pending, None)
+    }
+
+    fn new(id: OperationId, status: Status, error: Option<Problem>) -> Self {
+        Self { id: id.to_string(), status, message_id: id.message_id, error }
+    }
+}
+
+/// `GET /api/operations/{op}`
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Response, ProblemAnswer> {
+    let id: OperationId = id.parse().map_err(|error: contracts::InvalidOperationId| {
+        let wrong = FieldError::new("path", "op", "operation_id", error.to_string());
+        Problem::invalid_input(vec![wrong])
+    })?;
+    let operation = match app.store.operation(id).await? {
+        OperationState::Pending => Operation::pending(id),
+        OperationState::Succeeded => Operation::new(id, Status::Succeeded, None),
+        OperationState::Failed(Failure::DeadLettered) => {
+            let problem = failure_problem(Failure::DeadLettered);
+            Operation::new(id, Status::DeadLettered, Some(problem))
+        }
+        OperationState::Failed(failure) => {
+            Operation::new(id, Status::Failed, Some(failure_problem(failure)))
+        }
+    };
+    Ok(Json(operation).into_response())
+}

@@ -1,0 +1,145 @@
+//! Applying a batch: as few operations as possible, commands for one message in delivery order,
+//! different messages at the same time. Nothing here acks; applying a batch twice is harmless.
+
+use std::collections::HashMap;
+
+use contracts::{Action, CommandId, CommandResult, MessageId};
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use store::{CreateCommand, DeleteCommand, EditCommand, Rejected, Store, StoreError};
+
+use crate::batch::ReceivedCommand;
+
+/// Messages changed at the same time.
+const MAX_CONCURRENT_MESSAGES: usize = 32;
+
+/// What became of a command: its result, or why the server will never take it.
+pub(crate) type Applied = Result<CommandResult, Rejected>;
+
+/// The commands for one message, in delivery order, by their place in the batch.
+type Chain = Vec<usize>;
+
+/// Applies all commands. The results stand in the commands' order.
+pub(crate) async fn apply(
+    store: &Store,
+    commands: &[ReceivedCommand],
+) -> Result<Vec<Applied>, StoreError> {
+    let failed_before = failed_before(store, commands).await?;
+    let mut by_message: HashMap<MessageId, Chain> = HashMap::new();
+    for (index, received) in commands.iter().enumerate() {
+        if !failed_before.contains_key(&received.id()) {
+            by_message.entry(received.command.message_id).or_default().push(index);
+        }
+    }
+    let (created, changed): (Vec<Chain>, Vec<Chain>) =
+        by_message.into_values().partition(|chain| starts_with_create(commands, chain));
+    let (created, changed) = future::try_join(
+        create_then_change(store, commands, created),
+        change(store, commands, changed),
+    )
+    .await?;
+    let mut results: HashMap<usize, Applied> = created.into_iter().chain(changed).collect();
+    let in_order = commands.iter().enumerate().map(|(index, received)| {
+        match failed_before.get(&received.id()) {
+            Some(result) => Ok(Ok(result.clone())),
+            None => results.remove(&index).ok_or(StoreError::LeftOut),
+        }
+    });
+    in_order.collect()
+}
+
+/// What is recorded of redelivered commands. Only those can have failed before.
+async fn failed_before(
+    store: &Store,
+    commands: &[ReceivedCommand],
+) -> Result<HashMap<CommandId, CommandResult>, StoreError> {
+    let redelivered = commands.iter().filter(|received| received.redelivered);
+    let recorded = store.recorded_failures(redelivered.map(ReceivedCommand::id)).await?;
+    Ok(recorded.into_iter().map(|(id, failure)| (id, CommandResult::Failed(failure))).collect())
+}
+
+fn starts_with_create(commands: &[ReceivedCommand], chain: &Chain) -> bool {
+    let first = chain.first().and_then(|&index| commands.get(index));
+    first.is_some_and(|received| matches!(received.command.action, Action::Create { .. }))
+}
+
+/// Runs chains that start with a create: all creates in one operation, then the rest of each.
+async fn create_then_change(
+    store: &Store,
+    commands: &[ReceivedCommand],
+    chains: Vec<Chain>,
+) -> Result<Vec<(usize, Applied)>, StoreError> {
+    let heads: Vec<usize> = chains.iter().filter_map(|chain| chain.first().copied()).collect();
+    let creates: Vec<CreateCommand> =
+        heads.iter().filter_map(|&index| create_command(commands.get(index)?)).collect();
+    let mut results = Vec::with_capacity(heads.len());
+    if !creates.is_empty() {
+        results.extend(heads.into_iter().zip(store.create_many(&creates).await?));
+    }
+    let rest = chains.into_iter().map(|mut chain| chain.split_off(1));
+    results.extend(change(store, commands, rest.collect()).await?);
+    Ok(results)
+}
+
+/// Runs each chain in order, many chains at a time.
+async fn change(
+    store: &Store,
+    commands: &[ReceivedCommand],
+    chains: Vec<Chain>,
+) -> Result<Vec<(usize, Applied)>, StoreError> {
+    let running = chains.into_iter().filter(|chain| !chain.is_empty()).map(|chain| async move {
+        let mut results = Vec::with_capacity(chain.len());
+        for index in chain {
+            if let Some(received) = commands.get(index) {
+                results.push((index, apply_one(store, received).await?));
+            }
+        }
+        Ok::<_, StoreError>(results)
+    });
+    let chunks: Vec<Vec<(usize, Applied)>> =
+        stream::iter(running).buffer_unordered(MAX_CONCURRENT_MESSAGES).try_collect().await?;
+    Ok(chunks.into_iter().flatten().collect())
+}
+
+async fn apply_one(store: &Store, received: &ReceivedCommand) -> Result<Applied, StoreError> {
+    let command = &received.command;
+    match &command.action {
+        Action::Create { .. } => {
+            let creates: Vec<CreateCommand> = create_command(received).into_iter().collect();
+            let results = store.create_many(&creates).await?;
+            results.into_iter().next().ok_or(StoreError::LeftOut)
+        }
+        Action::Edit { content, edit_timestamp, if_match } => {
+            let edit = EditCommand {
+                command_id: command.id,
+                message_id: command.message_id,
+                content: content.clone(),
+                edit_timestamp: *edit_timestamp,
+                if_match: *if_match,
+            };
+            store.edit(&edit).await.map(Ok)
+        }
+        Action::Delete { if_match } => {
+            let delete = DeleteCommand {
+                command_id: command.id,
+                message_id: command.message_id,
+                if_match: *if_match,
+            };
+            store.delete(&delete).await.map(Ok)
+        }
+    }
+}
+
+fn create_command(received: &ReceivedCommand) -> Option<CreateCommand> {
+    let command = &received.command;
+    let Action::Create { from_user_id, to_user_id, content } = &command.action else {
+        return None;
+    };
+    Some(CreateCommand {
+        command_id: command.id,
+        message_id: command.message_id,
+        from_user_id: from_user_id.clone(),
+        to_user_id: to_user_id.clone(),
+        content: content.clone(),
+        publish_timestamp: command.issued_at,
+    })
+}

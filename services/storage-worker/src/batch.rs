@@ -1,0 +1,146 @@
+//! From deliveries to commands. What cannot be read is set aside with its reason; its neighbours
+//! go on.
+
+use broker::{DeadLetter, Delivery};
+use contracts::{Command, CommandId, MAX_CREATE_AGE_DAYS, Timestamp};
+use serde_json::value::RawValue;
+
+/// What a group of deliveries holds.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The commands, in delivery order.
+    pub(crate) commands: Vec<ReceivedCommand>,
+    /// What cannot be applied.
+    pub(crate) poison: Vec<Poison>,
+}
+
+/// A command and how it came here.
+#[derive(Clone, Debug)]
+pub(crate) struct ReceivedCommand {
+    pub(crate) command: Command,
+    /// Which of the group's deliveries it came with.
+    pub(crate) delivery: usize,
+    /// Whether it may have been applied before.
+    pub(crate) redelivered: bool,
+}
+
+/// Something to park, and the command it is, where that could be told.
+#[derive(Debug)]
+pub(crate) struct Poison {
+    pub(crate) letter: DeadLetter,
+    pub(crate) command: Option<ReceivedCommand>,
+}
+
+impl Poison {
+    /// A command that could be read and still can't be applied.
+    pub(crate) fn command(received: ReceivedCommand, reason: impl Into<String>) -> Self {
+        // What was read from JSON can be written as JSON.
+        let body = serde_json::to_vec(&[&received.command]).unwrap_or_default();
+        Self { letter: DeadLetter { body, reason: reason.into() }, command: Some(received) }
+    }
+
+    fn unreadable(body: Vec<u8>, reason: String) -> Self {
+        Self { letter: DeadLetter { body, reason }, command: None }
+    }
+}
+
+impl Batch {
+    pub(crate) fn read(deliveries: &[Delivery], now: Timestamp) -> Self {
+        let mut batch = Self::default();
+        for (index, delivery) in deliveries.iter().enumerate() {
+            batch.read_delivery(index, delivery, now);
+        }
+        batch
+    }
+
+    fn read_delivery(&mut self, index: usize, delivery: &Delivery, now: Timestamp) {
+        let elements: Vec<&RawValue> = match serde_json::from_slice(&delivery.body) {
+            Ok(elements) => elements,
+            Err(error) => {
+                let reason = format!("the delivery is not a JSON array of commands: {error}");
+                self.poison.push(Poison::unreadable(delivery.body.clone(), reason));
+                return;
+            }
+        };
+        for element in elements {
+            match serde_json::from_str::<Command>(element.get()) {
+                Ok(command) => {
+                    let redelivered = delivery.redelivered;
+                    self.receive(ReceivedCommand { command, delivery: index, redelivered }, now);
+                }
+                Err(error) => {
+                    let body = format!("[{}]", element.get()).into_bytes();
+                    let reason = format!("the command cannot be read: {error}");
+                    self.poison.push(Poison::unreadable(body, reason));
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, received: ReceivedCommand, now: Timestamp) {
+        if received.command.is_expired_create(now) {
+            let reason = format!("the create is older than {MAX_CREATE_AGE_DAYS} days");
+            self.poison.push(Poison::command(received, reason));
+        } else {
+            self.commands.push(received);
+        }
+    }
+}
+
+impl ReceivedCommand {
+    pub(crate) fn id(&self) -> CommandId {
+        self.command.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::{Action, MessageId};
+
+    use super::*;
+
+    fn delivery(body: impl Into<Vec<u8>>) -> Delivery {
+        Delivery { body: body.into(), redelivered: false, reply_to: None }
+    }
+
+    fn delete() -> Command {
+        let action = Action::Delete { if_match: None };
+        Command::new(MessageId::generate(), Timestamp::now(), action)
+    }
+
+    #[test]
+    fn the_neighbours_of_an_unreadable_command_are_kept() {
+        let good = serde_json::to_string(&delete()).unwrap();
+        let future = good.replace("\"format\":1", "\"format\":9");
+        let body = format!("[{good},{{\"x\":1}},{future},{good}]");
+        let batch = Batch::read(&[delivery(body)], Timestamp::now());
+        assert_eq!(batch.commands.len(), 2);
+        assert_eq!(batch.poison.len(), 2);
+        assert!(batch.poison[1].letter.reason.contains("unknown command format 9"));
+        assert!(batch.poison[1].letter.body.starts_with(b"[{"));
+    }
+
+    #[test]
+    fn what_is_no_array_is_parked_as_it_came() {
+        let batch = Batch::read(&[delivery("{oops"), delivery("[]")], Timestamp::now());
+        assert!(batch.commands.is_empty());
+        assert_eq!(batch.poison.len(), 1);
+        assert_eq!(batch.poison[0].letter.body, b"{oops");
+    }
+
+    #[test]
+    fn a_create_older_than_six_days_is_poison() {
+        let now = Timestamp::now();
+        let action = Action::Create {
+            from_user_id: "alice".to_owned().try_into().unwrap(),
+            to_user_id: "bob".to_owned().try_into().unwrap(),
+            content: "late".to_owned().try_into().unwrap(),
+        };
+        let issued = Timestamp::from_unix_millis(now.unix_millis() - 7 * 86_400_000).unwrap();
+        let late = Command::new(MessageId::generate(), issued, action);
+        let body = serde_json::to_vec(&[late.clone()]).unwrap();
+        let batch = Batch::read(&[delivery(body)], now);
+        assert!(batch.commands.is_empty());
+        assert_eq!(batch.poison[0].command.as_ref().unwrap().id(), late.id);
+    }
+}

@@ -1,0 +1,41 @@
+//! The storage worker's configuration.
+
+use std::net::SocketAddr;
+
+use broker::BrokerUrl;
+use clap::Parser;
+use runtime::{CommonConfig, ConfigError, ServiceConfig};
+use store::StoreSettings;
+
+/// Takes commands from RabbitMQ, writes them to MongoDB and sends the outcomes back
+#[derive(Parser, Clone, Debug)]
+#[command(name = "storage-worker", version)]
+pub struct Config {
+    /// What all services share.
+    #[command(flatten)]
+    pub common: CommonConfig,
+    /// Where /livez and /readyz are served
+    #[arg(long = "bind", env = "STORAGE_WORKER_BIND", default_value = "0.0.0.0:8002")]
+    pub bind: SocketAddr,
+    /// Deliveries, of up to 256 commands each, that this worker holds at most
+    #[arg(
+        long,
+        env = "PREFETCH",
+        default_value_t = 16,
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    pub prefetch: u16,
+}
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        BrokerUrl::parse(self.common.rabbitmq_url.expose())
+            .map_err(|error| ConfigError::new("RABBITMQ_URL", error))?;
+        StoreSettings::check_uri(self.common.mongo_uri.expose())
+            .map_err(|error| ConfigError::new("MONGO_URI", error))
+    }
+}

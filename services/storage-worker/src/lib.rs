@@ -1,0 +1,77 @@
+//! Commands in, MongoDB writes, outcomes back. Any number of workers compete for the commands.
+//!
+//! A delivery is acked only once every command in it is stored by a majority, has failed for good
+//! and that is recorded, or is parked. Until then it stays the broker's.
+
+mod apply;
+mod batch;
+mod config;
+mod worker;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use broker::{BrokerUrl, CommandSource, DeadLetters, ReplyPublisher};
+use runtime::{Dependency, Health, Phases, Shutdown, http};
+use store::{Store, StoreSettings};
+
+pub use config::Config;
+use worker::Worker;
+
+/// Operations on MongoDB at once.
+const MAX_STORE_CONNECTIONS: u32 = 32;
+
+/// How long one operation on MongoDB may take before it is tried again. Generous: a large batch on
+/// a busy disk takes its time, and the commands are safe with the broker meanwhile.
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the last replies may take to leave.
+const REPLY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs a storage worker until `shutdown`. Waits for broker and database as long as it takes.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let common = &config.common;
+    let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
+    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
+    let store = Store::new(StoreSettings {
+        uri: common.mongo_uri.expose().to_owned(),
+        database: common.mongo_database.clone(),
+        app_name: "storage-worker".to_owned(),
+        max_connections: MAX_STORE_CONNECTIONS,
+        operation_timeout: STORE_TIMEOUT,
+    })
+    .await
+    .context("MONGO_URI")?;
+    // A worker has no clients that need a delay to notice: it stops taking at once.
+    let stop = phases.draining.clone();
+    let source =
+        CommandSource::new(url.clone(), "storage-worker commands", config.prefetch, stop.clone());
+    let health = Health::new(
+        vec![
+            Dependency::always("rabbitmq", source.up()),
+            Dependency::always("mongodb", store.up()),
+        ],
+        phases.draining.clone(),
+    );
+    let listener = http::bind(config.bind).await?;
+    let serving = tokio::spawn({
+        let phases: Phases = phases.clone();
+        async move { http::serve_health(listener, health, &phases).await }
+    });
+    let (replies, sending) = ReplyPublisher::start(url.clone(), "storage-worker replies");
+    let dead_letters = DeadLetters::new(url, "storage-worker dead letters", host_name(), stop);
+    Worker { source, store, dead_letters, replies, phases }.work().await;
+    // The last sender is gone with the worker, so this ends once the last reply is out.
+    if tokio::time::timeout(REPLY_FLUSH_TIMEOUT, sending).await.is_err() {
+        tracing::warn!("some replies were not sent; their gateways answer 202");
+    }
+    serving.abort();
+    Ok(())
+}
+
+fn host_name() -> String {
+    match nix::unistd::gethostname() {
+        Ok(name) => name.to_string_lossy().into_owned(),
+        Err(_) => "unknown".to_owned(),
+    }
+}

@@ -1,0 +1,7 @@
+//! The storage worker's process: configuration, logging, signals, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runtime::run_service("storage-worker", storage_worker::run)
+}

@@ -1,0 +1,158 @@
+//! The worker's loop: take what is there, apply it, set aside what can't be, ack, answer.
+
+use std::{collections::HashMap, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
+use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
+use runtime::Phases;
+use store::{Store, StoreError};
+
+use crate::{
+    apply::apply,
+    batch::{Batch, Poison, ReceivedCommand},
+};
+
+pub(crate) struct Worker {
+    pub(crate) source: CommandSource,
+    pub(crate) store: Store,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) replies: ReplyPublisher,
+    pub(crate) phases: Phases,
+}
+
+/// A command and its result, before failures are recorded.
+struct Finished {
+    received: ReceivedCommand,
+    result: CommandResult,
+}
+
+/// Stopping came before the group was done. It stays with the broker.
+struct Abandoned;
+
+impl Worker {
+    /// Works until the shutdown.
+    pub(crate) async fn work(mut self) {
+        if self.make_indexes().await.is_ok() {
+            while let Some(group) = self.source.next().await {
+                let Ok(outcomes) = self.finish(&group.deliveries).await else {
+                    tracing::info!("stopping with commands in hand; they are delivered again");
+                    break;
+                };
+                group.ack().await;
+                for (reply_to, outcomes) in outcomes {
+                    self.replies.send(&reply_to, &outcomes);
+                }
+            }
+        }
+        self.source.close().await;
+    }
+
+    async fn make_indexes(&self) -> Result<(), Abandoned> {
+        let store = self.store.clone();
+        self.until_stored("cannot make the indexes", async || store.ensure_indexes().await).await
+    }
+
+    /// Brings a group to its end, so that it may be acked, and gives the outcomes to answer with.
+    async fn finish(
+        &mut self,
+        deliveries: &[Delivery],
+    ) -> Result<Vec<(String, Vec<Outcome>)>, Abandoned> {
+        let batch = Batch::read(deliveries, Timestamp::now());
+        let store = self.store.clone();
+        let commands = &batch.commands;
+        let applied =
+            self.until_stored("holding commands", async || apply(&store, commands).await).await?;
+        let mut finished = Vec::with_capacity(applied.len());
+        let mut poison = batch.poison;
+        for (received, result) in batch.commands.into_iter().zip(applied) {
+            match result {
+                Ok(result) => finished.push(Finished { received, result }),
+                Err(rejected) => poison.push(Poison::command(received, rejected.to_string())),
+            }
+        }
+        for Poison { letter, command } in poison {
+            if !self.dead_letters.park(&letter).await {
+                return Err(Abandoned);
+            }
+            let dead = CommandResult::Failed(Failure::DeadLettered);
+            finished.extend(command.map(|received| Finished { received, result: dead }));
+        }
+        self.record_failures(&mut finished).await?;
+        Ok(outcomes_by_delivery(deliveries, finished))
+    }
+
+    /// Records what failed. Where a failure was recorded before, that one stands.
+    async fn record_failures(&self, finished: &mut [Finished]) -> Result<(), Abandoned> {
+        let failed: Vec<(CommandId, MessageId, Failure)> = finished
+            .iter()
+            .filter_map(|done| match done.result {
+                CommandResult::Failed(failure) => {
+                    Some((done.received.id(), done.received.command.message_id, failure))
+                }
+                _ => None,
+            })
+            .collect();
+        let store = self.store.clone();
+        let recorded: HashMap<CommandId, Failure> = self
+            .until_stored("cannot record failures", async || store.record_failures(&failed).await)
+            .await?;
+        for done in finished {
+            if let CommandResult::Failed(failure) = &mut done.result {
+                *failure = recorded.get(&done.received.id()).copied().unwrap_or(*failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries until MongoDB has done it: an outage dead-letters nothing. Stopping ends a wait at
+    /// once, since what is not acked is delivered again.
+    async fn until_stored<T>(
+        &self,
+        what: &'static str,
+        operation: impl AsyncFn() -> Result<T, StoreError>,
+    ) -> Result<T, Abandoned> {
+        for delay in retry_delays() {
+            let result = tokio::select! {
+                result = operation() => result,
+                () = self.phases.expired.cancelled() => return Err(Abandoned),
+            };
+            match result {
+                Ok(done) => return Ok(done),
+                Err(error) => tracing::warn!(%error, "{what} while MongoDB is away"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = self.phases.draining.cancelled() => return Err(Abandoned),
+            }
+        }
+        Err(Abandoned)
+    }
+}
+
+fn outcomes_by_delivery(
+    deliveries: &[Delivery],
+    finished: Vec<Finished>,
+) -> Vec<(String, Vec<Outcome>)> {
+    let mut outcomes: Vec<Vec<Outcome>> = deliveries.iter().map(|_| Vec::new()).collect();
+    for Finished { received, result } in finished {
+        if let Some(outcomes) = outcomes.get_mut(received.delivery) {
+            outcomes.push(Outcome { command_id: received.id(), result });
+        }
+    }
+    let answered = deliveries.iter().zip(outcomes).filter_map(|(delivery, outcomes)| {
+        let reply_to = delivery.reply_to.clone()?;
+        (!outcomes.is_empty()).then_some((reply_to, outcomes))
+    });
+    answered.collect()
+}
+
+/// From 100 ms to 2 s, with jitter, for ever.
+fn retry_delays() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(2))
+        .without_max_times()
+        .with_jitter()
+        .build()
+}

@@ -1,0 +1,117 @@
+//! Parking what cannot be applied, with headers that say why, where and when.
+
+use contracts::Timestamp;
+use deadpool_lapin::{Connection as PooledConnection, Pool};
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    options::BasicPublishOptions,
+    types::{AMQPValue, FieldTable},
+};
+use tokio::time::{Duration, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    BrokerUrl,
+    connection::{
+        BrokerError, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time,
+        open_confirming_channel,
+    },
+    topology::{COMMANDS, DEAD},
+};
+
+/// AMQP's delivery mode of messages that survive a broker's restart.
+const PERSISTENT: u8 = 2;
+
+/// Something that cannot be applied.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The command, or the whole delivery where that is no batch, as it came.
+    pub body: Vec<u8>,
+    /// Why it cannot be applied, for the operator.
+    pub reason: String,
+}
+
+/// Publishes to `messages.dead`.
+pub struct DeadLetters {
+    pool: Pool,
+    channel: Option<(PooledConnection, Channel)>,
+    host: String,
+    stop: CancellationToken,
+}
+
+impl DeadLetters {
+    /// Connects when something is first parked. `host` is written into each header.
+    #[must_use]
+    pub fn new(
+        url: BrokerUrl,
+        connection_name: &str,
+        host: String,
+        stop: CancellationToken,
+    ) -> Self {
+        let pool = Connector::new(url, connection_name).pool(1);
+        Self { pool, channel: None, host, stop }
+    }
+
+    /// Parks a letter. Tries until the broker has confirmed it: what is neither applied nor parked
+    /// must not be acked. False where `stop` came first.
+    #[must_use]
+    pub async fn park(&mut self, letter: &DeadLetter) -> bool {
+        let mut delays = backoff();
+        loop {
+            match self.publish(letter).await {
+                Ok(()) => {
+                    tracing::warn!(reason = letter.reason, "parked in {DEAD}");
+                    return true;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot park a command");
+                    if let Some((connection, _channel)) = self.channel.take() {
+                        close_in_background(PooledConnection::take(connection));
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(delays.next().unwrap_or(Duration::from_secs(1))) => {}
+                () = self.stop.cancelled() => return false,
+            }
+        }
+    }
+
+    async fn publish(&mut self, letter: &DeadLetter) -> Result<(), BrokerError> {
+        let headers = self.headers(letter);
+        let channel = match &self.channel {
+            Some((_, channel)) if channel.status().connected() => channel,
+            _ => {
+                let connection = self.pool.get().await?;
+                let channel = open_confirming_channel(&connection).await?;
+                &self.channel.insert((connection, channel)).1
+            }
+        };
+        let properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into())
+            .with_headers(headers);
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let publishing = async {
+            let publish =
+                channel.basic_publish(DEAD.into(), DEAD.into(), options, &letter.body, properties);
+            publish.await?.await
+        };
+        match in_time(RPC_TIMEOUT, publishing).await? {
+            Confirmation::Ack(None) => Ok(()),
+            _ => Err(BrokerError::NotAccepted),
+        }
+    }
+
+    fn headers(&self, letter: &DeadLetter) -> FieldTable {
+        let mut headers = FieldTable::default();
+        let mut insert = |name: &str, value: &str| {
+            headers.insert(name.into(), AMQPValue::LongString(value.into()));
+        };
+        insert("x-parked-reason", &letter.reason);
+        insert("x-parked-by", &self.host);
+        insert("x-parked-at", &Timestamp::now().to_string());
+        insert("x-parked-from", COMMANDS);
+        headers
+    }
+}

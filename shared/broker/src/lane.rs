@@ -1,0 +1,268 @@
+//! A lane: one task, one pooled connection, one channel, one publish in flight.
+//!
+//! While a publish waits for its confirm, commands gather; the next publish takes them all. So a
+//! lone command waits for nobody, and a flood costs the broker one publish for hundreds. One
+//! publish in flight also means that a confirm or a return can only be that publish's.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use contracts::{MAX_BATCH_BYTES, MAX_BATCH_COMMANDS};
+use deadpool_lapin::{Connection as PooledConnection, Pool};
+use lapin::{
+    BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::ShortString,
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    connection::{
+        BrokerError, CONNECTION_CHECK_INTERVAL, backoff, close_in_background, lost,
+        open_confirming_channel,
+    },
+    publisher::{PublishError, Ticket},
+    topology::COMMANDS,
+};
+
+/// How long the broker may take to confirm before the lane is retired.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// AMQP's delivery mode of messages that survive a broker's restart.
+const PERSISTENT: u8 = 2;
+
+pub(crate) struct Lane {
+    pub(crate) number: usize,
+    pub(crate) pool: Pool,
+    pub(crate) tickets: async_channel::Receiver<Ticket>,
+    pub(crate) reply_to: watch::Receiver<Option<String>>,
+    pub(crate) gauge: LaneGauge,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Counts the lanes that can publish.
+#[derive(Clone)]
+pub(crate) struct LaneGauge {
+    open: Arc<AtomicUsize>,
+    up: Arc<watch::Sender<bool>>,
+}
+
+/// Why a lane stopped publishing on its channel.
+enum End {
+    /// There is nothing left to publish, for good.
+    Closed,
+    /// The channel cannot be trusted any more.
+    Retired,
+}
+
+struct OpenLane {
+    connection: PooledConnection,
+    channel: Channel,
+}
+
+impl LaneGauge {
+    pub(crate) fn new() -> (Self, watch::Receiver<bool>) {
+        let (up, receiver) = watch::channel(false);
+        (Self { open: Arc::default(), up: Arc::new(up) }, receiver)
+    }
+
+    fn opened(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        self.up.send_replace(true);
+    }
+
+    fn retired(&self) {
+        let before = self.open.fetch_sub(1, Ordering::AcqRel);
+        self.up.send_replace(before > 1);
+    }
+}
+
+impl Lane {
+    /// Publishes until the queue is closed and empty, building itself anew after every fault.
+    pub(crate) async fn run(self) {
+        let mut delays = backoff();
+        loop {
+            match self.open().await {
+                Ok(open) => {
+                    delays = backoff();
+                    self.gauge.opened();
+                    let end = self.publish_batches(&open).await;
+                    self.gauge.retired();
+                    self.retire(open).await;
+                    if matches!(end, End::Closed) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(lane = self.number, %error, "cannot open a publish lane");
+                }
+            }
+            // Commands wait in the queue meanwhile: each has its own deadline there.
+            let delay = delays.next().unwrap_or(CONFIRM_TIMEOUT);
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<OpenLane, BrokerError> {
+        let connection = self.pool.get().await?;
+        match open_confirming_channel(&connection).await {
+            Ok(channel) => {
+                tracing::info!(lane = self.number, "publish lane open");
+                Ok(OpenLane { connection, channel })
+            }
+            Err(error) => {
+                close_in_background(PooledConnection::take(connection));
+                Err(error)
+            }
+        }
+    }
+
+    async fn publish_batches(&self, open: &OpenLane) -> End {
+        // The first command that did not fit into the batch before.
+        let mut left_over = None;
+        loop {
+            let first = if let Some(ticket) = left_over.take() {
+                ticket
+            } else {
+                tokio::select! {
+                    received = self.tickets.recv() => match received {
+                        Ok(ticket) => ticket,
+                        Err(_) => return End::Closed,
+                    },
+                    () = lost(&open.connection, &open.channel) => return End::Retired,
+                }
+            };
+            let batch = self.gather(first, &mut left_over);
+            if batch.is_empty() {
+                continue;
+            }
+            let result = self.publish(open, &batch).await;
+            let retired = matches!(result, Err(PublishError::OutcomeUnknown(_)));
+            for ticket in batch {
+                ticket.answer(result.clone());
+            }
+            if retired {
+                if let Some(ticket) = left_over {
+                    ticket.answer(Err(PublishError::NotAccepted("the broker is not answering")));
+                }
+                return End::Retired;
+            }
+        }
+    }
+
+    /// Takes what is there, up to the limits of one delivery, without waiting for more.
+    fn gather(&self, first: Ticket, left_over: &mut Option<Ticket>) -> Vec<Ticket> {
+        let mut bytes = 2;
+        let mut batch = Vec::new();
+        let mut next = Some(first);
+        while let Some(ticket) = next {
+            // One comma each.
+            let with_ticket = bytes + ticket.json.len() + 1;
+            if !batch.is_empty() && with_ticket > MAX_BATCH_BYTES {
+                *left_over = Some(ticket);
+                break;
+            }
+            if ticket.take() {
+                bytes = with_ticket;
+                batch.push(ticket);
+            }
+            if batch.len() == MAX_BATCH_COMMANDS {
+                break;
+            }
+            next = self.tickets.try_recv().ok();
+        }
+        batch
+    }
+
+    async fn publish(&self, open: &OpenLane, batch: &[Ticket]) -> Result<(), PublishError> {
+        if open.connection.status().blocked() {
+            return Err(PublishError::NotAccepted("the broker is blocked by an alarm"));
+        }
+        let body = json_array(batch);
+        let publishing = async {
+            let confirm = open
+                .channel
+                .basic_publish(
+                    COMMANDS.into(),
+                    COMMANDS.into(),
+                    BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
+                    &body,
+                    self.properties(),
+                )
+                .await?;
+            confirm.await
+        };
+        match timeout(CONFIRM_TIMEOUT, publishing).await {
+            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            // The broker also acks what it could not route; the return says that it is gone.
+            Ok(Ok(Confirmation::Ack(Some(_)))) => {
+                tracing::error!(lane = self.number, "the commands queue is missing");
+                Err(PublishError::NotAccepted("the broker has no queue for commands"))
+            }
+            Ok(Ok(Confirmation::Nack(_))) => {
+                Err(PublishError::NotAccepted("the queue of commands is full"))
+            }
+            Ok(Ok(Confirmation::NotRequested)) => {
+                Err(PublishError::OutcomeUnknown("the channel does not confirm"))
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(lane = self.number, %error, "publish failed, retiring the lane");
+                Err(PublishError::OutcomeUnknown("the connection to the broker was lost"))
+            }
+            Err(_) => {
+                tracing::warn!(lane = self.number, "no confirm in time, retiring the lane");
+                Err(PublishError::OutcomeUnknown("the broker did not confirm in time"))
+            }
+        }
+    }
+
+    fn properties(&self) -> BasicProperties {
+        let properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into());
+        match self.reply_to.borrow().as_deref() {
+            Some(queue) => properties.with_reply_to(ShortString::from(queue)),
+            // Outcomes are then read off the store.
+            None => properties,
+        }
+    }
+
+    /// Gives the connection up. One that an alarm blocks is kept until the alarm is over: a fresh
+    /// one would only hang again, and what waits is refused at once meanwhile.
+    async fn retire(&self, open: OpenLane) {
+        while open.connection.status().blocked() && open.connection.status().connected() {
+            while let Ok(ticket) = self.tickets.try_recv() {
+                ticket.answer(Err(PublishError::NotAccepted("the broker is blocked by an alarm")));
+            }
+            tokio::select! {
+                () = sleep(CONNECTION_CHECK_INTERVAL) => {}
+                () = self.stop.cancelled() => break,
+            }
+        }
+        close_in_background(PooledConnection::take(open.connection));
+    }
+}
+
+fn json_array(batch: &[Ticket]) -> Vec<u8> {
+    let commands_bytes: usize = batch.iter().map(|ticket| ticket.json.len() + 1).sum();
+    let mut body = Vec::with_capacity(commands_bytes + 2);
+    body.push(b'[');
+    for (index, ticket) in batch.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&ticket.json);
+    }
+    body.push(b']');
+    body
+}

@@ -1,0 +1,25 @@
+//! RabbitMQ: the topology, publishing with confirms, consuming, and the drawer's election. The
+//! only crate that names lapin or deadpool-lapin.
+//!
+//! Three rules hold throughout. A channel belongs to one task. What publishes and what acks are on
+//! separate connections, because an alarm blocks a publishing connection as a whole. And every
+//! wait on the broker has an end.
+
+mod broadcast;
+mod commands;
+mod connection;
+mod dead_letters;
+mod exclusive;
+mod lane;
+mod publisher;
+mod replies;
+mod topology;
+mod url;
+
+pub use broadcast::{Election, FrameSource, Leader, LeadershipLost};
+pub use commands::{CommandSource, Delivery, DeliveryGroup};
+pub use dead_letters::{DeadLetter, DeadLetters};
+pub use publisher::{PublishError, Publisher, PublisherSettings};
+pub use replies::{ReplyPublisher, ReplySource};
+pub use topology::{COMMANDS, DEAD};
+pub use url::{BrokerUrl, InvalidBrokerUrl};

@@ -1,0 +1,172 @@
+//! Outcomes on their way back from a worker to the gateway that waits for them. A reply may get
+//! lost: the gateway then answers 202, and the outcome is read off the store.
+
+use std::time::Duration;
+
+use contracts::Outcome;
+use deadpool_lapin::{Connection as PooledConnection, Pool};
+use lapin::{BasicProperties, Channel, options::BasicPublishOptions};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    BrokerUrl,
+    connection::{BrokerError, Connector, backoff, close_in_background, in_time, open_channel},
+    exclusive::{ExclusiveConsumer, Queue},
+};
+
+/// How many replies may wait for the connection. What comes then is dropped.
+const MAX_WAITING_REPLIES: usize = 4096;
+
+/// How long a reply is worth sending: gateways wait 5 s by default.
+const REPLY_LIFETIME: Duration = Duration::from_secs(5);
+
+/// How long handing a reply to the broker may take.
+const SEND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A gateway's reply queue.
+pub struct ReplySource {
+    consumer: ExclusiveConsumer,
+}
+
+/// A worker's way to answer. Cheap to clone.
+#[derive(Clone)]
+pub struct ReplyPublisher {
+    replies: mpsc::Sender<Reply>,
+}
+
+struct Reply {
+    queue: String,
+    body: Vec<u8>,
+    expires: Instant,
+}
+
+impl ReplySource {
+    /// Consumes a reply queue, a new one after every fault, and hands each outcome to `on_outcome`.
+    pub fn start(
+        url: BrokerUrl,
+        connection_name: &str,
+        on_outcome: impl Fn(Outcome) + Send + Sync + 'static,
+    ) -> Self {
+        let on_body = move |body: Vec<u8>| match serde_json::from_slice::<Vec<Outcome>>(&body) {
+            Ok(outcomes) => outcomes.into_iter().for_each(&on_outcome),
+            Err(error) => tracing::warn!(%error, "cannot read a reply"),
+        };
+        let connector = Connector::new(url, connection_name);
+        Self { consumer: ExclusiveConsumer::start(connector, Queue::Replies, on_body) }
+    }
+
+    /// The reply queue's name while there is one.
+    #[must_use]
+    pub fn queue_name(&self) -> watch::Receiver<Option<String>> {
+        self.consumer.queue_name()
+    }
+
+    /// Whether replies can arrive.
+    #[must_use]
+    pub fn up(&self) -> watch::Receiver<bool> {
+        self.consumer.up()
+    }
+
+    /// Ends consuming and the connection.
+    pub async fn close(self) {
+        self.consumer.close().await;
+    }
+}
+
+impl ReplyPublisher {
+    /// Starts the task that sends; it ends once every clone of the publisher is dropped.
+    #[must_use]
+    pub fn start(url: BrokerUrl, connection_name: &str) -> (Self, JoinHandle<()>) {
+        let (replies, waiting) = mpsc::channel(MAX_WAITING_REPLIES);
+        let pool = Connector::new(url, connection_name).pool(1);
+        (Self { replies }, tokio::spawn(send_replies(pool, waiting)))
+    }
+
+    /// Sends outcomes to the gateway that consumes `queue`, or drops them where too many wait.
+    pub fn send(&self, queue: &str, outcomes: &[Outcome]) {
+        let Ok(body) = serde_json::to_vec(outcomes) else {
+            tracing::error!("outcomes cannot be written as JSON");
+            return;
+        };
+        let expires = Instant::now() + REPLY_LIFETIME;
+        let reply = Reply { queue: queue.to_owned(), body, expires };
+        if self.replies.try_send(reply).is_err() {
+            tracing::debug!("a reply was dropped: too many wait");
+        }
+    }
+}
+
+async fn send_replies(pool: Pool, mut waiting: mpsc::Receiver<Reply>) {
+    let mut unsent = None;
+    let mut delays = backoff();
+    let stop = CancellationToken::new();
+    while !stop.is_cancelled() {
+        match open(&pool).await {
+            Ok((connection, channel)) => {
+                delays = backoff();
+                let sent = send_all(&connection, &channel, &mut waiting, &mut unsent).await;
+                close_in_background(PooledConnection::take(connection));
+                match sent {
+                    Ok(()) => stop.cancel(),
+                    Err(error) => tracing::warn!(%error, "the reply connection failed"),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot open the reply connection");
+                if waiting.is_closed() {
+                    return;
+                }
+                sleep(delays.next().unwrap_or(SEND_TIMEOUT)).await;
+            }
+        }
+    }
+}
+
+async fn open(pool: &Pool) -> Result<(PooledConnection, Channel), BrokerError> {
+    let connection = pool.get().await?;
+    match open_channel(&connection).await {
+        Ok(channel) => Ok((connection, channel)),
+        Err(error) => {
+            close_in_background(PooledConnection::take(connection));
+            Err(error)
+        }
+    }
+}
+
+/// Ends with `Ok` once there are no more replies and nobody who could send one.
+async fn send_all(
+    connection: &PooledConnection,
+    channel: &Channel,
+    waiting: &mut mpsc::Receiver<Reply>,
+    unsent: &mut Option<Reply>,
+) -> Result<(), BrokerError> {
+    loop {
+        let reply = match unsent.take() {
+            Some(reply) => reply,
+            None => match waiting.recv().await {
+                Some(reply) => reply,
+                None => return Ok(()),
+            },
+        };
+        // A blocked connection would only pile replies up in the client library.
+        if reply.expires < Instant::now() || connection.status().blocked() {
+            continue;
+        }
+        let publishing = channel.basic_publish(
+            "".into(),
+            reply.queue.as_str().into(),
+            BasicPublishOptions::default(),
+            &reply.body,
+            BasicProperties::default().with_content_type("application/json".into()),
+        );
+        if let Err(error) = in_time(SEND_TIMEOUT, publishing).await {
+            *unsent = Some(reply);
+            return Err(error);
+        }
+    }
+}

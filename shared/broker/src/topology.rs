@@ -1,0 +1,128 @@
+//! Every exchange and queue, with every argument and its reason. Declared by whoever connects, so
+//! that services start in any order; a queue that exists with other arguments is an error (406),
+//! so what operators may want to change belongs in a policy, which can only lower these limits.
+
+use lapin::{
+    Channel, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+/// The exchange and the queue of commands, and its routing key.
+pub const COMMANDS: &str = "messages.commands";
+
+/// The exchange and the queue of what was parked, and its routing key.
+pub const DEAD: &str = "messages.dead";
+
+/// The exchange that carries the drawn message to every broadcaster.
+pub(crate) const BROADCAST: &str = "messages.broadcast";
+
+/// Who holds this queue draws.
+pub(crate) const BROADCAST_LEADER: &str = "messages.broadcast.leader";
+
+/// The most bytes of commands that wait. Beyond it the broker refuses (`reject-publish`), which the
+/// gateway answers with 503, and the disk does not fill up.
+const MAX_COMMANDS_BYTES: i64 = 4 * 1024 * 1024 * 1024;
+
+/// Redeliveries of a command before the broker dead-letters it by itself. Outages cause
+/// redeliveries, so the worker decides what is poison and this limit is out of reach. It is not
+/// absent because 4.0 and later would then set 20.
+const DELIVERY_LIMIT: i64 = 1_000_000;
+
+/// Frames that wait for a replica which does not take them. Only the newest matters.
+const MAX_WAITING_FRAMES: i64 = 2;
+
+/// Declares what all services share.
+pub(crate) async fn declare(channel: &Channel) -> lapin::Result<()> {
+    declare_exchange(channel, DEAD, ExchangeKind::Direct).await?;
+    declare_quorum_queue(channel, DEAD, dead_arguments()).await?;
+    declare_exchange(channel, COMMANDS, ExchangeKind::Direct).await?;
+    declare_quorum_queue(channel, COMMANDS, commands_arguments()).await?;
+    declare_exchange(channel, BROADCAST, ExchangeKind::Fanout).await
+}
+
+/// Declares a queue that lives and dies with this connection, for replies; its name is the broker's.
+pub(crate) async fn declare_reply_queue(channel: &Channel) -> lapin::Result<String> {
+    let queue = channel.queue_declare("".into(), exclusive(), FieldTable::default()).await?;
+    Ok(queue.name().to_string())
+}
+
+/// Declares this connection's own queue of frames; its name is the broker's.
+pub(crate) async fn declare_frame_queue(channel: &Channel) -> lapin::Result<String> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_WAITING_FRAMES));
+    // The oldest goes first: a subscriber wants the newest frame only.
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    let queue = channel.queue_declare("".into(), exclusive(), arguments).await?;
+    let name = queue.name().to_string();
+    channel
+        .queue_bind(
+            name.as_str().into(),
+            BROADCAST.into(),
+            "".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    Ok(name)
+}
+
+/// Declares the queue that only one connection can hold: an error (405) while another does.
+pub(crate) async fn declare_leader_queue(channel: &Channel) -> lapin::Result<()> {
+    channel
+        .queue_declare(BROADCAST_LEADER.into(), exclusive(), FieldTable::default())
+        .await
+        .map(drop)
+}
+
+fn commands_arguments() -> FieldTable {
+    let mut arguments = quorum_arguments();
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(MAX_COMMANDS_BYTES));
+    // Refuses instead of dropping; at-least-once dead-lettering needs it as well.
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(DEAD.into()));
+    arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(DEAD.into()));
+    // A message leaves this queue only once it is safe in the other.
+    arguments
+        .insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
+    arguments
+}
+
+fn dead_arguments() -> FieldTable {
+    quorum_arguments()
+}
+
+/// A quorum queue: replicated, and confirmed only once on the disks of a majority.
+fn quorum_arguments() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
+    arguments
+}
+
+async fn declare_exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await
+}
+
+async fn declare_quorum_queue(
+    channel: &Channel,
+    name: &str,
+    arguments: FieldTable,
+) -> lapin::Result<()> {
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(name.into(), options, arguments).await?;
+    channel
+        .queue_bind(
+            name.into(),
+            name.into(),
+            name.into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+}
+
+fn exclusive() -> QueueDeclareOptions {
+    QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() }
+}

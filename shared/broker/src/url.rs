@@ -1,0 +1,73 @@
+//! The broker's address.
+
+use std::fmt;
+
+use lapin::uri::AMQPUri;
+
+/// Seconds between heartbeats. A dead peer is noticed after twice as long; the broker's own
+/// default of 60 would leave a cut connection unnoticed for two minutes.
+const HEARTBEAT_SECS: u16 = 10;
+
+/// An AMQP URI that was found to be one. Shows itself without its password.
+#[derive(Clone)]
+pub struct BrokerUrl(AMQPUri);
+
+/// The text is no AMQP URI. Says why without repeating it, since it may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[error("must be an AMQP URI such as amqp://user:password@host:5672/vhost ({0})")]
+pub struct InvalidBrokerUrl(String);
+
+impl BrokerUrl {
+    /// Reads `amqp://` and `amqps://` URIs as <https://www.rabbitmq.com/docs/uri-spec> has them.
+    pub fn parse(text: &str) -> Result<Self, InvalidBrokerUrl> {
+        let mut uri: AMQPUri = text.parse().map_err(InvalidBrokerUrl)?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECS);
+        Ok(Self(uri))
+    }
+
+    /// The same address with another heartbeat, in seconds.
+    pub(crate) fn with_heartbeat(&self, heartbeat_secs: u16) -> Self {
+        let mut uri = self.0.clone();
+        uri.query.heartbeat = Some(heartbeat_secs);
+        Self(uri)
+    }
+
+    /// The whole address as text, password included: for connecting, never for printing.
+    pub(crate) fn expose(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl fmt::Debug for BrokerUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = &self.0.authority;
+        write!(formatter, "{}://{}:{}", self.0.scheme, authority.host, authority.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vhost_and_a_password_survive_and_a_heartbeat_is_added() {
+        let url = BrokerUrl::parse("amqp://us%40er:p%2Fw@localhost:5673/a%2fb").unwrap();
+        let again: AMQPUri = url.expose().parse().unwrap();
+        assert_eq!(again.vhost, "a/b");
+        assert_eq!(again.authority.userinfo.password, "p/w");
+        assert_eq!(again.authority.userinfo.username, "us@er");
+        assert_eq!(again.query.heartbeat, Some(10));
+    }
+
+    #[test]
+    fn its_debug_form_has_no_password() {
+        let url = BrokerUrl::parse("amqp://user:hunter2@localhost/%2f").unwrap();
+        assert_eq!(format!("{url:?}"), "amqp://localhost:5672");
+    }
+
+    #[test]
+    fn what_is_no_amqp_uri_is_refused_without_repeating_it() {
+        let error = BrokerUrl::parse("http://user:hunter2@localhost").unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,135 @@
+//! Identifiers: of messages, of commands, and of the operations that a `202` points to.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Namespace of the message ids that are made from a sender and an idempotency key. A constant of
+/// this API: were it to change, a repeat would no longer meet the message it made before.
+const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_4c1e_52f3_4d3e_9a41_0e8f_3c57_b2a9);
+
+/// A message's id: UUIDv7, or UUIDv5 of sender and idempotency key where the client gave one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(Uuid);
+
+/// A command's id, UUIDv7. A command delivered again has the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CommandId(Uuid);
+
+impl MessageId {
+    /// A new id that sorts after those made before it.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The id that every gateway gives to a message of this sender and idempotency key.
+    #[must_use]
+    pub fn from_idempotency_key(sender: &str, key: &str) -> Self {
+        // The length keeps ("ab", "c") apart from ("a", "bc").
+        let name = format!("{}:{sender}{key}", sender.len());
+        Self(Uuid::new_v5(&IDEMPOTENCY_NAMESPACE, name.as_bytes()))
+    }
+}
+
+impl CommandId {
+    /// A new id that sorts after those made before it.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+macro_rules! uuid_newtype {
+    ($name:ident) => {
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::try_parse(text).map(Self)
+            }
+        }
+    };
+}
+
+uuid_newtype!(MessageId);
+uuid_newtype!(CommandId);
+
+/// What the `Location` of a `202` names: which command, on which message. Opaque to clients;
+/// written as the 64 hexadecimal digits of both ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperationId {
+    /// The command whose end the operation tells.
+    pub command_id: CommandId,
+    /// The message that the command is about.
+    pub message_id: MessageId,
+}
+
+/// The text is no operation id.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("must be an operation id, as the Location of a 202 gives it")]
+pub struct InvalidOperationId;
+
+impl fmt::Display for OperationId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}{}", self.command_id.0.simple(), self.message_id.0.simple())
+    }
+}
+
+impl FromStr for OperationId {
+    type Err = InvalidOperationId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidOperationId);
+        }
+        let (command, message) = text.split_at(32);
+        Ok(Self {
+            command_id: command.parse().map_err(|_| InvalidOperationId)?,
+            message_id: message.parse().map_err(|_| InvalidOperationId)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_sender_and_key_make_the_same_message_id() {
+        let once = MessageId::from_idempotency_key("alice", "k1");
+        assert_eq!(once, MessageId::from_idempotency_key("alice", "k1"));
+        assert_ne!(once, MessageId::from_idempotency_key("alicek", "1"));
+        assert_eq!(once.to_string(), "90cae97a-78cc-55b8-ba21-a76c2fe4ecda");
+    }
+
+    #[test]
+    fn an_operation_id_survives_its_text_form() {
+        let operation =
+            OperationId { command_id: CommandId::generate(), message_id: MessageId::generate() };
+        assert_eq!(operation.to_string().parse(), Ok(operation));
+        assert_eq!("x".repeat(64).parse::<OperationId>(), Err(InvalidOperationId));
+        assert_eq!("é".repeat(32).parse::<OperationId>(), Err(InvalidOperationId));
+    }
+}

@@ -1,0 +1,19 @@
+//! Wire types of the Messages API: what clients see (`Message`, `Problem`) and what crosses the
+//! broker (`Command`, `Outcome`). No I/O and no async here, so that every other crate can depend
+//! on it.
+
+mod command;
+mod id;
+mod message;
+mod outcome;
+mod problem;
+mod timestamp;
+
+pub use command::{
+    Action, Command, FORMAT, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS,
+};
+pub use id::{CommandId, InvalidOperationId, MessageId, OperationId};
+pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessage};
+pub use outcome::{CommandResult, Failure, Outcome};
+pub use problem::{FieldError, Location, Problem, ProblemKind};
+pub use timestamp::{InvalidTimestamp, Timestamp};

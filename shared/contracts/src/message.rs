@@ -1,0 +1,165 @@
+//! A message, and the newtypes that its parts can only be made through.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{MessageId, Timestamp};
+
+/// A message's version: 1 as created, one more with each edit. Its `ETag` is this number in quotes.
+pub type Version = u64;
+
+/// A message as clients see it and as WebSocket frames carry it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Made by the gateway.
+    pub id: MessageId,
+    /// Who wrote it.
+    pub from_user_id: UserId,
+    /// Whom it is for.
+    pub to_user_id: UserId,
+    /// What it says.
+    pub content: Content,
+    /// When the gateway took it. Never changes.
+    pub publish_timestamp: Timestamp,
+    /// When it was last edited; `null` until then. Never runs backwards.
+    pub edit_timestamp: Option<Timestamp>,
+}
+
+/// A message together with its version, as it is stored now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionedMessage {
+    /// The message.
+    pub message: Message,
+    /// Its version.
+    pub version: Version,
+}
+
+/// Who sends or receives: 1–64 characters, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct UserId(String);
+
+/// A message's text: 1–4000 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Content(String);
+
+/// Why a text can be no [`UserId`] or no [`Content`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidText {
+    /// It has no characters.
+    #[error("must have at least 1 character")]
+    Empty,
+    /// It has too many.
+    #[error("must have at most {max_characters} characters")]
+    TooLong {
+        /// How many it may have.
+        max_characters: usize,
+    },
+    /// It has a control character (Unicode category Cc).
+    #[error("must not contain control characters")]
+    ControlCharacter,
+}
+
+impl UserId {
+    /// The most characters (Unicode scalar values) a user id may have.
+    pub const MAX_CHARACTERS: usize = 64;
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for UserId {
+    type Error = InvalidText;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        check_length(&text, Self::MAX_CHARACTERS)?;
+        if text.chars().any(char::is_control) {
+            return Err(InvalidText::ControlCharacter);
+        }
+        Ok(Self(text))
+    }
+}
+
+impl Content {
+    /// The most characters (Unicode scalar values) a content may have.
+    pub const MAX_CHARACTERS: usize = 4000;
+
+    /// The content as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Content {
+    type Error = InvalidText;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        check_length(&text, Self::MAX_CHARACTERS)?;
+        Ok(Self(text))
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl From<UserId> for String {
+    fn from(id: UserId) -> Self {
+        id.0
+    }
+}
+
+impl From<Content> for String {
+    fn from(content: Content) -> Self {
+        content.0
+    }
+}
+
+fn check_length(text: &str, max_characters: usize) -> Result<(), InvalidText> {
+    if text.is_empty() {
+        return Err(InvalidText::Empty);
+    }
+    // A character is at most four bytes, so most texts need no counting.
+    if text.len() > max_characters && text.chars().count() > max_characters {
+        return Err(InvalidText::TooLong { max_characters });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(text: &str) -> Result<UserId, InvalidText> {
+        text.to_owned().try_into()
+    }
+
+    #[test]
+    fn lengths_are_counted_in_characters_not_bytes() {
+        assert!(user(&"é".repeat(64)).is_ok());
+        assert_eq!(user(&"é".repeat(65)), Err(InvalidText::TooLong { max_characters: 64 }));
+        assert!(Content::try_from("𝄞".repeat(4000)).is_ok());
+        assert!(Content::try_from("x".repeat(4001)).is_err());
+        assert_eq!(user(""), Err(InvalidText::Empty));
+    }
+
+    #[test]
+    fn a_user_id_has_no_control_characters_but_a_content_may_have_lines() {
+        assert_eq!(user("a\nb"), Err(InvalidText::ControlCharacter));
+        assert_eq!(user("a\u{0}"), Err(InvalidText::ControlCharacter));
+        assert!(Content::try_from("two\nlines".to_owned()).is_ok());
+    }
+
+    #[test]
+    fn a_command_from_the_broker_cannot_bypass_the_rules() {
+        assert!(serde_json::from_str::<UserId>("\"\"").is_err());
+    }
+}

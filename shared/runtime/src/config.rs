@@ -1,0 +1,164 @@
+//! Configuration by flags and environment variables of the same meaning. A bad value ends the
+//! process before it opens a port or a connection, with a message that names the key.
+
+use std::{fmt, process::ExitCode, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, ValueEnum, error::ErrorKind};
+
+/// `EX_CONFIG` of BSD's sysexits.h: the configuration is wrong, and a restart won't mend it.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// A service's configuration.
+pub trait ServiceConfig: Parser {
+    /// What all services share.
+    fn common(&self) -> &CommonConfig;
+
+    /// What clap can't check by itself, secrets above all (clap would print them).
+    fn validate(&self) -> Result<(), ConfigError>;
+}
+
+/// A value that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct ConfigError {
+    /// The environment variable's name.
+    pub key: &'static str,
+    /// What is wrong with it; never the value itself where that may be secret.
+    pub reason: String,
+}
+
+impl ConfigError {
+    /// `key` can't be used because of `reason`.
+    pub fn new(key: &'static str, reason: impl fmt::Display) -> Self {
+        Self { key, reason: reason.to_string() }
+    }
+}
+
+/// What all services share.
+#[derive(Args, Clone, Debug)]
+pub struct CommonConfig {
+    /// The broker, as an AMQP URI
+    #[arg(
+        long,
+        env = "RABBITMQ_URL",
+        default_value = "amqp://guest:guest@localhost:5672/%2f",
+        hide_env_values = true
+    )]
+    pub rabbitmq_url: SecretUrl,
+    /// The database, as a MongoDB connection string
+    #[arg(
+        long,
+        env = "MONGO_URI",
+        default_value = "mongodb://localhost:27017",
+        hide_env_values = true
+    )]
+    pub mongo_uri: SecretUrl,
+    /// The name of the MongoDB database
+    #[arg(long, env = "MONGO_DATABASE", default_value = "messages")]
+    pub mongo_database: String,
+    /// What is logged, and how
+    #[command(flatten)]
+    pub log: LogConfig,
+    /// Milliseconds that open work has to end in, once the service has stopped taking more
+    #[arg(long, env = "SHUTDOWN_GRACE_MS", default_value = "20000", value_parser = millis)]
+    pub shutdown_grace_ms: Duration,
+    /// Milliseconds between the signal to stop (/readyz turns 503) and the end of taking new work
+    #[arg(long, env = "DRAIN_DELAY_MS", default_value = "5000", value_parser = millis)]
+    pub drain_delay_ms: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Args, Clone, Debug)]
+pub struct LogConfig {
+    /// Which events are logged: a level, or directives such as info,gateway=debug
+    #[arg(long = "log", env = "RUST_LOG", default_value = "info")]
+    pub filter: String,
+    /// How events are written
+    #[arg(long = "log-format", env = "LOG_FORMAT", default_value = "pretty", value_enum)]
+    pub format: LogFormat,
+}
+
+/// How events are written.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line an event, for people
+    Pretty,
+    /// One JSON object an event, for machines
+    Json,
+}
+
+/// A URL that may hold a password. It shows itself only without.
+#[derive(Clone)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// The whole URL, password included: for connecting, never for printing.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SecretUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Everything up to the last @ may be user information; the rest may hold options with
+        // secrets. Only scheme and host are certain to be harmless.
+        let scheme = self.0.split_once("://").map_or("", |(scheme, _)| scheme);
+        write!(formatter, "{scheme}://[redacted]")
+    }
+}
+
+/// Reads a `Duration` from whole milliseconds.
+pub fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_millis)
+}
+
+/// Reads and checks the process's configuration. On `--help` and on errors it prints what clap or
+/// the check has to say and gives the code to exit with.
+pub(crate) fn read<C: ServiceConfig>() -> Result<C, ExitCode> {
+    let config = C::try_parse().map_err(|error| {
+        // Nothing can be done where even this can't be printed.
+        let _ = error.print();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+            _ => ExitCode::from(EXIT_CONFIG),
+        }
+    })?;
+    check_common(config.common()).and_then(|()| config.validate()).map_err(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(EXIT_CONFIG)
+    })?;
+    Ok(config)
+}
+
+fn check_common(common: &CommonConfig) -> Result<(), ConfigError> {
+    tracing_subscriber::EnvFilter::builder()
+        .parse(&common.log.filter)
+        .map_err(|error| ConfigError::new("RUST_LOG", error))?;
+    let name = &common.mongo_database;
+    if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
+        let rule = "must be 1 to 63 bytes without any of / \\ . \" $ or spaces";
+        return Err(ConfigError::new("MONGO_DATABASE", rule));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_url_does_not_show_its_password() {
+        let url: SecretUrl = "amqp://user:hunter2@host/%2f".parse().unwrap();
+        assert_eq!(format!("{url:?}"), "amqp://[redacted]");
+        assert!(url.expose().contains("hunter2"));
+    }
+}

@@ -1,0 +1,143 @@
+//! The HTTP listener that all services share: bounded in connections, with a header timeout and a
+//! graceful end that has a deadline (`axum::serve` has neither of the two).
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use ::http::{Request, Response, StatusCode, header};
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{Health, Phases};
+
+/// How long a client may take to send a request's headers.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait before accepting again when the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections of a listener that answers nothing but health questions.
+const HEALTH_CONNECTIONS: usize = 64;
+
+/// Binds `address` and says so in the log.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    Ok(listener)
+}
+
+/// Serves HTTP/1.1 and HTTP/2 until `closing`, then lets open requests end until `expired`.
+/// At `max_connections` further clients wait in the kernel's backlog.
+pub async fn serve<S, B>(listener: TcpListener, service: S, max_connections: usize, phases: &Phases)
+where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connections = TaskTracker::new();
+    let free = Arc::new(Semaphore::new(max_connections));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &free) => accepted,
+            () = phases.closing.cancelled() => break,
+        };
+        let (stream, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let service = service.clone();
+        let phases = phases.clone();
+        connections.spawn(async move {
+            serve_connection(stream, service, &phases).await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = phases.expired.cancelled() => {
+            tracing::warn!(connections = connections.len(), "abandoned at the end of the grace");
+        }
+    }
+}
+
+/// Serves `/livez` and `/readyz` alone, until the grace is over.
+pub async fn serve_health(listener: TcpListener, health: Health, phases: &Phases) {
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let answer = health.answer(request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(answer.unwrap_or_else(not_found)) }
+    });
+    serve(listener, service, HEALTH_CONNECTIONS, phases).await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    free: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(free).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _peer) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}
+
+async fn serve_connection<S, B>(stream: TcpStream, service: S, phases: &Phases)
+where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    builder.http2().timer(TokioTimer::new());
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error, "connection ended early");
+                }
+                return;
+            }
+            () = phases.closing.cancelled(), if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = phases.expired.cancelled() => return,
+        }
+    }
+}
+
+fn not_found() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(
+        br#"{"type":"about:blank","title":"Not Found","status":404}"#,
+    )));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+    response
+}

@@ -1,0 +1,54 @@
+//! What every service needs to run and none is about: configuration, telemetry, shutdown, and the
+//! HTTP listener with its health answers.
+
+pub mod config;
+pub mod health;
+pub mod http;
+pub mod shutdown;
+pub mod telemetry;
+
+use std::process::ExitCode;
+
+pub use config::{CommonConfig, ConfigError, SecretUrl, ServiceConfig};
+pub use health::{Dependency, Health};
+pub use shutdown::{Phases, Shutdown};
+
+/// Runs a service from its `main`: reads the configuration (and ends with code 78 where it is
+/// bad), starts telemetry, hands over a shutdown that follows the process's signals, and turns
+/// how `run` ended into an exit code.
+pub fn run_service<C, F, Fut>(name: &'static str, run: F) -> ExitCode
+where
+    C: ServiceConfig,
+    F: FnOnce(C, Shutdown) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let config = match config::read::<C>() {
+        Ok(config) => config,
+        Err(exit_code) => return exit_code,
+    };
+    telemetry::start(&config.common().log);
+    let executor = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(executor) => executor,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = executor.block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        tracing::info!(service = name, version = env!("CARGO_PKG_VERSION"), "starting");
+        run(config, shutdown).await
+    });
+    // Tasks that outlived the grace are not waited for.
+    executor.shutdown_background();
+    match ended {
+        Ok(()) => {
+            tracing::info!(service = name, "stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!(service = name, error = format!("{error:#}"), "failed");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The connection to MongoDB, and the rule by which everything runs on it.
+
+use std::{sync::Arc, time::Duration};
+
+use mongodb::{
+    Client, Collection, Database,
+    bson::{Document, doc},
+    error::ErrorKind,
+    options::{
+        Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, ReadConcern,
+        ReadPreference, SelectionCriteria, WriteConcern,
+    },
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, interval, timeout_at},
+};
+
+use crate::documents::{FailureDocument, MessageDocument};
+
+/// How long the driver looks for a usable server.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long connecting to a server may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the driver's monitor asks each server; a frozen one is noticed this much later, plus
+/// the connect timeout. With the default of 10 s, abandoned operations would hold their
+/// connections for 20 s.
+const MONITOR_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often the health check asks.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the server may take to answer that.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where and how to store.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// A MongoDB connection string.
+    pub uri: String,
+    /// The database's name.
+    pub database: String,
+    /// What the server's logs call this client.
+    pub app_name: String,
+    /// Connections to each server at most, and so operations at once.
+    pub max_connections: u32,
+    /// How long an operation may take, waiting for a connection included.
+    pub operation_timeout: Duration,
+}
+
+/// The text is no MongoDB connection string. Says why without repeating it.
+#[derive(Debug, thiserror::Error)]
+#[error("must be a MongoDB connection string such as mongodb://host:27017 ({0})")]
+pub struct InvalidMongoUri(String);
+
+/// What stands between a caller and the data.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The server did not answer in time.
+    #[error("MongoDB did not answer within {} ms", .0.as_millis())]
+    Silent(Duration),
+    /// The server, or the way to it, failed.
+    #[error("MongoDB failed: {0}")]
+    Failed(#[from] mongodb::error::Error),
+    /// A stored document is not what this code writes.
+    #[error("a stored document cannot be read: {0}")]
+    Unreadable(String),
+    /// The document changed under each of many attempts.
+    #[error("a document changed too often while it was written")]
+    Contended,
+    /// A command of a batch has no result. Nothing is known of it, so the batch is applied again.
+    #[error("a command was left out of its batch")]
+    LeftOut,
+}
+
+/// The stored messages. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    database: Database,
+    pub(crate) messages: Collection<MessageDocument>,
+    pub(crate) stored: Collection<Document>,
+    pub(crate) failures: Collection<FailureDocument>,
+    permits: Arc<Semaphore>,
+    operation_timeout: Duration,
+}
+
+impl StoreSettings {
+    /// Checks a connection string without connecting.
+    pub fn check_uri(uri: &str) -> Result<(), InvalidMongoUri> {
+        match ConnectionString::parse(uri) {
+            Ok(_) => Ok(()),
+            Err(error) => match &*error.kind {
+                ErrorKind::InvalidArgument { message, .. } if !message.contains(uri) => {
+                    Err(InvalidMongoUri(message.clone()))
+                }
+                _ => Err(InvalidMongoUri("it cannot be parsed".to_owned())),
+            },
+        }
+    }
+}
+
+impl Store {
+    /// A store that connects when it is first used. Fails only for a wrong connection string.
+    pub async fn new(settings: StoreSettings) -> Result<Self, StoreError> {
+        let mut options = ClientOptions::parse(&settings.uri).await?;
+        options.app_name = Some(settings.app_name);
+        options.max_pool_size = Some(settings.max_connections);
+        options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
+        options.connect_timeout = Some(CONNECT_TIMEOUT);
+        options.heartbeat_freq = Some(MONITOR_INTERVAL);
+        let database = Client::with_options(options)?.database(&settings.database);
+        // What is answered as stored is on the disks of a majority, and what is read is too.
+        let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
+        let collection_options = CollectionOptions::builder()
+            .read_concern(ReadConcern::majority())
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .write_concern(durable)
+            .build();
+        Ok(Self {
+            messages: database.collection_with_options("messages", collection_options.clone()),
+            stored: database.collection_with_options("messages", collection_options.clone()),
+            failures: database.collection_with_options("operations", collection_options),
+            database,
+            permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
+            operation_timeout: settings.operation_timeout,
+        })
+    }
+
+    /// Asks the server for a sign of life every second, and tells whether it gave one.
+    #[must_use]
+    pub fn up(&self) -> watch::Receiver<bool> {
+        let (up, receiver) = watch::channel(false);
+        let store = self.clone();
+        tokio::spawn(async move {
+            let mut ticks = interval(HEALTH_INTERVAL);
+            while !up.is_closed() {
+                ticks.tick().await;
+                let database = store.database.clone();
+                let ping = async move { database.run_command(doc! { "ping": 1 }).await };
+                let answer = store.run_within(HEALTH_TIMEOUT, ping).await;
+                if *up.borrow() != answer.is_ok() {
+                    match &answer {
+                        Ok(_) => tracing::info!("MongoDB answers"),
+                        Err(error) => tracing::warn!(%error, "MongoDB is away"),
+                    }
+                }
+                up.send_replace(answer.is_ok());
+            }
+        });
+        receiver
+    }
+
+    /// Runs an operation in a task of its own, for as long as this store's operations may take.
+    ///
+    /// A driver's future must not be dropped half way: a leaving client or a timeout abandons only
+    /// the wait. The task holds a permit until the operation has really ended, so operations that
+    /// a frozen server keeps can't pile up.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run_within(self.operation_timeout, operation).await
+    }
+
+    async fn run_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        operation: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let silent = StoreError::Silent(limit);
+        let deadline = Instant::now() + limit;
+        let acquired = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
+        let Ok(Ok(permit)) = acquired else {
+            return Err(silent);
+        };
+        let running = tokio::spawn(async move {
+            let result = operation.await;
+            drop(permit);
+            result
+        });
+        match timeout_at(deadline, running).await {
+            Ok(Ok(result)) => Ok(result?),
+            // The task panicked in the driver, or the runtime is going down.
+            Ok(Err(error)) => Err(StoreError::Unreadable(error.to_string())),
+            Err(_) => Err(silent),
+        }
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_connection_string_is_refused_without_repeating_it() {
+        assert!(StoreSettings::check_uri("mongodb://localhost:27017/?replicaSet=rs0").is_ok());
+        let error = StoreSettings::check_uri("http://user:hunter2@host").unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,20 @@
+//! MongoDB: documents, queries, writes, indexes. The only crate that names mongodb.
+//!
+//! Every command is one operation on one document, so it works on a standalone server, a replica
+//! set and a sharded cluster alike, without transactions. Its filter says under which conditions
+//! it applies; that makes it safe to deliver twice, or after a newer one.
+
+pub mod admin;
+mod client;
+mod documents;
+mod draw;
+mod failures;
+mod indexes;
+mod operations;
+mod queries;
+mod writes;
+
+pub use client::{InvalidMongoUri, Store, StoreError, StoreSettings};
+pub use operations::OperationState;
+pub use queries::ListQuery;
+pub use writes::{CreateCommand, DeleteCommand, EditCommand, Rejected};

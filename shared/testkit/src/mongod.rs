@@ -1,0 +1,199 @@
+//! A real `mongod` of one's own: one member of a replica set, or standalone.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use crate::{
+    Group, Process, Progress, Silent, free_port,
+    settings::{self, required},
+};
+
+/// The name of the private replica set.
+const REPLICA_SET: &str = "rs0";
+/// Longest boot that is waited for; it takes about a second.
+const BOOT_LIMIT: Duration = Duration::from_mins(1);
+/// Longest single attempt to reach it.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
+/// Longest graceful stop that is waited for.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// How a private `mongod` runs.
+#[derive(Clone, Debug)]
+pub struct MongodOptions {
+    /// The program.
+    pub program: PathBuf,
+    /// Its data; what is there already is used.
+    pub dir: PathBuf,
+    /// Where `mongod.log` goes; must exist.
+    pub log_dir: PathBuf,
+    /// One member of a replica set (false: standalone).
+    pub replica_set: bool,
+    /// Cache in GB, 0.25 at least.
+    pub cache_gb: f32,
+    /// The process group it joins.
+    pub group: Group,
+}
+
+/// A running `mongod` on a free loopback port. Killed on drop.
+#[derive(Debug)]
+pub struct PrivateMongod {
+    options: MongodOptions,
+    port: u16,
+    process: Process,
+    // After the process, so that the data is removed when nobody writes it any more.
+    scratch: Option<TempDir>,
+}
+
+impl PrivateMongod {
+    /// Starts a test's own single-member replica set, empty, in a directory that goes with it.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(true).await
+    }
+
+    /// Starts a test's own standalone server, as [`PrivateMongod::start`] does.
+    pub async fn start_standalone() -> Result<Self> {
+        Self::start_with(false).await
+    }
+
+    /// Starts one and does not wait.
+    pub fn spawn(options: MongodOptions) -> Result<Self> {
+        fs::create_dir_all(&options.dir)
+            .with_context(|| format!("{} cannot be made", options.dir.display()))?;
+        let port = free_port()?;
+        let process = spawn(&options, port)?;
+        Ok(Self { options, port, process, scratch: None })
+    }
+
+    /// The URI for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let query = if self.options.replica_set {
+            format!("?replicaSet={REPLICA_SET}")
+        } else {
+            String::new()
+        };
+        format!("mongodb://127.0.0.1:{}/{query}", self.port)
+    }
+
+    /// The server's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The server's process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Kills it (`SIGKILL`).
+    pub fn kill(&self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Stops it gracefully.
+    pub async fn stop(&self) -> Result<()> {
+        self.process.terminate(STOP_LIMIT).await.map(drop)
+    }
+
+    /// Stops it where it is: connections stay open and nobody answers.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.freeze()
+    }
+
+    /// Lets it go on after [`PrivateMongod::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.process.thaw()
+    }
+
+    /// Starts it again on the same port with the same data, killing it first where it still runs.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = spawn(&self.options, self.port)?;
+        self.ready(&Silent).await
+    }
+
+    /// Lets it outlive this value and the caller.
+    pub fn detach(self) {
+        self.process.detach();
+    }
+
+    /// Waits until it answers and, in a replica set, is primary.
+    pub async fn ready(&self, progress: &dyn Progress) -> Result<()> {
+        let begun = Instant::now();
+        let mut told = begun;
+        loop {
+            if let Some(status) = self.process.try_exit()? {
+                bail!("mongod has ended ({status})\n{}", self.process.log_tail());
+            }
+            let attempt =
+                timeout(ATTEMPT_LIMIT, prepare(self.port, self.options.replica_set)).await;
+            let error = match attempt {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(_) => anyhow::anyhow!("no answer within {ATTEMPT_LIMIT:?}"),
+            };
+            if begun.elapsed() > BOOT_LIMIT {
+                return Err(error).with_context(|| {
+                    format!("mongod is not ready after {BOOT_LIMIT:?}\n{}", self.process.log_tail())
+                });
+            }
+            if told.elapsed() > Duration::from_secs(5) {
+                progress.say(&format!("MongoDB: booting, {} s so far", begun.elapsed().as_secs()));
+                told = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn start_with(replica_set: bool) -> Result<Self> {
+        let scratch = settings::scratch_dir("mongod-")?;
+        let options = MongodOptions {
+            program: required(settings::MONGOD)?.into(),
+            dir: scratch.path().join("data"),
+            log_dir: scratch.path().to_owned(),
+            replica_set,
+            cache_gb: 0.25,
+            group: Group::Callers,
+        };
+        let mut mongod = Self::spawn(options)?;
+        mongod.ready(&Silent).await?;
+        mongod.scratch = Some(scratch);
+        Ok(mongod)
+    }
+}
+
+async fn prepare(port: u16, replica_set: bool) -> Result<()> {
+    // The driver's first look at a port that nobody listens on yet would wait half a second.
+    tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    store::admin::ping("127.0.0.1", port).await?;
+    if replica_set {
+        store::admin::initiate_replica_set("127.0.0.1", port, REPLICA_SET).await?;
+    }
+    Ok(())
+}
+
+fn spawn(options: &MongodOptions, port: u16) -> Result<Process> {
+    let mut command = Command::new(&options.program);
+    command
+        .arg("--dbpath")
+        .arg(&options.dir)
+        .args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--port", &port.to_string()])
+        .args(["--wiredTigerCacheSizeGB", &options.cache_gb.to_string()])
+        .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
+        // A lone member has nobody to hand over to before it stops.
+        .args(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
+    if options.replica_set {
+        command.args(["--replSet", REPLICA_SET]);
+    }
+    Process::spawn("mongod", command, &options.log_dir.join("mongod.log"), options.group)
+}

@@ -1,0 +1,91 @@
+//! Running somebody else's tool for long enough that the user wants to know what it does.
+
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{Group, Process, Progress};
+
+/// After this long without news, the tool's last line is shown.
+const SILENCE: Duration = Duration::from_secs(4);
+/// No step of provisioning takes longer on a working network.
+const LIMIT: Duration = Duration::from_mins(15);
+
+/// What becomes of a tool if the caller gives up waiting for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// It is killed: what it has done so far harms nobody.
+    Kill,
+    /// It goes on to its end: killed half way it would leave a broken system.
+    LetFinish,
+}
+
+/// Runs a tool to its end with its output in `log`; an error carries the end of that.
+pub(super) async fn run(
+    what: &str,
+    command: Command,
+    log: &Path,
+    given_up: GivenUp,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let begun = Instant::now();
+    let process = Guard(Some(Process::spawn(what, command, log, Group::Own)?), given_up);
+    let Some(process) = &process.0 else { bail!("{what}: no process") };
+    let mut told = Instant::now();
+    let status = loop {
+        if let Some(status) = process.try_exit()? {
+            break status;
+        }
+        if begun.elapsed() > LIMIT {
+            bail!("{what} has not ended within {LIMIT:?}\n{}", process.log_tail());
+        }
+        if told.elapsed() > SILENCE {
+            let text = process.log_text();
+            let last =
+                text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no output yet");
+            progress.say(&format!("{what}, {} s so far: {last}", begun.elapsed().as_secs()));
+            told = Instant::now();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    if !status.success() {
+        bail!("{what} failed ({status})\n{}", process.log_tail());
+    }
+    Ok(())
+}
+
+/// Holds a file lock that other provisioners respect, until it is dropped.
+pub(super) async fn lock(file: &Path, progress: &dyn Progress) -> Result<File> {
+    let lock =
+        File::create(file).with_context(|| format!("{} cannot be written", file.display()))?;
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("{} cannot be locked", file.display()));
+            }
+        }
+        if !told {
+            progress.say("another run is fetching the same: waiting for it");
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+struct Guard(Option<Process>, GivenUp);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let (Some(process), GivenUp::LetFinish) = (self.0.take(), self.1) {
+            process.detach();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! RabbitMQ: the installed one, else Debian's package. Only its scripts are wanted; the system broker
+//! that the package brings is never started.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    fetch::{self, GivenUp},
+    is_executable, on_path,
+};
+use crate::Progress;
+
+/// The scripts that do not drop root, as packages for Debian, Ubuntu and Fedora place them.
+const LIB_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+/// Installs the package; see there for what it takes care of.
+const INSTALL: &str = include_str!("install-rabbitmq.sh");
+/// What to do where it cannot be installed.
+const ADVICE: &str = "RabbitMQ is needed: install it (Debian, Ubuntu: `apt-get install --no-install-recommends \
+    rabbitmq-server`; macOS: `brew install rabbitmq`), or set RABBITMQ_URL to a running one";
+
+/// Finds the `rabbitmq-server` script, or installs Debian's package. The log of that goes under `target_dir`.
+pub async fn provide_rabbitmq(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
+    if let Some(server) = installed() {
+        return Ok(server);
+    }
+    let Some(mut install) = as_root() else { bail!("{ADVICE}") };
+    let tools = target_dir.join("tools");
+    fs::create_dir_all(&tools)?;
+    let _lock = fetch::lock(&tools.join("rabbitmq.lock"), progress).await?;
+    if let Some(server) = installed() {
+        return Ok(server);
+    }
+    progress.say("RabbitMQ: not installed, installing Debian's package (about 60 MB; not started)");
+    install.args(["-c", INSTALL]);
+    let log = tools.join("rabbitmq-install.log");
+    fetch::run("installing RabbitMQ with apt-get", install, &log, GivenUp::LetFinish, progress)
+        .await
+        .context(ADVICE)?;
+    installed().with_context(|| format!("{LIB_SERVER} is missing after the installation. {ADVICE}"))
+}
+
+/// The scripts of the package's lib folder, or a `rabbitmq-server` on the `PATH` (Homebrew) that is
+/// not the wrapper in `/usr/sbin`, which would switch to the user `rabbitmq`.
+fn installed() -> Option<PathBuf> {
+    let lib = PathBuf::from(LIB_SERVER);
+    if is_executable(&lib) {
+        return Some(lib);
+    }
+    let server = on_path("rabbitmq-server")?.canonicalize().ok()?;
+    (!server.ends_with("rabbitmq-script-wrapper")).then_some(server)
+}
+
+/// A shell with the right to install packages, where there is apt.
+fn as_root() -> Option<Command> {
+    on_path("apt-get")?;
+    if fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+        return Some(Command::new("sh"));
+    }
+    let sudo = on_path("sudo")?;
+    let allowed = Command::new(&sudo)
+        .args(["-n", "true"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    allowed.then(|| {
+        let mut command = Command::new(sudo);
+        command.args(["-n", "sh"]);
+        command
+    })
+}
+
+/// Erlang's port mapper: on the `PATH`, else among the files of the Erlang that `erl` is.
+pub(crate) fn find_epmd() -> Result<PathBuf> {
+    if let Some(epmd) = on_path("epmd") {
+        return Ok(epmd);
+    }
+    let erl = on_path("erl").context("RabbitMQ needs Erlang, and there is no `erl` on the PATH")?;
+    let root = Command::new(erl)
+        .args([
+            "-noshell",
+            "-boot",
+            "start_clean",
+            "-eval",
+            "io:put_chars(code:root_dir()), halt().",
+        ])
+        .output()?;
+    let root = PathBuf::from(String::from_utf8_lossy(&root.stdout).trim());
+    let found = fs::read_dir(&root)
+        .with_context(|| format!("{} cannot be read", root.display()))?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path().join("bin/epmd"))
+        .find(|epmd| is_executable(epmd));
+    found.with_context(|| format!("no epmd below {}", root.display()))
+}

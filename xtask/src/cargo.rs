@@ -1,0 +1,89 @@
+//! Cargo as seen from inside `cargo run`: where it puts things, and running it again.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use serde::Deserialize;
+use testkit::Service;
+use tokio::process::{Child, Command};
+
+/// Cargo's target directory, however it is configured.
+pub(crate) async fn target_dir() -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let output = command(&["metadata", "--no-deps", "--format-version", "1"]).output().await;
+    let output = output.context("cargo cannot be started")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    Ok(metadata.target_directory)
+}
+
+/// Builds the services' binaries, cargo's own output visible, and returns their directory.
+pub(crate) async fn build_services(release: bool) -> Result<PathBuf> {
+    let mut arguments = vec!["build"];
+    for service in Service::ALL {
+        arguments.extend(["--bin", service.binary()]);
+    }
+    if release {
+        arguments.push("--release");
+    }
+    let status = Running::start(command(&arguments))?.wait().await?;
+    if !status.success() {
+        bail!("the services cannot be built (cargo build: {status})");
+    }
+    Ok(target_dir().await?.join(if release { "release" } else { "debug" }))
+}
+
+/// A cargo command without what the cargo around us has set for this program: some build scripts
+/// watch those variables, and would rebuild their crates each time.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// A cargo that runs in a process group of its own, so that nothing it has started survives it.
+pub(crate) struct Running {
+    child: Child,
+    group: Pid,
+}
+
+impl Running {
+    /// Starts it.
+    pub(crate) fn start(mut command: Command) -> Result<Self> {
+        let child = command.process_group(0).spawn().context("cargo cannot be started")?;
+        let pid = child.id().context("cargo has a process id")?;
+        Ok(Self { child, group: Pid::from_raw(pid.try_into()?) })
+    }
+
+    /// Waits for its end, and kills what is left of its group.
+    pub(crate) async fn wait(mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait().await?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An error says that nothing is left.
+        let _ = killpg(self.group, Signal::SIGKILL);
+    }
+}

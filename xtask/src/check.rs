@@ -1,0 +1,42 @@
+//! `cargo xtask check`: what a reviewer need not look at.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::{
+    cargo::{self, Running},
+    console,
+};
+
+/// Each check: its name, cargo's arguments, an environment variable to set.
+type Check<'a> = (&'a str, &'a [&'a str], Option<(&'a str, &'a str)>);
+
+const CHECKS: [Check<'_>; 3] = [
+    ("format", &["fmt", "--all", "--check"], None),
+    ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], None),
+    (
+        "documentation",
+        &["doc", "--workspace", "--no-deps", "--document-private-items"],
+        Some(("RUSTDOCFLAGS", "-D warnings")),
+    ),
+];
+
+/// Runs all checks, also after one has failed.
+pub(crate) async fn run() -> Result<ExitCode> {
+    let mut failed = Vec::new();
+    for (name, arguments, variable) in CHECKS {
+        console::line(&format!("== {name}: cargo {}", arguments.join(" ")));
+        let mut command = cargo::command(arguments);
+        command.envs(variable);
+        if !Running::start(command)?.wait().await?.success() {
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() {
+        console::line("== all checks passed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    console::line(&format!("== failed: {}", failed.join(", ")));
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,66 @@
+//! The private RabbitMQ and MongoDB: provided, started and written down as soon as they exist.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use testkit::{
+    BrokerOptions, Group, MongodOptions, PrivateBroker, PrivateMongod, Progress,
+    provision::{provide_mongod, provide_rabbitmq},
+};
+
+use crate::{
+    console::Steps,
+    stack::{Ledger, Role},
+};
+
+/// Where a server keeps its data and its log.
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
+    pub(crate) log_dir: PathBuf,
+}
+
+/// Starts a RabbitMQ and waits until it takes connections.
+pub(crate) async fn start_broker(
+    target_dir: &Path,
+    place: Place,
+    ledger: &Ledger,
+    steps: Steps,
+) -> Result<PrivateBroker> {
+    let server = provide_rabbitmq(target_dir, &steps).await?;
+    steps.say("RabbitMQ: starting (10 s on an idle machine)");
+    let broker = PrivateBroker::spawn(BrokerOptions {
+        server,
+        dir: place.dir,
+        log_dir: place.log_dir,
+        group: Group::Own,
+    })?;
+    ledger.add(Role::PortMapper, broker.epmd())?;
+    ledger.add(Role::Broker, broker.process())?;
+    broker.ready(&steps).await?;
+    steps.say("RabbitMQ: ready");
+    Ok(broker)
+}
+
+/// Starts a `mongod` and waits until it takes writes.
+pub(crate) async fn start_mongod(
+    target_dir: &Path,
+    place: Place,
+    replica_set: bool,
+    ledger: &Ledger,
+    steps: Steps,
+) -> Result<PrivateMongod> {
+    let program = provide_mongod(target_dir, &steps).await?;
+    steps.say(if replica_set { "MongoDB: starting" } else { "MongoDB (standalone): starting" });
+    let mongod = PrivateMongod::spawn(MongodOptions {
+        program,
+        dir: place.dir,
+        log_dir: place.log_dir,
+        replica_set,
+        cache_gb: 0.5,
+        group: Group::Own,
+    })?;
+    ledger.add(Role::Database, mongod.process())?;
+    mongod.ready(&steps).await?;
+    steps.say(if replica_set { "MongoDB: ready" } else { "MongoDB (standalone): ready" });
+    Ok(mongod)
+}

@@ -1,0 +1,45 @@
+//! Ctrl-C, `SIGTERM` and a closed terminal: the first asks for a stop, the second for haste.
+
+use anyhow::Result;
+use testkit::Progress;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::console::Steps;
+
+/// How urgently the user wants an end.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt {
+    /// Cancelled by the first signal: stop in order.
+    pub(crate) stop: CancellationToken,
+    /// Cancelled by the second: kill.
+    pub(crate) kill: CancellationToken,
+}
+
+impl Interrupt {
+    /// Catches the signals from now on.
+    pub(crate) fn watch(steps: Steps) -> Result<Self> {
+        let this = Self { stop: CancellationToken::new(), kill: CancellationToken::new() };
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let Self { stop, kill } = this.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                if stop.is_cancelled() {
+                    steps.say("killing everything");
+                    kill.cancel();
+                } else {
+                    steps.say("stopping (Ctrl-C again: at once)");
+                    stop.cancel();
+                }
+            }
+        });
+        Ok(this)
+    }
+}

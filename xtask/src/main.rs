@@ -1,0 +1,52 @@
+//! The project's commands, `cargo xtask …`. CI runs the same.
+
+mod cargo;
+mod check;
+mod console;
+mod down;
+mod infrastructure;
+mod interrupt;
+mod stack;
+mod test;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+enum Command {
+    /// Run the whole system on this machine
+    ///
+    /// Uses `RABBITMQ_URL` and `MONGO_URI` where set; else starts a private RabbitMQ and MongoDB under
+    /// cargo's target directory, whose data is kept for the next time, and installs what is missing.
+    /// Ports are taken from `GATEWAY_BIND` (127.0.0.1:8000), `BROADCASTER_BIND` (127.0.0.1:8001) and
+    /// `STORAGE_WORKER_BIND` (127.0.0.1:8002); where one is taken, a free one is chosen. All other
+    /// settings pass through to the services. Ctrl-C stops everything.
+    Up(up::Options),
+    /// Stop what `up` has started, in any terminal
+    Down,
+    /// Run all tests on a private RabbitMQ and MongoDB
+    ///
+    /// They are started for this run, under cargo's target directory, and leave nothing behind. A stack
+    /// that `up` has started is not disturbed.
+    Test(test::Options),
+    /// Check format, lints and documentation
+    Check,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Up(options) => up::run(&options).await,
+        Command::Down => down::run().await,
+        Command::Test(options) => test::run(&options).await,
+        Command::Check => check::run().await,
+    };
+    done.unwrap_or_else(|error| {
+        console::error(&error);
+        ExitCode::FAILURE
+    })
+}

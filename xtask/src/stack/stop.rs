@@ -1,0 +1,74 @@
+//! Ending a stack's processes in order: who takes requests first, who others lean on last.
+
+use std::{env, time::Duration};
+
+use nix::sys::signal::Signal;
+use testkit::Progress;
+use tokio_util::sync::CancellationToken;
+
+use super::{Entry, Role};
+use crate::console::Steps;
+
+/// How long a killed process may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Stops the processes, each role after the one before it has ended. One that does not end in time
+/// is killed; once `hurry` is cancelled, all are.
+pub(crate) async fn stop(mut processes: Vec<Entry>, hurry: &CancellationToken, steps: Steps) {
+    processes.retain(|entry| entry.id.is_alive());
+    for role in Role::ALL {
+        let stage: Vec<&Entry> = processes.iter().filter(|entry| entry.role == role).collect();
+        if stage.is_empty() {
+            continue;
+        }
+        let names: Vec<&str> = stage.iter().map(|entry| entry.name.as_str()).collect();
+        steps.say(&format!("stopping {}", names.join(", ")));
+        for entry in &stage {
+            // A frozen process takes the first signal only after the second.
+            for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+                send(entry, signal, steps);
+            }
+        }
+        let ended = async {
+            let mut all_gone = true;
+            for entry in &stage {
+                all_gone &= entry.id.gone(grace(role)).await;
+            }
+            all_gone
+        };
+        if hurry.run_until_cancelled(ended).await != Some(true) {
+            kill(&stage, steps).await;
+        }
+    }
+}
+
+async fn kill(stage: &[&Entry], steps: Steps) {
+    for entry in stage.iter().filter(|entry| entry.id.is_alive()) {
+        steps.say(&format!("killing {} (pid {})", entry.name, entry.id.pid));
+        send(entry, Signal::SIGKILL, steps);
+    }
+    for entry in stage {
+        if !entry.id.gone(KILL_LIMIT).await {
+            steps.say(&format!("{} (pid {}) cannot be killed", entry.name, entry.id.pid));
+        }
+    }
+}
+
+fn send(entry: &Entry, signal: Signal, steps: Steps) {
+    if let Err(error) = entry.id.signal(signal) {
+        steps.say(&format!("{}: {error:#}", entry.name));
+    }
+}
+
+/// How long a process may take to end by itself; the services are told their grace in milliseconds.
+fn grace(role: Role) -> Duration {
+    let told = env::var("SHUTDOWN_GRACE_MS").ok().and_then(|grace_ms| grace_ms.parse().ok());
+    match role {
+        Role::Gateway | Role::Backend => {
+            Duration::from_millis(told.unwrap_or(30_000)) + Duration::from_secs(5)
+        }
+        Role::Broker => Duration::from_secs(30),
+        Role::Database => Duration::from_secs(20),
+        Role::PortMapper => Duration::from_secs(2),
+    }
+}

@@ -1,0 +1,273 @@
+//! `cargo xtask up`: everything between a plain machine and a running system.
+
+mod logs;
+mod places;
+mod services;
+
+use std::{
+    env, fs,
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::OnceLock,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use testkit::{PrivateBroker, PrivateMongod, Process, Progress, Service};
+
+use crate::{
+    cargo,
+    console::{self, Steps, without_password},
+    infrastructure::{Place, start_broker, start_mongod},
+    interrupt::Interrupt,
+    stack::{Ledger, Server, Summary, read_ledger, remove_ledger, stop},
+};
+use places::Wanted;
+use services::{Settings, Started};
+
+/// What `cargo xtask up` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Return when everything is ready; `cargo xtask down` stops it
+    #[arg(long)]
+    detach: bool,
+    /// How many storage-workers
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    /// How many gateways; all but the first take free ports
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    gateways: u16,
+    /// How many broadcasters; all but the first take free ports
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    broadcasters: u16,
+    /// Build for speed
+    #[arg(long)]
+    release: bool,
+}
+
+impl Options {
+    fn replicas(&self, service: Service) -> u16 {
+        match service {
+            Service::Gateway => self.gateways,
+            Service::StorageWorker => self.workers,
+            Service::Broadcaster => self.broadcasters,
+        }
+    }
+}
+
+/// Everything that this xtask has started. Filled as it comes up, so that an interrupted start finds
+/// what to end. Dropping it kills.
+#[derive(Debug, Default)]
+struct Stack {
+    broker: OnceLock<PrivateBroker>,
+    mongod: OnceLock<PrivateMongod>,
+    services: OnceLock<Vec<Started>>,
+}
+
+/// Brings the system up, and unless it is to be detached stays with it to its end.
+pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
+    let steps = Steps::begin();
+    let interrupt = Interrupt::watch(steps)?;
+    let target_dir = cargo::target_dir().await?;
+    let dir = target_dir.join("stack");
+    fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    let _lock = claim(&dir, steps)?;
+    let start = Start { target_dir, ledger: Ledger::open(&dir)?, dir, steps };
+    let stack = Stack::default();
+
+    match interrupt.stop.run_until_cancelled(start.bring_up(options, &stack)).await {
+        Some(Ok(())) if options.detach => {
+            stack.detach();
+            console::line("It runs in the background. To stop it: cargo xtask down");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Ok(())) => {
+            console::line("Ctrl-C stops everything. Logs follow.\n");
+            let stopped = async {
+                interrupt.stop.cancelled().await;
+                start.take_down(&interrupt).await
+            };
+            tokio::select! {
+                done = stopped => done.map(|()| ExitCode::SUCCESS),
+                never = logs::follow(&stack, &interrupt.stop) => match never {},
+            }
+        }
+        Some(Err(error)) => {
+            console::error(&error);
+            start.take_down(&interrupt).await?;
+            Ok(ExitCode::FAILURE)
+        }
+        None => {
+            start.take_down(&interrupt).await?;
+            Ok(ExitCode::from(130))
+        }
+    }
+}
+
+/// Makes sure that no other stack of this target directory runs, and that none starts meanwhile.
+fn claim(dir: &Path, steps: Steps) -> Result<File> {
+    let lock = File::create(dir.join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            bail!(
+                "another `cargo xtask up` of this target directory is running; `cargo xtask down` stops it"
+            )
+        }
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    if let Some(record) = read_ledger(dir) {
+        if let Some(one) = record.alive().first() {
+            bail!(
+                "a stack of this target directory is running already ({}, pid {}, …): `cargo xtask down` stops it",
+                one.name,
+                one.id.pid
+            );
+        }
+        steps.say("clearing away the records of a stack that is gone");
+        Summary::remove(dir)?;
+        remove_ledger(dir);
+    }
+    Ok(lock)
+}
+
+/// What a start works with.
+struct Start {
+    target_dir: PathBuf,
+    dir: PathBuf,
+    ledger: Ledger,
+    steps: Steps,
+}
+
+impl Start {
+    async fn bring_up(&self, options: &Options, stack: &Stack) -> Result<()> {
+        let wanted = Wanted::from_environment().await?;
+        let log_dir = self.fresh_log_dir()?;
+        self.steps.say("building the services, and meanwhile RabbitMQ and MongoDB");
+        let (bin_dir, rabbitmq, mongod) = tokio::try_join!(
+            cargo::build_services(options.release),
+            self.rabbitmq(&log_dir, stack),
+            self.mongod(&log_dir, stack),
+        )?;
+        let settings = Settings {
+            bin_dir,
+            log_dir,
+            rabbitmq: rabbitmq.url.clone(),
+            mongo: mongod.url.clone(),
+        };
+        let places = wanted.places(options, self.steps)?;
+        self.steps.say("starting the services");
+        let services = services::start(&places, &settings, &self.ledger)?;
+        let services = stack.services.get_or_init(|| services);
+        services::ready(services, self.steps).await?;
+        let summary = services::summary(services, masked(rabbitmq), masked(mongod));
+        summary.write(&self.dir)?;
+        announce(&summary, &settings.log_dir);
+        Ok(())
+    }
+
+    async fn rabbitmq(&self, log_dir: &Path, stack: &Stack) -> Result<Server> {
+        if let Some(server) = external("RABBITMQ_URL", self.steps) {
+            return Ok(server);
+        }
+        let place = Place { dir: self.dir.join("rabbitmq"), log_dir: log_dir.to_owned() };
+        let broker = start_broker(&self.target_dir, place, &self.ledger, self.steps).await?;
+        let broker = stack.broker.get_or_init(|| broker);
+        Ok(Server { url: broker.url(), pid: Some(broker.pid()) })
+    }
+
+    async fn mongod(&self, log_dir: &Path, stack: &Stack) -> Result<Server> {
+        if let Some(server) = external("MONGO_URI", self.steps) {
+            return Ok(server);
+        }
+        let place = Place { dir: self.dir.join("mongod"), log_dir: log_dir.to_owned() };
+        let mongod = start_mongod(&self.target_dir, place, true, &self.ledger, self.steps).await?;
+        let mongod = stack.mongod.get_or_init(|| mongod);
+        Ok(Server { url: mongod.url(), pid: Some(mongod.pid()) })
+    }
+
+    fn fresh_log_dir(&self) -> Result<PathBuf> {
+        let log_dir = self.dir.join("logs");
+        let _ = fs::remove_dir_all(&log_dir);
+        fs::create_dir_all(&log_dir)
+            .with_context(|| format!("{} cannot be made", log_dir.display()))?;
+        Ok(log_dir)
+    }
+
+    async fn take_down(&self, interrupt: &Interrupt) -> Result<()> {
+        Summary::remove(&self.dir)?;
+        stop(self.ledger.alive(), &interrupt.kill, self.steps).await;
+        remove_ledger(&self.dir);
+        self.steps.say("everything is stopped");
+        Ok(())
+    }
+}
+
+impl Stack {
+    /// All processes, with the names that the user knows them by.
+    fn processes(&self) -> impl Iterator<Item = (&str, &Process)> {
+        let broker =
+            self.broker.get().into_iter().flat_map(|broker| [broker.process(), broker.epmd()]);
+        let servers = broker.chain(self.mongod.get().map(PrivateMongod::process));
+        let services = self.services.get().into_iter().flatten();
+        servers
+            .map(|process| (process.name(), process))
+            .chain(services.map(|one| (one.name(), &one.process)))
+    }
+
+    fn detach(self) {
+        if let Some(broker) = self.broker.into_inner() {
+            broker.detach();
+        }
+        if let Some(mongod) = self.mongod.into_inner() {
+            mongod.detach();
+        }
+        for service in self.services.into_inner().into_iter().flatten() {
+            service.process.detach();
+        }
+    }
+}
+
+/// The server that a variable names, which then is somebody else's.
+fn external(variable: &str, steps: Steps) -> Option<Server> {
+    let url = env::var(variable).ok().filter(|url| !url.is_empty())?;
+    steps.say(&format!("{variable} is set: using {}", without_password(&url)));
+    Some(Server { url, pid: None })
+}
+
+/// For the summary: the password of somebody else's server is not ours to tell.
+fn masked(server: Server) -> Server {
+    match server.pid {
+        Some(_) => server,
+        None => Server { url: without_password(&server.url), pid: None },
+    }
+}
+
+fn announce(summary: &Summary, log_dir: &Path) {
+    let mut lines = vec!["\nReady.".to_owned()];
+    let rows = [
+        ("gateway", &summary.gateways),
+        ("broadcaster", &summary.broadcasters),
+        ("storage-worker", &summary.storage_workers),
+    ];
+    for (name, servers) in rows {
+        lines.extend(servers.iter().map(|server| format!("  {name:<15}{}", server.url)));
+    }
+    lines.push(format!("  {:<15}{}", "RabbitMQ", summary.rabbitmq.url));
+    lines.push(format!("  {:<15}{}", "MongoDB", summary.mongod.url));
+    lines.push(format!("  {:<15}{}", "logs", log_dir.display()));
+    if let (Some(gateway), Some(broadcaster)) =
+        (summary.gateways.first(), summary.broadcasters.first())
+    {
+        lines.push(format!(
+            "\nTry:\n  curl -i {}/api/messages -H 'content-type: application/json' \\\n    \
+             -d '{{\"from_user_id\":\"alice\",\"to_user_id\":\"bob\",\"content\":\"hello\"}}'\n\
+             \nA message each second: {}/api/chat\nAPI documentation:     {}/docs\n",
+            gateway.url,
+            broadcaster.url.replacen("http", "ws", 1),
+            gateway.url,
+        ));
+    }
+    console::line(&lines.join("\n"));
+}

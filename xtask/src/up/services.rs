@@ -1,0 +1,151 @@
+//! The services of the stack: started with their places in the environment, awaited until ready.
+
+use std::{
+    collections::HashMap,
+    env,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use testkit::{Api, Group, Process, Progress, Service};
+
+use super::places::{Places, url};
+use crate::{
+    console::Steps,
+    stack::{Ledger, Role, Server, Summary},
+};
+
+/// Longest wait until all are ready.
+const READY_LIMIT: Duration = Duration::from_mins(1);
+
+/// What all services are told.
+pub(super) struct Settings {
+    pub(super) bin_dir: PathBuf,
+    pub(super) log_dir: PathBuf,
+    pub(super) rabbitmq: String,
+    pub(super) mongo: String,
+}
+
+/// One running service.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) process: Process,
+    service: Service,
+    url: String,
+}
+
+impl Started {
+    /// `gateway-1` and the like.
+    pub(super) fn name(&self) -> &str {
+        self.process.name()
+    }
+
+    fn server(&self) -> Server {
+        Server { url: self.url.clone(), pid: Some(self.process.pid()) }
+    }
+}
+
+/// Starts one service in each place.
+pub(super) fn start(places: &Places, settings: &Settings, ledger: &Ledger) -> Result<Vec<Started>> {
+    let mut numbers = HashMap::new();
+    let mut started = Vec::new();
+    for &(service, place) in &places.0 {
+        let binary = service.binary();
+        let number = numbers.entry(binary).and_modify(|number| *number += 1).or_insert(1);
+        let name = format!("{binary}-{number}");
+        // All other variables pass through.
+        let mut command = Command::new(settings.bin_dir.join(binary));
+        command
+            .env("RABBITMQ_URL", &settings.rabbitmq)
+            .env("MONGO_URI", &settings.mongo)
+            .env(service.bind_variable(), place.to_string());
+        let defaults = [
+            // Nobody balances load here, so nobody needs time to notice a stop.
+            ("DRAIN_DELAY_MS", Some("0".to_owned())),
+            ("BROADCASTER_URL", places.broadcaster_url()),
+        ];
+        for (key, value) in defaults {
+            if let (None, Some(value)) = (env::var_os(key), value) {
+                command.env(key, value);
+            }
+        }
+        let log = settings.log_dir.join(format!("{name}.log"));
+        let process = Process::spawn(&name, command, &log, Group::Own)?;
+        let role = if service == Service::Gateway { Role::Gateway } else { Role::Backend };
+        ledger.add(role, &process)?;
+        started.push(Started { process, service, url: url(place) });
+    }
+    Ok(started)
+}
+
+/// Waits until `/readyz` of all answers 200. One that ends before is an error with the end of its log.
+pub(super) async fn ready(services: &[Started], steps: Steps) -> Result<()> {
+    let begun = Instant::now();
+    let mut told = begun;
+    let mut waiting: Vec<&Started> = services.iter().collect();
+    while !waiting.is_empty() {
+        still_run(services)?;
+        let mut not_ready = Vec::new();
+        let mut answers = Vec::new();
+        for service in waiting {
+            match asked(service).await {
+                Ok(()) => steps.say(&format!("{}: ready", service.name())),
+                Err(error) => {
+                    answers.push(format!("{} ({error:#})", service.name()));
+                    not_ready.push(service);
+                }
+            }
+        }
+        waiting = not_ready;
+        if let (Some(first), true) = (waiting.first(), begun.elapsed() > READY_LIMIT) {
+            bail!(
+                "not ready after {READY_LIMIT:?}: {}\n{}",
+                answers.join(", "),
+                first.process.log_tail()
+            );
+        }
+        if !waiting.is_empty() && told.elapsed() > Duration::from_secs(4) {
+            steps.say(&format!("waiting for {}", answers.join(", ")));
+            told = Instant::now();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // One may have ended after it was ready.
+    still_run(services)
+}
+
+/// What runs, for `stack.json`.
+pub(super) fn summary(services: &[Started], rabbitmq: Server, mongod: Server) -> Summary {
+    let all = |service| {
+        services.iter().filter(|started| started.service == service).map(Started::server).collect()
+    };
+    Summary {
+        gateways: all(Service::Gateway),
+        storage_workers: all(Service::StorageWorker),
+        broadcasters: all(Service::Broadcaster),
+        rabbitmq,
+        mongod,
+    }
+}
+
+fn still_run(services: &[Started]) -> Result<()> {
+    for service in services {
+        if let Some(status) = service.process.try_exit()? {
+            bail!("{} has ended ({status})\n{}", service.name(), service.process.log_tail());
+        }
+    }
+    Ok(())
+}
+
+async fn asked(service: &Started) -> Result<()> {
+    let api = Api::new(&service.url)?;
+    let answer = tokio::time::timeout(Duration::from_secs(2), api.get("/readyz"))
+        .await
+        .context("no answer")??;
+    if answer.status != 200 {
+        bail!("{} {}", answer.status, answer.text.trim());
+    }
+    Ok(())
+}
