@@ -1,1 +1,9 @@
-//! skeleton
+//! The words that the end-to-end tests are written in.
+
+mod commands;
+mod load;
+mod system;
+
+pub use commands::{at_millis, create_command, delete_command, edit_command, inject};
+pub use load::{Load, LoadReport};
+pub use system::{System, created, draft};

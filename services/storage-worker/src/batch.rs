@@ -138,7 +138,7 @@ mod tests {
         };
         let issued = Timestamp::from_unix_millis(now.unix_millis() - 7 * 86_400_000).unwrap();
         let late = Command::new(MessageId::generate(), issued, action);
-        let body = serde_json::to_vec(&[late.clone()]).unwrap();
+        let body = serde_json::to_vec(std::slice::from_ref(&late)).unwrap();
         let batch = Batch::read(&[delivery(body)], now);
         assert!(batch.commands.is_empty());
         assert_eq!(batch.poison[0].command.as_ref().unwrap().id(), late.id);

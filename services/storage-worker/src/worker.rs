@@ -39,6 +39,11 @@ impl Worker {
                     tracing::info!("stopping with commands in hand; they are delivered again");
                     break;
                 };
+                tracing::debug!(
+                    deliveries = group.deliveries.len(),
+                    answered = outcomes.iter().map(|(_, outcomes)| outcomes.len()).sum::<usize>(),
+                    "applied"
+                );
                 group.ack().await;
                 for (reply_to, outcomes) in outcomes {
                     self.replies.send(&reply_to, &outcomes);

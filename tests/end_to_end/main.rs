@@ -1,0 +1,10 @@
+//! The real binaries on a real broker and a real database. Run by `cargo xtask test`.
+
+mod broadcasts;
+mod messages;
+mod outages;
+mod poison;
+mod redelivery;
+mod scaling;
+mod settings;
+mod shutdown;

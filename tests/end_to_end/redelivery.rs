@@ -1,0 +1,145 @@
+//! Commands that are delivered again, or in another order than they were issued.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use contracts::{Command, Message};
+use end_to_end::{System, at_millis, create_command, delete_command, edit_command, inject};
+use testkit::eventually;
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn inject_all(system: &System, commands: &[&Command]) -> Result<()> {
+    inject(&system.env, &serde_json::to_vec(commands)?).await
+}
+
+/// Waits until the worker has done all that was injected before: it takes deliveries in order.
+async fn until_applied(system: &System) -> Result<()> {
+    let last = create_command("fence", "fence", "fence")?;
+    inject_all(system, &[&last]).await?;
+    let path = format!("/api/messages/{}", last.message_id);
+    eventually("the last command is applied", SOON, async || {
+        system.api.get(&path).await.is_ok_and(|answer| answer.status == 200)
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_message_stays_deleted_when_its_create_is_delivered_again() -> Result<()> {
+    let system = System::start().await?;
+    let create = create_command("alice", "bob", "hello")?;
+    inject_all(&system, &[&create]).await?;
+    until_applied(&system).await?;
+    assert_eq!(system.list("alice", "bob").await?.len(), 1);
+    let path = format!("/api/messages/{}", create.message_id);
+    assert_eq!(system.api.delete(&path).await?.status, 204);
+    for _ in 0..3 {
+        inject_all(&system, &[&create]).await?;
+    }
+    until_applied(&system).await?;
+    assert_eq!(system.api.get(&path).await?.status, 404);
+    assert_eq!(system.list("alice", "bob").await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_delivered_five_times_takes_effect_once() -> Result<()> {
+    let system = System::start().await?;
+    let message = system.create("alice", "bob", "first").await?;
+    let when = at_millis(message.publish_timestamp, 1_000)?;
+    let edit = edit_command(message.id, "second", when, None)?;
+    let conditional = edit_command(message.id, "third", at_millis(when, 1_000)?, Some(2))?;
+    // Twice in one delivery, then one by one.
+    inject_all(&system, &[&edit, &edit]).await?;
+    for _ in 0..3 {
+        inject_all(&system, &[&edit]).await?;
+    }
+    inject_all(&system, &[&conditional, &edit, &conditional]).await?;
+    for _ in 0..3 {
+        inject_all(&system, &[&conditional]).await?;
+    }
+    until_applied(&system).await?;
+    let read = system.api.get(&format!("/api/messages/{}", message.id)).await?;
+    assert_eq!(read.header("etag"), Some("\"3\""));
+    assert_eq!(read.json::<Message>()?.content.as_str(), "third");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_old_edit_delivered_after_a_newer_one_changes_nothing() -> Result<()> {
+    let system = System::start().await?;
+    let message = system.create("alice", "bob", "first").await?;
+    let older = at_millis(message.publish_timestamp, 1_000)?;
+    let newer = at_millis(message.publish_timestamp, 2_000)?;
+    inject_all(&system, &[&edit_command(message.id, "newer", newer, None)?]).await?;
+    inject_all(&system, &[&edit_command(message.id, "older", older, None)?]).await?;
+    until_applied(&system).await?;
+    let read = system.read(&message).await?.context("gone")?;
+    assert_eq!((read.content.as_str(), read.edit_timestamp), ("newer", Some(newer)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_edits_at_the_same_instant_the_later_command_stands() -> Result<()> {
+    let system = System::start().await?;
+    let message = system.create("alice", "bob", "first").await?;
+    let when = at_millis(message.publish_timestamp, 1_000)?;
+    let first = edit_command(message.id, "first issued", when, None)?;
+    let second = edit_command(message.id, "second issued", when, None)?;
+    inject_all(&system, &[&second]).await?;
+    inject_all(&system, &[&first]).await?;
+    until_applied(&system).await?;
+    let read = system.read(&message).await?.context("gone")?;
+    assert_eq!(read.content.as_str(), "second issued");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_conditional_edit_never_moves_the_edit_timestamp_back() -> Result<()> {
+    let system = System::start().await?;
+    let message = system.create("alice", "bob", "first").await?;
+    let ahead = at_millis(message.publish_timestamp, 60_000)?;
+    inject_all(&system, &[&edit_command(message.id, "fast clock", ahead, None)?]).await?;
+    let behind = at_millis(message.publish_timestamp, 1_000)?;
+    inject_all(&system, &[&edit_command(message.id, "slow clock", behind, Some(2))?]).await?;
+    until_applied(&system).await?;
+    let read = system.read(&message).await?.context("gone")?;
+    assert_eq!(read.content.as_str(), "slow clock");
+    assert_eq!(read.edit_timestamp, Some(ahead.next_millisecond()));
+    // A plain edit through the gateway is later than both, though this clock is behind.
+    let edited = system.edit(&message, "after both").await?;
+    assert!(edited.edit_timestamp > read.edit_timestamp);
+    Ok(())
+}
+
+#[tokio::test]
+async fn commands_of_one_delivery_for_one_message_are_applied_in_order() -> Result<()> {
+    let system = System::start().await?;
+    let create = create_command("alice", "bob", "first")?;
+    let when = at_millis(create.issued_at, 1)?;
+    let edit = edit_command(create.message_id, "second", when, None)?;
+    let delete = delete_command(create.message_id, None);
+    let kept = create_command("alice", "bob", "kept")?;
+    let kept_edit = edit_command(kept.message_id, "kept, edited", when, None)?;
+    inject_all(&system, &[&create, &edit, &kept, &delete, &kept_edit]).await?;
+    until_applied(&system).await?;
+    let listed = system.list("alice", "bob").await?;
+    let contents: Vec<&str> = listed.iter().map(|message| message.content.as_str()).collect();
+    assert_eq!(contents, ["kept, edited"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deletion_delivered_again_deletes_nothing_else_and_parks_nothing() -> Result<()> {
+    let system = System::start().await?;
+    let message = system.create("alice", "bob", "first").await?;
+    let delete = delete_command(message.id, None);
+    for _ in 0..3 {
+        inject_all(&system, &[&delete]).await?;
+    }
+    until_applied(&system).await?;
+    assert_eq!(system.read(&message).await?, None);
+    assert_eq!(system.env.management().queue_depth("messages.dead").await?, 0);
+    Ok(())
+}

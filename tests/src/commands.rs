@@ -1,0 +1,49 @@
+//! Commands that a test puts into the queue by itself, past every gateway.
+
+use anyhow::{Result, ensure};
+use contracts::{Action, Command, MessageId, Timestamp, UserId, Version};
+use serde_json::json;
+use testkit::TestEnvironment;
+
+/// The exchange, the queue and the routing key of commands.
+const COMMANDS: &str = "messages.commands";
+
+/// Publishes one delivery, as it is.
+pub async fn inject(env: &TestEnvironment, delivery: &[u8]) -> Result<()> {
+    let properties = json!({ "delivery_mode": 2, "content_type": "application/json" });
+    let routed = env.management().publish(COMMANDS, COMMANDS, delivery, properties).await?;
+    ensure!(routed, "the delivery reached no queue");
+    Ok(())
+}
+
+/// A create of a new message.
+pub fn create_command(from: &str, to: &str, content: &str) -> Result<Command> {
+    let action = Action::Create {
+        from_user_id: UserId::try_from(from.to_owned())?,
+        to_user_id: UserId::try_from(to.to_owned())?,
+        content: content.to_owned().try_into()?,
+    };
+    Ok(Command::new(MessageId::generate(), Timestamp::now(), action))
+}
+
+/// An edit that was issued at `edit_timestamp`.
+pub fn edit_command(
+    id: MessageId,
+    content: &str,
+    edit_timestamp: Timestamp,
+    if_match: Option<Version>,
+) -> Result<Command> {
+    let action = Action::Edit { content: content.to_owned().try_into()?, edit_timestamp, if_match };
+    Ok(Command::new(id, edit_timestamp, action))
+}
+
+/// A deletion.
+#[must_use]
+pub fn delete_command(id: MessageId, if_match: Option<Version>) -> Command {
+    Command::new(id, Timestamp::now(), Action::Delete { if_match })
+}
+
+/// The instant `millis` after another.
+pub fn at_millis(after: Timestamp, millis: i64) -> Result<Timestamp> {
+    Ok(Timestamp::from_unix_millis(after.unix_millis() + millis)?)
+}
