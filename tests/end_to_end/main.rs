@@ -1,7 +1,10 @@
 //! The real binaries on a real broker and a real database. Run by `cargo xtask test`.
 
 mod broadcasts;
+mod idempotency;
+mod lists;
 mod messages;
+mod operations;
 mod outages;
 mod poison;
 mod redelivery;

@@ -106,10 +106,11 @@ pub(crate) fn not_modified(version: Version) -> Response {
     (StatusCode::NOT_MODIFIED, [(header::ETAG, etag(version))]).into_response()
 }
 
-/// A JSON array of messages.
-pub(crate) fn list(messages: Vec<VersionedMessage>) -> Response {
+/// A JSON array of messages, with the link to the next page if there is one.
+pub(crate) fn list(messages: Vec<VersionedMessage>, next_link: Option<String>) -> Response {
     let messages: Vec<Message> = messages.into_iter().map(|stored| stored.message).collect();
-    Json(messages).into_response()
+    let link = next_link.map(|link| [(header::LINK, link)]);
+    (link, Json(messages)).into_response()
 }
 
 /// A message's version as an entity tag.

@@ -63,6 +63,11 @@ impl Fields {
         Ok(fields)
     }
 
+    /// What was read from a header, whose mistake is named together with the body's.
+    pub(crate) fn header<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
+        read.map_err(|error| self.errors.push(error)).ok()
+    }
+
     /// A required user id: a string, or an integer that stands for its decimal string.
     pub(crate) fn user_id(&mut self, name: &'static str) -> Option<UserId> {
         let value = self.required(name)?;

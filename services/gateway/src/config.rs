@@ -19,7 +19,12 @@ pub struct Config {
     #[command(flatten)]
     pub common: CommonConfig,
     /// Where the API is served
-    #[arg(long = "bind", env = "GATEWAY_BIND", default_value = "0.0.0.0:8000")]
+    #[arg(
+        long = "bind",
+        env = "GATEWAY_BIND",
+        value_name = "GATEWAY_BIND",
+        default_value = "0.0.0.0:8000"
+    )]
     pub bind: SocketAddr,
     /// Milliseconds a write waits to be stored before it is answered 202
     #[arg(long, env = "WRITE_WAIT_MS", default_value = "5000", value_parser = millis)]

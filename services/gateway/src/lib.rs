@@ -8,9 +8,12 @@ mod answers;
 mod body;
 mod conditional;
 mod config;
+mod cursor;
+mod idempotency;
 mod messages;
 mod operations;
 mod pending;
+mod prefer;
 mod query;
 mod routes;
 mod tunnel;
@@ -84,7 +87,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         config.max_waiting_writes as usize,
         phases.hurrying.clone(),
     );
-    let tunnel = Tunnel::new(config.broadcaster_url.clone(), MAX_TUNNELS, phases.clone());
+    let tunnel = Tunnel::new(&config.broadcaster_url, MAX_TUNNELS, phases.clone());
     let app = App {
         store,
         writes,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{Path, RawQuery, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use contracts::{
@@ -17,8 +17,10 @@ use crate::{
     answers::{self, ProblemAnswer, accepted, failure_problem, message_not_found},
     body::Fields,
     conditional::{IfMatch, has_version},
+    idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
     operations::Operation,
-    query::list_query,
+    prefer::Preference,
+    query::{list_query, next_link},
     routes::App,
     writes::Progress,
 };
@@ -28,6 +30,7 @@ type Answer = Result<Response, ProblemAnswer>;
 /// `POST /api/messages`
 pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer {
     let mut fields = Fields::read(&headers, body).await?;
+    let key = fields.header(IdempotencyKey::read(&headers)).flatten();
     let from_user_id = fields.user_id("from_user_id");
     let to_user_id = fields.user_id("to_user_id");
     let content = fields.content();
@@ -37,7 +40,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body
         return Err(answers::internal("a create without its fields passed the checks"));
     };
     let message = Message {
-        id: MessageId::generate(),
+        id: key.map_or_else(MessageId::generate, |key| key.message_id(&from_user_id)),
         from_user_id: from_user_id.clone(),
         to_user_id: to_user_id.clone(),
         content: content.clone(),
@@ -46,14 +49,19 @@ pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body
     };
     let action = Action::Create { from_user_id, to_user_id, content };
     let command = Command::new(message.id, message.publish_timestamp, action);
-    match app.writes.submit(&command, app.write_wait).await? {
-        Progress::Accepted(operation) => Ok(accepted(operation, message)),
+    let preference = Preference::read(&headers, app.write_wait);
+    let answer = match app.writes.submit(&command, preference.wait).await? {
+        Progress::Accepted(operation) => accepted(operation, message),
         Progress::Finished(CommandResult::Created) => {
-            Ok(answers::created(&VersionedMessage { message, version: 1 }))
+            answers::created(&VersionedMessage { message, version: 1 })
         }
-        Progress::Finished(CommandResult::Replayed(stored)) => Ok(answers::created(&stored)),
-        Progress::Finished(result) => Err(failed(&result)),
-    }
+        Progress::Finished(CommandResult::Replayed(stored)) => {
+            let yes = HeaderValue::from_static("true");
+            answers::with_header(answers::created(&stored), IDEMPOTENCY_REPLAYED, yes)
+        }
+        Progress::Finished(result) => return Err(failed(&result)),
+    };
+    Ok(preference.note(answer))
 }
 
 /// `GET /api/messages/{id}`
@@ -73,7 +81,9 @@ pub(crate) async fn read(
 /// `GET /api/messages`
 pub(crate) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
     let query = list_query(query.as_deref())?;
-    Ok(answers::list(app.store.list(&query).await?))
+    let page = app.store.list(&query).await?;
+    let link = page.next.map(|next| next_link(&query, next));
+    Ok(answers::list(page.messages, link))
 }
 
 /// `PUT /api/messages/{id}`
@@ -103,16 +113,18 @@ pub(crate) async fn edit(
         Action::Edit { content: content.clone(), edit_timestamp, if_match: if_match.version() };
     let command = Command::new(id, now, action);
     let edited = Message { content, edit_timestamp: Some(edit_timestamp), ..message };
-    match app.writes.submit(&command, app.write_wait).await? {
-        Progress::Accepted(operation) => Ok(accepted(operation, edited)),
+    let preference = Preference::read(&headers, app.write_wait);
+    let answer = match app.writes.submit(&command, preference.wait).await? {
+        Progress::Accepted(operation) => accepted(operation, edited),
         Progress::Finished(CommandResult::Edited(stored) | CommandResult::Superseded(stored)) => {
-            Ok(answers::message(StatusCode::OK, &stored))
+            answers::message(StatusCode::OK, &stored)
         }
         Progress::Finished(CommandResult::EditedThenDeleted { version }) => {
-            Ok(answers::message(StatusCode::OK, &VersionedMessage { message: edited, version }))
+            answers::message(StatusCode::OK, &VersionedMessage { message: edited, version })
         }
-        Progress::Finished(result) => Err(failed(&result)),
-    }
+        Progress::Finished(result) => return Err(failed(&result)),
+    };
+    Ok(preference.note(answer))
 }
 
 /// `DELETE /api/messages/{id}`
@@ -124,11 +136,13 @@ pub(crate) async fn delete(
     let id = message_id(&id)?;
     let if_match = IfMatch::read(&headers)?.version();
     let command = Command::new(id, Timestamp::now(), Action::Delete { if_match });
-    match app.writes.submit(&command, app.write_wait).await? {
-        Progress::Accepted(operation) => Ok(accepted(operation, Operation::pending(operation))),
-        Progress::Finished(CommandResult::Deleted) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Progress::Finished(result) => Err(failed(&result)),
-    }
+    let preference = Preference::read(&headers, app.write_wait);
+    let answer = match app.writes.submit(&command, preference.wait).await? {
+        Progress::Accepted(operation) => accepted(operation, Operation::pending(operation)),
+        Progress::Finished(CommandResult::Deleted) => StatusCode::NO_CONTENT.into_response(),
+        Progress::Finished(result) => return Err(failed(&result)),
+    };
+    Ok(preference.note(answer))
 }
 
 /// The fields that an edit can't change. A client that edits what it fetched sends them back.

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use contracts::{Failure, FieldError, MessageId, OperationId, Problem};
+use contracts::{Failure, FieldError, MessageId, OperationId, Problem, ProblemKind};
 use serde::Serialize;
 use store::OperationState;
 
@@ -58,6 +58,7 @@ pub(crate) async fn read(
     let operation = match app.store.operation(id).await? {
         OperationState::Pending => Operation::pending(id),
         OperationState::Succeeded => Operation::new(id, Status::Succeeded, None),
+        OperationState::Forgotten => return Err(forgotten().into()),
         OperationState::Failed(Failure::DeadLettered) => {
             let problem = failure_problem(Failure::DeadLettered);
             Operation::new(id, Status::DeadLettered, Some(problem))
@@ -67,4 +68,9 @@ pub(crate) async fn read(
         }
     };
     Ok(Json(operation).into_response())
+}
+
+fn forgotten() -> Problem {
+    let detail = "the operation ended so long ago that its outcome is not kept any more";
+    Problem::new(ProblemKind::OperationForgotten, detail)
 }

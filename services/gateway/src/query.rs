@@ -1,10 +1,11 @@
-//! Query strings: from text to what the store takes, with every mistake named at once.
+//! Query strings: from text to what the store takes, with every mistake named at once; and back,
+//! for the link to the next page.
 
 use contracts::{FieldError, Problem, UserId};
-use store::ListQuery;
+use store::{ListQuery, Position};
 use url::form_urlencoded;
 
-use crate::body::text_error;
+use crate::{body::text_error, cursor::Cursor};
 
 /// Messages on a page where the client does not say.
 const DEFAULT_LIMIT: u16 = 50;
@@ -12,64 +13,130 @@ const DEFAULT_LIMIT: u16 = 50;
 /// Messages on a page at most.
 const MAX_LIMIT: u16 = 200;
 
+/// The value of `direction` that adds the other way round.
+const BOTH: &str = "both";
+
 /// Reads the query of a list. Unknown parameters are ignored, as FastAPI does.
 pub(crate) fn list_query(query: Option<&str>) -> Result<ListQuery, Problem> {
-    let mut errors = Vec::new();
-    let parameters = Parameters(query.unwrap_or_default());
-    let from_user_id = parameters.user_id("from_user_id", &mut errors);
-    let to_user_id = parameters.user_id("to_user_id", &mut errors);
-    let limit = parameters.limit(&mut errors);
-    match (from_user_id, to_user_id, limit) {
-        (Some(from_user_id), Some(to_user_id), Some(limit)) if errors.is_empty() => {
-            Ok(ListQuery { from_user_id, to_user_id, limit })
+    let mut parameters = Parameters { query: query.unwrap_or_default(), errors: Vec::new() };
+    let from_user_id = parameters.user_id("from_user_id");
+    let to_user_id = parameters.user_id("to_user_id");
+    let limit = parameters.limit();
+    let both_directions = parameters.both_directions();
+    let after = parameters.cursor();
+    match (from_user_id, to_user_id) {
+        (Some(from_user_id), Some(to_user_id)) if parameters.errors.is_empty() => {
+            Ok(ListQuery { from_user_id, to_user_id, both_directions, after, limit })
         }
-        _ => Err(Problem::invalid_input(errors)),
+        _ => Err(Problem::invalid_input(parameters.errors)),
     }
 }
 
-struct Parameters<'a>(&'a str);
+/// The `Link` (RFC 8288) to the page that starts at `next`.
+pub(crate) fn next_link(query: &ListQuery, next: Position) -> String {
+    let mut text = form_urlencoded::Serializer::new(String::new());
+    text.append_pair("from_user_id", query.from_user_id.as_str());
+    text.append_pair("to_user_id", query.to_user_id.as_str());
+    if query.both_directions {
+        text.append_pair("direction", BOTH);
+    }
+    text.append_pair("limit", &query.limit.to_string());
+    text.append_pair("cursor", &Cursor(next).to_string());
+    format!("</api/messages?{}>; rel=\"next\"", text.finish())
+}
+
+struct Parameters<'a> {
+    query: &'a str,
+    errors: Vec<FieldError>,
+}
 
 impl Parameters<'_> {
     /// The last of that name, as FastAPI takes it.
     fn get(&self, name: &str) -> Option<String> {
-        form_urlencoded::parse(self.0.as_bytes())
+        form_urlencoded::parse(self.query.as_bytes())
             .filter(|(known, _)| known == name)
             .last()
             .map(|(_, value)| value.into_owned())
     }
 
-    fn user_id(&self, name: &'static str, errors: &mut Vec<FieldError>) -> Option<UserId> {
+    fn user_id(&mut self, name: &'static str) -> Option<UserId> {
         let Some(text) = self.get(name) else {
-            errors.push(FieldError::new("query", name, "missing", "Field required"));
+            self.wrong(name, "missing", "Field required");
             return None;
         };
-        UserId::try_from(text).map_err(|error| errors.push(text_error("query", name, error))).ok()
+        UserId::try_from(text)
+            .map_err(|error| self.errors.push(text_error("query", name, error)))
+            .ok()
     }
 
-    fn limit(&self, errors: &mut Vec<FieldError>) -> Option<u16> {
+    fn limit(&mut self) -> u16 {
         let Some(text) = self.get("limit") else {
-            return Some(DEFAULT_LIMIT);
+            return DEFAULT_LIMIT;
         };
-        let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        if limit.is_none() {
-            let msg = format!("Input should be an integer from 1 to {MAX_LIMIT}");
-            errors.push(FieldError::new("query", "limit", "int_range", msg));
+        match text.parse() {
+            Ok(limit) if (1..=MAX_LIMIT).contains(&limit) => limit,
+            _ => {
+                let msg = format!("Input should be an integer from 1 to {MAX_LIMIT}");
+                self.wrong("limit", "int_range", &msg);
+                DEFAULT_LIMIT
+            }
         }
-        limit
+    }
+
+    fn both_directions(&mut self) -> bool {
+        match self.get("direction") {
+            None => false,
+            Some(direction) if direction == BOTH => true,
+            Some(_) => {
+                self.wrong("direction", "enum", "Input should be 'both', or left out");
+                false
+            }
+        }
+    }
+
+    fn cursor(&mut self) -> Option<Position> {
+        match self.get("cursor")?.parse::<Cursor>() {
+            Ok(cursor) => Some(cursor.0),
+            Err(_) => {
+                let msg = "Input should be a cursor that a Link header gave";
+                self.wrong("cursor", "cursor", msg);
+                None
+            }
+        }
+    }
+
+    fn wrong(&mut self, name: &'static str, kind: &'static str, msg: &str) {
+        self.errors.push(FieldError::new("query", name, kind, msg));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use contracts::{MessageId, Timestamp};
+
     use super::*;
 
     #[test]
     fn a_list_needs_both_users_and_has_a_limit() {
         let query = list_query(Some("from_user_id=a%20b&to_user_id=7&x=1")).unwrap();
         assert_eq!(query.from_user_id.as_str(), "a b");
-        assert_eq!(query.limit, 50);
-        let problem = list_query(Some("from_user_id=&limit=201")).unwrap_err();
-        assert_eq!(problem.errors.len(), 3);
+        assert_eq!((query.limit, query.both_directions, query.after), (50, false, None));
+        let problem = list_query(Some("from_user_id=&limit=201&direction=x&cursor=1")).unwrap_err();
+        assert_eq!(problem.errors.len(), 5);
         assert_eq!(list_query(None).unwrap_err().errors.len(), 2);
+    }
+
+    #[test]
+    fn the_link_to_the_next_page_asks_the_same_and_more() {
+        let query = list_query(Some("from_user_id=a%26b&to_user_id=%C3%A9&direction=both&limit=7"));
+        let query = query.unwrap();
+        let next = Position { publish_timestamp: Timestamp::now(), id: MessageId::generate() };
+        let link = next_link(&query, next);
+        let url = link.strip_prefix("</api/messages?").unwrap();
+        let again = list_query(url.strip_suffix(">; rel=\"next\"")).unwrap();
+        assert_eq!(again.from_user_id.as_str(), "a&b");
+        assert_eq!(again.to_user_id.as_str(), "é");
+        assert_eq!((again.limit, again.both_directions, again.after), (7, true, Some(next)));
+        assert!(link.is_ascii());
     }
 }

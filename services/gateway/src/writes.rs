@@ -18,6 +18,15 @@ pub(crate) struct Writes {
     hurrying: CancellationToken,
 }
 
+/// How long a write's answer may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Until the write is stored, and no longer than this since it was taken.
+    For(Duration),
+    /// Until the broker has it for good.
+    ForConfirmOnly,
+}
+
 /// How far a write came while its client waited.
 pub(crate) enum Progress {
     /// It came to its end.
@@ -37,16 +46,16 @@ impl Writes {
         Self { publisher, pending, permits: Arc::new(Semaphore::new(max_waiting)), hurrying }
     }
 
-    /// Publishes a command, then waits for its outcome, `wait` at most since now. Ends within 2 s
-    /// where the broker does not confirm.
-    pub(crate) async fn submit(
-        &self,
-        command: &Command,
-        wait: Duration,
-    ) -> Result<Progress, Problem> {
+    /// Publishes a command, then waits for its outcome. Ends within 2 s where the broker does not
+    /// confirm.
+    pub(crate) async fn submit(&self, command: &Command, wait: Wait) -> Result<Progress, Problem> {
         let Ok(_permit) = self.permits.try_acquire() else {
             let detail = "too many writes are waiting; nothing was written, repeat it later";
             return Err(Problem::new(ProblemKind::NotAccepted, detail));
+        };
+        let Wait::For(wait) = wait else {
+            self.publisher.publish(command).await.map_err(|error| unconfirmed(&error))?;
+            return Ok(accepted(command));
         };
         let deadline = Instant::now() + wait;
         let mut waiter = self.pending.wait_for(command.id);

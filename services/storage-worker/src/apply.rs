@@ -5,15 +5,24 @@ use std::collections::HashMap;
 
 use contracts::{Action, CommandId, CommandResult, MessageId};
 use futures_util::{StreamExt, TryStreamExt, future, stream};
-use store::{CreateCommand, DeleteCommand, EditCommand, Rejected, Store, StoreError};
+use store::{CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError};
 
 use crate::batch::ReceivedCommand;
 
 /// Messages changed at the same time.
 const MAX_CONCURRENT_MESSAGES: usize = 32;
 
-/// What became of a command: its result, or why the server will never take it.
-pub(crate) type Applied = Result<CommandResult, Rejected>;
+/// What became of a command.
+#[derive(Clone, Debug)]
+pub(crate) enum Applied {
+    /// Its result.
+    Done(CommandResult),
+    /// It had ended before, and what it met then can't be told any more: there is no answer, and
+    /// its client reads the outcome off the store.
+    DoneBefore,
+    /// The server will never take it.
+    Refused(Rejected),
+}
 
 /// The commands for one message, in delivery order, by their place in the batch.
 type Chain = Vec<usize>;
@@ -23,10 +32,10 @@ pub(crate) async fn apply(
     store: &Store,
     commands: &[ReceivedCommand],
 ) -> Result<Vec<Applied>, StoreError> {
-    let failed_before = failed_before(store, commands).await?;
+    let ended_before = ended_before(store, commands).await?;
     let mut by_message: HashMap<MessageId, Chain> = HashMap::new();
     for (index, received) in commands.iter().enumerate() {
-        if !failed_before.contains_key(&received.id()) {
+        if !ended_before.contains_key(&received.id()) {
             by_message.entry(received.command.message_id).or_default().push(index);
         }
     }
@@ -39,22 +48,22 @@ pub(crate) async fn apply(
     .await?;
     let mut results: HashMap<usize, Applied> = created.into_iter().chain(changed).collect();
     let in_order = commands.iter().enumerate().map(|(index, received)| {
-        match failed_before.get(&received.id()) {
-            Some(result) => Ok(Ok(result.clone())),
+        match ended_before.get(&received.id()) {
+            Some(Ending::Failed(failure)) => Ok(Applied::Done(CommandResult::Failed(*failure))),
+            Some(Ending::Replayed | Ending::Superseded) => Ok(Applied::DoneBefore),
             None => results.remove(&index).ok_or(StoreError::LeftOut),
         }
     });
     in_order.collect()
 }
 
-/// What is recorded of redelivered commands. Only those can have failed before.
-async fn failed_before(
+/// What is recorded of redelivered commands. Only those can have ended before.
+async fn ended_before(
     store: &Store,
     commands: &[ReceivedCommand],
-) -> Result<HashMap<CommandId, CommandResult>, StoreError> {
+) -> Result<HashMap<CommandId, Ending>, StoreError> {
     let redelivered = commands.iter().filter(|received| received.redelivered);
-    let recorded = store.recorded_failures(redelivered.map(ReceivedCommand::id)).await?;
-    Ok(recorded.into_iter().map(|(id, failure)| (id, CommandResult::Failed(failure))).collect())
+    store.recorded_endings(redelivered.map(ReceivedCommand::id)).await
 }
 
 fn starts_with_create(commands: &[ReceivedCommand], chain: &Chain) -> bool {
@@ -73,7 +82,8 @@ async fn create_then_change(
         heads.iter().filter_map(|&index| create_command(commands.get(index)?)).collect();
     let mut results = Vec::with_capacity(heads.len());
     if !creates.is_empty() {
-        results.extend(heads.into_iter().zip(store.create_many(&creates).await?));
+        let created = store.create_many(&creates).await?.into_iter().map(applied);
+        results.extend(heads.into_iter().zip(created));
     }
     let rest = chains.into_iter().map(|mut chain| chain.split_off(1));
     results.extend(change(store, commands, rest.collect()).await?);
@@ -106,7 +116,7 @@ async fn apply_one(store: &Store, received: &ReceivedCommand) -> Result<Applied,
         Action::Create { .. } => {
             let creates: Vec<CreateCommand> = create_command(received).into_iter().collect();
             let results = store.create_many(&creates).await?;
-            results.into_iter().next().ok_or(StoreError::LeftOut)
+            results.into_iter().next().map(applied).ok_or(StoreError::LeftOut)
         }
         Action::Edit { content, edit_timestamp, if_match } => {
             let edit = EditCommand {
@@ -116,7 +126,7 @@ async fn apply_one(store: &Store, received: &ReceivedCommand) -> Result<Applied,
                 edit_timestamp: *edit_timestamp,
                 if_match: *if_match,
             };
-            store.edit(&edit).await.map(Ok)
+            store.edit(&edit).await.map(Applied::Done)
         }
         Action::Delete { if_match } => {
             let delete = DeleteCommand {
@@ -124,9 +134,13 @@ async fn apply_one(store: &Store, received: &ReceivedCommand) -> Result<Applied,
                 message_id: command.message_id,
                 if_match: *if_match,
             };
-            store.delete(&delete).await.map(Ok)
+            store.delete(&delete).await.map(Applied::Done)
         }
     }
+}
+
+fn applied(created: Result<CommandResult, Rejected>) -> Applied {
+    created.map_or_else(Applied::Refused, Applied::Done)
 }
 
 fn create_command(received: &ReceivedCommand) -> Option<CreateCommand> {

@@ -15,7 +15,12 @@ pub struct Config {
     #[command(flatten)]
     pub common: CommonConfig,
     /// Where /livez and /readyz are served
-    #[arg(long = "bind", env = "STORAGE_WORKER_BIND", default_value = "0.0.0.0:8002")]
+    #[arg(
+        long = "bind",
+        env = "STORAGE_WORKER_BIND",
+        value_name = "STORAGE_WORKER_BIND",
+        default_value = "0.0.0.0:8002"
+    )]
     pub bind: SocketAddr,
     /// Deliveries, of up to 256 commands each, that this worker holds at most
     #[arg(

@@ -6,10 +6,10 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
 use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
 use runtime::Phases;
-use store::{Store, StoreError};
+use store::{Ending, Store, StoreError};
 
 use crate::{
-    apply::apply,
+    apply::{Applied, apply},
     batch::{Batch, Poison, ReceivedCommand},
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct Worker {
     pub(crate) phases: Phases,
 }
 
-/// A command and its result, before failures are recorded.
+/// A command that came to its end, and what to answer.
 struct Finished {
     received: ReceivedCommand,
     result: CommandResult,
@@ -72,8 +72,11 @@ impl Worker {
         let mut poison = batch.poison;
         for (received, result) in batch.commands.into_iter().zip(applied) {
             match result {
-                Ok(result) => finished.push(Finished { received, result }),
-                Err(rejected) => poison.push(Poison::command(received, rejected.to_string())),
+                Applied::Done(result) => finished.push(Finished { received, result }),
+                Applied::DoneBefore => {}
+                Applied::Refused(rejected) => {
+                    poison.push(Poison::command(received, rejected.to_string()));
+                }
             }
         }
         for Poison { letter, command } in poison {
@@ -83,31 +86,35 @@ impl Worker {
             let dead = CommandResult::Failed(Failure::DeadLettered);
             finished.extend(command.map(|received| Finished { received, result: dead }));
         }
-        self.record_failures(&mut finished).await?;
+        let finished = self.record_endings(finished).await?;
         Ok(outcomes_by_delivery(deliveries, finished))
     }
 
-    /// Records what failed. Where a failure was recorded before, that one stands.
-    async fn record_failures(&self, finished: &mut [Finished]) -> Result<(), Abandoned> {
-        let failed: Vec<(CommandId, MessageId, Failure)> = finished
+    /// Records what left no trace in its message. Where another ending of a command was recorded
+    /// before, that one stands.
+    async fn record_endings(&self, finished: Vec<Finished>) -> Result<Vec<Finished>, Abandoned> {
+        let ended: Vec<(CommandId, MessageId, Ending)> = finished
             .iter()
-            .filter_map(|done| match done.result {
-                CommandResult::Failed(failure) => {
-                    Some((done.received.id(), done.received.command.message_id, failure))
-                }
-                _ => None,
+            .filter_map(|done| {
+                let ending = ending(&done.result)?;
+                Some((done.received.id(), done.received.command.message_id, ending))
             })
             .collect();
         let store = self.store.clone();
-        let recorded: HashMap<CommandId, Failure> = self
-            .until_stored("cannot record failures", async || store.record_failures(&failed).await)
+        let recorded: HashMap<CommandId, Ending> = self
+            .until_stored("cannot record endings", async || store.record_endings(&ended).await)
             .await?;
-        for done in finished {
-            if let CommandResult::Failed(failure) = &mut done.result {
-                *failure = recorded.get(&done.received.id()).copied().unwrap_or(*failure);
-            }
-        }
-        Ok(())
+        let stands = finished.into_iter().filter_map(|done| {
+            let recorded = recorded.get(&done.received.id()).copied();
+            let result = match (recorded, ending(&done.result)) {
+                (Some(Ending::Failed(failure)), Some(_)) => CommandResult::Failed(failure),
+                (recorded, ending) if recorded == ending => done.result,
+                // It had succeeded before, in a way that can't be told any more.
+                _ => return None,
+            };
+            Some(Finished { result, ..done })
+        });
+        Ok(stands.collect())
     }
 
     /// Tries until MongoDB has done it: an outage dead-letters nothing. Stopping ends a wait at
@@ -132,6 +139,19 @@ impl Worker {
             }
         }
         Err(Abandoned)
+    }
+}
+
+/// What to record of a result; nothing where the message remembers the command.
+fn ending(result: &CommandResult) -> Option<Ending> {
+    match result {
+        CommandResult::Failed(failure) => Some(Ending::Failed(*failure)),
+        CommandResult::Replayed(_) => Some(Ending::Replayed),
+        CommandResult::Superseded(_) => Some(Ending::Superseded),
+        CommandResult::Created
+        | CommandResult::Edited(_)
+        | CommandResult::EditedThenDeleted { .. }
+        | CommandResult::Deleted => None,
     }
 }
 

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Timestamp;
+
 /// Namespace of the message ids that are made from a sender and an idempotency key. A constant of
 /// this API: were it to change, a repeat would no longer meet the message it made before.
 const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_4c1e_52f3_4d3e_9a41_0e8f_3c57_b2a9);
@@ -40,6 +42,17 @@ impl CommandId {
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// When the id was made; `None` for one that no gateway made.
+    #[must_use]
+    pub fn issued_at(self) -> Option<Timestamp> {
+        if self.0.get_version_num() != 7 {
+            return None;
+        }
+        let (secs, nanos) = self.0.get_timestamp()?.to_unix();
+        let millis = i64::try_from(secs).ok()?.checked_mul(1000)? + i64::from(nanos / 1_000_000);
+        Timestamp::from_unix_millis(millis).ok()
     }
 }
 
@@ -105,10 +118,12 @@ impl FromStr for OperationId {
             return Err(InvalidOperationId);
         }
         let (command, message) = text.split_at(32);
-        Ok(Self {
-            command_id: command.parse().map_err(|_| InvalidOperationId)?,
-            message_id: message.parse().map_err(|_| InvalidOperationId)?,
-        })
+        let command_id: CommandId = command.parse().map_err(|_| InvalidOperationId)?;
+        let message_id: MessageId = message.parse().map_err(|_| InvalidOperationId)?;
+        if command_id.issued_at().is_none() {
+            return Err(InvalidOperationId);
+        }
+        Ok(Self { command_id, message_id })
     }
 }
 

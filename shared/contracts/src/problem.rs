@@ -15,6 +15,8 @@ pub enum ProblemKind {
     OriginForbidden,
     /// 404: there is no such message, or no longer.
     MessageNotFound,
+    /// 404: the operation ended too long ago.
+    OperationForgotten,
     /// 404: there is nothing at this path.
     UnknownPath,
     /// 405: the path is there, but not for this method. `Allow` says for which.
@@ -60,6 +62,9 @@ impl ProblemKind {
             Self::BadRequest => (400, "/problems/bad-request", "Bad request"),
             Self::OriginForbidden => (403, "/problems/origin-forbidden", "Origin forbidden"),
             Self::MessageNotFound => (404, "/problems/message-not-found", "Message not found"),
+            Self::OperationForgotten => {
+                (404, "/problems/operation-forgotten", "Operation forgotten")
+            }
             Self::UnknownPath => (404, "/problems/unknown-path", "Unknown path"),
             Self::MethodNotAllowed => (405, "/problems/method-not-allowed", "Method not allowed"),
             Self::RequestTimeout => (408, "/problems/request-timeout", "Request timeout"),

@@ -71,10 +71,16 @@ pub struct CommonConfig {
 #[derive(Args, Clone, Debug)]
 pub struct LogConfig {
     /// Which events are logged: a level, or directives such as info,gateway=debug
-    #[arg(long = "log", env = "RUST_LOG", default_value = "info")]
+    #[arg(long = "log", env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info")]
     pub filter: String,
     /// How events are written
-    #[arg(long = "log-format", env = "LOG_FORMAT", default_value = "pretty", value_enum)]
+    #[arg(
+        long = "log-format",
+        env = "LOG_FORMAT",
+        value_name = "LOG_FORMAT",
+        default_value = "pretty",
+        value_enum
+    )]
     pub format: LogFormat,
 }
 

@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, interval, timeout_at},
 };
 
-use crate::documents::{FailureDocument, MessageDocument};
+use crate::documents::{EndingDocument, MessageDocument};
+
+/// MongoDB's code for a value that a unique index, here always that of `_id`, already has.
+pub(crate) const DUPLICATE_KEY: i32 = 11000;
 
 /// How long the driver looks for a usable server.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
@@ -81,7 +84,7 @@ pub struct Store {
     database: Database,
     pub(crate) messages: Collection<MessageDocument>,
     pub(crate) stored: Collection<Document>,
-    pub(crate) failures: Collection<FailureDocument>,
+    pub(crate) endings: Collection<EndingDocument>,
     permits: Arc<Semaphore>,
     operation_timeout: Duration,
 }
@@ -121,7 +124,7 @@ impl Store {
         Ok(Self {
             messages: database.collection_with_options("messages", collection_options.clone()),
             stored: database.collection_with_options("messages", collection_options.clone()),
-            failures: database.collection_with_options("operations", collection_options),
+            endings: database.collection_with_options("operations", collection_options),
             database,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             operation_timeout: settings.operation_timeout,

@@ -1,14 +1,14 @@
 //! Documents as MongoDB holds them, and their way from and to the wire types.
 
 use contracts::{
-    CommandId, Content, Failure, Message, MessageId, Timestamp, UserId, Version, VersionedMessage,
+    CommandId, Content, Message, MessageId, Timestamp, UserId, Version, VersionedMessage,
 };
 use mongodb::bson::{self, Binary, DateTime, Document, spec::BinarySubtype};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, endings::Ending};
 
 /// A message, in the collection `messages`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,13 +54,13 @@ pub(crate) enum StoredDocument {
     Tombstone(Tombstone),
 }
 
-/// A command that failed, in the collection `operations`.
+/// How a command ended, in the collection `operations`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct FailureDocument {
+pub(crate) struct EndingDocument {
     #[serde(rename = "_id")]
     pub(crate) id: bson::Uuid,
     pub(crate) message_id: bson::Uuid,
-    pub(crate) failure: Failure,
+    pub(crate) ending: Ending,
     pub(crate) recorded_at: DateTime,
 }
 

@@ -12,10 +12,10 @@ use crate::{Store, StoreError};
 
 /// How long a tombstone blocks resurrection. A create is not applied any more a
 /// day before that.
-const TOMBSTONE_LIFETIME: Duration = Duration::from_hours(7 * 24);
+pub(crate) const TOMBSTONE_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// How long a failure can be asked for.
-const FAILURE_LIFETIME: Duration = Duration::from_hours(24);
+/// How long the ending of a command can be asked for.
+pub(crate) const ENDING_LIFETIME: Duration = Duration::from_hours(24);
 
 impl Store {
     /// Makes what indexes are missing.
@@ -26,7 +26,7 @@ impl Store {
             .expire_after(TOMBSTONE_LIFETIME)
             .partial_filter_expression(doc! { "deleted_at": { "$exists": true } })
             .build();
-        let failures = IndexOptions::builder().expire_after(FAILURE_LIFETIME).build();
+        let endings = IndexOptions::builder().expire_after(ENDING_LIFETIME).build();
         self.ensure(
             "messages",
             vec![
@@ -37,7 +37,7 @@ impl Store {
         .await?;
         self.ensure(
             "operations",
-            vec![IndexModel::builder().keys(doc! { "recorded_at": 1 }).options(failures).build()],
+            vec![IndexModel::builder().keys(doc! { "recorded_at": 1 }).options(endings).build()],
         )
         .await
     }

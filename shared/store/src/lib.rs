@@ -8,13 +8,14 @@ pub mod admin;
 mod client;
 mod documents;
 mod draw;
-mod failures;
+mod endings;
 mod indexes;
 mod operations;
 mod queries;
 mod writes;
 
 pub use client::{InvalidMongoUri, Store, StoreError, StoreSettings};
+pub use endings::Ending;
 pub use operations::OperationState;
-pub use queries::ListQuery;
+pub use queries::{ListQuery, Page, Position};
 pub use writes::{CreateCommand, DeleteCommand, EditCommand, Rejected};

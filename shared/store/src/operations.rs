@@ -1,10 +1,13 @@
 //! What became of a command, long after.
 
-use contracts::{Failure, OperationId};
+use contracts::{Failure, OperationId, Timestamp};
 
 use crate::{
     Store, StoreError,
     documents::{StoredDocument, applied_version, command_uuid},
+    endings::Ending,
+    indexes::{ENDING_LIFETIME, TOMBSTONE_LIFETIME},
+    writes::REMEMBERED_COMMANDS,
 };
 
 /// How a command ended, if it did.
@@ -12,26 +15,46 @@ use crate::{
 pub enum OperationState {
     /// It is not applied yet, as far as the store knows.
     Pending,
-    /// It took effect.
+    /// It took effect, or what it would have made was there already.
     Succeeded,
     /// It changed nothing, for good.
     Failed(Failure),
+    /// It ended so long ago that how is forgotten.
+    Forgotten,
 }
 
 impl Store {
-    /// How an operation's command ended: failures are recorded, successes stand in the message.
+    /// How an operation's command ended. What left no trace in the message is recorded; the rest
+    /// stands in the message, or in its tombstone.
     pub async fn operation(&self, id: OperationId) -> Result<OperationState, StoreError> {
-        let failures = self.recorded_failures(std::iter::once(id.command_id)).await?;
-        if let Some(failure) = failures.get(&id.command_id) {
-            return Ok(OperationState::Failed(*failure));
+        let endings = self.recorded_endings(std::iter::once(id.command_id)).await?;
+        match endings.get(&id.command_id) {
+            Some(Ending::Failed(failure)) => return Ok(OperationState::Failed(*failure)),
+            Some(Ending::Replayed | Ending::Superseded) => return Ok(OperationState::Succeeded),
+            None => {}
         }
+        let age = id.command_id.issued_at().map(|at| at.elapsed_until(Timestamp::now()));
         let (created_by, applied) = match self.read_one(id.message_id).await? {
+            // Never created, or its tombstone has expired.
+            None if age.is_some_and(|age| age > TOMBSTONE_LIFETIME) => {
+                return Ok(OperationState::Forgotten);
+            }
             None => return Ok(OperationState::Pending),
             Some(StoredDocument::Message(message)) => (message.created_by, message.applied),
             Some(StoredDocument::Tombstone(tombstone)) => (tombstone.created_by, tombstone.applied),
         };
-        let took_effect = created_by == command_uuid(id.command_id)
-            || applied_version(&applied, id.command_id).is_some();
-        Ok(if took_effect { OperationState::Succeeded } else { OperationState::Pending })
+        let command = command_uuid(id.command_id);
+        if created_by == command || applied_version(&applied, id.command_id).is_some() {
+            return Ok(OperationState::Succeeded);
+        }
+        // Many later commands have changed the message since. Had this one failed, that would be
+        // recorded, so it has had its effect and is not remembered any more.
+        let outlived = applied.len() >= REMEMBERED_COMMANDS as usize
+            && applied.iter().all(|entry| entry.command.bytes() > command.bytes());
+        Ok(match (outlived, age) {
+            (false, _) => OperationState::Pending,
+            (true, Some(age)) if age < ENDING_LIFETIME => OperationState::Succeeded,
+            (true, _) => OperationState::Forgotten,
+        })
     }
 }

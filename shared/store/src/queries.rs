@@ -1,12 +1,12 @@
 //! Reading messages, for the gateway.
 
-use contracts::{MessageId, UserId, VersionedMessage};
+use contracts::{MessageId, Timestamp, UserId, VersionedMessage};
 use futures_util::TryStreamExt;
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 
 use crate::{
     Store, StoreError,
-    documents::{MessageDocument, message_uuid},
+    documents::{MessageDocument, bson_date, message_uuid},
 };
 
 /// Which messages to list.
@@ -16,8 +16,30 @@ pub struct ListQuery {
     pub from_user_id: UserId,
     /// Whom they are for.
     pub to_user_id: UserId,
+    /// Whether to add those that the second wrote to the first.
+    pub both_directions: bool,
+    /// Start after this place, towards the older ones.
+    pub after: Option<Position>,
     /// How many at most.
     pub limit: u16,
+}
+
+/// A place in the order of all lists: newest first, then by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The publish timestamp of the message there.
+    pub publish_timestamp: Timestamp,
+    /// Its id.
+    pub id: MessageId,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Newest first.
+    pub messages: Vec<VersionedMessage>,
+    /// Where the next page starts, if there is one.
+    pub next: Option<Position>,
 }
 
 impl Store {
@@ -29,26 +51,87 @@ impl Store {
         found.map(MessageDocument::into_versioned).transpose()
     }
 
-    /// Messages from one user to another, newest first.
-    pub async fn list(&self, query: &ListQuery) -> Result<Vec<VersionedMessage>, StoreError> {
+    /// A page of the messages between two users, newest first.
+    pub async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         let messages = self.messages.clone();
-        // A tombstone has no users, so none can be among them.
-        let filter = doc! {
-            "from_user_id": query.from_user_id.as_str(),
-            "to_user_id": query.to_user_id.as_str(),
-        };
-        let limit = query.limit;
+        let filter = query.filter();
+        let limit = usize::from(query.limit);
+        // One more, to see whether there is a next page.
+        let fetched = i64::from(query.limit) + 1;
         let found: Vec<MessageDocument> = self
             .run(async move {
-                messages
-                    .find(filter)
-                    .sort(doc! { "publish_timestamp": -1, "_id": -1 })
-                    .limit(i64::from(limit))
-                    .await?
-                    .try_collect()
-                    .await
+                messages.find(filter).sort(order()).limit(fetched).await?.try_collect().await
             })
             .await?;
-        found.into_iter().map(MessageDocument::into_versioned).collect()
+        let more = found.len() > limit;
+        let mut messages = Vec::with_capacity(limit);
+        for document in found.into_iter().take(limit) {
+            messages.push(document.into_versioned()?);
+        }
+        let next = if more { messages.last().map(Position::of) } else { None };
+        Ok(Page { messages, next })
+    }
+}
+
+impl Position {
+    fn of(stored: &VersionedMessage) -> Self {
+        let message = &stored.message;
+        Self { publish_timestamp: message.publish_timestamp, id: message.id }
+    }
+}
+
+impl ListQuery {
+    /// One branch for each scan of the index: a direction, and after a position those at its
+    /// instant and those before it. MongoDB merges the scans in order. Written in any other way,
+    /// a page deep in a conversation would examine all that is newer. A tombstone has no users,
+    /// so none can be among what is found.
+    fn filter(&self) -> Document {
+        let forth = [(&self.from_user_id, &self.to_user_id)];
+        let and_back =
+            [(&self.from_user_id, &self.to_user_id), (&self.to_user_id, &self.from_user_id)];
+        // A conversation with oneself has one direction.
+        let both = self.both_directions && self.from_user_id != self.to_user_id;
+        let directions = if both { &and_back[..] } else { &forth[..] };
+        let mut branches = Vec::new();
+        for (from, to) in directions {
+            let direction = doc! { "from_user_id": from.as_str(), "to_user_id": to.as_str() };
+            let Some(after) = self.after else {
+                branches.push(direction);
+                continue;
+            };
+            let at = bson_date(after.publish_timestamp);
+            let mut same_instant = direction.clone();
+            same_instant.insert("publish_timestamp", at);
+            same_instant.insert("_id", doc! { "$lt": message_uuid(after.id) });
+            let mut before = direction;
+            before.insert("publish_timestamp", doc! { "$lt": at });
+            branches.extend([same_instant, before]);
+        }
+        if branches.len() == 1 {
+            branches.remove(0)
+        } else {
+            doc! { "$or": branches }
+        }
+    }
+}
+
+fn order() -> Document {
+    doc! { "publish_timestamp": -1, "_id": -1 }
+}
+
+/// How MongoDB would run a list, for tests that show what it costs.
+#[cfg(feature = "explain")]
+impl Store {
+    /// The answer to `explain` with `executionStats`.
+    pub async fn explain_list(&self, query: &ListQuery) -> Result<Document, StoreError> {
+        let database = self.database().clone();
+        let find = doc! {
+            "find": self.messages.name(),
+            "filter": query.filter(),
+            "sort": order(),
+            "limit": i64::from(query.limit) + 1,
+        };
+        let explain = doc! { "explain": find, "verbosity": "executionStats" };
+        self.run(async move { database.run_command(explain).await }).await
     }
 }

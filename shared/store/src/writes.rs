@@ -15,17 +15,15 @@ use mongodb::{
 
 use crate::{
     Store, StoreError,
+    client::DUPLICATE_KEY,
     documents::{
         MessageDocument, StoredDocument, applied_version, bson_date, command_uuid, fingerprint,
         from_bson_uuid, message_uuid,
     },
 };
 
-/// MongoDB's code for a value that a unique index, here that of `_id`, already has.
-const DUPLICATE_KEY: i32 = 11000;
-
 /// How many of the commands that changed a message it remembers.
-const REMEMBERED_COMMANDS: i32 = 32;
+pub(crate) const REMEMBERED_COMMANDS: i32 = 32;
 
 /// How often a write is tried whose document keeps changing between write and read.
 const MAX_ATTEMPTS: usize = 16;

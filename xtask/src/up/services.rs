@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     env,
+    io::IsTerminal,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -65,6 +66,7 @@ pub(super) fn start(places: &Places, settings: &Settings, ledger: &Ledger) -> Re
             // Nobody balances load here, so nobody needs time to notice a stop.
             ("DRAIN_DELAY_MS", Some("0".to_owned())),
             ("BROADCASTER_URL", places.broadcaster_url()),
+            ("NO_COLOR", (!std::io::stdout().is_terminal()).then(|| "1".to_owned())),
         ];
         for (key, value) in defaults {
             if let (None, Some(value)) = (env::var_os(key), value) {

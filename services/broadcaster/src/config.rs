@@ -1,0 +1,100 @@
+//! The broadcaster's configuration.
+
+use std::{net::SocketAddr, time::Duration};
+
+use broker::BrokerUrl;
+use clap::Parser;
+use runtime::{CommonConfig, ConfigError, ServiceConfig};
+use store::StoreSettings;
+
+use crate::origins::Origin;
+
+/// The shortest and the longest time between two frames, in milliseconds.
+const INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 10..=3_600_000;
+
+/// Sends a random stored message to every WebSocket subscriber, each second
+#[derive(Parser, Clone, Debug)]
+#[command(name = "broadcaster", version)]
+pub struct Config {
+    /// What all services share.
+    #[command(flatten)]
+    pub common: CommonConfig,
+    /// Where /api/chat, /livez and /readyz are served
+    #[arg(
+        long = "bind",
+        env = "BROADCASTER_BIND",
+        value_name = "BROADCASTER_BIND",
+        default_value = "0.0.0.0:8001"
+    )]
+    pub bind: SocketAddr,
+    /// Milliseconds between two frames (10 to 3600000); the same for all replicas
+    #[arg(long, env = "BROADCAST_INTERVAL_MS", default_value = "1000", value_parser = interval)]
+    pub broadcast_interval_ms: Duration,
+    /// Subscribers that this replica serves at most; one more is answered 503
+    #[arg(
+        long,
+        env = "MAX_CONNECTIONS",
+        default_value_t = 19_000,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub max_connections: u32,
+    /// Origins whose pages may subscribe, such as `https://app.example`, separated by commas; all
+    /// may where this is not set
+    #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
+    pub allowed_origins: Option<Vec<Origin>>,
+}
+
+impl ServiceConfig for Config {
+    fn common(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        BrokerUrl::parse(self.common.rabbitmq_url.expose())
+            .map_err(|error| ConfigError::new("RABBITMQ_URL", error))?;
+        StoreSettings::check_uri(self.common.mongo_uri.expose())
+            .map_err(|error| ConfigError::new("MONGO_URI", error))
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(millis) if INTERVAL_RANGE_MS.contains(&millis) => Ok(Duration::from_millis(millis)),
+        _ => Err("must be a number of milliseconds from 10 to 3600000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Config, String> {
+        Config::try_parse_from([&["broadcaster"], arguments].concat())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_the_name_of_its_variable() {
+        for (flag, value, name) in [
+            ("--bind", "nowhere", "BROADCASTER_BIND"),
+            ("--broadcast-interval-ms", "9", "BROADCAST_INTERVAL_MS"),
+            ("--broadcast-interval-ms", "3600001", "BROADCAST_INTERVAL_MS"),
+            ("--max-connections", "0", "MAX_CONNECTIONS"),
+            ("--allowed-origins", "https://a.example,b.example", "ALLOWED_ORIGINS"),
+            ("--allowed-origins", "", "ALLOWED_ORIGINS"),
+        ] {
+            let error = parse(&[flag, value]).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+        let config = parse(&["--rabbitmq-url", "http://user:hunter2@host"]).unwrap();
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.key, "RABBITMQ_URL");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn origins_are_separated_by_commas() {
+        let config = parse(&["--allowed-origins", "https://a.example,http://b.example"]).unwrap();
+        assert_eq!(config.allowed_origins.map(|origins| origins.len()), Some(2));
+    }
+}

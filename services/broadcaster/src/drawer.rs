@@ -1,0 +1,90 @@
+//! Drawing: the elected replica asks the store for a random message at each tick and publishes it
+//! to all replicas. The others wait for their election.
+
+use std::time::Duration;
+
+use broker::{Election, Leader, LeadershipLost};
+use contracts::Message;
+use store::{Store, StoreError};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// How a term as the elected one ended.
+enum TermEnd {
+    Stopped,
+    Lost(LeadershipLost),
+}
+
+/// Draws whenever this replica is elected, until `stop`; then resigns, so that another takes over
+/// at once.
+pub(crate) async fn run(
+    election: Election,
+    store: Store,
+    between_frames: Duration,
+    stop: CancellationToken,
+) {
+    while let Some(leader) = election.win().await {
+        match lead(&leader, &store, between_frames, &stop).await {
+            TermEnd::Stopped => {
+                leader.resign().await;
+                tracing::info!("resigned");
+                return;
+            }
+            TermEnd::Lost(error) => {
+                tracing::warn!(%error, "draws no longer");
+                // A connection that is only slow still holds the leadership. It is given up in the
+                // background, since a frozen broker would not answer.
+                tokio::spawn(leader.resign());
+            }
+        }
+    }
+}
+
+/// One draw a tick. The draw before has always ended: a slow store leads to fewer frames and not
+/// to more queries.
+async fn lead(
+    leader: &Leader,
+    store: &Store,
+    between_frames: Duration,
+    stop: &CancellationToken,
+) -> TermEnd {
+    let mut ticks = interval(between_frames);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return TermEnd::Stopped,
+            error = leader.lost() => return TermEnd::Lost(error),
+            _ = ticks.tick() => {}
+        }
+        let drawn = tokio::select! {
+            drawn = store.draw() => drawn,
+            // Nothing draws after this, so the query may be left to itself.
+            () = stop.cancelled() => return TermEnd::Stopped,
+        };
+        report_change(&drawn, &mut failing);
+        let Some(frame) = drawn.ok().flatten().as_ref().and_then(encode) else {
+            continue;
+        };
+        if let Err(error) = leader.publish(&frame).await {
+            return TermEnd::Lost(error);
+        }
+    }
+}
+
+/// Logs when drawing begins to fail and when it works again, and nothing in between.
+fn report_change(drawn: &Result<Option<Message>, StoreError>, failing: &mut bool) {
+    match drawn {
+        Ok(_) if *failing => tracing::info!("can draw again"),
+        Err(error) if !*failing => tracing::warn!(%error, "cannot draw"),
+        _ => {}
+    }
+    *failing = drawn.is_err();
+}
+
+fn encode(message: &Message) -> Option<Vec<u8>> {
+    serde_json::to_vec(message)
+        .inspect_err(|error| tracing::error!(%error, message.id = %message.id, "cannot be encoded"))
+        .ok()
+}

@@ -1,0 +1,82 @@
+//! A random stored message to every WebSocket subscriber, each second.
+//!
+//! One of the replicas is elected and draws ([`drawer`]); every replica consumes what is drawn and
+//! keeps the newest frame ([`hub`]); a session for each subscriber sends it ([`server`]).
+
+mod config;
+mod descriptors;
+mod drawer;
+pub mod hub;
+pub mod origins;
+pub mod server;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use broker::{BrokerUrl, Election, FrameSource};
+use runtime::{Dependency, Health, Shutdown};
+use store::{Store, StoreSettings};
+
+pub use config::Config;
+use hub::Hub;
+use origins::AllowedOrigins;
+use server::Settings;
+
+/// Operations on MongoDB at once: a draw, the health check, and one of each that a frozen server
+/// still holds.
+const MAX_STORE_CONNECTIONS: u32 = 4;
+
+/// How long each query of a draw may take.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs a broadcaster until `shutdown`. Waits for broker and database as long as it takes.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let common = &config.common;
+    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
+    let store = Store::new(StoreSettings {
+        uri: common.mongo_uri.expose().to_owned(),
+        database: common.mongo_database.clone(),
+        app_name: "broadcaster".to_owned(),
+        max_connections: MAX_STORE_CONNECTIONS,
+        operation_timeout: STORE_TIMEOUT,
+    })
+    .await
+    .context("MONGO_URI")?;
+    let listener = server::bind(config.bind)?;
+    let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
+    let settings = Settings {
+        max_connections: descriptors::make_room(config.max_connections),
+        origins: AllowedOrigins::new(config.allowed_origins),
+        // The other half of the grace is for the close handshakes.
+        close_spread: common.shutdown_grace_ms / 2,
+        ..Settings::default()
+    };
+
+    let hub = Arc::new(Hub::new());
+    let receiving = Arc::clone(&hub);
+    let frames = FrameSource::start(url.clone(), "broadcaster frames", move |frame| {
+        receiving.publish(frame);
+    });
+    let health = Health::new(
+        vec![
+            Dependency::always("rabbitmq", frames.up()),
+            Dependency::at_start("mongodb", store.up()),
+        ],
+        phases.draining.clone(),
+    );
+    // It resigns as soon as the draining begins, while subscribers are still served: another one
+    // draws for them.
+    let stop = phases.draining.clone();
+    let election = Election::new(&url, "broadcaster drawer", stop.clone());
+    let drawing = tokio::spawn(drawer::run(election, store, config.broadcast_interval_ms, stop));
+
+    server::serve(listener, hub, health, settings, &phases).await;
+    let ending = async {
+        frames.close().await;
+        drawing.await
+    };
+    if let Some(drawn) = phases.expired.run_until_cancelled(ending).await {
+        drawn.context("the drawer's task failed")?;
+    }
+    Ok(())
+}

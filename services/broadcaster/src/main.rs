@@ -1,0 +1,7 @@
+//! The broadcaster's process: configuration, logging, signals, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runtime::run_service("broadcaster", broadcaster::run)
+}

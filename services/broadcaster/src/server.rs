@@ -1,0 +1,244 @@
+//! The one port: health answers and WebSocket handshakes over HTTP/1.1, and the sessions that come
+//! of them.
+//!
+//! hyper reads the request and writes the answer. Then it is out of the way: the session has the
+//! bare TCP socket and small buffers of its own, so an idle subscriber costs a few KiB.
+
+mod handshake;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    convert::Infallible, future::ready, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+};
+
+use anyhow::Context;
+use http::{HeaderValue, Request, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use runtime::{Health, Phases};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{hub::Hub, origins::AllowedOrigins};
+use handshake::{Answer, Refusal};
+pub use session::Timing;
+
+/// Connections that are not, or not yet, a subscriber's. Each lives for [`Settings::handshake`] at
+/// most, so health questions are answered whatever the number of subscribers.
+pub(crate) const MAX_HANDSHAKES: usize = 512;
+
+/// Connections that wait in the kernel to be accepted, as after a broadcaster that had thousands of
+/// subscribers.
+const BACKLOG: u32 = 4096;
+
+/// What the kernel buffers for each subscriber (twice this, its own overhead included). Left to
+/// itself it would grow the buffer to megabytes, and a subscriber that reads slowly would read
+/// minutes of old frames.
+const SEND_BUFFER_BYTES: u32 = 32 * 1024;
+
+/// Room for the request's headers; the least that hyper takes is half of this.
+const HEADER_BYTES: usize = 16 * 1024;
+
+/// How long to wait before accepting again when the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How the server behaves. The default is what the service runs with; tests shorten the times.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Subscribers at most.
+    pub max_connections: usize,
+    /// Whose pages may subscribe.
+    pub origins: AllowedOrigins,
+    /// From the TCP connection to the answer's last byte.
+    pub handshake: Duration,
+    /// How long the sessions take to end when the server does.
+    pub close_spread: Duration,
+    /// Sessions that then end in a second, so that the other replicas are not all asked at once.
+    pub closes_per_second: u32,
+    /// The times of each session.
+    pub timing: Timing,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_connections: 19_000,
+            origins: AllowedOrigins::default(),
+            handshake: Duration::from_secs(10),
+            close_spread: Duration::from_secs(10),
+            closes_per_second: 1_000,
+            timing: Timing::default(),
+        }
+    }
+}
+
+struct Server {
+    hub: Arc<Hub>,
+    health: Health,
+    settings: Settings,
+    phases: Phases,
+    seats: Arc<Semaphore>,
+    sessions: TaskTracker,
+}
+
+/// Binds `address`, with what the accepted sockets inherit, and says so in the log.
+pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener = listen().with_context(|| format!("cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    Ok(listener)
+}
+
+/// Serves until `closing`, then ends the sessions one after the other, until `expired` at most.
+pub async fn serve(
+    listener: TcpListener,
+    hub: Arc<Hub>,
+    health: Health,
+    settings: Settings,
+    phases: &Phases,
+) {
+    let server = Arc::new(Server {
+        hub,
+        health,
+        seats: Arc::new(Semaphore::new(settings.max_connections)),
+        settings,
+        phases: phases.clone(),
+        sessions: TaskTracker::new(),
+    });
+    let connections = TaskTracker::new();
+    let accepting = accept_all(&listener, &server, &connections);
+    phases.closing.run_until_cancelled(accepting).await;
+    drop(listener);
+    tracing::info!(subscribers = server.sessions.len(), "closing");
+    connections.close();
+    server.sessions.close();
+    let ending = async {
+        // In this order: what is still in its handshake may become a session.
+        connections.wait().await;
+        server.sessions.wait().await;
+    };
+    if phases.expired.run_until_cancelled(ending).await.is_none() {
+        tracing::warn!(subscribers = server.sessions.len(), "abandoned at the end of the grace");
+    }
+}
+
+async fn accept_all(listener: &TcpListener, server: &Arc<Server>, connections: &TaskTracker) {
+    let free = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    // Never closed, so it never fails.
+    while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                let server = Arc::clone(server);
+                connections.spawn(async move {
+                    server.converse(stream).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Server {
+    /// One request and its answer. If that is a 101, a session goes on with the socket.
+    async fn converse(self: Arc<Self>, stream: TcpStream) {
+        // Without it a frame may wait for the acknowledgement of the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "gone before its request");
+            return;
+        }
+        let service = service_fn(|request| ready(Ok::<_, Infallible>(self.answer(request))));
+        let connection = http1::Builder::new()
+            .max_buf_size(HEADER_BYTES)
+            // One limit for the whole conversation covers the headers, too.
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let conversation = async {
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = self.phases.closing.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            connection.await
+        };
+        match timeout(self.settings.handshake, conversation).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
+            Err(_) => tracing::debug!("no request in time"),
+        }
+    }
+
+    fn answer(self: &Arc<Self>, mut request: Request<Incoming>) -> Answer {
+        let mut answer = match self.health.answer(request.method(), request.uri().path()) {
+            Some(answer) => answer,
+            None => match self.admit(&mut request) {
+                Ok(switching_protocols) => return switching_protocols,
+                Err(refusal) => refusal.into_answer(),
+            },
+        };
+        // A connection is for one answer: it soon makes room for the next.
+        answer.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
+        answer
+    }
+
+    fn admit(self: &Arc<Self>, request: &mut Request<Incoming>) -> Result<Answer, Refusal> {
+        let accept_key = handshake::check(request, &self.settings.origins)?;
+        if self.phases.closing.is_cancelled() {
+            return Err(Refusal::Stopping);
+        }
+        let seat = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| Refusal::Full)?;
+        let upgrade = hyper::upgrade::on(request);
+        self.sessions.spawn(Arc::clone(self).session(upgrade, seat));
+        Ok(handshake::switching_protocols(accept_key))
+    }
+
+    async fn session(
+        self: Arc<Self>,
+        upgrade: hyper::upgrade::OnUpgrade,
+        seat: OwnedSemaphorePermit,
+    ) {
+        // Whatever is drawn from here on is for this subscriber.
+        let frames = self.hub.subscribe();
+        let session = async {
+            let Ok(upgraded) = upgrade.await else {
+                // It left before it had the 101.
+                return;
+            };
+            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+                tracing::error!("an upgraded connection is not on TCP");
+                return;
+            };
+            let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf.to_vec());
+            session::run(stream, read_ahead, frames, self.settings.timing, self.time_to_close())
+                .await;
+        };
+        self.phases.expired.run_until_cancelled(session).await;
+        drop(seat);
+    }
+
+    /// Ends when this session's turn has come to close: a random moment of a time that is the
+    /// longer, the more sessions there are.
+    async fn time_to_close(&self) {
+        self.phases.closing.cancelled().await;
+        let sessions = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
+        let needed = Duration::from_secs(1) * sessions / self.settings.closes_per_second.max(1);
+        let spread = needed.min(self.settings.close_spread);
+        sleep(spread.mul_f64(rand::random())).await;
+    }
+}

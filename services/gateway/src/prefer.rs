@@ -1,0 +1,106 @@
+//! The `Prefer` header (RFC 7240): how long a write's answer may wait for the write to be stored.
+
+use std::time::Duration;
+
+use axum::{
+    http::{HeaderMap, HeaderName, HeaderValue},
+    response::Response,
+};
+
+use crate::{answers::with_header, config::MAX_WRITE_WAIT, writes::Wait};
+
+/// The request header.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// The response header that says which preference was honoured.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// How long to wait, and what to say of it in `Preference-Applied`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Preference {
+    pub(crate) wait: Wait,
+    pub(crate) applied: Option<HeaderValue>,
+}
+
+impl Preference {
+    /// Reads the header. As the RFC has it, what is unknown or malformed is passed over, the first
+    /// of two equal names counts, and `wait` says how long `respond-async` may stay synchronous.
+    pub(crate) fn read(headers: &HeaderMap, default_wait: Duration) -> Self {
+        let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+        let preferences: Vec<(String, String)> =
+            values.flat_map(|value| value.split(',')).filter_map(parse).collect();
+        let first = |name: &str| {
+            preferences.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        };
+        let wait = first("wait").and_then(|seconds| seconds.parse::<u32>().ok());
+        if let Some(seconds) = wait {
+            let wait = Duration::from_secs(u64::from(seconds)).min(MAX_WRITE_WAIT);
+            let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs())).ok();
+            return Self { wait: Wait::For(wait), applied };
+        }
+        if first("respond-async").is_some() {
+            let applied = Some(HeaderValue::from_static("respond-async"));
+            return Self { wait: Wait::ForConfirmOnly, applied };
+        }
+        Self { wait: Wait::For(default_wait), applied: None }
+    }
+
+    /// Says in an answer which preference was honoured.
+    pub(crate) fn note(self, answer: Response) -> Response {
+        match self.applied {
+            Some(applied) => with_header(answer, PREFERENCE_APPLIED, applied),
+            None => answer,
+        }
+    }
+}
+
+/// `name`, `name=value`, `name="value"`, each with parameters after a semicolon that say nothing
+/// to this service.
+fn parse(preference: &str) -> Option<(String, String)> {
+    let preference = preference.split(';').next()?;
+    let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+    let name = name.trim().to_ascii_lowercase();
+    let value = value.trim().trim_matches('"').to_owned();
+    (!name.is_empty()).then_some((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &'static str) -> Preference {
+        let headers = HeaderMap::from_iter([(PREFER, HeaderValue::from_static(value))]);
+        Preference::read(&headers, Duration::from_secs(5))
+    }
+
+    fn waits(seconds: u64, applied: &'static str) -> Preference {
+        Preference {
+            wait: Wait::For(Duration::from_secs(seconds)),
+            applied: Some(HeaderValue::from_static(applied)),
+        }
+    }
+
+    #[test]
+    fn a_wait_is_taken_up_to_thirty_seconds() {
+        assert_eq!(read("wait=0"), waits(0, "wait=0"));
+        assert_eq!(read("handling=lenient, Wait=\"7\"; x=y"), waits(7, "wait=7"));
+        assert_eq!(read("wait=600"), waits(30, "wait=30"));
+        assert_eq!(read("wait=1, wait=2"), waits(1, "wait=1"));
+        assert_eq!(read("respond-async, wait=3"), waits(3, "wait=3"));
+    }
+
+    #[test]
+    fn respond_async_waits_for_the_confirm_only() {
+        let preference = read("respond-async");
+        assert_eq!(preference.wait, Wait::ForConfirmOnly);
+        assert_eq!(preference.applied.unwrap(), "respond-async");
+    }
+
+    #[test]
+    fn what_is_malformed_is_passed_over() {
+        let default = Wait::For(Duration::from_secs(5));
+        for value in ["wait=soon", "wait=-1", "wait", "return=minimal", ",,;="] {
+            assert_eq!(read(value), Preference { wait: default, applied: None }, "{value}");
+        }
+    }
+}

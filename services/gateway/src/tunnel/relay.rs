@@ -1,0 +1,170 @@
+//! Two joined connections: bytes are passed as they come, and at the end of the gateway the client
+//! gets a proper close frame.
+
+use std::{io, pin::pin, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, copy_buf, split},
+    time::timeout,
+};
+
+/// What is held in each direction, in bytes.
+const BUFFER_BYTES: usize = 2 * 1024;
+
+/// How long one direction may outlive the other.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// A close frame as a client sends it: code 1001, masked with zeros (RFC 6455, section 5).
+const GOING_AWAY: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
+
+/// Passes bytes between both until either ends. After `closing` the broadcaster is asked, in the
+/// client's name, to close: its reply is the close frame that the client gets.
+pub(super) async fn join<C, B>(client: C, broadcaster: B, closing: impl Future<Output = ()>)
+where
+    C: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
+    let (from_client, mut to_client) = split(client);
+    let (from_broadcaster, to_broadcaster) = split(broadcaster);
+    let mut upward = pin!(pass_up(from_client, to_broadcaster, closing));
+    let mut downward = pin!(async {
+        let mut from_broadcaster = BufReader::with_capacity(BUFFER_BYTES, from_broadcaster);
+        copy_buf(&mut from_broadcaster, &mut to_client).await?;
+        to_client.shutdown().await
+    });
+    // A connection that broke ends the tunnel. One that was shut down is shut down on the other
+    // side, too, which then has its own last word.
+    let ended = tokio::select! {
+        ended = upward.as_mut() => match ended {
+            Ok(()) => last_word(downward).await,
+            Err(error) => Err(error),
+        },
+        ended = downward.as_mut() => match ended {
+            Ok(()) => last_word(upward).await,
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a tunnel did not end in order");
+    }
+}
+
+async fn last_word(direction: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    timeout(LINGER, direction).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn pass_up(
+    mut from_client: impl AsyncRead + Unpin,
+    mut to_broadcaster: impl AsyncWrite + Unpin,
+    closing: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let mut closing = pin!(closing);
+    let (mut close_due, mut close_sent) = (false, false);
+    let mut position = Position::default();
+    let mut buffer = [0; BUFFER_BYTES];
+    loop {
+        tokio::select! {
+            () = closing.as_mut(), if !close_due => close_due = true,
+            length = from_client.read(&mut buffer) => {
+                let bytes = &buffer[..length?];
+                if bytes.is_empty() {
+                    return to_broadcaster.shutdown().await;
+                }
+                // After a close frame nothing may follow; what the client still sends is dropped.
+                if !close_sent {
+                    position.advance(bytes);
+                    to_broadcaster.write_all(bytes).await?;
+                }
+            }
+        }
+        if close_due && !close_sent && position.between_frames() {
+            to_broadcaster.write_all(&GOING_AWAY).await?;
+            close_sent = true;
+        }
+    }
+}
+
+/// Where in a stream of WebSocket frames a direction is: a frame can be put in only between two.
+#[derive(Default)]
+struct Position {
+    head: [u8; 14],
+    head_length: usize,
+    payload_left: u64,
+}
+
+impl Position {
+    fn between_frames(&self) -> bool {
+        self.head_length == 0 && self.payload_left == 0
+    }
+
+    fn advance(&mut self, mut bytes: &[u8]) {
+        while let [first, rest @ ..] = bytes {
+            if self.payload_left > 0 {
+                let available = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                let passed = self.payload_left.min(available);
+                self.payload_left -= passed;
+                bytes = &bytes[usize::try_from(passed).unwrap_or(bytes.len())..];
+                continue;
+            }
+            self.head[self.head_length] = *first;
+            self.head_length += 1;
+            bytes = rest;
+            if let Some(payload) = payload_length(&self.head[..self.head_length]) {
+                self.head_length = 0;
+                self.payload_left = payload;
+            }
+        }
+    }
+}
+
+/// The payload's length by a frame's head (RFC 6455, section 5.2), once the head is whole.
+fn payload_length(head: &[u8]) -> Option<u64> {
+    let second = *head.get(1)?;
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    let (extended, short) = match second & 0x7f {
+        126 => (2, 0),
+        127 => (8, 0),
+        short => (0, u64::from(short)),
+    };
+    if head.len() < 2 + extended + mask {
+        return None;
+    }
+    let extended = &head[2..2 + extended];
+    Some(extended.iter().fold(short, |length, byte| length << 8 | u64::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_position_is_known_however_the_bytes_arrive() {
+        let masked = |length: &[u8], payload: usize| {
+            [&[0x82], length, &[1, 2, 3, 4], vec![0xff; payload].as_slice()].concat()
+        };
+        let frames = [
+            masked(&[0x80], 0),
+            masked(&[0x80 | 5], 5),
+            masked(&[0x80 | 0x7e, 1, 4], 260),
+            masked(&[0x80 | 0x7f, 0, 0, 0, 0, 0, 1, 0, 2], 65_538),
+            vec![0x89, 0],
+        ];
+        let ends: Vec<usize> = frames
+            .iter()
+            .scan(0, |end, frame| {
+                *end += frame.len();
+                Some(*end)
+            })
+            .collect();
+        let stream = frames.concat();
+        for step in [1, 3, 7, 1000] {
+            let mut position = Position::default();
+            let mut passed = 0;
+            for bytes in stream.chunks(step) {
+                position.advance(bytes);
+                passed += bytes.len();
+                assert_eq!(position.between_frames(), ends.contains(&passed), "at {passed}");
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! How commands ended that left no trace in their message: those that failed, and those that met
+//! what they would have made. They are recorded before they are answered, so that a redelivery
+//! has the same outcome and an operation can be asked for later. Every other success needs no
+//! record: the message itself remembers the commands that made it.
+
+use std::collections::HashMap;
+
+use contracts::{CommandId, Failure, MessageId};
+use futures_util::TryStreamExt;
+use mongodb::{
+    bson::{Bson, DateTime, doc},
+    error::{Error, ErrorKind},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Store, StoreError,
+    client::DUPLICATE_KEY,
+    documents::{EndingDocument, command_uuid, from_bson_uuid, message_uuid},
+};
+
+/// How a command ended that changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It failed.
+    Failed(Failure),
+    /// The message it would have made was there already.
+    Replayed,
+    /// A newer edit was there already.
+    Superseded,
+}
+
+impl Store {
+    /// Records endings. The first record of a command stays: what is returned is what is
+    /// recorded, for each of the given commands.
+    pub async fn record_endings(
+        &self,
+        ended: &[(CommandId, MessageId, Ending)],
+    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
+        if ended.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let now = DateTime::now();
+        let documents: Vec<EndingDocument> = ended
+            .iter()
+            .map(|&(command_id, message_id, ending)| EndingDocument {
+                id: command_uuid(command_id),
+                message_id: message_uuid(message_id),
+                ending,
+                recorded_at: now,
+            })
+            .collect();
+        let endings = self.endings.clone();
+        let all_new = self
+            .run(async move {
+                match endings.insert_many(documents).ordered(false).await {
+                    Ok(_) => Ok(true),
+                    Err(error) if only_duplicates(&error) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            })
+            .await?;
+        if all_new {
+            return Ok(ended.iter().map(|&(command, _, ending)| (command, ending)).collect());
+        }
+        self.recorded_endings(ended.iter().map(|&(command_id, ..)| command_id)).await
+    }
+
+    /// The recorded endings of these commands.
+    pub async fn recorded_endings(
+        &self,
+        commands: impl Iterator<Item = CommandId>,
+    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
+        let ids: Vec<Bson> = commands.map(|id| Bson::from(command_uuid(id))).collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let endings = self.endings.clone();
+        let found: Vec<EndingDocument> =
+            self.run(async move {
+                endings.find(doc! { "_id": { "$in": ids } }).await?.try_collect().await
+            })
+            .await?;
+        let by_command = found
+            .into_iter()
+            .map(|document| (CommandId::from(from_bson_uuid(document.id)), document.ending));
+        Ok(by_command.collect())
+    }
+}
+
+fn only_duplicates(error: &Error) -> bool {
+    match &*error.kind {
+        ErrorKind::InsertMany(failure) => {
+            failure.write_concern_error.is_none()
+                && failure
+                    .write_errors
+                    .iter()
+                    .flatten()
+                    .all(|write_error| write_error.code == DUPLICATE_KEY)
+        }
+        _ => false,
+    }
+}

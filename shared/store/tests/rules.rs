@@ -1,0 +1,261 @@
+//! The rules of the store against a model of them: any interleaving and any repetition of creates,
+//! edits and deletions of one message has the results and ends in the state that the model says.
+
+use std::{collections::HashMap, time::Duration};
+
+use anyhow::Result;
+use contracts::{
+    CommandId, CommandResult, Content, Failure, Message, MessageId, Timestamp, UserId, Version,
+    VersionedMessage,
+};
+use proptest::{
+    prelude::{Just, Strategy, any},
+    prop_oneof,
+    test_runner::{Config, TestCaseError, TestRunner},
+};
+use store::{CreateCommand, DeleteCommand, EditCommand, Store, StoreSettings};
+use testkit::TestEnvironment;
+
+/// A command before its ids are made. Timestamps are offsets from the create's, few enough that
+/// commands meet at the same instant.
+#[derive(Clone, Copy, Debug)]
+enum Draft {
+    Create { content: u8 },
+    Edit { content: u8, at: i64, if_match: Option<Version> },
+    Delete { if_match: Option<Version> },
+}
+
+#[derive(Clone, Debug)]
+enum Issued {
+    Create(CreateCommand),
+    Edit(EditCommand),
+    Delete(DeleteCommand),
+}
+
+/// What should be stored.
+#[derive(Clone, Debug)]
+enum Model {
+    Absent,
+    Live {
+        stored: VersionedMessage,
+        created_with: CreateCommand,
+        applied: Applied,
+        last: CommandId,
+    },
+    Deleted {
+        created_by: CommandId,
+        applied: Applied,
+    },
+}
+
+type Applied = HashMap<CommandId, Version>;
+
+fn drafts() -> impl Strategy<Value = Vec<Draft>> {
+    let if_match = || prop_oneof![3 => Just(None), 2 => (1..5_u64).prop_map(Some)];
+    let draft = prop_oneof![
+        3 => (0..2_u8).prop_map(|content| Draft::Create { content }),
+        6 => (any::<u8>(), -2..6_i64, if_match())
+            .prop_map(|(content, at, if_match)| Draft::Edit { content, at, if_match }),
+        1 => if_match().prop_map(|if_match| Draft::Delete { if_match }),
+    ];
+    proptest::collection::vec(draft, 1..8)
+}
+
+/// The commands, and in which order and how often they are delivered.
+fn deliveries() -> impl Strategy<Value = (Vec<Draft>, Vec<usize>)> {
+    drafts().prop_flat_map(|drafts| {
+        let count = drafts.len();
+        (Just(drafts), proptest::collection::vec(0..count, 1..24))
+    })
+}
+
+#[test]
+fn any_interleaving_and_repetition_ends_in_the_state_that_the_rules_predict() -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let env = runtime.block_on(TestEnvironment::new());
+    let store = runtime.block_on(open(&env))?;
+    let mut runner =
+        TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
+    runner.run(&deliveries(), |(drafts, order)| {
+        runtime
+            .block_on(check(&store, &drafts, &order))
+            .map_err(|error| TestCaseError::fail(format!("{error:#}")))
+    })?;
+    Ok(())
+}
+
+async fn open(env: &TestEnvironment) -> Result<Store> {
+    let store = Store::new(StoreSettings {
+        uri: env.mongo_uri().to_owned(),
+        database: env.database().to_owned(),
+        app_name: "test".to_owned(),
+        max_connections: 8,
+        operation_timeout: Duration::from_secs(20),
+    })
+    .await?;
+    store.ensure_indexes().await?;
+    Ok(store)
+}
+
+async fn check(store: &Store, drafts: &[Draft], order: &[usize]) -> Result<()> {
+    let id = MessageId::generate();
+    let begun = Timestamp::now();
+    let commands: Vec<Issued> =
+        drafts.iter().map(|draft| issue(*draft, id, begun)).collect::<Result<_>>()?;
+    let mut model = Model::Absent;
+    for &index in order {
+        let expected = model.apply(&commands[index]);
+        let actual = apply(store, &commands[index]).await?;
+        anyhow::ensure!(
+            actual == expected,
+            "{actual:?} is not {expected:?} of {:?}",
+            commands[index]
+        );
+        let stored = store.find(id).await?;
+        anyhow::ensure!(stored == model.stored(), "{stored:?} is not {:?}", model.stored());
+    }
+    Ok(())
+}
+
+fn issue(draft: Draft, message_id: MessageId, begun: Timestamp) -> Result<Issued> {
+    let command_id = CommandId::generate();
+    let content = |number: u8| Content::try_from(format!("content {number}"));
+    Ok(match draft {
+        Draft::Create { content: number } => Issued::Create(CreateCommand {
+            command_id,
+            message_id,
+            from_user_id: UserId::try_from("alice".to_owned())?,
+            to_user_id: UserId::try_from("bob".to_owned())?,
+            content: content(number)?,
+            publish_timestamp: begun,
+        }),
+        Draft::Edit { content: number, at, if_match } => Issued::Edit(EditCommand {
+            command_id,
+            message_id,
+            content: content(number)?,
+            edit_timestamp: Timestamp::from_unix_millis(begun.unix_millis() + at)?,
+            if_match,
+        }),
+        Draft::Delete { if_match } => {
+            Issued::Delete(DeleteCommand { command_id, message_id, if_match })
+        }
+    })
+}
+
+async fn apply(store: &Store, command: &Issued) -> Result<CommandResult> {
+    Ok(match command {
+        Issued::Create(create) => {
+            let results = store.create_many(std::slice::from_ref(create)).await?;
+            results.into_iter().next().expect("one result of one command")?
+        }
+        Issued::Edit(edit) => store.edit(edit).await?,
+        Issued::Delete(delete) => store.delete(delete).await?,
+    })
+}
+
+impl Model {
+    fn stored(&self) -> Option<VersionedMessage> {
+        match self {
+            Self::Live { stored, .. } => Some(stored.clone()),
+            Self::Absent | Self::Deleted { .. } => None,
+        }
+    }
+
+    fn apply(&mut self, command: &Issued) -> CommandResult {
+        match command {
+            Issued::Create(create) => self.create(create),
+            Issued::Edit(edit) => self.edit(edit),
+            Issued::Delete(delete) => self.delete(delete),
+        }
+    }
+
+    fn create(&mut self, create: &CreateCommand) -> CommandResult {
+        match self {
+            Self::Absent => {
+                let message = Message {
+                    id: create.message_id,
+                    from_user_id: create.from_user_id.clone(),
+                    to_user_id: create.to_user_id.clone(),
+                    content: create.content.clone(),
+                    publish_timestamp: create.publish_timestamp,
+                    edit_timestamp: None,
+                };
+                *self = Self::Live {
+                    stored: VersionedMessage { message, version: 1 },
+                    created_with: create.clone(),
+                    applied: HashMap::new(),
+                    last: create.command_id,
+                };
+                CommandResult::Created
+            }
+            Self::Live { created_with, .. } if created_with.command_id == create.command_id => {
+                CommandResult::Created
+            }
+            Self::Live { stored, created_with, .. } if created_with.content == create.content => {
+                CommandResult::Replayed(stored.clone())
+            }
+            Self::Live { .. } => CommandResult::Failed(Failure::KeyReused),
+            Self::Deleted { created_by, .. } if *created_by == create.command_id => {
+                CommandResult::Created
+            }
+            Self::Deleted { .. } => CommandResult::Failed(Failure::DeletedSince),
+        }
+    }
+
+    fn edit(&mut self, edit: &EditCommand) -> CommandResult {
+        match self {
+            Self::Absent => CommandResult::Failed(Failure::NotFound),
+            Self::Deleted { applied, .. } => match applied.get(&edit.command_id) {
+                Some(&version) => CommandResult::EditedThenDeleted { version },
+                None => CommandResult::Failed(Failure::NotFound),
+            },
+            Self::Live { stored, applied, .. } if applied.contains_key(&edit.command_id) => {
+                CommandResult::Edited(stored.clone())
+            }
+            Self::Live { stored, applied, last, .. } => {
+                let message = &stored.message;
+                let changed_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
+                let edited_at = match edit.if_match {
+                    Some(version) if version == stored.version => {
+                        edit.edit_timestamp.max(changed_at.next_millisecond())
+                    }
+                    Some(_) => return CommandResult::Failed(Failure::VersionMismatch),
+                    None => {
+                        let same_instant = message.edit_timestamp == Some(edit.edit_timestamp);
+                        if edit.edit_timestamp <= changed_at
+                            && !(same_instant && *last < edit.command_id)
+                        {
+                            return CommandResult::Superseded(stored.clone());
+                        }
+                        edit.edit_timestamp
+                    }
+                };
+                stored.message.content = edit.content.clone();
+                stored.message.edit_timestamp = Some(edited_at);
+                stored.version += 1;
+                applied.insert(edit.command_id, stored.version);
+                *last = edit.command_id;
+                CommandResult::Edited(stored.clone())
+            }
+        }
+    }
+
+    fn delete(&mut self, delete: &DeleteCommand) -> CommandResult {
+        match self {
+            Self::Absent => CommandResult::Failed(Failure::NotFound),
+            Self::Deleted { applied, .. } if applied.contains_key(&delete.command_id) => {
+                CommandResult::Deleted
+            }
+            Self::Deleted { .. } => CommandResult::Failed(Failure::NotFound),
+            Self::Live { stored, created_with, applied, .. } => {
+                if delete.if_match.is_some_and(|version| version != stored.version) {
+                    return CommandResult::Failed(Failure::VersionMismatch);
+                }
+                let mut applied = applied.clone();
+                applied.insert(delete.command_id, stored.version);
+                *self = Self::Deleted { created_by: created_with.command_id, applied };
+                CommandResult::Deleted
+            }
+        }
+    }
+}
