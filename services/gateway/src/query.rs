@@ -95,14 +95,11 @@ impl Parameters<'_> {
     }
 
     fn cursor(&mut self) -> Option<Position> {
-        match self.get("cursor")?.parse::<Cursor>() {
-            Ok(cursor) => Some(cursor.0),
-            Err(_) => {
-                let msg = "Input should be a cursor that a Link header gave";
-                self.wrong("cursor", "cursor", msg);
-                None
-            }
+        if let Ok(cursor) = self.get("cursor")?.parse::<Cursor>() {
+            return Some(cursor.0);
         }
+        self.wrong("cursor", "cursor", "Input should be a cursor that a Link header gave");
+        None
     }
 
     fn wrong(&mut self, name: &'static str, kind: &'static str, msg: &str) {

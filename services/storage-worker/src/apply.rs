@@ -82,8 +82,8 @@ async fn create_then_change(
         heads.iter().filter_map(|&index| create_command(commands.get(index)?)).collect();
     let mut results = Vec::with_capacity(heads.len());
     if !creates.is_empty() {
-        let created = store.create_many(&creates).await?.into_iter().map(applied);
-        results.extend(heads.into_iter().zip(created));
+        let outcomes = store.create_many(&creates).await?.into_iter().map(applied);
+        results.extend(heads.into_iter().zip(outcomes));
     }
     let rest = chains.into_iter().map(|mut chain| chain.split_off(1));
     results.extend(change(store, commands, rest.collect()).await?);

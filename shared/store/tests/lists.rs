@@ -46,7 +46,7 @@ async fn every_page_uses_the_index_and_a_deep_one_costs_what_the_first_does() ->
         database: env.database().to_owned(),
         app_name: "test".to_owned(),
         max_connections: 8,
-        operation_timeout: Duration::from_secs(60),
+        operation_timeout: Duration::from_mins(1),
     })
     .await?;
     store.ensure_indexes().await?;
@@ -91,7 +91,7 @@ async fn walking_all_pages_finds_every_message_once() -> Result<()> {
         database: env.database().to_owned(),
         app_name: "test".to_owned(),
         max_connections: 8,
-        operation_timeout: Duration::from_secs(60),
+        operation_timeout: Duration::from_mins(1),
     })
     .await?;
     store.ensure_indexes().await?;

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use contracts::{
     CommandId, CommandResult, Content, Failure, Message, MessageId, Timestamp, UserId, Version,
     VersionedMessage,
@@ -33,6 +33,7 @@ enum Issued {
 }
 
 /// What should be stored.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 #[derive(Clone, Debug)]
 enum Model {
     Absent,
@@ -146,7 +147,7 @@ async fn apply(store: &Store, command: &Issued) -> Result<CommandResult> {
     Ok(match command {
         Issued::Create(create) => {
             let results = store.create_many(std::slice::from_ref(create)).await?;
-            results.into_iter().next().expect("one result of one command")?
+            results.into_iter().next().context("a create without a result")??
         }
         Issued::Edit(edit) => store.edit(edit).await?,
         Issued::Delete(delete) => store.delete(delete).await?,
@@ -242,11 +243,10 @@ impl Model {
 
     fn delete(&mut self, delete: &DeleteCommand) -> CommandResult {
         match self {
-            Self::Absent => CommandResult::Failed(Failure::NotFound),
             Self::Deleted { applied, .. } if applied.contains_key(&delete.command_id) => {
                 CommandResult::Deleted
             }
-            Self::Deleted { .. } => CommandResult::Failed(Failure::NotFound),
+            Self::Absent | Self::Deleted { .. } => CommandResult::Failed(Failure::NotFound),
             Self::Live { stored, created_with, applied, .. } => {
                 if delete.if_match.is_some_and(|version| version != stored.version) {
                     return CommandResult::Failed(Failure::VersionMismatch);

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -67,7 +68,7 @@ impl PrivateMongod {
     pub fn spawn(options: MongodOptions) -> Result<Self> {
         fs::create_dir_all(&options.dir)
             .with_context(|| format!("{} cannot be made", options.dir.display()))?;
-        let port = free_port()?;
+        let port = port(&options.dir)?;
         let process = spawn(&options, port)?;
         Ok(Self { options, port, process, scratch: None })
     }
@@ -170,6 +171,24 @@ impl PrivateMongod {
         mongod.scratch = Some(scratch);
         Ok(mongod)
     }
+}
+
+/// A replica set's configuration names its member's port, so data stays with the port it began with.
+fn port(dir: &Path) -> Result<u16> {
+    let file = dir.join("port");
+    let Some(port) = fs::read_to_string(&file).ok().and_then(|port| port.trim().parse().ok())
+    else {
+        let port = free_port()?;
+        fs::write(&file, port.to_string())?;
+        return Ok(port);
+    };
+    if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
+        let dir = dir.display();
+        bail!(
+            "port {port} is taken, which the MongoDB data in {dir} is bound to: free it, or remove the data"
+        );
+    }
+    Ok(port)
 }
 
 async fn prepare(port: u16, replica_set: bool) -> Result<()> {

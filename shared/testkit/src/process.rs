@@ -225,13 +225,13 @@ impl fmt::Debug for Process {
     }
 }
 
-/// The last 40 lines of a log file, under a heading.
+/// The last 25 lines of a log file, under a heading.
 #[must_use]
 pub fn log_tail(name: &str, log: &Path) -> String {
     let length = log.metadata().map_or(0, |metadata| metadata.len());
     let text = read_from(log, length.saturating_sub(TAIL_BYTES)).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
+    let last = lines.get(lines.len().saturating_sub(25)..).unwrap_or_default();
     format!("--- end of the log of {name} ({}):\n{}\n---", log.display(), last.join("\n"))
 }
 

@@ -45,9 +45,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The processes that still run.
+    /// The processes that still run, in the order in which they stop.
     pub(crate) fn alive(&self) -> Vec<Entry> {
-        self.processes.iter().filter(|entry| entry.id.is_alive()).cloned().collect()
+        let mut alive: Vec<Entry> =
+            self.processes.iter().filter(|entry| entry.id.is_alive()).cloned().collect();
+        alive.sort_by_key(|entry| entry.role);
+        alive
     }
 }
 
