@@ -75,6 +75,11 @@ impl Running {
         Ok(Self { child, group: Pid::from_raw(pid.try_into()?) })
     }
 
+    /// Its process id, which is its group's too.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        Ok(self.group.as_raw().try_into()?)
+    }
+
     /// Waits for its end, and kills what is left of its group.
     pub(crate) async fn wait(mut self) -> Result<ExitStatus> {
         Ok(self.child.wait().await?)

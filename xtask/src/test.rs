@@ -20,7 +20,7 @@ use crate::{
     console::Steps,
     infrastructure::{Place, start_broker, start_mongod},
     interrupt::Interrupt,
-    stack::{Ledger, read_ledger, stop},
+    stack::{Ledger, Role, read_ledger, stop},
 };
 
 /// The directories of test runs are called this and their xtask's pid.
@@ -99,7 +99,9 @@ async fn run_on_servers(
         // End-to-end tests wait more than they compute; more of them would boot more servers at a time.
         command.env("RUST_TEST_THREADS", "4");
     }
-    let status = Running::start(command)?.wait().await?;
+    let tests = Running::start(command)?;
+    ledger.add_pid(Role::Tests, "cargo test", tests.pid()?)?;
+    let status = tests.wait().await?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -1,6 +1,6 @@
 //! A random stored message to every WebSocket subscriber, each second.
 //!
-//! One of the replicas is elected and draws ([`drawer`]); every replica consumes what is drawn and
+//! One of the replicas is elected and draws (`drawer`); every replica consumes what is drawn and
 //! keeps the newest frame ([`hub`]); a session for each subscriber sends it ([`server`]).
 
 mod config;

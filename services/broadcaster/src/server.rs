@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::Context;
 use http::{HeaderValue, Request, header};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use runtime::{Health, Phases};
 use tokio::{
@@ -25,7 +25,10 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{hub::Hub, origins::AllowedOrigins};
+use crate::{
+    hub::{Frames, Hub},
+    origins::AllowedOrigins,
+};
 use handshake::{Answer, Refusal};
 pub use session::Timing;
 
@@ -203,33 +206,34 @@ impl Server {
             return Err(Refusal::Stopping);
         }
         let seat = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| Refusal::Full)?;
+        // Whatever is drawn from here on is for this subscriber.
+        let frames = self.hub.subscribe();
         let upgrade = hyper::upgrade::on(request);
-        self.sessions.spawn(Arc::clone(self).session(upgrade, seat));
+        self.sessions.spawn(Arc::clone(self).host(upgrade, frames, seat));
         Ok(handshake::switching_protocols(accept_key))
     }
 
-    async fn session(
-        self: Arc<Self>,
-        upgrade: hyper::upgrade::OnUpgrade,
-        seat: OwnedSemaphorePermit,
-    ) {
-        // Whatever is drawn from here on is for this subscriber.
-        let frames = self.hub.subscribe();
-        let session = async {
-            let Ok(upgraded) = upgrade.await else {
-                // It left before it had the 101.
-                return;
-            };
-            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-                tracing::error!("an upgraded connection is not on TCP");
-                return;
-            };
-            let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf.to_vec());
-            session::run(stream, read_ahead, frames, self.settings.timing, self.time_to_close())
-                .await;
-        };
-        self.phases.expired.run_until_cancelled(session).await;
+    /// Holds the seat until the session has ended or must.
+    async fn host(self: Arc<Self>, upgrade: OnUpgrade, frames: Frames, seat: OwnedSemaphorePermit) {
+        tokio::select! {
+            () = self.session(upgrade, frames) => {}
+            () = self.phases.expired.cancelled() => {}
+        }
         drop(seat);
+    }
+
+    async fn session(&self, upgrade: OnUpgrade, frames: Frames) {
+        let Ok(upgraded) = upgrade.await else {
+            // It left before it had the 101.
+            return;
+        };
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            tracing::error!("an upgraded connection is not on TCP");
+            return;
+        };
+        let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf.to_vec());
+        let closing = self.time_to_close();
+        session::run(stream, read_ahead, frames, self.settings.timing, closing).await;
     }
 
     /// Ends when this session's turn has come to close: a random moment of a time that is the

@@ -1,10 +1,10 @@
 //! The gateway's configuration.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use broker::BrokerUrl;
 use clap::Parser;
-use runtime::{CommonConfig, ConfigError, ServiceConfig, config::millis};
+use runtime::{CommonConfig, ConfigError, InvalidOrigin, Origin, ServiceConfig, config::millis};
 use store::StoreSettings;
 use url::Url;
 
@@ -48,6 +48,27 @@ pub struct Config {
     /// Where the broadcaster is; WebSockets at /api/chat are tunnelled there
     #[arg(long, env = "BROADCASTER_URL", default_value = "http://localhost:8001")]
     pub broadcaster_url: Url,
+    /// Origins whose pages may call this API, such as https://app.example, separated by commas;
+    /// * for all; none where this is not set
+    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<AllowedOrigin>,
+}
+
+/// One entry of `CORS_ORIGINS`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// `*`: every page.
+    Any,
+    /// The pages of this origin.
+    Origin(Origin),
+}
+
+impl FromStr for AllowedOrigin {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "*" { Ok(Self::Any) } else { text.parse().map(Self::Origin) }
+    }
 }
 
 impl ServiceConfig for Config {

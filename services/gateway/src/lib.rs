@@ -11,6 +11,7 @@ mod config;
 mod cursor;
 mod idempotency;
 mod messages;
+mod middleware;
 mod operations;
 mod pending;
 mod prefer;
@@ -19,7 +20,7 @@ mod routes;
 mod tunnel;
 mod writes;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
@@ -40,6 +41,9 @@ const STORE_TIMEOUT: Duration = Duration::from_millis(1800);
 
 /// Client connections at once; more wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 10_000;
+
+/// Requests at once; more are answered 503.
+const MAX_REQUESTS: usize = 8_192;
 
 /// WebSockets tunnelled to the broadcaster at once.
 const MAX_TUNNELS: usize = 1_000;
@@ -97,7 +101,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         draining: phases.draining.clone(),
     };
     let listener = http::bind(config.bind).await?;
-    http::serve(listener, routes::router(Arc::new(app)), MAX_CONNECTIONS, &phases).await;
+    let router = routes::router(app, &config.cors_origins, MAX_REQUESTS);
+    http::serve(listener, router, MAX_CONNECTIONS, &phases).await;
     tunnel.close().await;
     publisher.close().await;
     // Last, so that every outcome that came in time was heard.

@@ -1,27 +1,25 @@
 //! Which path leads where, and what every answer has in common.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, Version, header},
-    middleware::{self, Next},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::get,
 };
 use contracts::{Problem, ProblemKind};
 use runtime::Health;
 use store::Store;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    answers::{self, ProblemAnswer},
-    messages, operations,
-    tunnel::Tunnel,
-    writes::Writes,
+    answers::ProblemAnswer, config::AllowedOrigin, messages, middleware, operations,
+    tunnel::Tunnel, writes::Writes,
 };
 
 /// What the handlers share.
@@ -34,8 +32,11 @@ pub(crate) struct App {
     pub(crate) draining: CancellationToken,
 }
 
-/// The gateway's whole HTTP surface.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// The gateway's whole HTTP surface, for `max_requests` at once.
+pub(crate) fn router(app: App, cors_origins: &[AllowedOrigin], max_requests: usize) -> Router {
+    let app = Arc::new(app);
+    let cors = middleware::cors(cors_origins);
+    let requests = Arc::new(Semaphore::new(max_requests));
     Router::new()
         .route("/api/messages", get(messages::list).post(messages::create))
         .route(
@@ -44,12 +45,15 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         )
         .route("/api/operations/{op}", get(operations::read))
         .route("/api/chat", get(chat))
+        .route_layer(from_fn_with_state(requests, middleware::shed_load))
+        // An overloaded gateway still says that it lives.
         .route("/livez", get(health))
         .route("/readyz", get(health))
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), close_while_draining))
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(cors)
+        .layer(from_fn_with_state(Arc::clone(&app), middleware::observe))
         .with_state(app)
 }
 
@@ -72,34 +76,4 @@ async fn unknown_path() -> Response {
 async fn method_not_allowed() -> Response {
     let detail = "this path does not take this method; see Allow";
     ProblemAnswer(Problem::new(ProblemKind::MethodNotAllowed, detail)).into_response()
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
-fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
-    let what = payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
-    answers::internal(what).into_response()
-}
-
-/// While draining, clients are asked to come back on another connection, which the balancer then
-/// leads to another gateway.
-async fn close_while_draining(
-    State(app): State<Arc<App>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    // HTTP/2 knows no such header; its connections are told to go away when the service closes.
-    let http1 = request.version() < Version::HTTP_2;
-    let response = next.run(request).await;
-    if http1 && app.draining.is_cancelled() && response.status() != 101 {
-        return answers::with_header(
-            response,
-            header::CONNECTION,
-            HeaderValue::from_static("close"),
-        );
-    }
-    response
 }

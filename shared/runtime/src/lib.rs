@@ -4,6 +4,7 @@
 pub mod config;
 pub mod health;
 pub mod http;
+pub mod origin;
 pub mod shutdown;
 pub mod telemetry;
 
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 
 pub use config::{CommonConfig, ConfigError, SecretUrl, ServiceConfig};
 pub use health::{Dependency, Health};
+pub use origin::{InvalidOrigin, Origin};
 pub use shutdown::{Phases, Shutdown};
 
 /// Runs a service from its `main`: reads the configuration (and ends with code 78 where it is

@@ -64,6 +64,15 @@ impl ProcessId {
         if self.is_alive() { send(self.pid, signal) } else { Ok(()) }
     }
 
+    /// Sends a signal to the process group that it leads, if it still runs.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        signal::killpg(Pid::from_raw(self.pid.try_into()?), signal)
+            .with_context(|| format!("{signal} cannot be sent to the group of {}", self.pid))
+    }
+
     /// Waits until it is gone; false if it still runs after `within`.
     pub async fn gone(&self, within: Duration) -> bool {
         let deadline = Instant::now() + within;

@@ -14,6 +14,8 @@ use testkit::{Process, ProcessId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
+    /// Cargo with the tests, at the head of a process group that ends as a whole.
+    Tests,
     Gateway,
     /// Storage-workers and broadcasters.
     Backend,
@@ -24,8 +26,8 @@ pub(crate) enum Role {
 
 impl Role {
     /// All of them, in the order in which they stop.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Gateway, Self::Backend, Self::Broker, Self::Database, Self::PortMapper];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Tests, Self::Gateway, Self::Backend, Self::Broker, Self::Database, Self::PortMapper];
 }
 
 /// One process of a stack.
@@ -74,10 +76,15 @@ impl Ledger {
 
     /// Writes a new process down.
     pub(crate) fn add(&self, role: Role, process: &Process) -> Result<()> {
+        self.add_pid(role, process.name(), process.pid())
+    }
+
+    /// Writes a new process down that is no [`Process`].
+    pub(crate) fn add_pid(&self, role: Role, name: &str, pid: u32) -> Result<()> {
         // One that has ended already needs no stopping; who waits for it will notice.
-        let Some(id) = ProcessId::of(process.pid()) else { return Ok(()) };
+        let Some(id) = ProcessId::of(pid) else { return Ok(()) };
         self.change(|record| {
-            record.processes.push(Entry { name: process.name().to_owned(), role, id });
+            record.processes.push(Entry { name: name.to_owned(), role, id });
         })
     }
 

@@ -55,7 +55,11 @@ async fn kill(stage: &[&Entry], steps: Steps) {
 }
 
 fn send(entry: &Entry, signal: Signal, steps: Steps) {
-    if let Err(error) = entry.id.signal(signal) {
+    let sent = match entry.role {
+        Role::Tests => entry.id.signal_group(signal),
+        _ => entry.id.signal(signal),
+    };
+    if let Err(error) = sent {
         steps.say(&format!("{}: {error:#}", entry.name));
     }
 }
@@ -69,6 +73,6 @@ fn grace(role: Role) -> Duration {
         }
         Role::Broker => Duration::from_secs(30),
         Role::Database => Duration::from_secs(20),
-        Role::PortMapper => Duration::from_secs(2),
+        Role::Tests | Role::PortMapper => Duration::from_secs(2),
     }
 }

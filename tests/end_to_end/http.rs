@@ -1,0 +1,125 @@
+//! HTTP itself: protocols, headers that every answer has, clients that misbehave.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use end_to_end::{System, draft};
+use reqwest::Method;
+use testkit::eventually;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// The gateway closes a connection whose headers don't arrive after 10 s.
+const HEADERS_GIVEN_UP: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_request_id_is_taken_or_made_and_answered() -> Result<()> {
+    let system = System::start().await?;
+    let request = system.api.request(Method::GET, "/api/messages/x").header("x-request-id", "r-1");
+    assert_eq!(system.api.send(request).await?.header("x-request-id"), Some("r-1"));
+    let made = system.api.get("/nowhere").await?;
+    assert_eq!(made.header("x-request-id").context("no X-Request-Id")?.len(), 36);
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_configured_origins_may_call_from_a_page() -> Result<()> {
+    let system = System::start().await?;
+    let gateway =
+        system.env.gateway().env("CORS_ORIGINS", "https://app.example, http://x").start().await?;
+    let api = gateway.api()?;
+    let preflight = |origin: &str| {
+        let request = api.request(Method::OPTIONS, "/api/messages").header("origin", origin);
+        request
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "content-type,idempotency-key")
+    };
+    let answer = api.send(preflight("https://app.example")).await?;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    let answer = api.send(preflight("https://evil.example")).await?;
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    let read = api.request(Method::GET, "/livez").header("origin", "http://x");
+    let answer = api.send(read).await?;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("http://x"));
+    assert!(answer.header("access-control-expose-headers").is_some_and(|all| all.contains("etag")));
+    // Without configuration there is none.
+    let read = system.api.request(Method::GET, "/livez").header("origin", "http://x");
+    assert_eq!(system.api.send(read).await?.header("access-control-allow-origin"), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_too() -> Result<()> {
+    let system = System::start().await?;
+    let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build()?;
+    let url = format!("{}/api/messages", system.gateway.url());
+    let requests = (0..20).map(|number| {
+        client.post(&url).json(&draft("alice", "bob", &format!("number {number}"))).send()
+    });
+    for answer in futures_util::future::try_join_all(requests).await? {
+        assert_eq!((answer.version(), answer.status().as_u16()), (reqwest::Version::HTTP_2, 201));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn clients_that_dawdle_hold_nobody_up_and_are_dropped() -> Result<()> {
+    let system = System::start().await?;
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(system.gateway.address()).await?;
+        stream.write_all(b"POST /api/messages HTTP/1.1\r\nHost: x\r\n").await?;
+        slow.push(stream);
+    }
+    // These never read what they asked for.
+    let mut deaf = Vec::new();
+    system.create("alice", "bob", &"x".repeat(4000)).await?;
+    let request = "GET /api/messages?from_user_id=alice&to_user_id=bob HTTP/1.1\r\nHost: x\r\n\r\n";
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(system.gateway.address()).await?;
+        // Until the gateway takes no more either, since its answers go nowhere.
+        while timeout(Duration::from_millis(50), stream.write_all(request.as_bytes())).await.is_ok()
+        {
+        }
+        deaf.push(stream);
+    }
+    let begun = Instant::now();
+    for number in 0..20 {
+        system.create("alice", "bob", &format!("number {number}")).await?;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    for mut stream in slow {
+        let mut answer = Vec::new();
+        // An answer that says why, or just an end.
+        let read = timeout(HEADERS_GIVEN_UP, stream.read_to_end(&mut answer)).await;
+        read.context("a slow connection is still open")?.ok();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_too_many_is_refused_while_the_others_wait() -> Result<()> {
+    let system = System::start().await?;
+    let gateway = system.env.gateway().env("MAX_WAITING_WRITES", 1).start().await?;
+    let api = gateway.api()?;
+    system.worker.freeze()?;
+    let waiting = tokio::spawn({
+        let api = api.clone();
+        async move { api.post("/api/messages", &draft("alice", "bob", "first")).await }
+    });
+    // Once its command is with the broker, it waits.
+    eventually("the first write waits", Duration::from_secs(5), async || {
+        system.env.management().queue_depth("messages.commands").await.is_ok_and(|depth| depth == 1)
+    })
+    .await;
+    let refused = api.post("/api/messages", &draft("alice", "bob", "second")).await?;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    system.worker.thaw()?;
+    assert_eq!(waiting.await??.status, 201);
+    Ok(())
+}
