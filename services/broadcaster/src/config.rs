@@ -4,10 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use broker::BrokerUrl;
 use clap::Parser;
-use runtime::{CommonConfig, ConfigError, ServiceConfig};
+use runtime::{CommonConfig, ConfigError, Origin, ServiceConfig};
 use store::StoreSettings;
-
-use crate::origins::Origin;
 
 /// The shortest and the longest time between two frames, in milliseconds.
 const INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 10..=3_600_000;

@@ -4,7 +4,6 @@
 //! keeps the newest frame ([`hub`]); a session for each subscriber sends it ([`server`]).
 
 mod config;
-mod descriptors;
 mod drawer;
 pub mod hub;
 pub mod origins;
@@ -14,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use broker::{BrokerUrl, Election, FrameSource};
-use runtime::{Dependency, Health, Shutdown};
+use runtime::{Dependency, Health, Shutdown, descriptors};
 use store::{Store, StoreSettings};
 
 pub use config::Config;
@@ -28,6 +27,10 @@ const MAX_STORE_CONNECTIONS: u32 = 4;
 
 /// How long each query of a draw may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Descriptors for everything but subscribers: connections in their handshake, to the broker and
+/// to the database, and what the runtime itself opens.
+const OTHER_DESCRIPTORS: usize = server::MAX_HANDSHAKES + 128;
 
 /// Runs a broadcaster until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -45,7 +48,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let listener = server::bind(config.bind)?;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let settings = Settings {
-        max_connections: descriptors::make_room(config.max_connections),
+        max_connections: descriptors::make_room(config.max_connections as usize, OTHER_DESCRIPTORS),
         origins: AllowedOrigins::new(config.allowed_origins),
         // The other half of the grace is for the close handshakes.
         close_spread: common.shutdown_grace_ms / 2,

@@ -48,7 +48,7 @@ pub struct Config {
     /// Where the broadcaster is; WebSockets at /api/chat are tunnelled there
     #[arg(long, env = "BROADCASTER_URL", default_value = "http://localhost:8001")]
     pub broadcaster_url: Url,
-    /// Origins whose pages may call this API, such as https://app.example, separated by commas;
+    /// Origins whose pages may call this API, such as `https://app.example`, separated by commas;
     /// * for all; none where this is not set
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<AllowedOrigin>,

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
-use runtime::{Dependency, Health, Shutdown, http};
+use runtime::{Dependency, Health, Shutdown, descriptors, http};
 use store::{Store, StoreSettings};
 
 pub use config::Config;
@@ -47,6 +47,10 @@ const MAX_REQUESTS: usize = 8_192;
 
 /// WebSockets tunnelled to the broadcaster at once.
 const MAX_TUNNELS: usize = 1_000;
+
+/// Descriptors for everything but clients: the other ends of tunnels, connections to the broker
+/// and to the database, and what the runtime itself opens.
+const OTHER_DESCRIPTORS: usize = MAX_TUNNELS + 128;
 
 /// Runs a gateway until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -102,7 +106,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     let listener = http::bind(config.bind).await?;
     let router = routes::router(app, &config.cors_origins, MAX_REQUESTS);
-    http::serve(listener, router, MAX_CONNECTIONS, &phases).await;
+    let connections = descriptors::make_room(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
+    http::serve(listener, router, connections, &phases).await;
     tunnel.close().await;
     publisher.close().await;
     // Last, so that every outcome that came in time was heard.

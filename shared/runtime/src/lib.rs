@@ -2,6 +2,7 @@
 //! HTTP listener with its health answers.
 
 pub mod config;
+pub mod descriptors;
 pub mod health;
 pub mod http;
 pub mod origin;
