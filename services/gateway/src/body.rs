@@ -87,16 +87,17 @@ impl Fields {
         self.checked("content", Content::try_from(text))
     }
 
-    /// A member that may be left out, as text that `T` reads.
-    pub(crate) fn optional_parsed<T: std::str::FromStr>(
+    /// A member that may be left out, as text that `parse` reads.
+    pub(crate) fn optional_parsed<T>(
         &mut self,
         name: &'static str,
         kind: &'static str,
         msg: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
         let value = self.take(name)?;
         let text = self.string(name, value)?;
-        let parsed = text.parse().ok();
+        let parsed = parse(&text);
         if parsed.is_none() {
             self.wrong(name, kind, msg);
         }

@@ -10,7 +10,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// The most characters of a key.
-const MAX_KEY_CHARACTERS: usize = 255;
+pub(crate) const MAX_KEY_CHARACTERS: usize = 255;
 
 /// A key that the client chose for one write.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,14 +5,18 @@
 //! on its disks, and it will be applied.
 
 mod answers;
+mod assets;
 mod body;
 mod conditional;
 mod config;
 mod cursor;
+mod docs;
 mod idempotency;
 mod messages;
 mod middleware;
+mod openapi;
 mod operations;
+mod path;
 mod pending;
 mod prefer;
 mod query;
@@ -105,7 +109,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         draining: phases.draining.clone(),
     };
     let listener = http::bind(config.bind).await?;
-    let router = routes::router(app, &config.cors_origins, MAX_REQUESTS);
+    let router = routes::router(app, &config.cors_origins, MAX_REQUESTS)?;
     let connections = descriptors::make_room(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
     http::serve(listener, router, connections, &phases).await;
     tunnel.close().await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, RawQuery, State},
+    extract::{RawQuery, State},
     http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -18,7 +18,16 @@ use crate::{
     body::Fields,
     conditional::{IfMatch, has_version},
     idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
+    openapi::{
+        parameters::{CreateHeaders, ListQuery, ReadHeaders, WriteHeaders},
+        problems::{CreateProblems, DeleteProblems, EditProblems, ListProblems, ReadProblems},
+        responses::{
+            AcceptedMessage, AcceptedOperation, Created, Deleted, Edited, Found, NotModified, Page,
+        },
+        schemas,
+    },
     operations::Operation,
+    path::{Parameter, parse_uuid},
     prefer::Preference,
     query::{list_query, next_link},
     routes::App,
@@ -27,7 +36,20 @@ use crate::{
 
 type Answer = Result<Response, ProblemAnswer>;
 
-/// `POST /api/messages`
+/// Create a message
+#[utoipa::path(
+    post,
+    path = "/api/messages",
+    operation_id = "createMessage",
+    tag = "messages",
+    params(CreateHeaders),
+    request_body = schemas::NewMessage,
+    responses(
+        (status = 201, response = inline(Created)),
+        (status = 202, response = inline(AcceptedMessage)),
+        CreateProblems,
+    ),
+)]
 pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer {
     let mut fields = Fields::read(&headers, body).await?;
     let key = fields.header(IdempotencyKey::read(&headers)).flatten();
@@ -64,13 +86,24 @@ pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body
     Ok(preference.note(answer))
 }
 
-/// `GET /api/messages/{id}`
+/// Read a message
+#[utoipa::path(
+    get,
+    path = "/api/messages/{id}",
+    operation_id = "readMessage",
+    tag = "messages",
+    params(("id" = schemas::MessageId, Path, description = "The message's id"), ReadHeaders),
+    responses(
+        (status = 200, response = inline(Found)),
+        (status = 304, response = inline(NotModified)),
+        ReadProblems,
+    ),
+)]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Parameter(id): Parameter<MessageId>,
     headers: HeaderMap,
 ) -> Answer {
-    let id = message_id(&id)?;
     let stored = app.store.find(id).await?.ok_or_else(message_not_found)?;
     if has_version(&headers, stored.version)? {
         return Ok(answers::not_modified(stored.version));
@@ -78,7 +111,15 @@ pub(crate) async fn read(
     Ok(answers::message(StatusCode::OK, &stored))
 }
 
-/// `GET /api/messages`
+/// List the messages of a conversation, newest first
+#[utoipa::path(
+    get,
+    path = "/api/messages",
+    operation_id = "listMessages",
+    tag = "messages",
+    params(ListQuery),
+    responses((status = 200, response = inline(Page)), ListProblems),
+)]
 pub(crate) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
     let query = list_query(query.as_deref())?;
     let page = app.store.list(&query).await?;
@@ -86,14 +127,26 @@ pub(crate) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     Ok(answers::list(page.messages, link))
 }
 
-/// `PUT /api/messages/{id}`
+/// Replace a message's content
+#[utoipa::path(
+    put,
+    path = "/api/messages/{id}",
+    operation_id = "editMessage",
+    tag = "messages",
+    params(("id" = schemas::MessageId, Path, description = "The message's id"), WriteHeaders),
+    request_body = schemas::MessageEdit,
+    responses(
+        (status = 200, response = inline(Edited)),
+        (status = 202, response = inline(AcceptedMessage)),
+        EditProblems,
+    ),
+)]
 pub(crate) async fn edit(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Parameter(id): Parameter<MessageId>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let id = message_id(&id)?;
     let if_match = IfMatch::read(&headers)?;
     let mut fields = Fields::read(&headers, body).await?;
     let content = fields.content();
@@ -127,13 +180,24 @@ pub(crate) async fn edit(
     Ok(preference.note(answer))
 }
 
-/// `DELETE /api/messages/{id}`
+/// Delete a message
+#[utoipa::path(
+    delete,
+    path = "/api/messages/{id}",
+    operation_id = "deleteMessage",
+    tag = "messages",
+    params(("id" = schemas::MessageId, Path, description = "The message's id"), WriteHeaders),
+    responses(
+        (status = 204, response = inline(Deleted)),
+        (status = 202, response = inline(AcceptedOperation)),
+        DeleteProblems,
+    ),
+)]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Parameter(id): Parameter<MessageId>,
     headers: HeaderMap,
 ) -> Answer {
-    let id = message_id(&id)?;
     let if_match = IfMatch::read(&headers)?.version();
     let command = Command::new(id, Timestamp::now(), Action::Delete { if_match });
     let preference = Preference::read(&headers, app.write_wait);
@@ -158,15 +222,21 @@ struct UnchangedFields {
 
 impl UnchangedFields {
     fn read(fields: &mut Fields) -> Self {
-        const TIMESTAMP: (&str, &str) =
-            ("datetime_parsing", "Input should be an RFC 3339 timestamp");
-        let id = fields.optional_parsed("id", "uuid_parsing", "Input should be a valid UUID");
+        let id = fields.optional_parsed(
+            "id",
+            "uuid_parsing",
+            "Input should be a valid UUID",
+            parse_uuid,
+        );
         let from_user_id = fields.optional_user_id("from_user_id");
         let to_user_id = fields.optional_user_id("to_user_id");
-        let publish_timestamp =
-            fields.optional_parsed("publish_timestamp", TIMESTAMP.0, TIMESTAMP.1);
+        let timestamp = |fields: &mut Fields, name| {
+            let msg = "Input should be an RFC 3339 timestamp";
+            fields.optional_parsed(name, "datetime_parsing", msg, |text| text.parse().ok())
+        };
+        let publish_timestamp = timestamp(fields, "publish_timestamp");
         let never_edited = fields.take_null("edit_timestamp");
-        let edit_timestamp = fields.optional_parsed("edit_timestamp", TIMESTAMP.0, TIMESTAMP.1);
+        let edit_timestamp = timestamp(fields, "edit_timestamp");
         Self { id, from_user_id, to_user_id, publish_timestamp, edit_timestamp, never_edited }
     }
 
@@ -202,13 +272,6 @@ impl UnchangedFields {
         let detail = "only content can be changed; the fields in errors differ from what is stored";
         Err(Problem { errors: different, ..Problem::new(ProblemKind::FieldConflict, detail) })
     }
-}
-
-fn message_id(text: &str) -> Result<MessageId, Problem> {
-    text.parse().map_err(|_| {
-        let msg = "Input should be a valid UUID";
-        Problem::invalid_input(vec![FieldError::new("path", "id", "uuid_parsing", msg)])
-    })
 }
 
 /// The answer to a command that ended in a way its handler has no success for.

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
-use contracts::{Failure, FieldError, MessageId, OperationId, Problem, ProblemKind};
+use contracts::{Failure, MessageId, OperationId, Problem, ProblemKind};
 use serde::Serialize;
 use store::OperationState;
 
 use crate::{
     answers::{ProblemAnswer, failure_problem},
+    openapi::{problems::OperationProblems, responses::OperationFound, schemas},
+    path::Parameter,
     routes::App,
 };
 
@@ -46,15 +48,19 @@ impl Operation {
     }
 }
 
-/// `GET /api/operations/{op}`
+/// Ask what became of a write
+#[utoipa::path(
+    get,
+    path = "/api/operations/{op}",
+    operation_id = "readOperation",
+    tag = "operations",
+    params(("op" = schemas::OperationId, Path, description = "From the `Location` of a 202")),
+    responses((status = 200, response = inline(OperationFound)), OperationProblems),
+)]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Parameter(id): Parameter<OperationId>,
 ) -> Result<Response, ProblemAnswer> {
-    let id: OperationId = id.parse().map_err(|error: contracts::InvalidOperationId| {
-        let wrong = FieldError::new("path", "op", "operation_id", error.to_string());
-        Problem::invalid_input(vec![wrong])
-    })?;
     let operation = match app.store.operation(id).await? {
         OperationState::Pending => Operation::pending(id),
         OperationState::Succeeded => Operation::new(id, Status::Succeeded, None),

@@ -8,13 +8,13 @@ use url::form_urlencoded;
 use crate::{body::text_error, cursor::Cursor};
 
 /// Messages on a page where the client does not say.
-const DEFAULT_LIMIT: u16 = 50;
+pub(crate) const DEFAULT_LIMIT: u16 = 50;
 
 /// Messages on a page at most.
-const MAX_LIMIT: u16 = 200;
+pub(crate) const MAX_LIMIT: u16 = 200;
 
 /// The value of `direction` that adds the other way round.
-const BOTH: &str = "both";
+pub(crate) const BOTH: &str = "both";
 
 /// Reads the query of a list. Unknown parameters are ignored, as FastAPI does.
 pub(crate) fn list_query(query: Option<&str>) -> Result<ListQuery, Problem> {
