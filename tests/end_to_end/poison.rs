@@ -3,11 +3,90 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use end_to_end::{System, at_millis, create_command, inject};
+use contracts::{Message, Problem};
+use end_to_end::{System, at_millis, create_command, draft, inject};
 use serde_json::Value;
-use testkit::eventually;
+use testkit::{FetchedMessage, ServiceBuilder, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
+
+/// A worker that panics over, or dies of, what asks for it.
+fn faulty_worker(env: &TestEnvironment) -> ServiceBuilder {
+    env.storage_worker().program(env!("CARGO_BIN_EXE_faulty-worker"))
+}
+
+/// Waits until this many letters are parked, and takes them.
+async fn parked(env: &TestEnvironment, count: u32) -> Result<Vec<FetchedMessage>> {
+    let management = env.management();
+    eventually("the letters are parked", SOON, async || {
+        let depth = management.queue_depth("messages.dead").await?;
+        anyhow::ensure!(depth == u64::from(count), "{depth} are parked");
+        Ok(())
+    })
+    .await;
+    management.take("messages.dead", count + 1).await
+}
+
+fn reason(letter: &FetchedMessage) -> Result<&str> {
+    letter.headers.get("x-parked-reason").and_then(Value::as_str).context("no reason")
+}
+
+#[tokio::test]
+async fn a_command_that_panics_the_worker_is_parked_and_its_neighbours_are_applied() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let (worker, gateway) = tokio::try_join!(faulty_worker(&env).start(), env.gateway().start())?;
+    let api = gateway.api()?;
+    let commands =
+        ["before", "panic!", "after"].map(|content| create_command("alice", "bob", content));
+    let commands = commands.into_iter().collect::<Result<Vec<_>>>()?;
+    inject(&env, &serde_json::to_vec(&commands)?).await?;
+    let letters = parked(&env, 1).await?;
+    assert_eq!(reason(&letters[0])?, "applying it panicked: asked to");
+    let answer = api.get("/api/messages?from_user_id=alice&to_user_id=bob").await?;
+    assert_eq!(answer.json::<Vec<Message>>()?.len(), 2);
+    // A client that waits is told, too, and its operation ends.
+    let answer = api.post("/api/messages", &draft("alice", "bob", "panic!")).await?;
+    assert_eq!(answer.status, 500, "{}", answer.text);
+    assert_eq!(answer.json::<Problem>()?.type_uri, "/problems/dead-lettered");
+    drop(worker);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_that_kills_the_worker_is_parked_and_its_neighbours_are_applied() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let (mut worker, gateway) =
+        tokio::try_join!(faulty_worker(&env).start(), env.gateway().start())?;
+    let commands =
+        ["before", "abort!", "after"].map(|content| create_command("alice", "bob", content));
+    let commands = commands.into_iter().collect::<Result<Vec<_>>>()?;
+    inject(&env, &serde_json::to_vec(&commands)?).await?;
+    // Its supervisor starts it again whenever it dies.
+    let mut deaths = 0;
+    let letters = loop {
+        tokio::select! {
+            letters = parked(&env, 1) => break letters?,
+            died = worker.process().exited(SOON) => {
+                died?;
+                deaths += 1;
+                anyhow::ensure!(deaths < 20, "it is still not parked");
+                // It may die again before it is ready.
+                let _ = worker.restart().await;
+            }
+        }
+    };
+    assert!(reason(&letters[0])?.contains("killed a worker"), "{:?}", letters[0]);
+    assert!(deaths >= 3, "{deaths} deaths");
+    let path = "/api/messages?from_user_id=alice&to_user_id=bob";
+    let api = gateway.api()?;
+    eventually("its neighbours are applied", SOON, async || {
+        let listed: Vec<Message> = api.get(path).await?.json()?;
+        anyhow::ensure!(listed.len() == 2, "{} are there", listed.len());
+        Ok(())
+    })
+    .await;
+    Ok(())
+}
 
 #[tokio::test]
 async fn what_cannot_be_read_is_parked_and_its_neighbours_are_applied() -> Result<()> {
@@ -30,21 +109,14 @@ async fn what_cannot_be_read_is_parked_and_its_neighbours_are_applied() -> Resul
     })
     .await;
     let management = system.env.management();
-    eventually("three letters are parked", SOON, async || {
-        let depth = management.queue_depth("messages.dead").await?;
-        anyhow::ensure!(depth == 3, "{depth} are parked");
-        Ok(())
-    })
-    .await;
-    let parked = management.take("messages.dead", 10).await?;
+    let parked = parked(&system.env, 3).await?;
     assert_eq!(parked[0].payload, b"not JSON");
     assert_eq!(parked[1].payload, b"[{\"format\":99}]");
-    let reason = |index: usize| {
-        parked[index].headers.get("x-parked-reason").and_then(Value::as_str).context("no reason")
-    };
-    assert!(reason(0)?.starts_with("the delivery is not a JSON array of commands"));
-    assert!(reason(1)?.starts_with("the command cannot be read: unknown command format 99"));
-    assert_eq!(reason(2)?, "the create is older than 6 days");
+    assert!(reason(&parked[0])?.starts_with("the delivery is not a JSON array of commands"));
+    assert!(
+        reason(&parked[1])?.starts_with("the command cannot be read: unknown command format 99")
+    );
+    assert_eq!(reason(&parked[2])?, "the create is older than 6 days");
     for letter in &parked {
         for header in ["x-parked-at", "x-parked-by", "x-parked-from"] {
             assert!(letter.headers.contains_key(header), "{header} is missing");

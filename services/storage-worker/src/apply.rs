@@ -1,13 +1,13 @@
 //! Applying a batch: as few operations as possible, commands for one message in delivery order,
 //! different messages at the same time. Nothing here acks; applying a batch twice is harmless.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, panic::AssertUnwindSafe};
 
 use contracts::{Action, CommandId, CommandResult, MessageId};
-use futures_util::{StreamExt, TryStreamExt, future, stream};
-use store::{CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
+use store::{CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, StoreError};
 
-use crate::batch::ReceivedCommand;
+use crate::{batch::ReceivedCommand, command_store::CommandStore};
 
 /// Messages changed at the same time.
 const MAX_CONCURRENT_MESSAGES: usize = 32;
@@ -20,8 +20,8 @@ pub(crate) enum Applied {
     /// It had ended before, and what it met then can't be told any more: there is no answer, and
     /// its client reads the outcome off the store.
     DoneBefore,
-    /// The server will never take it.
-    Refused(Rejected),
+    /// It can't be applied, for this reason, however often it is tried.
+    Impossible(String),
 }
 
 /// The commands for one message, in delivery order, by their place in the batch.
@@ -29,7 +29,7 @@ type Chain = Vec<usize>;
 
 /// Applies all commands. The results stand in the commands' order.
 pub(crate) async fn apply(
-    store: &Store,
+    store: &impl CommandStore,
     commands: &[ReceivedCommand],
 ) -> Result<Vec<Applied>, StoreError> {
     let ended_before = ended_before(store, commands).await?;
@@ -59,11 +59,12 @@ pub(crate) async fn apply(
 
 /// What is recorded of redelivered commands. Only those can have ended before.
 async fn ended_before(
-    store: &Store,
+    store: &impl CommandStore,
     commands: &[ReceivedCommand],
 ) -> Result<HashMap<CommandId, Ending>, StoreError> {
     let redelivered = commands.iter().filter(|received| received.redelivered);
-    store.recorded_endings(redelivered.map(ReceivedCommand::id)).await
+    let ids: Vec<CommandId> = redelivered.map(ReceivedCommand::id).collect();
+    store.recorded_endings(&ids).await
 }
 
 fn starts_with_create(commands: &[ReceivedCommand], chain: &Chain) -> bool {
@@ -73,7 +74,7 @@ fn starts_with_create(commands: &[ReceivedCommand], chain: &Chain) -> bool {
 
 /// Runs chains that start with a create: all creates in one operation, then the rest of each.
 async fn create_then_change(
-    store: &Store,
+    store: &impl CommandStore,
     commands: &[ReceivedCommand],
     chains: Vec<Chain>,
 ) -> Result<Vec<(usize, Applied)>, StoreError> {
@@ -82,8 +83,14 @@ async fn create_then_change(
         heads.iter().filter_map(|&index| create_command(commands.get(index)?)).collect();
     let mut results = Vec::with_capacity(heads.len());
     if !creates.is_empty() {
-        let outcomes = store.create_many(&creates).await?.into_iter().map(applied);
-        results.extend(heads.into_iter().zip(outcomes));
+        let storing = AssertUnwindSafe(store.create_many(&creates)).catch_unwind();
+        if let Ok(outcomes) = storing.await {
+            results.extend(heads.into_iter().zip(outcomes?.into_iter().map(applied)));
+        } else {
+            // It panicked, and one of them is to blame; alone, that one takes no other with it.
+            let alone = heads.into_iter().map(|head| vec![head]).collect();
+            results.extend(change(store, commands, alone).await?);
+        }
     }
     let rest = chains.into_iter().map(|mut chain| chain.split_off(1));
     results.extend(change(store, commands, rest.collect()).await?);
@@ -92,7 +99,7 @@ async fn create_then_change(
 
 /// Runs each chain in order, many chains at a time.
 async fn change(
-    store: &Store,
+    store: &impl CommandStore,
     commands: &[ReceivedCommand],
     chains: Vec<Chain>,
 ) -> Result<Vec<(usize, Applied)>, StoreError> {
@@ -100,7 +107,7 @@ async fn change(
         let mut results = Vec::with_capacity(chain.len());
         for index in chain {
             if let Some(received) = commands.get(index) {
-                results.push((index, apply_one(store, received).await?));
+                results.push((index, apply_alone(store, received).await?));
             }
         }
         Ok::<_, StoreError>(results)
@@ -110,7 +117,24 @@ async fn change(
     Ok(chunks.into_iter().flatten().collect())
 }
 
-async fn apply_one(store: &Store, received: &ReceivedCommand) -> Result<Applied, StoreError> {
+/// Applies one command. If that panics, it is this command's fault.
+async fn apply_alone(
+    store: &impl CommandStore,
+    received: &ReceivedCommand,
+) -> Result<Applied, StoreError> {
+    match AssertUnwindSafe(apply_one(store, received)).catch_unwind().await {
+        Ok(applied) => applied,
+        Err(payload) => {
+            let what = runtime::panic_message(payload.as_ref());
+            Ok(Applied::Impossible(format!("applying it panicked: {what}")))
+        }
+    }
+}
+
+async fn apply_one(
+    store: &impl CommandStore,
+    received: &ReceivedCommand,
+) -> Result<Applied, StoreError> {
     let command = &received.command;
     match &command.action {
         Action::Create { .. } => {
@@ -140,7 +164,10 @@ async fn apply_one(store: &Store, received: &ReceivedCommand) -> Result<Applied,
 }
 
 fn applied(created: Result<CommandResult, Rejected>) -> Applied {
-    created.map_or_else(Applied::Refused, Applied::Done)
+    match created {
+        Ok(result) => Applied::Done(result),
+        Err(rejected) => Applied::Impossible(rejected.to_string()),
+    }
 }
 
 fn create_command(received: &ReceivedCommand) -> Option<CreateCommand> {

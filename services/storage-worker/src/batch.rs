@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn delivery(body: impl Into<Vec<u8>>) -> Delivery {
-        Delivery { body: body.into(), redelivered: false, reply_to: None }
+        Delivery { body: body.into(), redelivered: false, suspect: false, reply_to: None }
     }
 
     fn delete() -> Command {

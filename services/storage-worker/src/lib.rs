@@ -5,6 +5,7 @@
 
 mod apply;
 mod batch;
+mod command_store;
 mod config;
 mod worker;
 
@@ -14,7 +15,9 @@ use anyhow::Context;
 use broker::{BrokerUrl, CommandSource, DeadLetters, ReplyPublisher};
 use runtime::{Dependency, Health, Phases, Shutdown, http};
 use store::{Store, StoreSettings};
+use tokio::sync::watch;
 
+pub use command_store::CommandStore;
 pub use config::Config;
 use worker::Worker;
 
@@ -30,27 +33,35 @@ const REPLY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a storage worker until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    let common = &config.common;
-    let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
-    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
     let store = Store::new(StoreSettings {
-        uri: common.mongo_uri.expose().to_owned(),
-        database: common.mongo_database.clone(),
+        uri: config.common.mongo_uri.expose().to_owned(),
+        database: config.common.mongo_database.clone(),
         app_name: "storage-worker".to_owned(),
         max_connections: MAX_STORE_CONNECTIONS,
         operation_timeout: STORE_TIMEOUT,
     })
     .await
     .context("MONGO_URI")?;
+    let store_up = store.up();
+    run_with(config, shutdown, store, store_up).await
+}
+
+/// Runs a storage worker on any store, for tests that put one between that panics, dies or lies.
+pub async fn run_with(
+    config: Config,
+    shutdown: Shutdown,
+    store: impl CommandStore,
+    store_up: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let common = &config.common;
+    let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
+    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
     // A worker has no clients that need a delay to notice: it stops taking at once.
     let stop = phases.draining.clone();
     let source =
         CommandSource::new(url.clone(), "storage-worker commands", config.prefetch, stop.clone());
     let health = Health::new(
-        vec![
-            Dependency::always("rabbitmq", source.up()),
-            Dependency::always("mongodb", store.up()),
-        ],
+        vec![Dependency::always("rabbitmq", source.up()), Dependency::always("mongodb", store_up)],
         phases.draining.clone(),
     );
     let listener = http::bind(config.bind).await?;

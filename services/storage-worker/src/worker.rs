@@ -6,20 +6,24 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
 use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
 use runtime::Phases;
-use store::{Ending, Store, StoreError};
+use store::{Ending, StoreError};
 
 use crate::{
     apply::{Applied, apply},
     batch::{Batch, Poison, ReceivedCommand},
+    command_store::CommandStore,
 };
 
-pub(crate) struct Worker {
+pub(crate) struct Worker<S> {
     pub(crate) source: CommandSource,
-    pub(crate) store: Store,
+    pub(crate) store: S,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) replies: ReplyPublisher,
     pub(crate) phases: Phases,
 }
+
+/// How often a command that may have killed a worker is tried.
+const MAX_ATTEMPTS: u32 = 2;
 
 /// A command that came to its end, and what to answer.
 struct Finished {
@@ -30,7 +34,7 @@ struct Finished {
 /// Stopping came before the group was done. It stays with the broker.
 struct Abandoned;
 
-impl Worker {
+impl<S: CommandStore> Worker<S> {
     /// Works until the shutdown.
     pub(crate) async fn work(mut self) {
         if self.make_indexes().await.is_ok() {
@@ -64,19 +68,18 @@ impl Worker {
         deliveries: &[Delivery],
     ) -> Result<Vec<(String, Vec<Outcome>)>, Abandoned> {
         let batch = Batch::read(deliveries, Timestamp::now());
-        let store = self.store.clone();
-        let commands = &batch.commands;
-        let applied =
-            self.until_stored("holding commands", async || apply(&store, commands).await).await?;
+        let applied = if deliveries.iter().any(|delivery| delivery.suspect) {
+            self.apply_suspects(&batch.commands).await?
+        } else {
+            self.apply(&batch.commands).await?
+        };
         let mut finished = Vec::with_capacity(applied.len());
         let mut poison = batch.poison;
         for (received, result) in batch.commands.into_iter().zip(applied) {
             match result {
                 Applied::Done(result) => finished.push(Finished { received, result }),
                 Applied::DoneBefore => {}
-                Applied::Refused(rejected) => {
-                    poison.push(Poison::command(received, rejected.to_string()));
-                }
+                Applied::Impossible(reason) => poison.push(Poison::command(received, reason)),
             }
         }
         for Poison { letter, command } in poison {
@@ -88,6 +91,35 @@ impl Worker {
         }
         let finished = self.record_endings(finished).await?;
         Ok(outcomes_by_delivery(deliveries, finished))
+    }
+
+    async fn apply(&self, commands: &[ReceivedCommand]) -> Result<Vec<Applied>, Abandoned> {
+        self.until_stored("holding commands", async || apply(&self.store, commands).await).await
+    }
+
+    /// Applies commands of which one may have killed a worker: one at a time, each try counted
+    /// before it begins. One whose tries all ended with the worker's death is not tried again.
+    async fn apply_suspects(
+        &self,
+        commands: &[ReceivedCommand],
+    ) -> Result<Vec<Applied>, Abandoned> {
+        let mut results = Vec::with_capacity(commands.len());
+        for received in commands {
+            let id = received.id();
+            let attempt = self
+                .until_stored("cannot count", async || self.store.count_attempt(id).await)
+                .await?;
+            if attempt > MAX_ATTEMPTS {
+                let reason = format!("each of {MAX_ATTEMPTS} attempts to apply it killed a worker");
+                results.push(Applied::Impossible(reason));
+                continue;
+            }
+            results.extend(self.apply(std::slice::from_ref(received)).await?);
+            // At once: the next one may be the killer, and this one would be suspected with it.
+            self.until_stored("cannot clear", async || self.store.clear_suspects(&[id]).await)
+                .await?;
+        }
+        Ok(results)
     }
 
     /// Records what left no trace in its message. Where another ending of a command was recorded

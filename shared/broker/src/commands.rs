@@ -2,9 +2,9 @@
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
-    Acker, Channel, Connection, Consumer,
+    Acker, BasicProperties, Channel, Connection, Consumer,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use tokio::{
     sync::watch,
@@ -21,6 +21,9 @@ use crate::{
     topology::COMMANDS,
 };
 
+/// From how many redeliveries on a delivery is suspected of killing its consumers.
+const SUSPECT_REDELIVERIES: i64 = 3;
+
 /// The queue of commands, consumed over a connection that never publishes: an alarm would block
 /// the acks of one that does.
 pub struct CommandSource {
@@ -35,6 +38,8 @@ struct Link {
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
+    /// A suspect that came behind others, for the next group.
+    held_back: Option<lapin::message::Delivery>,
 }
 
 /// The deliveries that were there, oldest first; at least one.
@@ -51,6 +56,9 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+    /// Whether it was delivered so often that it may be what its consumers died of. It then comes
+    /// in a group of its own.
+    pub suspect: bool,
     /// Where the gateway that published it waits for the outcomes.
     pub reply_to: Option<String>,
 }
@@ -118,19 +126,15 @@ impl CommandSource {
                 none.insert(link)
             }
         };
+        if let Some(suspect) = link.held_back.take() {
+            return Ok(Some(link.group_from(suspect)));
+        }
         let first = tokio::select! {
             first = link.consumer.next() => first.ok_or(BrokerError::ConsumerEnded)??,
             () = lost(&link.connection, &link.channel) => return Err(BrokerError::ConsumerEnded),
             () = self.stop.cancelled() => return Ok(None),
         };
-        let mut last = first.acker.clone();
-        let mut deliveries = vec![Delivery::from(first)];
-        // What has arrived already comes along; a fault shows when more is asked for.
-        while let Some(Some(Ok(delivery))) = link.consumer.next().now_or_never() {
-            last = delivery.acker.clone();
-            deliveries.push(Delivery::from(delivery));
-        }
-        Ok(Some(DeliveryGroup { deliveries, last }))
+        Ok(Some(link.group_from(first)))
     }
 
     fn disconnect(&mut self) {
@@ -138,6 +142,24 @@ impl CommandSource {
         if let Some(link) = self.link.take() {
             close_in_background(link.connection);
         }
+    }
+}
+
+impl Link {
+    /// The delivery and what has arrived behind it; a fault shows when more is asked for.
+    fn group_from(&mut self, first: lapin::message::Delivery) -> DeliveryGroup {
+        let mut last = first.acker.clone();
+        let mut deliveries = vec![Delivery::from(first)];
+        while !deliveries.iter().any(|delivery| delivery.suspect) {
+            let Some(Some(Ok(next))) = self.consumer.next().now_or_never() else { break };
+            if redeliveries(&next.properties) >= SUSPECT_REDELIVERIES {
+                self.held_back = Some(next);
+                break;
+            }
+            last = next.acker.clone();
+            deliveries.push(Delivery::from(next));
+        }
+        DeliveryGroup { deliveries, last }
     }
 }
 
@@ -156,18 +178,34 @@ impl DeliveryGroup {
 
 impl From<lapin::message::Delivery> for Delivery {
     fn from(delivery: lapin::message::Delivery) -> Self {
+        let redeliveries = redeliveries(&delivery.properties);
         Self {
             body: delivery.data,
-            redelivered: delivery.redelivered,
+            redelivered: delivery.redelivered || redeliveries > 0,
+            suspect: redeliveries >= SUSPECT_REDELIVERIES,
             reply_to: delivery.properties.reply_to().as_ref().map(ToString::to_string),
         }
+    }
+}
+
+/// How often the broker delivered this before, as quorum queues count it: absent the first time.
+/// It rises for everything a consumer held when it left, so it accuses nobody by itself.
+fn redeliveries(properties: &BasicProperties) -> i64 {
+    let headers = properties.headers().as_ref().map(FieldTable::inner);
+    match headers.and_then(|headers| headers.get("x-delivery-count")) {
+        Some(AMQPValue::LongLongInt(count)) => *count,
+        Some(AMQPValue::LongInt(count)) => i64::from(*count),
+        Some(AMQPValue::LongUInt(count)) => i64::from(*count),
+        Some(AMQPValue::ShortInt(count)) => i64::from(*count),
+        Some(AMQPValue::ShortShortInt(count)) => i64::from(*count),
+        _ => 0,
     }
 }
 
 async fn open(connector: &Connector, prefetch: u16) -> Result<Link, BrokerError> {
     let connection = connector.connect().await?;
     match consume(&connection, prefetch).await {
-        Ok((channel, consumer)) => Ok(Link { connection, channel, consumer }),
+        Ok((channel, consumer)) => Ok(Link { connection, channel, consumer, held_back: None }),
         Err(error) => {
             close_in_background(connection);
             Err(error)

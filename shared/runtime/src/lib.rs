@@ -9,7 +9,7 @@ pub mod origin;
 pub mod shutdown;
 pub mod telemetry;
 
-use std::process::ExitCode;
+use std::{any::Any, process::ExitCode};
 
 pub use config::{CommonConfig, ConfigError, SecretUrl, ServiceConfig};
 pub use health::{Dependency, Health};
@@ -54,4 +54,14 @@ where
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a panic said, if it said anything.
+#[must_use]
+pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, interval, timeout_at},
 };
 
-use crate::documents::{EndingDocument, MessageDocument};
+use crate::documents::{EndingDocument, MessageDocument, SuspectDocument};
 
 /// MongoDB's code for a value that a unique index, here always that of `_id`, already has.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
@@ -85,6 +85,7 @@ pub struct Store {
     pub(crate) messages: Collection<MessageDocument>,
     pub(crate) stored: Collection<Document>,
     pub(crate) endings: Collection<EndingDocument>,
+    pub(crate) suspects: Collection<SuspectDocument>,
     permits: Arc<Semaphore>,
     operation_timeout: Duration,
 }
@@ -124,7 +125,8 @@ impl Store {
         Ok(Self {
             messages: database.collection_with_options("messages", collection_options.clone()),
             stored: database.collection_with_options("messages", collection_options.clone()),
-            endings: database.collection_with_options("operations", collection_options),
+            endings: database.collection_with_options("operations", collection_options.clone()),
+            suspects: database.collection_with_options("suspects", collection_options),
             database,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             operation_timeout: settings.operation_timeout,

@@ -64,6 +64,15 @@ pub(crate) struct EndingDocument {
     pub(crate) recorded_at: DateTime,
 }
 
+/// A command that may have killed a worker, in the collection `suspects`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SuspectDocument {
+    #[serde(rename = "_id")]
+    pub(crate) id: bson::Uuid,
+    pub(crate) attempts: i64,
+    pub(crate) tried_at: DateTime,
+}
+
 impl StoredDocument {
     /// Only a tombstone has `deleted_at`.
     pub(crate) fn from_document(document: Document) -> Result<Self, StoreError> {

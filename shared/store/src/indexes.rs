@@ -17,6 +17,9 @@ pub(crate) const TOMBSTONE_LIFETIME: Duration = Duration::from_hours(7 * 24);
 /// How long the ending of a command can be asked for.
 pub(crate) const ENDING_LIFETIME: Duration = Duration::from_hours(24);
 
+/// How long it is remembered that a command was tried. Longer than any redelivery takes.
+const SUSPECT_LIFETIME: Duration = Duration::from_hours(24);
+
 impl Store {
     /// Makes what indexes are missing.
     pub async fn ensure_indexes(&self) -> Result<(), StoreError> {
@@ -27,6 +30,7 @@ impl Store {
             .partial_filter_expression(doc! { "deleted_at": { "$exists": true } })
             .build();
         let endings = IndexOptions::builder().expire_after(ENDING_LIFETIME).build();
+        let suspects = IndexOptions::builder().expire_after(SUSPECT_LIFETIME).build();
         self.ensure(
             "messages",
             vec![
@@ -38,6 +42,11 @@ impl Store {
         self.ensure(
             "operations",
             vec![IndexModel::builder().keys(doc! { "recorded_at": 1 }).options(endings).build()],
+        )
+        .await?;
+        self.ensure(
+            "suspects",
+            vec![IndexModel::builder().keys(doc! { "tried_at": 1 }).options(suspects).build()],
         )
         .await
     }

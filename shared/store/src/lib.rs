@@ -12,6 +12,7 @@ mod endings;
 mod indexes;
 mod operations;
 mod queries;
+mod suspects;
 mod writes;
 
 pub use client::{InvalidMongoUri, Store, StoreError, StoreSettings};

@@ -82,6 +82,12 @@ impl ServiceBuilder {
         }
     }
 
+    /// Runs another program in its place, one that takes the same settings.
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = path.into();
+        self
+    }
+
     /// Sets an environment variable.
     #[expect(clippy::needless_pass_by_value, reason = "literals and numbers read best without `&`")]
     pub fn env(mut self, key: &str, value: impl ToString) -> Self {

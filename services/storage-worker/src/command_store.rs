@@ -1,0 +1,97 @@
+//! What a worker needs of a store. There is one, [`Store`]; a test puts another before it that
+//! panics, dies or lies.
+
+use contracts::{CommandId, CommandResult, MessageId};
+use std::collections::HashMap;
+use store::{CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError};
+
+/// Applies commands and remembers how they ended. Every call may be repeated without harm.
+pub trait CommandStore: Clone + Send + Sync + 'static {
+    /// Makes what indexes are missing.
+    fn ensure_indexes(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Stores new messages. The results stand in the commands' order.
+    fn create_many(
+        &self,
+        commands: &[CreateCommand],
+    ) -> impl Future<Output = Result<Vec<Result<CommandResult, Rejected>>, StoreError>> + Send;
+
+    /// Applies an edit.
+    fn edit(
+        &self,
+        command: &EditCommand,
+    ) -> impl Future<Output = Result<CommandResult, StoreError>> + Send;
+
+    /// Applies a deletion.
+    fn delete(
+        &self,
+        command: &DeleteCommand,
+    ) -> impl Future<Output = Result<CommandResult, StoreError>> + Send;
+
+    /// Records how commands ended, and gives what is recorded of each.
+    fn record_endings(
+        &self,
+        ended: &[(CommandId, MessageId, Ending)],
+    ) -> impl Future<Output = Result<HashMap<CommandId, Ending>, StoreError>> + Send;
+
+    /// What is recorded of these commands.
+    fn recorded_endings(
+        &self,
+        commands: &[CommandId],
+    ) -> impl Future<Output = Result<HashMap<CommandId, Ending>, StoreError>> + Send;
+
+    /// Counts a try of a command that may have killed a worker; says which one it is, from 1.
+    fn count_attempt(
+        &self,
+        command: CommandId,
+    ) -> impl Future<Output = Result<u32, StoreError>> + Send;
+
+    /// Forgets suspects that did no harm.
+    fn clear_suspects(
+        &self,
+        commands: &[CommandId],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl CommandStore for Store {
+    async fn ensure_indexes(&self) -> Result<(), StoreError> {
+        Store::ensure_indexes(self).await
+    }
+
+    async fn create_many(
+        &self,
+        commands: &[CreateCommand],
+    ) -> Result<Vec<Result<CommandResult, Rejected>>, StoreError> {
+        Store::create_many(self, commands).await
+    }
+
+    async fn edit(&self, command: &EditCommand) -> Result<CommandResult, StoreError> {
+        Store::edit(self, command).await
+    }
+
+    async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
+        Store::delete(self, command).await
+    }
+
+    async fn record_endings(
+        &self,
+        ended: &[(CommandId, MessageId, Ending)],
+    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
+        Store::record_endings(self, ended).await
+    }
+
+    async fn recorded_endings(
+        &self,
+        commands: &[CommandId],
+    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
+        Store::recorded_endings(self, commands.iter().copied()).await
+    }
+
+    async fn count_attempt(&self, command: CommandId) -> Result<u32, StoreError> {
+        Store::count_attempt(self, command).await
+    }
+
+    async fn clear_suspects(&self, commands: &[CommandId]) -> Result<(), StoreError> {
+        Store::clear_suspects(self, commands).await
+    }
+}

@@ -1,0 +1,95 @@
+//! A storage worker with faults in its store, for the tests: it panics over, or dies of, a create
+//! whose content asks for it.
+
+use std::{collections::HashMap, process::ExitCode};
+
+use anyhow::Context;
+use contracts::{CommandId, CommandResult, MessageId};
+use runtime::{ServiceConfig, Shutdown};
+use storage_worker::{CommandStore, Config};
+use store::{
+    CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError, StoreSettings,
+};
+
+/// A content that panics whoever stores it.
+const PANIC: &str = "panic!";
+
+/// A content that kills the process which stores it.
+const ABORT: &str = "abort!";
+
+#[derive(Clone)]
+struct FaultyStore(Store);
+
+fn main() -> ExitCode {
+    runtime::run_service("faulty-worker", run)
+}
+
+async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let common = config.common();
+    let store = Store::new(StoreSettings {
+        uri: common.mongo_uri.expose().to_owned(),
+        database: common.mongo_database.clone(),
+        app_name: "faulty-worker".to_owned(),
+        max_connections: 8,
+        operation_timeout: std::time::Duration::from_secs(10),
+    })
+    .await
+    .context("MONGO_URI")?;
+    let up = store.up();
+    storage_worker::run_with(config, shutdown, FaultyStore(store), up).await
+}
+
+impl CommandStore for FaultyStore {
+    async fn ensure_indexes(&self) -> Result<(), StoreError> {
+        self.0.ensure_indexes().await
+    }
+
+    async fn create_many(
+        &self,
+        commands: &[CreateCommand],
+    ) -> Result<Vec<Result<CommandResult, Rejected>>, StoreError> {
+        for command in commands {
+            match command.content.as_str() {
+                PANIC => {
+                    #[expect(clippy::panic, reason = "what this program is for")]
+                    {
+                        panic!("asked to")
+                    }
+                }
+                ABORT => std::process::abort(),
+                _ => {}
+            }
+        }
+        self.0.create_many(commands).await
+    }
+
+    async fn edit(&self, command: &EditCommand) -> Result<CommandResult, StoreError> {
+        self.0.edit(command).await
+    }
+
+    async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
+        self.0.delete(command).await
+    }
+
+    async fn record_endings(
+        &self,
+        ended: &[(CommandId, MessageId, Ending)],
+    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
+        self.0.record_endings(ended).await
+    }
+
+    async fn recorded_endings(
+        &self,
+        commands: &[CommandId],
+    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
+        self.0.recorded_endings(commands.iter().copied()).await
+    }
+
+    async fn count_attempt(&self, command: CommandId) -> Result<u32, StoreError> {
+        self.0.count_attempt(command).await
+    }
+
+    async fn clear_suspects(&self, commands: &[CommandId]) -> Result<(), StoreError> {
+        self.0.clear_suspects(commands).await
+    }
+}
