@@ -1,12 +1,14 @@
 //! Repeated requests with an `Idempotency-Key`.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use contracts::{Message, Problem};
 use end_to_end::{System, draft};
 use futures_util::future::try_join_all;
 use reqwest::Method;
 use serde_json::Value;
-use testkit::{Answer, Api};
+use testkit::{Answer, Api, PrivateBroker, TestEnvironment, eventually};
 
 async fn post(api: &Api, key: &str, body: &Value) -> Result<Answer> {
     let request = api.request(Method::POST, "/api/messages").header("idempotency-key", key);
@@ -70,6 +72,30 @@ async fn fifty_concurrent_repeats_make_one_message() -> Result<()> {
         assert_eq!(answer.json::<Message>()?, answers[0].json::<Message>()?);
     }
     assert_eq!(system.list("alice", "bob").await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_repeat_after_an_unknown_outcome_makes_no_second_message() -> Result<()> {
+    let broker = PrivateBroker::start().await?;
+    let env = TestEnvironment::builder().broker(&broker).build().await;
+    let system = System::start_in(env).await?;
+    let body = draft("alice", "bob", "hello");
+    // Warm, so that a lane has a channel to lose the confirm on.
+    system.create("carol", "bob", "warm").await?;
+    broker.freeze()?;
+    let unknown = post(&system.api, "k-1", &body).await?;
+    assert_eq!(unknown.status, 503);
+    assert_eq!(unknown.json::<Problem>()?.type_uri, "/problems/outcome-unknown");
+    broker.thaw()?;
+    let repeat = eventually("the repeat is stored", Duration::from_secs(20), async || {
+        let answer = post(&system.api, "k-1", &body).await?;
+        anyhow::ensure!(answer.status == 201, "{} {}", answer.status, answer.text);
+        Ok(answer)
+    })
+    .await;
+    let listed = system.list("alice", "bob").await?;
+    assert_eq!(listed, [repeat.json::<Message>()?]);
     Ok(())
 }
 

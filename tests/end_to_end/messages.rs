@@ -197,6 +197,47 @@ async fn every_refusal_is_a_problem() -> Result<()> {
 }
 
 #[tokio::test]
+async fn odd_bodies_are_refused_by_the_field_or_by_the_byte() -> Result<()> {
+    let system = System::start().await?;
+    let with_from = |from: &str| {
+        format!(r#"{{"from_user_id":{from},"to_user_id":"bob","content":"x"}}"#).into_bytes()
+    };
+    let mut invalid_utf8 = with_from("\"?\"");
+    invalid_utf8[17] = 0xff;
+    let cases: [(Vec<u8>, u16); 16] = [
+        (with_from("NaN"), 400),
+        (with_from("Infinity"), 400),
+        (with_from("1e400"), 400),
+        (with_from("01"), 400),
+        (with_from("\"\\ud800\""), 400),
+        (invalid_utf8, 400),
+        (with_from(&"[".repeat(60_000)), 400),
+        (Vec::new(), 400),
+        (b"[]".to_vec(), 422),
+        (b"null".to_vec(), 422),
+        (with_from("1.5"), 422),
+        (with_from(&"9".repeat(40)), 422),
+        (with_from("\"a\\u0000\""), 422),
+        (with_from("\"a\\u0085\""), 422),
+        (with_from("true"), 422),
+        (with_from("1,\"from_user_id\":2"), 422),
+    ];
+    for (body, status) in cases {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();
+        let request = system.api.request(Method::POST, "/api/messages");
+        let answer = system.api.send(request.header("content-type", "application/json").body(body));
+        let answer = answer.await?;
+        assert_eq!(answer.status, status, "{shown}: {}", answer.text);
+        assert_eq!(answer.json::<Problem>()?.status, status);
+    }
+    for path in ["/api/messages/%FF", "/api/messages/%00", "/api/operations/%FF"] {
+        let answer = system.api.get(path).await?;
+        assert_eq!((answer.status, answer.json::<Problem>()?.status), (422, 422), "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_user_id_may_be_an_integer() -> Result<()> {
     let system = System::start().await?;
     let body = json!({ "from_user_id": 1, "to_user_id": 2, "content": "hello" });

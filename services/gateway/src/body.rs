@@ -9,7 +9,7 @@ use axum::{
 };
 use contracts::{Content, FieldError, InvalidText, Location, Problem, ProblemKind, UserId};
 use serde::{Deserialize, Deserializer, de};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use tokio::time::{Duration, timeout};
 
 /// The most bytes that a body may have.
@@ -134,12 +134,13 @@ impl Fields {
 
     fn checked_user_id(&mut self, name: &'static str, value: Value) -> Option<UserId> {
         let text = match value {
-            Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
-            Value::String(text) => text,
-            _ => {
-                self.wrong(name, "string_type", "Input should be a valid string or integer");
-                return None;
-            }
+            Value::String(text) => Some(text),
+            Value::Number(number) => integer_text(&number),
+            _ => None,
+        };
+        let Some(text) = text else {
+            self.wrong(name, "string_type", "Input should be a valid string or integer");
+            return None;
         };
         self.checked(name, UserId::try_from(text))
     }
@@ -159,6 +160,20 @@ impl Fields {
     fn wrong(&mut self, name: impl Into<String>, kind: &'static str, msg: &str) {
         self.errors.push(FieldError::new("body", name.into(), kind, msg));
     }
+}
+
+/// An integer's decimal digits. As in JSON Schema, 1.0 is the integer 1; what some languages write
+/// for it must not depend on the client's.
+fn integer_text(number: &Number) -> Option<String> {
+    /// 2 to the 63rd and 64th: the ends of what an integer may be here.
+    const ENDS: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0;
+
+    if number.is_i64() || number.is_u64() {
+        return Some(number.to_string());
+    }
+    let float = number.as_f64().filter(|float| float.fract() == 0.0 && ENDS.contains(float))?;
+    // Without a fraction and without an exponent.
+    Some(format!("{:.0}", float + 0.0))
 }
 
 /// A text's mistake, named as FastAPI names it.
@@ -256,9 +271,17 @@ mod tests {
         let mut fields = Fields::parse(br#"{"from_user_id": 42}"#).unwrap();
         assert_eq!(fields.user_id("from_user_id").unwrap().as_str(), "42");
         assert!(fields.finish().is_ok());
-        let mut fields = Fields::parse(br#"{"from_user_id": 4.5}"#).unwrap();
-        assert!(fields.user_id("from_user_id").is_none());
-        assert!(fields.finish().is_err());
+        for (same, text) in [("42.0", "42"), ("-0", "0"), ("-0.0", "0"), ("1e3", "1000")] {
+            let body = format!(r#"{{"from_user_id": {same}}}"#);
+            let mut fields = Fields::parse(body.as_bytes()).unwrap();
+            assert_eq!(fields.user_id("from_user_id").unwrap().as_str(), text);
+        }
+        for none in ["4.5", "18446744073709551616", "-9223372036854775809", "1e300", "true"] {
+            let body = format!(r#"{{"from_user_id": {none}}}"#);
+            let mut fields = Fields::parse(body.as_bytes()).unwrap();
+            assert!(fields.user_id("from_user_id").is_none(), "{none}");
+            assert!(fields.finish().is_err());
+        }
     }
 
     #[test]

@@ -76,27 +76,53 @@ fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<EntityTa
         if text.trim() == "*" {
             return Ok(Some(EntityTags::Any));
         }
-        for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
-            tags.extend(parse_tag(tag).map_err(|NotATag| bad_header(name, "not an entity tag"))?);
-        }
+        let listed = parse_list(text).map_err(|NotATag| bad_header(name, "not an entity tag"))?;
+        tags.extend(listed);
     }
+    if present && tags.is_empty() {
+        return Err(bad_header(name, "empty"));
+    }
+    let tags = tags.into_iter().filter_map(version).collect();
     Ok(present.then_some(EntityTags::Listed(tags)))
 }
 
 /// The text is no entity tag.
 struct NotATag;
 
-/// `None` for a tag that is well formed and no version of ours.
-fn parse_tag(text: &str) -> Result<Option<Tag>, NotATag> {
-    let (weak, quoted) = match text.strip_prefix("W/") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let opaque = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let opaque = opaque.filter(|opaque| !opaque.contains('"')).ok_or(NotATag)?;
-    // Only as it was given: "01" is another tag than "1".
-    let version = opaque.parse::<Version>().ok().filter(|version| version.to_string() == opaque);
-    Ok(version.map(|version| Tag { version, weak }))
+/// One entity tag as it was sent.
+struct EntityTag<'a> {
+    opaque: &'a str,
+    weak: bool,
+}
+
+/// Reads `"1", W/"2"`. A comma may be in a tag, too.
+fn parse_list(mut text: &str) -> Result<Vec<EntityTag<'_>>, NotATag> {
+    let mut tags = Vec::new();
+    loop {
+        text = text.trim_start_matches([' ', '\t', ',']);
+        if text.is_empty() {
+            return Ok(tags);
+        }
+        let (weak, quoted) = match text.strip_prefix("W/") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (opaque, rest) =
+            quoted.strip_prefix('"').and_then(|rest| rest.split_once('"')).ok_or(NotATag)?;
+        let rest = rest.trim_start();
+        let ended = rest.is_empty() || rest.starts_with(',');
+        if !ended || !opaque.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(NotATag);
+        }
+        tags.push(EntityTag { opaque, weak });
+        text = rest;
+    }
+}
+
+/// `None` for a tag that is no version of ours. Only as it was given: "01" is another tag than "1".
+fn version(tag: EntityTag<'_>) -> Option<Tag> {
+    let version = tag.opaque.parse::<Version>().ok()?;
+    (version.to_string() == tag.opaque).then_some(Tag { version, weak: tag.weak })
 }
 
 fn bad_header(name: &HeaderName, why: &str) -> Problem {
@@ -123,7 +149,10 @@ mod tests {
         assert_eq!(read("\"abc\""), Ok(IfMatch::Nothing));
         assert_eq!(read("\"03\""), Ok(IfMatch::Nothing));
         assert_eq!(IfMatch::read(&HeaderMap::new()), Ok(IfMatch::Any));
-        assert!(read("3").is_err());
+        assert_eq!(read("\"a,b\""), Ok(IfMatch::Nothing));
+        for bad in ["", ",", "3", "\"1\" \"2\"", "\"a b\"", "\"1\"x", "W/3"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
         assert!(read("\"1\", \"2\"").is_err());
     }
 

@@ -6,6 +6,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
+    http::{HeaderMap, Uri},
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::get,
@@ -16,10 +17,21 @@ use store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    answers::ProblemAnswer, config::AllowedOrigin, messages, middleware, operations,
-    tunnel::Tunnel, writes::Writes,
+    answers::ProblemAnswer,
+    config::AllowedOrigin,
+    docs::Docs,
+    messages, middleware, openapi,
+    openapi::{
+        problems::ChatProblems,
+        responses::{Alive, NotReady, Ready, SwitchingProtocols, ToBroadcaster},
+    },
+    operations,
+    tunnel::Tunnel,
+    writes::Writes,
 };
 
 /// What the handlers share.
@@ -33,27 +45,83 @@ pub(crate) struct App {
 }
 
 /// The gateway's whole HTTP surface, for `max_requests` at once.
-pub(crate) fn router(app: App, cors_origins: &[AllowedOrigin], max_requests: usize) -> Router {
+pub(crate) fn router(
+    app: App,
+    cors_origins: &[AllowedOrigin],
+    max_requests: usize,
+) -> anyhow::Result<Router> {
     let app = Arc::new(app);
     let requests = Arc::new(Semaphore::new(max_requests));
-    let router = Router::new()
-        .route("/api/messages", get(messages::list).post(messages::create))
-        .route(
-            "/api/messages/{id}",
-            get(messages::read).put(messages::edit).delete(messages::delete),
-        )
-        .route("/api/operations/{op}", get(operations::read))
-        .route("/api/chat", get(chat))
-        .route_layer(from_fn_with_state(requests, middleware::shed_load))
-        // An overloaded gateway still says that it lives.
-        .route("/livez", get(health))
-        .route("/readyz", get(health))
+    let (api, document) = api(requests);
+    let router = api
+        .merge(documentation(document)?)
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(middleware::panicked));
     let router =
         if cors_origins.is_empty() { router } else { router.layer(middleware::cors(cors_origins)) };
-    router.layer(from_fn_with_state(Arc::clone(&app), middleware::observe)).with_state(app)
+    Ok(router.layer(from_fn_with_state(Arc::clone(&app), middleware::observe)).with_state(app))
+}
+
+/// The API, and the document that describes it.
+pub(crate) fn api(requests: Arc<Semaphore>) -> (Router<Arc<App>>, OpenApi) {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(messages::list, messages::create))
+        .routes(routes!(messages::read, messages::edit, messages::delete))
+        .routes(routes!(operations::read))
+        .routes(routes!(chat))
+        .route_layer(from_fn_with_state(requests, middleware::shed_load))
+        // An overloaded gateway still says that it lives.
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .split_for_parts()
+}
+
+/// `/openapi.json` for programs, and `/docs` for people.
+fn documentation(document: OpenApi) -> anyhow::Result<Router<Arc<App>>> {
+    let document = openapi::finish(document)?;
+    let docs = Arc::new(Docs::new()?);
+    let page = docs.page().clone();
+    let part = async move |uri: Uri, headers: HeaderMap| match uri
+        .path()
+        .rsplit('/')
+        .next()
+        .and_then(|name| docs.part(name))
+    {
+        Some(part) => part.answer(&headers),
+        None => unknown_path().await,
+    };
+    Ok(Router::new()
+        .route("/openapi.json", get(async move |headers: HeaderMap| document.answer(&headers)))
+        .route("/docs", get(async move |headers: HeaderMap| page.answer(&headers)))
+        .route("/docs/{part}", get(part)))
+}
+
+/// Whether the process lives
+#[utoipa::path(
+    get,
+    path = "/livez",
+    operation_id = "live",
+    tag = "health",
+    responses((status = 200, response = inline(Alive))),
+)]
+async fn live(app: State<Arc<App>>, request: Request) -> Response {
+    health(app, request).await
+}
+
+/// Whether to send the process requests
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "ready",
+    tag = "health",
+    responses(
+        (status = 200, response = inline(Ready)),
+        (status = 503, response = inline(NotReady)),
+    ),
+)]
+async fn ready(app: State<Arc<App>>, request: Request) -> Response {
+    health(app, request).await
 }
 
 async fn health(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -63,6 +131,21 @@ async fn health(State(app): State<Arc<App>>, request: Request) -> Response {
     }
 }
 
+/// Subscribe to a message each second
+///
+/// With `Upgrade: websocket` the connection is joined to the broadcaster's; without, the broadcaster
+/// is where `Location` says.
+#[utoipa::path(
+    get,
+    path = "/api/chat",
+    operation_id = "chat",
+    tag = "broadcast",
+    responses(
+        (status = 101, response = inline(SwitchingProtocols)),
+        (status = 307, response = inline(ToBroadcaster)),
+        ChatProblems,
+    ),
+)]
 async fn chat(State(app): State<Arc<App>>, request: Request) -> Response {
     app.tunnel.handle(request).await
 }

@@ -1,0 +1,78 @@
+//! Answers that are the same as long as the process runs.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// A body that never changes, with its validator.
+#[derive(Clone, Debug)]
+pub(crate) struct Asset {
+    body: Bytes,
+    etag: HeaderValue,
+    headers: HeaderMap,
+}
+
+impl Asset {
+    /// An asset of this media type.
+    pub(crate) fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        // A UUIDv5 is a SHA-1 of the body: the same on all replicas of one build.
+        let etag = format!("\"{}\"", Uuid::new_v5(&Uuid::NAMESPACE_OID, &body).simple());
+        // Hexadecimal digits in quotes are fit for a header.
+        let etag = HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\""));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        // Kept, but asked for each time: a new build has another body at the same path.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(header::ETAG, etag.clone());
+        Self { body, etag, headers }
+    }
+
+    /// Adds a header to its answers.
+    pub(crate) fn with(mut self, name: header::HeaderName, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    /// 200, or 304 where the client has it already.
+    pub(crate) fn answer(&self, request: &HeaderMap) -> Response {
+        if self.is_known(request) {
+            let mut headers = self.headers.clone();
+            headers.remove(header::CONTENT_TYPE);
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        (self.headers.clone(), Body::from(self.body.clone())).into_response()
+    }
+
+    fn is_known(&self, request: &HeaderMap) -> bool {
+        let values = request.get_all(header::IF_NONE_MATCH).iter();
+        values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|tag| {
+            let tag = tag.trim_ascii();
+            tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == self.etag.as_bytes()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_has_is_not_sent_again() {
+        let asset = Asset::new("text/plain", "hello");
+        let answer = |if_none_match: &HeaderValue| {
+            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, if_none_match.clone())]);
+            asset.answer(&headers).status()
+        };
+        let etag = asset.answer(&HeaderMap::new()).headers()[header::ETAG].clone();
+        assert_eq!(answer(&etag), StatusCode::NOT_MODIFIED);
+        let listed = format!("\"x\", W/{}", etag.to_str().unwrap());
+        assert_eq!(answer(&HeaderValue::try_from(listed).unwrap()), StatusCode::NOT_MODIFIED);
+        let other = Asset::new("text/plain", "other").answer(&HeaderMap::new());
+        assert_eq!(answer(&other.headers()[header::ETAG]), StatusCode::OK);
+    }
+}

@@ -1,0 +1,60 @@
+//! `/docs`: the API to read and to try out in a browser, with all that it needs compiled in.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY};
+
+use crate::assets::Asset;
+
+/// Nothing but what comes from here is loaded, whatever the page's scripts name. Swagger UI styles
+/// elements inline and has its icons in `data:` URLs.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                      img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page and what it loads.
+pub(crate) struct Docs {
+    page: Asset,
+    parts: Vec<(&'static str, Asset)>,
+}
+
+impl Docs {
+    /// Reads the parts from the binary.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let page = Asset::new(HTML, include_str!("docs/index.html"));
+        Ok(Self {
+            page: page.with(CONTENT_SECURITY_POLICY, POLICY),
+            parts: vec![
+                ("start.js", Asset::new(JAVASCRIPT, include_str!("docs/start.js"))),
+                ("swagger-ui-bundle.js", swagger_ui("swagger-ui-bundle.js", JAVASCRIPT)?),
+                ("swagger-ui.css", swagger_ui("swagger-ui.css", "text/css; charset=utf-8")?),
+                ("favicon-32x32.png", swagger_ui("favicon-32x32.png", "image/png")?),
+            ],
+        })
+    }
+
+    /// The page.
+    pub(crate) fn page(&self) -> &Asset {
+        &self.page
+    }
+
+    /// What the page loads by this name.
+    pub(crate) fn part(&self, name: &str) -> Option<&Asset> {
+        self.parts.iter().find(|(known, _)| *known == name).map(|(_, asset)| asset)
+    }
+}
+
+/// A file of Swagger UI. Only the files are taken from the crate: the page and its start are our
+/// own, without the parts that ask other origins.
+fn swagger_ui(name: &str, content_type: &'static str) -> anyhow::Result<Asset> {
+    let config = Arc::new(utoipa_swagger_ui::Config::default());
+    let file = utoipa_swagger_ui::serve(name, config).map_err(|error| anyhow!("{error}"))?;
+    let file = file.with_context(|| format!("Swagger UI has no {name}"))?;
+    let asset = Asset::new(content_type, file.bytes.into_owned());
+    // There only compressed, which every browser takes: a quarter of the size.
+    Ok(if file.gzpipped { asset.with(CONTENT_ENCODING, "gzip") } else { asset })
+}
