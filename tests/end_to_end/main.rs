@@ -1,6 +1,7 @@
 //! The real binaries on a real broker and a real database. Run by `cargo xtask test`.
 
 mod broadcasts;
+mod dead_letters;
 mod docs;
 mod http;
 mod idempotency;

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use broker::BrokerUrl;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use runtime::{CommonConfig, ConfigError, ServiceConfig};
 use store::StoreSettings;
+
+use crate::dead_letters::DeadLettersCommand;
 
 /// Takes commands from RabbitMQ, writes them to MongoDB and sends the outcomes back
 #[derive(Parser, Clone, Debug)]
@@ -30,11 +32,26 @@ pub struct Config {
         value_parser = clap::value_parser!(u16).range(1..=1000)
     )]
     pub prefetch: u16,
+    /// What to do instead of working
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What a storage worker can do instead of working.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Looks through the commands that could not be applied
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
 }
 
 impl ServiceConfig for Config {
     fn common(&self) -> &CommonConfig {
         &self.common
+    }
+
+    fn is_tool(&self) -> bool {
+        self.command.is_some()
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

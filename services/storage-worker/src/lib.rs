@@ -7,6 +7,7 @@ mod apply;
 mod batch;
 mod command_store;
 mod config;
+mod dead_letters;
 mod worker;
 
 use std::time::Duration;
@@ -18,7 +19,8 @@ use store::{Store, StoreSettings};
 use tokio::sync::watch;
 
 pub use command_store::CommandStore;
-pub use config::Config;
+pub use config::{Command, Config};
+pub use dead_letters::{DeadLettersCommand, Selection};
 use worker::Worker;
 
 /// Operations on MongoDB at once.
@@ -33,6 +35,12 @@ const REPLY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a storage worker until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    if let Some(Command::DeadLetters(command)) = &config.command {
+        return tokio::select! {
+            done = dead_letters::run(&config, command) => done,
+            () = shutdown.requested() => anyhow::bail!("interrupted"),
+        };
+    }
     let store = Store::new(StoreSettings {
         uri: config.common.mongo_uri.expose().to_owned(),
         database: config.common.mongo_database.clone(),

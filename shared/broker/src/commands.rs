@@ -2,9 +2,9 @@
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
-    Acker, BasicProperties, Channel, Connection, Consumer,
+    Acker, Channel, Connection, Consumer,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 use tokio::{
     sync::watch,
@@ -18,6 +18,7 @@ use crate::{
         BrokerError, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time, lost,
         open_channel,
     },
+    headers::{self, redeliveries},
     topology::COMMANDS,
 };
 
@@ -181,24 +182,12 @@ impl From<lapin::message::Delivery> for Delivery {
         let redeliveries = redeliveries(&delivery.properties);
         Self {
             body: delivery.data,
-            redelivered: delivery.redelivered || redeliveries > 0,
+            redelivered: delivery.redelivered
+                || redeliveries > 0
+                || headers::replayed(&delivery.properties),
             suspect: redeliveries >= SUSPECT_REDELIVERIES,
             reply_to: delivery.properties.reply_to().as_ref().map(ToString::to_string),
         }
-    }
-}
-
-/// How often the broker delivered this before, as quorum queues count it: absent the first time.
-/// It rises for everything a consumer held when it left, so it accuses nobody by itself.
-fn redeliveries(properties: &BasicProperties) -> i64 {
-    let headers = properties.headers().as_ref().map(FieldTable::inner);
-    match headers.and_then(|headers| headers.get("x-delivery-count")) {
-        Some(AMQPValue::LongLongInt(count)) => *count,
-        Some(AMQPValue::LongInt(count)) => i64::from(*count),
-        Some(AMQPValue::LongUInt(count)) => i64::from(*count),
-        Some(AMQPValue::ShortInt(count)) => i64::from(*count),
-        Some(AMQPValue::ShortShortInt(count)) => i64::from(*count),
-        _ => 0,
     }
 }
 

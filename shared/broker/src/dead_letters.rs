@@ -9,6 +9,7 @@ use lapin::{
 };
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     BrokerUrl,
@@ -16,11 +17,9 @@ use crate::{
         BrokerError, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time,
         open_confirming_channel,
     },
-    topology::{COMMANDS, DEAD},
+    headers::{PARKED_AT, PARKED_BY, PARKED_FROM, PARKED_REASON},
+    topology::{COMMANDS, DEAD, PERSISTENT},
 };
-
-/// AMQP's delivery mode of messages that survive a broker's restart.
-const PERSISTENT: u8 = 2;
 
 /// Something that cannot be applied.
 #[derive(Clone, Debug)]
@@ -90,6 +89,7 @@ impl DeadLetters {
         let properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_content_type("application/json".into())
+            .with_message_id(Uuid::now_v7().to_string().into())
             .with_headers(headers);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let publishing = async {
@@ -108,10 +108,10 @@ impl DeadLetters {
         let mut insert = |name: &str, value: &str| {
             headers.insert(name.into(), AMQPValue::LongString(value.into()));
         };
-        insert("x-parked-reason", &letter.reason);
-        insert("x-parked-by", &self.host);
-        insert("x-parked-at", &Timestamp::now().to_string());
-        insert("x-parked-from", COMMANDS);
+        insert(PARKED_REASON, &letter.reason);
+        insert(PARKED_BY, &self.host);
+        insert(PARKED_AT, &Timestamp::now().to_string());
+        insert(PARKED_FROM, COMMANDS);
         headers
     }
 }

@@ -22,6 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     connection::{
@@ -29,14 +30,11 @@ use crate::{
         open_confirming_channel,
     },
     publisher::{PublishError, Ticket},
-    topology::COMMANDS,
+    topology::{COMMANDS, PERSISTENT},
 };
 
 /// How long the broker may take to confirm before the lane is retired.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// AMQP's delivery mode of messages that survive a broker's restart.
-const PERSISTENT: u8 = 2;
 
 pub(crate) struct Lane {
     pub(crate) number: usize,
@@ -229,7 +227,9 @@ impl Lane {
     fn properties(&self) -> BasicProperties {
         let properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
-            .with_content_type("application/json".into());
+            .with_content_type("application/json".into())
+            // Names the delivery to an operator, should the broker dead-letter it.
+            .with_message_id(Uuid::now_v7().to_string().into());
         match self.reply_to.borrow().as_deref() {
             Some(queue) => properties.with_reply_to(ShortString::from(queue)),
             // Outcomes are then read off the store.

@@ -8,8 +8,10 @@
 mod broadcast;
 mod commands;
 mod connection;
+mod dead_letter_queue;
 mod dead_letters;
 mod exclusive;
+mod headers;
 mod lane;
 mod publisher;
 mod replies;
@@ -18,6 +20,7 @@ mod url;
 
 pub use broadcast::{Election, FrameSource, Leader, LeadershipLost};
 pub use commands::{CommandSource, Delivery, DeliveryGroup};
+pub use dead_letter_queue::{DeadLetterQueue, DeadLetterQueueError, ParkedLetter};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use publisher::{PublishError, Publisher, PublisherSettings};
 pub use replies::{ReplyPublisher, ReplySource};

@@ -20,6 +20,9 @@ pub(crate) const BROADCAST: &str = "messages.broadcast";
 /// Who holds this queue draws.
 pub(crate) const BROADCAST_LEADER: &str = "messages.broadcast.leader";
 
+/// AMQP's delivery mode of messages that survive a broker's restart.
+pub(crate) const PERSISTENT: u8 = 2;
+
 /// The most bytes of commands that wait. Beyond it the broker refuses (`reject-publish`), which the
 /// gateway answers with 503, and the disk does not fill up.
 const MAX_COMMANDS_BYTES: i64 = 4 * 1024 * 1024 * 1024;

@@ -13,6 +13,12 @@ pub trait ServiceConfig: Parser {
     /// What all services share.
     fn common(&self) -> &CommonConfig;
 
+    /// Whether the process does one thing for a person and ends, instead of serving. Its standard
+    /// output is that person's, so logs go to standard error, and only warnings.
+    fn is_tool(&self) -> bool {
+        false
+    }
+
     /// What clap can't check by itself, secrets above all (clap would print them).
     fn validate(&self) -> Result<(), ConfigError>;
 }

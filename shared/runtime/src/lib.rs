@@ -29,7 +29,12 @@ where
         Ok(config) => config,
         Err(exit_code) => return exit_code,
     };
-    telemetry::start(&config.common().log);
+    let serves = !config.is_tool();
+    if serves {
+        telemetry::start(&config.common().log);
+    } else {
+        telemetry::start_for_tool();
+    }
     let executor = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(executor) => executor,
         Err(error) => {
@@ -48,6 +53,10 @@ where
         Ok(()) => {
             tracing::info!(service = name, "stopped");
             ExitCode::SUCCESS
+        }
+        Err(error) if !serves => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
         Err(error) => {
             tracing::error!(service = name, error = format!("{error:#}"), "failed");

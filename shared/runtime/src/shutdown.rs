@@ -63,6 +63,11 @@ impl Shutdown {
         self.0.cancel();
     }
 
+    /// Ends when the shutdown starts.
+    pub async fn requested(&self) {
+        self.0.cancelled().await;
+    }
+
     /// The phases that this shutdown will go through.
     #[must_use]
     pub fn phases(&self, drain_delay: Duration, grace: Duration) -> Phases {

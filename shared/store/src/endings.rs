@@ -67,6 +67,19 @@ impl Store {
         self.recorded_endings(ended.iter().map(|&(command_id, ..)| command_id)).await
     }
 
+    /// Forgets that these commands were dead-lettered, and whom they killed, so that a replay of
+    /// them is tried.
+    pub async fn forget_dead_lettered(&self, commands: &[CommandId]) -> Result<(), StoreError> {
+        let ids: Vec<Bson> = commands.iter().map(|id| Bson::from(command_uuid(*id))).collect();
+        let filter = doc! {
+            "_id": { "$in": ids },
+            "ending": { "failed": "dead_lettered" },
+        };
+        let endings = self.endings.clone();
+        self.run(async move { endings.delete_many(filter).await }).await?;
+        self.clear_suspects(commands).await
+    }
+
     /// The recorded endings of these commands.
     pub async fn recorded_endings(
         &self,

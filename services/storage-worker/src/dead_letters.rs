@@ -1,0 +1,197 @@
+//! `storage-worker dead-letters …`: what was parked, for an operator.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use broker::{BrokerUrl, DeadLetterQueue, ParkedLetter};
+use clap::{Args, Subcommand};
+use contracts::{Command, CommandId};
+use store::{Store, StoreSettings};
+
+use crate::config::Config;
+
+/// How long MongoDB may take to forget what it knows of a letter's commands.
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to do with parked commands.
+#[derive(Subcommand, Clone, Debug)]
+pub enum DeadLettersCommand {
+    /// Lists what is parked, oldest first
+    List {
+        /// How many at most
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// How many to pass over first
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+        skip: u32,
+    },
+    /// Shows one letter whole
+    Show {
+        /// The letter's id, as `list` gives it
+        id: String,
+    },
+    /// Puts letters back into the queue of commands and takes them away here
+    ///
+    /// A command that had its effect has it no second time.
+    Replay(Selection),
+    /// Takes letters away for good
+    Purge(Selection),
+}
+
+/// Which letters.
+#[derive(Args, Clone, Debug)]
+pub struct Selection {
+    /// The letters' ids, as `list` gives them
+    #[arg(required_unless_present = "all")]
+    ids: Vec<String>,
+    /// All that are parked now
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    /// Says what would be done, and does nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Does it.
+pub(crate) async fn run(config: &Config, command: &DeadLettersCommand) -> anyhow::Result<()> {
+    let url = BrokerUrl::parse(config.common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
+    let queue = DeadLetterQueue::open(url).await.context("cannot reach the broker")?;
+    let done = match command {
+        DeadLettersCommand::List { limit, skip } => list(&queue, *limit, *skip).await,
+        DeadLettersCommand::Show { id } => show(&queue, id).await,
+        DeadLettersCommand::Replay(selection) => replay(config, &queue, selection).await,
+        DeadLettersCommand::Purge(selection) => purge(&queue, selection).await,
+    };
+    // Whatever happened, what was only looked at goes back.
+    queue.close().await?;
+    done
+}
+
+async fn list(queue: &DeadLetterQueue, limit: u32, skip: u32) -> anyhow::Result<()> {
+    let count = queue.count().await?;
+    let mut shown = 0;
+    // Held until the queue is closed: a letter that went back would be fetched again.
+    let mut held = Vec::new();
+    while held.len() < skip as usize + limit as usize {
+        let Some(letter) = queue.fetch().await? else { break };
+        if held.len() >= skip as usize {
+            if shown == 0 {
+                println!("{:36}  {:24}  {:16}  REASON", "ID", "PARKED AT", "BY");
+            }
+            shown += 1;
+            let ParkedLetter { id, parked_at, parked_by, reason, .. } = &letter;
+            println!("{id:36}  {parked_at:24}  {parked_by:16}  {}", one_line(reason, 120));
+        }
+        held.push(letter);
+    }
+    println!("{shown} of {count} shown");
+    Ok(())
+}
+
+async fn show(queue: &DeadLetterQueue, id: &str) -> anyhow::Result<()> {
+    for letter in letters(queue).await? {
+        if letter.id == id {
+            println!("id:        {}", letter.id);
+            println!("parked at: {}", letter.parked_at);
+            println!("parked by: {}", letter.parked_by);
+            println!("reason:    {}", letter.reason);
+            println!("body:      {} bytes", letter.body.len());
+            println!("{}", readable(&letter.body));
+            return Ok(());
+        }
+    }
+    bail!("no letter {id} is parked")
+}
+
+async fn replay(
+    config: &Config,
+    queue: &DeadLetterQueue,
+    selection: &Selection,
+) -> anyhow::Result<()> {
+    let store = Store::new(StoreSettings {
+        uri: config.common.mongo_uri.expose().to_owned(),
+        database: config.common.mongo_database.clone(),
+        app_name: "dead-letters".to_owned(),
+        max_connections: 1,
+        operation_timeout: STORE_TIMEOUT,
+    })
+    .await
+    .context("MONGO_URI")?;
+    for letter in selected(queue, selection).await? {
+        let id = letter.id.clone();
+        if selection.dry_run {
+            println!("would replay {id}: {}", one_line(&letter.reason, 120));
+            continue;
+        }
+        // First, or a worker would take the record for the outcome and not try again.
+        store.forget_dead_lettered(&command_ids(&letter.body)).await?;
+        queue.replay(letter).await.with_context(|| format!("cannot replay {id}"))?;
+        println!("replayed {id}");
+    }
+    Ok(())
+}
+
+async fn purge(queue: &DeadLetterQueue, selection: &Selection) -> anyhow::Result<()> {
+    for letter in selected(queue, selection).await? {
+        let id = letter.id.clone();
+        if selection.dry_run {
+            println!("would purge {id}: {}", one_line(&letter.reason, 120));
+            continue;
+        }
+        queue.purge(letter).await.with_context(|| format!("cannot purge {id}"))?;
+        println!("purged {id}");
+    }
+    Ok(())
+}
+
+/// All that is parked now; what comes meanwhile is left for the next time.
+async fn letters(queue: &DeadLetterQueue) -> anyhow::Result<Vec<ParkedLetter>> {
+    let mut letters = Vec::new();
+    for _ in 0..queue.count().await? {
+        let Some(letter) = queue.fetch().await? else { break };
+        letters.push(letter);
+    }
+    Ok(letters)
+}
+
+async fn selected(
+    queue: &DeadLetterQueue,
+    selection: &Selection,
+) -> anyhow::Result<Vec<ParkedLetter>> {
+    let letters = letters(queue).await?;
+    if selection.all {
+        return Ok(letters);
+    }
+    for id in &selection.ids {
+        if !letters.iter().any(|letter| letter.id == *id) {
+            bail!("no letter {id} is parked; nothing was done");
+        }
+    }
+    Ok(letters.into_iter().filter(|letter| selection.ids.contains(&letter.id)).collect())
+}
+
+/// The commands of a letter that can be read.
+fn command_ids(body: &[u8]) -> Vec<CommandId> {
+    let commands: Vec<serde_json::Value> = serde_json::from_slice(body).unwrap_or_default();
+    commands
+        .into_iter()
+        .filter_map(|command| serde_json::from_value::<Command>(command).ok())
+        .map(|command| command.id)
+        .collect()
+}
+
+fn readable(body: &[u8]) -> String {
+    match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(json) => format!("{json:#}"),
+        // What is no JSON may be anything: a terminal must not act on it.
+        Err(_) => String::from_utf8_lossy(body).escape_debug().to_string(),
+    }
+}
+
+fn one_line(text: &str, max_characters: usize) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.chars().count() <= max_characters {
+        return line;
+    }
+    line.chars().take(max_characters - 1).chain(std::iter::once('…')).collect()
+}

@@ -1,0 +1,126 @@
+//! Looking through what was parked, for an operator: page by page, back into the queue of commands,
+//! or away for good.
+
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection,
+    message::BasicGetMessage,
+    options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::{
+    BrokerUrl,
+    connection::{BrokerError, Connector, RPC_TIMEOUT, in_time, open_confirming_channel},
+    headers::{self, PARKED_AT, PARKED_BY, PARKED_REASON, REPLAYED},
+    topology::{COMMANDS, DEAD, PERSISTENT},
+};
+
+/// The queue of what was parked. What was fetched and neither replayed nor purged is back in it
+/// once this is closed, or dropped.
+pub struct DeadLetterQueue {
+    connection: Connection,
+    channel: Channel,
+}
+
+/// A letter that was fetched. Nobody else can fetch it meanwhile.
+pub struct ParkedLetter {
+    /// Names the letter; empty for one that somebody else put there without a `message_id`.
+    pub id: String,
+    /// Why it was parked.
+    pub reason: String,
+    /// When, in RFC 3339.
+    pub parked_at: String,
+    /// By which host.
+    pub parked_by: String,
+    /// What was parked.
+    pub body: Vec<u8>,
+    message: BasicGetMessage,
+}
+
+/// The broker did not do it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DeadLetterQueueError(#[from] BrokerError);
+
+impl DeadLetterQueue {
+    /// Connects.
+    pub async fn open(url: BrokerUrl) -> Result<Self, DeadLetterQueueError> {
+        let connection = Connector::new(url, "dead letters").connect().await?;
+        let channel = open_confirming_channel(&connection).await?;
+        Ok(Self { connection, channel })
+    }
+
+    /// How many letters can be fetched.
+    pub async fn count(&self) -> Result<u32, DeadLetterQueueError> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = self.channel.queue_declare(DEAD.into(), options, FieldTable::default());
+        Ok(in_time(RPC_TIMEOUT, queue).await?.message_count())
+    }
+
+    /// Fetches the oldest letter that was not fetched yet.
+    pub async fn fetch(&self) -> Result<Option<ParkedLetter>, DeadLetterQueueError> {
+        let getting = self.channel.basic_get(DEAD.into(), BasicGetOptions::default());
+        Ok(in_time(RPC_TIMEOUT, getting).await?.map(ParkedLetter::from))
+    }
+
+    /// Puts a letter's commands back into their queue, and takes the letter away once the broker
+    /// has them. Workers treat them as delivered before.
+    pub async fn replay(&self, letter: ParkedLetter) -> Result<(), DeadLetterQueueError> {
+        let mut table = FieldTable::default();
+        table.insert(REPLAYED.into(), AMQPValue::Boolean(true));
+        let properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into())
+            .with_message_id(letter.id.as_str().into())
+            .with_headers(table);
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let publishing = async {
+            let publish = self.channel.basic_publish(
+                COMMANDS.into(),
+                COMMANDS.into(),
+                options,
+                &letter.body,
+                properties,
+            );
+            publish.await?.await
+        };
+        match in_time(RPC_TIMEOUT, publishing).await? {
+            Confirmation::Ack(None) => self.purge(letter).await,
+            _ => Err(BrokerError::NotAccepted.into()),
+        }
+    }
+
+    /// Takes a letter away for good.
+    pub async fn purge(&self, letter: ParkedLetter) -> Result<(), DeadLetterQueueError> {
+        in_time(RPC_TIMEOUT, letter.message.ack(BasicAckOptions::default())).await?;
+        Ok(())
+    }
+
+    /// Puts back what was fetched and kept.
+    pub async fn close(self) -> Result<(), DeadLetterQueueError> {
+        in_time(RPC_TIMEOUT, self.connection.close(200, "OK".into())).await?;
+        Ok(())
+    }
+}
+
+impl From<BasicGetMessage> for ParkedLetter {
+    fn from(mut message: BasicGetMessage) -> Self {
+        let body = std::mem::take(&mut message.data);
+        let properties = &message.properties;
+        let text = |name| headers::text(properties, name).unwrap_or_default();
+        let reason = match text(PARKED_REASON) {
+            // What the broker itself dead-lettered.
+            reason if reason.is_empty() => headers::text(properties, "x-first-death-reason")
+                .unwrap_or_else(|| "unknown".to_owned()),
+            reason => reason,
+        };
+        Self {
+            id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
+            reason,
+            parked_at: text(PARKED_AT),
+            parked_by: text(PARKED_BY),
+            body,
+            message,
+        }
+    }
+}
