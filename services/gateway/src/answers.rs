@@ -43,6 +43,9 @@ impl From<StoreError> for ProblemAnswer {
     fn from(error: StoreError) -> Self {
         // The client is told no internals, so they are logged here.
         tracing::warn!(%error, "cannot read from the store");
+        if error.is_permanent() {
+            return internal("a stored document cannot be read");
+        }
         let detail = "stored messages cannot be read now; try again later";
         Self(Problem::new(ProblemKind::StorageUnavailable, detail))
     }

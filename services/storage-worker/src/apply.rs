@@ -83,13 +83,16 @@ async fn create_then_change(
         heads.iter().filter_map(|&index| create_command(commands.get(index)?)).collect();
     let mut results = Vec::with_capacity(heads.len());
     if !creates.is_empty() {
-        let storing = AssertUnwindSafe(store.create_many(&creates)).catch_unwind();
-        if let Ok(outcomes) = storing.await {
-            results.extend(heads.into_iter().zip(outcomes?.into_iter().map(applied)));
-        } else {
-            // It panicked, and one of them is to blame; alone, that one takes no other with it.
-            let alone = heads.into_iter().map(|head| vec![head]).collect();
-            results.extend(change(store, commands, alone).await?);
+        match AssertUnwindSafe(store.create_many(&creates)).catch_unwind().await {
+            Ok(Ok(outcomes)) => {
+                results.extend(heads.into_iter().zip(outcomes.into_iter().map(applied)));
+            }
+            Ok(Err(error)) if !error.is_permanent() => return Err(error),
+            // One of them is to blame; alone, that one takes no other with it.
+            Ok(Err(_)) | Err(_) => {
+                let alone = heads.into_iter().map(|head| vec![head]).collect();
+                results.extend(change(store, commands, alone).await?);
+            }
         }
     }
     let rest = chains.into_iter().map(|mut chain| chain.split_off(1));
@@ -117,12 +120,13 @@ async fn change(
     Ok(chunks.into_iter().flatten().collect())
 }
 
-/// Applies one command. If that panics, it is this command's fault.
+/// Applies one command. If that panics, or can't ever be done, it is this command's fault.
 async fn apply_alone(
     store: &impl CommandStore,
     received: &ReceivedCommand,
 ) -> Result<Applied, StoreError> {
     match AssertUnwindSafe(apply_one(store, received)).catch_unwind().await {
+        Ok(Err(error)) if error.is_permanent() => Ok(Applied::Impossible(error.to_string())),
         Ok(applied) => applied,
         Err(payload) => {
             let what = runtime::panic_message(payload.as_ref());

@@ -163,7 +163,7 @@ impl<S: CommandStore> Worker<S> {
             };
             match result {
                 Ok(done) => return Ok(done),
-                Err(error) => tracing::warn!(%error, "{what} while MongoDB is away"),
+                Err(error) => tracing::warn!(%error, "{what}, trying again"),
             }
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mongodb::{
     Client, Collection, Database,
     bson::{Document, doc},
-    error::ErrorKind,
+    error::{ErrorKind, WriteFailure},
     options::{
         Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, ReadConcern,
         ReadPreference, SelectionCriteria, WriteConcern,
@@ -64,12 +64,18 @@ pub enum StoreError {
     /// The server did not answer in time.
     #[error("MongoDB did not answer within {} ms", .0.as_millis())]
     Silent(Duration),
-    /// The server, or the way to it, failed.
+    /// The server, or the way to it, failed. It may do it the next time.
     #[error("MongoDB failed: {0}")]
-    Failed(#[from] mongodb::error::Error),
-    /// A stored document is not what this code writes.
+    Failed(mongodb::error::Error),
+    /// The server will not do it, however often it is asked.
+    #[error("MongoDB refuses: {0}")]
+    Refused(mongodb::error::Error),
+    /// A stored document is not what this code writes. It stays so.
     #[error("a stored document cannot be read: {0}")]
     Unreadable(String),
+    /// The operation's task ended without a result: it panicked, or the process is going down.
+    #[error("the operation was given up: {0}")]
+    GivenUp(String),
     /// The document changed under each of many attempts.
     #[error("a document changed too often while it was written")]
     Contended,
@@ -88,6 +94,49 @@ pub struct Store {
     pub(crate) suspects: Collection<SuspectDocument>,
     permits: Arc<Semaphore>,
     operation_timeout: Duration,
+}
+
+impl StoreError {
+    /// Whether trying again can't help.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Unreadable(_))
+    }
+}
+
+impl From<mongodb::error::Error> for StoreError {
+    fn from(error: mongodb::error::Error) -> Self {
+        match &*error.kind {
+            ErrorKind::Bson(_) => Self::Unreadable(error.to_string()),
+            ErrorKind::Command(command) if is_permanent_code(command.code) => Self::Refused(error),
+            ErrorKind::Write(WriteFailure::WriteError(write)) if is_permanent_code(write.code) => {
+                Self::Refused(error)
+            }
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// Whether MongoDB says with this code that it will never store this document or run this update.
+/// Only codes that are certain: what is taken for permanent is set aside, and an outage must not
+/// set anything aside.
+pub(crate) fn is_permanent_code(code: i32) -> bool {
+    const BAD_VALUE: i32 = 2;
+    const FAILED_TO_PARSE: i32 = 9;
+    const TYPE_MISMATCH: i32 = 14;
+    const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
+    const OBJECT_TOO_LARGE: i32 = 10334;
+    /// `$add` met a stored value that is no number or date.
+    const ADD_TYPE: i32 = 16554;
+    matches!(
+        code,
+        BAD_VALUE
+            | FAILED_TO_PARSE
+            | TYPE_MISMATCH
+            | DOCUMENT_VALIDATION_FAILURE
+            | OBJECT_TOO_LARGE
+            | ADD_TYPE
+    )
 }
 
 impl StoreSettings {
@@ -186,9 +235,8 @@ impl Store {
             result
         });
         match timeout_at(deadline, running).await {
-            Ok(Ok(result)) => Ok(result?),
-            // The task panicked in the driver, or the runtime is going down.
-            Ok(Err(error)) => Err(StoreError::Unreadable(error.to_string())),
+            Ok(Ok(result)) => result.map_err(StoreError::from),
+            Ok(Err(error)) => Err(StoreError::GivenUp(error.to_string())),
             Err(_) => Err(silent),
         }
     }

@@ -15,7 +15,7 @@ use mongodb::{
 
 use crate::{
     Store, StoreError,
-    client::DUPLICATE_KEY,
+    client::{DUPLICATE_KEY, is_permanent_code},
     documents::{
         MessageDocument, StoredDocument, applied_version, bson_date, command_uuid, fingerprint,
         from_bson_uuid, message_uuid,
@@ -198,12 +198,18 @@ impl Store {
     }
 }
 
-/// The documents that an unordered insert could not store; all others are stored. Any other
-/// failure, a missing majority above all, leaves everything open.
+/// The documents that an unordered insert could not store, for good; all others are stored. Any
+/// other failure, a missing majority above all, leaves everything open.
 fn refused_documents(error: Error) -> Result<Vec<IndexedWriteError>, Error> {
     match &*error.kind {
         ErrorKind::InsertMany(failure) if failure.write_concern_error.is_none() => {
-            Ok(failure.write_errors.clone().unwrap_or_default())
+            let refused = failure.write_errors.clone().unwrap_or_default();
+            let for_good = |code: i32| code == DUPLICATE_KEY || is_permanent_code(code);
+            if refused.iter().all(|write_error| for_good(write_error.code)) {
+                Ok(refused)
+            } else {
+                Err(error)
+            }
         }
         _ => Err(error),
     }

@@ -1,0 +1,97 @@
+//! Documents that something else than this code has written: what is wrong with them is told apart
+//! from an outage, which would be waited for.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use contracts::{CommandId, CommandResult, MessageId, Timestamp, UserId};
+use mongodb::{
+    Client,
+    bson::{self, Document, doc},
+};
+use store::{CreateCommand, DeleteCommand, EditCommand, Store, StoreSettings};
+use testkit::TestEnvironment;
+use uuid::Uuid;
+
+async fn store(env: &TestEnvironment) -> Result<Store> {
+    let settings = StoreSettings {
+        uri: env.mongo_uri().to_owned(),
+        database: env.database().to_owned(),
+        app_name: "test".to_owned(),
+        max_connections: 4,
+        operation_timeout: Duration::from_secs(20),
+    };
+    Ok(Store::new(settings).await?)
+}
+
+fn create(message_id: MessageId) -> Result<CreateCommand> {
+    Ok(CreateCommand {
+        command_id: CommandId::generate(),
+        message_id,
+        from_user_id: UserId::try_from("alice".to_owned())?,
+        to_user_id: UserId::try_from("bob".to_owned())?,
+        content: "hello".to_owned().try_into()?,
+        publish_timestamp: Timestamp::now(),
+    })
+}
+
+#[tokio::test]
+async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = store(&env).await?;
+    let id = MessageId::generate();
+    store.create_many(&[create(id)?]).await?;
+    let raw = Client::with_uri_str(env.mongo_uri()).await?;
+    let messages = raw.database(env.database()).collection::<Document>("messages");
+    let filter = doc! { "_id": bson::Uuid::from_bytes(Uuid::from(id).into_bytes()) };
+    messages.update_one(filter, doc! { "$set": { "version": "two", "from_user_id": 7 } }).await?;
+
+    let edit = EditCommand {
+        command_id: CommandId::generate(),
+        message_id: id,
+        content: "second".to_owned().try_into()?,
+        edit_timestamp: Timestamp::from_unix_millis(Timestamp::now().unix_millis() + 1_000)?,
+        if_match: None,
+    };
+    let error = store.edit(&edit).await.unwrap_err();
+    assert!(error.is_permanent(), "{error:?}");
+    let error = store.create_many(&[create(id)?]).await.unwrap_err();
+    assert!(error.is_permanent(), "{error:?}");
+    let error = store.find(id).await.unwrap_err();
+    assert!(error.is_permanent(), "{error:?}");
+    // It can still be deleted.
+    let delete =
+        DeleteCommand { command_id: CommandId::generate(), message_id: id, if_match: None };
+    assert_eq!(store.delete(&delete).await?, CommandResult::Deleted);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_by_its_schema_is_told_apart_from_what_it_stores() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = store(&env).await?;
+    let raw = Client::with_uri_str(env.mongo_uri()).await?;
+    let validator = doc! { "to_user_id": { "$ne": "bob" } };
+    raw.database(env.database()).create_collection("messages").validator(validator).await?;
+    let mut welcome = create(MessageId::generate())?;
+    welcome.to_user_id = UserId::try_from("carol".to_owned())?;
+    let results = store.create_many(&[create(MessageId::generate())?, welcome]).await?;
+    assert_eq!(results[0].as_ref().unwrap_err().code, 121);
+    assert_eq!(results[1], Ok(CommandResult::Created));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_no_permanent_error() -> Result<()> {
+    let store = Store::new(StoreSettings {
+        uri: "mongodb://127.0.0.1:1".to_owned(),
+        database: "test".to_owned(),
+        app_name: "test".to_owned(),
+        max_connections: 4,
+        operation_timeout: Duration::from_millis(500),
+    })
+    .await?;
+    let error = store.find(MessageId::generate()).await.unwrap_err();
+    assert!(!error.is_permanent(), "{error:?}");
+    Ok(())
+}
