@@ -183,6 +183,8 @@ async fn every_refusal_is_a_problem() -> Result<()> {
         (system.api.request(Method::GET, "/nowhere"), 404),
         (system.api.request(Method::PATCH, "/api/messages"), 405),
         (system.api.request(Method::GET, "/api/operations/x"), 422),
+        (system.api.request(Method::GET, "/api/messages/%FF"), 422),
+        (system.api.request(Method::GET, "/docs/%FF"), 404),
     ];
     for (request, status) in cases {
         let answer = system.api.send(request).await?;

@@ -4,10 +4,12 @@ mod cargo;
 mod check;
 mod console;
 mod down;
+mod fuzz;
 mod infrastructure;
 mod interrupt;
 mod stack;
 mod test;
+mod torture;
 mod up;
 
 use std::process::ExitCode;
@@ -35,6 +37,15 @@ enum Command {
     Test(test::Options),
     /// Check format, lints and documentation
     Check,
+    /// Fuzz the HTTP surface with schemathesis, on a system of its own
+    ///
+    /// Exits with 0 where every answer was what the gateway's OpenAPI document says of it.
+    Fuzz(fuzz::Options),
+    /// Check the system's promises while everything fails
+    ///
+    /// Kills, freezes, cuts and fills up a system of its own under load, by a seeded plan, and holds what
+    /// each client was told against what is stored. Exits with 0 where every promise was kept.
+    Torture(torture::Options),
 }
 
 #[tokio::main]
@@ -44,6 +55,8 @@ async fn main() -> ExitCode {
         Command::Down => down::run().await,
         Command::Test(options) => test::run(&options).await,
         Command::Check => check::run().await,
+        Command::Fuzz(options) => fuzz::run(&options).await,
+        Command::Torture(options) => torture::run(&options).await,
     };
     done.unwrap_or_else(|error| {
         console::error(&error);

@@ -39,7 +39,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let steps = Steps::begin();
     let interrupt = Interrupt::watch(steps)?;
     let target_dir = cargo::target_dir().await?;
-    sweep(&target_dir, steps).await;
+    sweep(&target_dir, DIR_PREFIX, steps).await;
     let dir = target_dir.join(format!("{DIR_PREFIX}{}", std::process::id()));
     for part in ["scratch", "rabbitmq", "mongod", "standalone"] {
         fs::create_dir_all(dir.join(part))
@@ -106,20 +106,17 @@ async fn run_on_servers(
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Ends and removes what runs left whose xtask was killed.
-async fn sweep(target_dir: &Path, steps: Steps) {
+/// Ends and removes what runs left whose xtask was killed. Their directories' names begin with `prefix`.
+pub(crate) async fn sweep(target_dir: &Path, prefix: &str, steps: Steps) {
     let hurry = CancellationToken::new();
     hurry.cancel();
     for entry in fs::read_dir(target_dir).into_iter().flatten().filter_map(Result::ok) {
-        if !entry.file_name().to_string_lossy().starts_with(DIR_PREFIX) {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
             continue;
         }
         let Some(record) = read_ledger(&entry.path()) else { continue };
         if !record.owner.is_alive() {
-            steps.say(&format!(
-                "removing what a killed test run left in {}",
-                entry.path().display()
-            ));
+            steps.say(&format!("removing what a killed run left in {}", entry.path().display()));
             stop(record.alive(), &hurry, steps).await;
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -90,6 +90,7 @@ fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<EntityTa
 struct NotATag;
 
 /// One entity tag as it was sent.
+#[derive(Clone, Copy)]
 struct EntityTag<'a> {
     opaque: &'a str,
     weak: bool,

@@ -169,7 +169,7 @@ mod tests {
             let target = operations(&document)
                 .into_iter()
                 .find(|(_, _, operation)| operation["operationId"] == link["operationId"]);
-            let (_, _, target) = target.expect(&link.to_string());
+            let (_, _, target) = target.unwrap();
             for name in link["parameters"].as_object().unwrap().keys() {
                 let parameters = target["parameters"].as_array().unwrap();
                 assert!(parameters.iter().any(|known| known["name"] == **name), "{name}");

@@ -118,7 +118,7 @@ fn prefer() -> Parameter {
         "Prefer",
         "`respond-async`: 202 once the write is durable. `wait=N`: 202 after N seconds, 30 at \
          most, where the write is not stored by then (RFC 7240)",
-        text().examples(["wait=10"]),
+        text().examples(["wait=10", "respond-async"]),
     )
 }
 

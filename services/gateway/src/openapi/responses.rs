@@ -210,7 +210,7 @@ fn etag() -> Header {
 }
 
 fn location(example: &str) -> Header {
-    string_header("Where it is", text().format(format("uri-reference")).examples([example]))
+    string_header("Where it is", text().format(Some(format("uri-reference"))).examples([example]))
 }
 
 fn string_header(description: &str, schema: ObjectBuilder) -> Header {

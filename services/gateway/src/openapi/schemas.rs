@@ -47,7 +47,7 @@ macro_rules! schema {
 schema! {
     /// A message's id.
     MessageId = text()
-        .format(format("uuid"))
+        .format(Some(format("uuid")))
         .description(Some("A message's id: a UUID, made by the service"))
         .examples([EXAMPLE_ID])
 }
@@ -88,7 +88,7 @@ schema! {
 schema! {
     /// A point in time.
     Timestamp = text()
-        .format(format("date-time"))
+        .format(Some(format("date-time")))
         .description(Some("RFC 3339; returned in UTC with milliseconds"))
         .examples(["2026-11-22T12:00:00.123Z"])
 }
@@ -193,7 +193,7 @@ schema! {
         .property(
             "type",
             text()
-                .format(format("uri-reference"))
+                .format(Some(format("uri-reference")))
                 .description(Some("The kind of problem, for programs")),
         )
         .property("title", text().description(Some("The kind of problem, in words")))
@@ -289,8 +289,8 @@ pub(super) fn text() -> ObjectBuilder {
 }
 
 /// The format of that name.
-pub(super) fn format(name: &str) -> Option<SchemaFormat> {
-    Some(SchemaFormat::Custom(name.to_owned()))
+pub(super) fn format(name: &str) -> SchemaFormat {
+    SchemaFormat::Custom(name.to_owned())
 }
 
 /// The schema of that name.

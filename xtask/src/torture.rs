@@ -1,0 +1,86 @@
+//! `cargo xtask torture`: the promises under faults, on servers that the run owns and kills.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use testkit::{
+    Progress,
+    provision::{provide_mongod, provide_rabbitmq},
+    settings,
+};
+
+use crate::{
+    cargo::{self, Running},
+    console::Steps,
+    interrupt::Interrupt,
+    stack::{Ledger, Role},
+    test::sweep,
+};
+
+/// The directories of torture runs are called this and their xtask's pid.
+const DIR_PREFIX: &str = "torture-stack-";
+
+/// What `cargo xtask torture` takes: everything is the torturer's own.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Options {
+    /// `--seconds N` | `--operations N`, `--seed S`, `--clients N`, `--faults LIST`, `--lie`, …;
+    /// `--help` explains them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    options: Vec<String>,
+}
+
+/// Tortures, and exits with 0 where every promise was kept.
+pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
+    let steps = Steps::begin();
+    let interrupt = Interrupt::watch(steps)?;
+    let target_dir = cargo::target_dir().await?;
+    sweep(&target_dir, DIR_PREFIX, steps).await;
+    let dir = target_dir.join(format!("{DIR_PREFIX}{}", std::process::id()));
+    fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    let torture = torture(options, &target_dir, &dir, steps);
+    let done = interrupt.stop.run_until_cancelled(torture).await;
+    // The torturer's process group is gone, and the servers with it.
+    fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()))?;
+    done.unwrap_or(Ok(ExitCode::from(130)))
+}
+
+async fn torture(
+    options: &Options,
+    target_dir: &Path,
+    dir: &Path,
+    steps: Steps,
+) -> Result<ExitCode> {
+    let ledger = Ledger::open(dir)?;
+    let bin_dir = cargo::build_services(false).await?;
+    build_torturer().await?;
+    let paths: [(&str, PathBuf); 4] = [
+        (settings::BIN_DIR, bin_dir.clone()),
+        (settings::SCRATCH_DIR, dir.to_owned()),
+        (settings::RABBITMQ_SERVER, provide_rabbitmq(target_dir, &steps).await?),
+        (settings::MONGOD, provide_mongod(target_dir, &steps).await?),
+    ];
+    let mut command = tokio::process::Command::new(bin_dir.join("torture"));
+    command.args(&options.options).envs(paths);
+    // It leads a process group, which all that it starts belongs to.
+    let torturer = Running::start(command)?;
+    ledger.add_pid(Role::Tests, "torture", torturer.pid()?)?;
+    steps.say("torturing");
+    let status = torturer.wait().await?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+async fn build_torturer() -> Result<()> {
+    let arguments = ["build", "--package", "torture", "--bins"];
+    let status = Running::start(cargo::command(&arguments))?.wait().await?;
+    if !status.success() {
+        bail!("the torturer cannot be built (cargo build: {status})");
+    }
+    Ok(())
+}
