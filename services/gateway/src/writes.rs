@@ -63,7 +63,12 @@ impl Writes {
             // An outcome can overtake the confirm; it says more.
             biased;
             result = waiter.result() => return Ok(Progress::Finished(result)),
-            confirmed = self.publisher.publish(command) => confirmed.map_err(|error| unconfirmed(&error))?,
+            confirmed = self.publisher.publish(command) => {
+                let confirmed = confirmed.map_err(|error| unconfirmed(&error))?;
+                if !confirmed.reply_expected {
+                    return Ok(accepted(command));
+                }
+            }
         }
         tokio::select! {
             biased;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lapin::{BasicProperties, Channel, Connection, options::BasicPublishOptions};
+use lapin::{BasicProperties, Channel, Connection, ErrorKind, options::BasicPublishOptions};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -145,6 +145,11 @@ impl FrameSource {
     }
 }
 
+fn is_locked(error: &lapin::Error) -> bool {
+    const RESOURCE_LOCKED: u16 = 405;
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == RESOURCE_LOCKED)
+}
+
 async fn hold_leader_queue(connection: &Connection) -> Result<Channel, BrokerError> {
     let mut channel = open_channel(connection).await?;
     loop {
@@ -154,7 +159,7 @@ async fn hold_leader_queue(connection: &Connection) -> Result<Channel, BrokerErr
                 return Ok(channel);
             }
             // RESOURCE_LOCKED: another connection holds it. That closes only the channel.
-            Err(BrokerError::Lapin(error)) if error.is_amqp_soft_error() => {
+            Err(BrokerError::Lapin(error)) if is_locked(&error) => {
                 tracing::debug!(queue = BROADCAST_LEADER, "not elected");
             }
             Err(error) => return Err(error),

@@ -1,17 +1,35 @@
 //! Connecting, and connecting again: a fresh connection with fresh channels each time.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use deadpool_lapin::{Pool, PoolConfig, PoolError, Runtime, Timeouts};
+use deadpool_lapin::{
+    Connection as PooledConnection, Pool, PoolConfig, PoolError, Runtime, Timeouts,
+};
 use lapin::{Channel, Connection, ConnectionProperties, options::ConfirmSelectOptions};
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::{BrokerUrl, topology};
 
-/// How long connecting may take, the handshake included. RabbitMQ gives up on a handshake after
-/// the same time, so a frozen broker never holds more than one attempt of each connection.
+/// How long connecting may take, the handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a broker that did not answer a handshake may take to answer a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What opens an AMQP 0-9-1 connection; a broker answers it with `connection.start`.
+const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
 /// How long the broker may take to answer anything but a publish.
 pub(crate) const RPC_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,27 +53,43 @@ pub(crate) enum BrokerError {
 }
 
 /// Opens connections that are known to the broker by `name`.
+///
+/// The client library keeps a thread and a socket for every handshake that was given up, until the
+/// broker answers or closes it. A frozen one does neither. So after a first such attempt the
+/// broker is probed with a socket of our own, which is closed, until it answers.
 #[derive(Clone)]
 pub(crate) struct Connector {
     url: BrokerUrl,
     name: String,
+    unresponsive: Arc<AtomicBool>,
+}
+
+/// Connections for tasks that publish.
+#[derive(Clone)]
+pub(crate) struct ConnectionPool {
+    connector: Connector,
+    pool: Pool,
 }
 
 impl Connector {
     pub(crate) fn new(url: BrokerUrl, name: impl Into<String>) -> Self {
-        Self { url, name: name.into() }
+        Self { url, name: name.into(), unresponsive: Arc::default() }
     }
 
     /// A connection for one task that consumes, or elects.
     pub(crate) async fn connect(&self) -> Result<Connection, BrokerError> {
+        self.probe().await?;
         let properties = connection_properties(&self.name);
         let uri = self.url.expose();
-        let connecting = Connection::connect(&uri, properties);
-        in_time(CONNECT_TIMEOUT, connecting).await
+        let connected = in_time(CONNECT_TIMEOUT, Connection::connect(&uri, properties)).await;
+        if matches!(connected, Err(BrokerError::Silent)) {
+            self.unresponsive.store(true, Ordering::Relaxed);
+        }
+        connected
     }
 
     /// A pool of `size` connections for tasks that publish.
-    pub(crate) fn pool(&self, size: usize) -> Pool {
+    pub(crate) fn pool(&self, size: usize) -> ConnectionPool {
         let name = self.name.clone();
         let config = deadpool_lapin::Config {
             url: Some(self.url.expose()),
@@ -70,9 +104,44 @@ impl Connector {
             }),
         };
         #[expect(clippy::expect_used, reason = "fails only for a runtime that is not compiled in")]
-        config
+        let pool = config
             .create_pool(move || connection_properties(&name), Runtime::Tokio1)
-            .expect("tokio is compiled in")
+            .expect("tokio is compiled in");
+        ConnectionPool { connector: self.clone(), pool }
+    }
+}
+
+impl Connector {
+    /// Makes sure that a broker which did not answer before answers now.
+    async fn probe(&self) -> Result<(), BrokerError> {
+        let Some((host, port)) = self.url.plain_address() else { return Ok(()) };
+        if !self.unresponsive.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let probing = async {
+            let mut stream = TcpStream::connect((host, port)).await?;
+            stream.write_all(PROTOCOL_HEADER).await?;
+            stream.read_u8().await
+        };
+        match timeout(PROBE_TIMEOUT, probing).await {
+            Ok(Ok(_)) => {
+                self.unresponsive.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Ok(Err(_)) | Err(_) => Err(BrokerError::Silent),
+        }
+    }
+}
+
+impl ConnectionPool {
+    /// A connection that nobody else uses.
+    pub(crate) async fn get(&self) -> Result<PooledConnection, BrokerError> {
+        self.connector.probe().await?;
+        let connected = self.pool.get().await;
+        if matches!(connected, Err(PoolError::Timeout(_))) {
+            self.connector.unresponsive.store(true, Ordering::Relaxed);
+        }
+        Ok(connected?)
     }
 }
 

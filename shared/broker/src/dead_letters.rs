@@ -1,7 +1,7 @@
 //! Parking what cannot be applied, with headers that say why, where and when.
 
 use contracts::Timestamp;
-use deadpool_lapin::{Connection as PooledConnection, Pool};
+use deadpool_lapin::Connection as PooledConnection;
 use lapin::{
     BasicProperties, Channel, Confirmation,
     options::BasicPublishOptions,
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     BrokerUrl,
     connection::{
-        BrokerError, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time,
+        BrokerError, ConnectionPool, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time,
         open_confirming_channel,
     },
     headers::{PARKED_AT, PARKED_BY, PARKED_FROM, PARKED_REASON},
@@ -32,7 +32,7 @@ pub struct DeadLetter {
 
 /// Publishes to `messages.dead`.
 pub struct DeadLetters {
-    pool: Pool,
+    pool: ConnectionPool,
     channel: Option<(PooledConnection, Channel)>,
     host: String,
     stop: CancellationToken,
@@ -56,17 +56,20 @@ impl DeadLetters {
     #[must_use]
     pub async fn park(&mut self, letter: &DeadLetter) -> bool {
         let mut delays = backoff();
+        let stop = self.stop.clone();
         loop {
-            match self.publish(letter).await {
+            let published = tokio::select! {
+                published = self.publish(letter) => published,
+                () = stop.cancelled() => return false,
+            };
+            match published {
                 Ok(()) => {
                     tracing::warn!(reason = letter.reason, "parked in {DEAD}");
                     return true;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot park a command");
-                    if let Some((connection, _channel)) = self.channel.take() {
-                        close_in_background(PooledConnection::take(connection));
-                    }
+                    self.disconnect();
                 }
             }
             tokio::select! {
@@ -81,9 +84,16 @@ impl DeadLetters {
         let channel = match &self.channel {
             Some((_, channel)) if channel.status().connected() => channel,
             _ => {
+                // First, for the pool has room for one connection.
+                self.disconnect();
                 let connection = self.pool.get().await?;
-                let channel = open_confirming_channel(&connection).await?;
-                &self.channel.insert((connection, channel)).1
+                match open_confirming_channel(&connection).await {
+                    Ok(channel) => &self.channel.insert((connection, channel)).1,
+                    Err(error) => {
+                        close_in_background(PooledConnection::take(connection));
+                        return Err(error);
+                    }
+                }
             }
         };
         let properties = BasicProperties::default()
@@ -100,6 +110,12 @@ impl DeadLetters {
         match in_time(RPC_TIMEOUT, publishing).await? {
             Confirmation::Ack(None) => Ok(()),
             _ => Err(BrokerError::NotAccepted),
+        }
+    }
+
+    fn disconnect(&mut self) {
+        if let Some((connection, _channel)) = self.channel.take() {
+            close_in_background(PooledConnection::take(connection));
         }
     }
 

@@ -56,7 +56,11 @@ impl ExclusiveConsumer {
         let task = tokio::spawn(async move {
             let mut delays = backoff();
             while !stopped.is_cancelled() {
-                match open(&connector, queue).await {
+                let opened = tokio::select! {
+                    opened = open(&connector, queue) => opened,
+                    () = stopped.cancelled() => return,
+                };
+                match opened {
                     Ok(mut link) => {
                         delays = backoff();
                         name_sender.send_replace(Some(link.queue_name.clone()));

@@ -13,7 +13,7 @@ use std::{
 };
 
 use contracts::{MAX_BATCH_BYTES, MAX_BATCH_COMMANDS};
-use deadpool_lapin::{Connection as PooledConnection, Pool};
+use deadpool_lapin::Connection as PooledConnection;
 use lapin::{
     BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::ShortString,
 };
@@ -26,10 +26,10 @@ use uuid::Uuid;
 
 use crate::{
     connection::{
-        BrokerError, CONNECTION_CHECK_INTERVAL, backoff, close_in_background, lost,
+        BrokerError, CONNECTION_CHECK_INTERVAL, ConnectionPool, backoff, close_in_background, lost,
         open_confirming_channel,
     },
-    publisher::{PublishError, Ticket},
+    publisher::{Confirmed, PublishError, Ticket},
     topology::{COMMANDS, PERSISTENT},
 };
 
@@ -38,7 +38,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) struct Lane {
     pub(crate) number: usize,
-    pub(crate) pool: Pool,
+    pub(crate) pool: ConnectionPool,
     pub(crate) tickets: async_channel::Receiver<Ticket>,
     pub(crate) reply_to: watch::Receiver<Option<String>>,
     pub(crate) gauge: LaneGauge,
@@ -87,7 +87,11 @@ impl Lane {
     pub(crate) async fn run(self) {
         let mut delays = backoff();
         loop {
-            match self.open().await {
+            let opened = tokio::select! {
+                opened = self.open() => opened,
+                () = self.stop.cancelled() => return,
+            };
+            match opened {
                 Ok(open) => {
                     delays = backoff();
                     self.gauge.opened();
@@ -144,12 +148,11 @@ impl Lane {
             if batch.is_empty() {
                 continue;
             }
-            let result = self.publish(open, &batch).await;
-            let retired = matches!(result, Err(PublishError::OutcomeUnknown(_)));
+            let (result, channel_is_good) = self.publish(open, &batch).await;
             for ticket in batch {
                 ticket.answer(result.clone());
             }
-            if retired {
+            if !channel_is_good {
                 if let Some(ticket) = left_over {
                     ticket.answer(Err(PublishError::NotAccepted("the broker is not answering")));
                 }
@@ -182,11 +185,19 @@ impl Lane {
         batch
     }
 
-    async fn publish(&self, open: &OpenLane, batch: &[Ticket]) -> Result<(), PublishError> {
+    /// What the broker says to a batch, and whether the lane may go on.
+    async fn publish(
+        &self,
+        open: &OpenLane,
+        batch: &[Ticket],
+    ) -> (Result<Confirmed, PublishError>, bool) {
         if open.connection.status().blocked() {
-            return Err(PublishError::NotAccepted("the broker is blocked by an alarm"));
+            let error = PublishError::NotAccepted("the broker is blocked by an alarm");
+            return (Err(error), true);
         }
         let body = json_array(batch);
+        let reply_to = self.reply_to.borrow().clone();
+        let confirmed = Confirmed { reply_expected: reply_to.is_some() };
         let publishing = async {
             let confirm = open
                 .channel
@@ -195,45 +206,34 @@ impl Lane {
                     COMMANDS.into(),
                     BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
                     &body,
-                    self.properties(),
+                    properties(reply_to),
                 )
                 .await?;
             confirm.await
         };
         match timeout(CONFIRM_TIMEOUT, publishing).await {
-            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-            // The broker also acks what it could not route; the return says that it is gone.
-            Ok(Ok(Confirmation::Ack(Some(_)))) => {
-                tracing::error!(lane = self.number, "the commands queue is missing");
-                Err(PublishError::NotAccepted("the broker has no queue for commands"))
-            }
+            Ok(Ok(Confirmation::Ack(None))) => (Ok(confirmed), true),
             Ok(Ok(Confirmation::Nack(_))) => {
-                Err(PublishError::NotAccepted("the queue of commands is full"))
+                (Err(PublishError::NotAccepted("the queue of commands is full")), true)
+            }
+            // The broker also acks what it could not route; the return says that it is gone. A new
+            // lane declares the queue anew.
+            Ok(Ok(Confirmation::Ack(Some(_)))) => {
+                tracing::error!(lane = self.number, "the queue of commands is missing");
+                (Err(PublishError::NotAccepted("the broker has no queue for commands")), false)
             }
             Ok(Ok(Confirmation::NotRequested)) => {
-                Err(PublishError::OutcomeUnknown("the channel does not confirm"))
+                (Err(PublishError::OutcomeUnknown("the channel does not confirm")), false)
             }
             Ok(Err(error)) => {
                 tracing::warn!(lane = self.number, %error, "publish failed, retiring the lane");
-                Err(PublishError::OutcomeUnknown("the connection to the broker was lost"))
+                let what = "the connection to the broker was lost";
+                (Err(PublishError::OutcomeUnknown(what)), false)
             }
             Err(_) => {
                 tracing::warn!(lane = self.number, "no confirm in time, retiring the lane");
-                Err(PublishError::OutcomeUnknown("the broker did not confirm in time"))
+                (Err(PublishError::OutcomeUnknown("the broker did not confirm in time")), false)
             }
-        }
-    }
-
-    fn properties(&self) -> BasicProperties {
-        let properties = BasicProperties::default()
-            .with_delivery_mode(PERSISTENT)
-            .with_content_type("application/json".into())
-            // Names the delivery to an operator, should the broker dead-letter it.
-            .with_message_id(Uuid::now_v7().to_string().into());
-        match self.reply_to.borrow().as_deref() {
-            Some(queue) => properties.with_reply_to(ShortString::from(queue)),
-            // Outcomes are then read off the store.
-            None => properties,
         }
     }
 
@@ -250,6 +250,19 @@ impl Lane {
             }
         }
         close_in_background(PooledConnection::take(open.connection));
+    }
+}
+
+fn properties(reply_to: Option<String>) -> BasicProperties {
+    let properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/json".into())
+        // Names the delivery to an operator, should the broker dead-letter it.
+        .with_message_id(Uuid::now_v7().to_string().into());
+    match reply_to {
+        Some(queue) => properties.with_reply_to(ShortString::from(queue)),
+        // Outcomes are then read off the store.
+        None => properties,
     }
 }
 

@@ -22,7 +22,7 @@ pub use broadcast::{Election, FrameSource, Leader, LeadershipLost};
 pub use commands::{CommandSource, Delivery, DeliveryGroup};
 pub use dead_letter_queue::{DeadLetterQueue, DeadLetterQueueError, ParkedLetter};
 pub use dead_letters::{DeadLetter, DeadLetters};
-pub use publisher::{PublishError, Publisher, PublisherSettings};
+pub use publisher::{Confirmed, PublishError, Publisher, PublisherSettings};
 pub use replies::{ReplyPublisher, ReplySource};
 pub use topology::{COMMANDS, DEAD};
 pub use url::{BrokerUrl, InvalidBrokerUrl};

@@ -50,6 +50,13 @@ pub enum PublishError {
     OutcomeUnknown(&'static str),
 }
 
+/// The broker has a command for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Whether its outcome will be sent back: not where there was no reply queue to name.
+    pub reply_expected: bool,
+}
+
 /// Publishes commands with confirms. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
@@ -64,7 +71,7 @@ pub(crate) struct Ticket {
     /// The command as JSON.
     pub(crate) json: Vec<u8>,
     claim: Arc<AtomicU8>,
-    confirm: oneshot::Sender<Result<(), PublishError>>,
+    confirm: oneshot::Sender<Result<Confirmed, PublishError>>,
 }
 
 /// Nobody has decided about the ticket yet.
@@ -106,7 +113,7 @@ impl Publisher {
 
     /// Publishes a command. `Ok` means that it is on the disks of a majority of the brokers that
     /// hold the queue. Answers within 2 s. Dropping the future does not take the command back.
-    pub async fn publish(&self, command: &Command) -> Result<(), PublishError> {
+    pub async fn publish(&self, command: &Command) -> Result<Confirmed, PublishError> {
         let deadline = Instant::now() + CONFIRM_DEADLINE;
         let json = serde_json::to_vec(command)
             .map_err(|_| PublishError::NotAccepted("the command cannot be written as JSON"))?;
@@ -138,7 +145,7 @@ impl Ticket {
     }
 
     /// Tells the requester, if it still waits.
-    pub(crate) fn answer(self, result: Result<(), PublishError>) {
+    pub(crate) fn answer(self, result: Result<Confirmed, PublishError>) {
         // A requester that left, or whose deadline passed, has its answer already.
         let _ = self.confirm.send(result);
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use contracts::Outcome;
-use deadpool_lapin::{Connection as PooledConnection, Pool};
+use deadpool_lapin::Connection as PooledConnection;
 use lapin::{BasicProperties, Channel, options::BasicPublishOptions};
 use tokio::{
     sync::{mpsc, watch},
@@ -15,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     BrokerUrl,
-    connection::{BrokerError, Connector, backoff, close_in_background, in_time, open_channel},
+    connection::{
+        BrokerError, ConnectionPool, Connector, backoff, close_in_background, in_time, open_channel,
+    },
     exclusive::{ExclusiveConsumer, Queue},
 };
 
 /// How many replies may wait for the connection. What comes then is dropped.
-const MAX_WAITING_REPLIES: usize = 4096;
+const MAX_WAITING_REPLIES: usize = 256;
 
 /// How long a reply is worth sending: gateways wait 5 s by default.
 const REPLY_LIFETIME: Duration = Duration::from_secs(5);
@@ -101,7 +103,7 @@ impl ReplyPublisher {
     }
 }
 
-async fn send_replies(pool: Pool, mut waiting: mpsc::Receiver<Reply>) {
+async fn send_replies(pool: ConnectionPool, mut waiting: mpsc::Receiver<Reply>) {
     let mut unsent = None;
     let mut delays = backoff();
     let stop = CancellationToken::new();
@@ -127,7 +129,7 @@ async fn send_replies(pool: Pool, mut waiting: mpsc::Receiver<Reply>) {
     }
 }
 
-async fn open(pool: &Pool) -> Result<(PooledConnection, Channel), BrokerError> {
+async fn open(pool: &ConnectionPool) -> Result<(PooledConnection, Channel), BrokerError> {
     let connection = pool.get().await?;
     match open_channel(&connection).await {
         Ok(channel) => Ok((connection, channel)),

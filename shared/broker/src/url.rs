@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 
 /// Seconds between heartbeats. A dead peer is noticed after twice as long; the broker's own
 /// default of 60 would leave a cut connection unnoticed for two minutes.
@@ -21,7 +21,8 @@ impl BrokerUrl {
     /// Reads `amqp://` and `amqps://` URIs as <https://www.rabbitmq.com/docs/uri-spec> has them.
     pub fn parse(text: &str) -> Result<Self, InvalidBrokerUrl> {
         let mut uri: AMQPUri = text.parse().map_err(InvalidBrokerUrl)?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECS);
+        // Zero would switch the detection of dead peers off.
+        uri.query.heartbeat = uri.query.heartbeat.filter(|secs| *secs > 0).or(Some(HEARTBEAT_SECS));
         Ok(Self(uri))
     }
 
@@ -30,6 +31,13 @@ impl BrokerUrl {
         let mut uri = self.0.clone();
         uri.query.heartbeat = Some(heartbeat_secs);
         Self(uri)
+    }
+
+    /// Host and port, unless TLS is spoken there.
+    pub(crate) fn plain_address(&self) -> Option<(&str, u16)> {
+        let authority = &self.0.authority;
+        matches!(self.0.scheme, AMQPScheme::AMQP)
+            .then_some((authority.host.as_str(), authority.port))
     }
 
     /// The whole address as text, password included: for connecting, never for printing.

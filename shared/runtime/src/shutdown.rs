@@ -51,8 +51,8 @@ impl Shutdown {
                     // What a shell reports of a process that the signal ended.
                     std::process::exit(128 + number);
                 }
-                tracing::info!(signal = name, "stopping");
                 token.cancel();
+                tracing::info!(signal = name, "stopping");
             }
         });
         Ok(shutdown)

@@ -14,13 +14,23 @@ const QUIET: &str = "lapin=off";
 /// several services in one process.
 pub fn start(config: &LogConfig) {
     let filter = EnvFilter::builder().parse_lossy(format!("{QUIET},{}", config.filter));
+    // A log that can't be written must not be complained about on standard error, which may be as
+    // closed: that would panic the task that logs.
     // Colours are for people: none in a file or a pipe, nor where NO_COLOR asks for none.
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = match config.format {
-        LogFormat::Pretty => {
-            fmt().with_env_filter(filter).with_target(false).with_ansi(colours).try_init()
-        }
-        LogFormat::Json => fmt().json().flatten_event(true).with_env_filter(filter).try_init(),
+        LogFormat::Pretty => fmt()
+            .with_env_filter(filter)
+            .with_target(false)
+            .with_ansi(colours)
+            .log_internal_errors(false)
+            .try_init(),
+        LogFormat::Json => fmt()
+            .json()
+            .flatten_event(true)
+            .with_env_filter(filter)
+            .log_internal_errors(false)
+            .try_init(),
     };
     if let Err(error) = started {
         tracing::debug!(%error, "logging had been started before");

@@ -12,7 +12,7 @@ use crate::{Store, StoreError};
 
 /// How long a tombstone blocks resurrection. A create is not applied any more a
 /// day before that.
-pub(crate) const TOMBSTONE_LIFETIME: Duration = Duration::from_hours(7 * 24);
+const TOMBSTONE_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// How long the ending of a command can be asked for.
 pub(crate) const ENDING_LIFETIME: Duration = Duration::from_hours(24);

@@ -6,7 +6,7 @@ use crate::{
     Store, StoreError,
     documents::{StoredDocument, applied_version, command_uuid},
     endings::Ending,
-    indexes::{ENDING_LIFETIME, TOMBSTONE_LIFETIME},
+    indexes::ENDING_LIFETIME,
     writes::REMEMBERED_COMMANDS,
 };
 
@@ -19,7 +19,7 @@ pub enum OperationState {
     Succeeded,
     /// It changed nothing, for good.
     Failed(Failure),
-    /// It ended so long ago that how is forgotten.
+    /// It was issued so long ago that how it ended is not known any more.
     Forgotten,
 }
 
@@ -33,13 +33,14 @@ impl Store {
             Some(Ending::Replayed | Ending::Superseded) => return Ok(OperationState::Succeeded),
             None => {}
         }
-        let age = id.command_id.issued_at().map(|at| at.elapsed_until(Timestamp::now()));
+        // By then a record would have expired, so that nothing is known says nothing any more.
+        let forgotten = id
+            .command_id
+            .issued_at()
+            .is_none_or(|at| at.elapsed_until(Timestamp::now()) > ENDING_LIFETIME);
+        let unknown = if forgotten { OperationState::Forgotten } else { OperationState::Pending };
         let (created_by, applied) = match self.read_one(id.message_id).await? {
-            // Never created, or its tombstone has expired.
-            None if age.is_some_and(|age| age > TOMBSTONE_LIFETIME) => {
-                return Ok(OperationState::Forgotten);
-            }
-            None => return Ok(OperationState::Pending),
+            None => return Ok(unknown),
             Some(StoredDocument::Message(message)) => (message.created_by, message.applied),
             Some(StoredDocument::Tombstone(tombstone)) => (tombstone.created_by, tombstone.applied),
         };
@@ -51,10 +52,6 @@ impl Store {
         // recorded, so it has had its effect and is not remembered any more.
         let outlived = applied.len() >= REMEMBERED_COMMANDS as usize
             && applied.iter().all(|entry| entry.command.bytes() > command.bytes());
-        Ok(match (outlived, age) {
-            (false, _) => OperationState::Pending,
-            (true, Some(age)) if age < ENDING_LIFETIME => OperationState::Succeeded,
-            (true, _) => OperationState::Forgotten,
-        })
+        Ok(if outlived && !forgotten { OperationState::Succeeded } else { unknown })
     }
 }
