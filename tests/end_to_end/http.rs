@@ -102,6 +102,22 @@ async fn clients_that_dawdle_hold_nobody_up_and_are_dropped() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_connection_may_rest_between_requests() -> Result<()> {
+    let system = System::start().await?;
+    let mut stream = TcpStream::connect(system.gateway.address()).await?;
+    let request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut answer = [0; 1024];
+    stream.write_all(request).await?;
+    assert!(stream.read(&mut answer).await? > 0);
+    // Longer than a first request may take. Whoever closed it meanwhile would end this read.
+    let rest = timeout(Duration::from_secs(12), stream.read(&mut answer)).await;
+    assert!(rest.is_err(), "the connection was closed: {rest:?}");
+    stream.write_all(request).await?;
+    assert!(stream.read(&mut answer).await? > 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_write_too_many_is_refused_while_the_others_wait() -> Result<()> {
     let system = System::start().await?;
     let gateway = system.env.gateway().env("MAX_WAITING_WRITES", 1).start().await?;

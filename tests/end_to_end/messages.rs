@@ -102,6 +102,10 @@ async fn a_fetched_message_can_be_edited_and_sent_back_whole() -> Result<()> {
         let answer = system.api.put(&path, &fetched).await?;
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
+    // What was read before an edit is sent back with the tag it had: the tag says it is too old.
+    let request = system.api.request(Method::PUT, &path).header("if-match", "\"1\"");
+    let stale = system.api.send(request.json(&message)).await?;
+    assert_eq!(stale.status, 412, "{}", stale.text);
     let mut forged: Value = system.api.get(&path).await?.json()?;
     forged["to_user_id"] = json!("mallory");
     forged["publish_timestamp"] = json!("2020-01-01T00:00:00Z");

@@ -158,6 +158,14 @@ async fn what_names_no_operation_is_refused() -> Result<()> {
     assert_eq!(system.api.get("/api/operations/nonsense").await?.status, 422);
     let made_up = format!("/api/operations/{}", "a".repeat(64));
     assert_eq!(system.api.get(&made_up).await?.status, 422);
+    // One so old that whatever was recorded of it has expired.
+    let old = uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 1_700_000_000, 0));
+    let message = system.create("alice", "bob", "hello").await?;
+    for message_id in [message.id, contracts::MessageId::generate()] {
+        let id = OperationId { command_id: CommandId::from(old), message_id };
+        let answer = system.api.get(&format!("/api/operations/{id}")).await?;
+        assert_eq!(answer.status, 404, "{}", answer.text);
+    }
     // One that was never issued can't be told from one that is under way.
     let command_id = CommandId::generate();
     let id = OperationId { command_id, message_id: contracts::MessageId::generate() };

@@ -119,6 +119,50 @@ async fn while_the_broker_is_frozen_writes_are_503_and_recover_by_themselves() -
 }
 
 #[tokio::test]
+async fn before_a_frozen_broker_no_threads_or_sockets_pile_up() -> Result<()> {
+    let broker = PrivateBroker::start().await?;
+    let env = TestEnvironment::builder().broker(&broker).build().await;
+    let system = System::start_in(env).await?;
+    let count = |what: &str| -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/{what}", system.gateway.pid()))?.count())
+    };
+    let held = || -> Result<usize> { Ok(count("task")? + count("fd")?) };
+    broker.freeze()?;
+    // Until each connection has had its attempt that hangs: each post takes 2 s.
+    for _ in 0..12 {
+        assert_eq!(in_time(post(&system.api, "refused")).await?.status, 503);
+    }
+    let before = held()?;
+    for _ in 0..14 {
+        assert_eq!(in_time(post(&system.api, "refused")).await?.status, 503);
+    }
+    let after = held()?;
+    // A probe's socket may be open at either time.
+    assert!(after <= before + 2, "{before} threads and sockets became {after}");
+    broker.thaw()?;
+    until_written(&system, "after").await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_ends_within_its_grace_while_the_broker_is_frozen() -> Result<()> {
+    let broker = PrivateBroker::start().await?;
+    let env = TestEnvironment::builder().broker(&broker).build().await;
+    let services = [env.gateway(), env.storage_worker(), env.broadcaster()];
+    let starting = services.map(|service| service.env("SHUTDOWN_GRACE_MS", 2000).start());
+    let running = futures_util::future::try_join_all(starting).await?;
+    broker.freeze()?;
+    let asked = Instant::now();
+    for status in
+        futures_util::future::join_all(running.iter().map(|service| service.terminate(SOON))).await
+    {
+        assert!(status?.success());
+    }
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_gateway_whose_broker_connections_are_cut_recovers_by_itself() -> Result<()> {
     let system = System::start().await?;
     let (proxy, through) = Proxy::in_front_of(&system.env.rabbitmq_url()).await?;

@@ -89,6 +89,27 @@ async fn a_command_that_kills_the_worker_is_parked_and_its_neighbours_are_applie
 }
 
 #[tokio::test]
+async fn parking_goes_on_after_its_connection_was_lost() -> Result<()> {
+    let system = System::start().await?;
+    inject(&system.env, b"first").await?;
+    parked(&system.env, 1).await?;
+    let management = system.env.management();
+    eventually("the connection is known", SOON, async || {
+        let connections = management.connections().await.ok()?;
+        let parking = connections.iter().find(|connection| {
+            connection.user_provided_name.as_deref() == Some("storage-worker dead letters")
+        })?;
+        management.close_connection(&parking.name).await.ok()
+    })
+    .await;
+    let asked = std::time::Instant::now();
+    inject(&system.env, b"second").await?;
+    parked(&system.env, 1).await?;
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_parked_and_its_neighbours_are_applied() -> Result<()> {
     let system = System::start().await?;
     let (before, after) =

@@ -41,10 +41,10 @@ impl From<Problem> for ProblemAnswer {
 
 impl From<StoreError> for ProblemAnswer {
     fn from(error: StoreError) -> Self {
-        // The client is told no internals, so they are logged here.
-        tracing::warn!(%error, "cannot read from the store");
+        // The client is told no internals. An outage is logged once, by the health check.
+        tracing::debug!(%error, "cannot read from the store");
         if error.is_permanent() {
-            return internal("a stored document cannot be read");
+            return internal(&error.to_string());
         }
         let detail = "stored messages cannot be read now; try again later";
         Self(Problem::new(ProblemKind::StorageUnavailable, detail))

@@ -112,9 +112,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let router = routes::router(app, &config.cors_origins, MAX_REQUESTS)?;
     let connections = descriptors::make_room(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
     http::serve(listener, router, connections, &phases).await;
-    tunnel.close().await;
-    publisher.close().await;
-    // Last, so that every outcome that came in time was heard.
-    replies.close().await;
+    let ending = async {
+        tunnel.close().await;
+        publisher.close().await;
+        // Last, so that every outcome that came in time was heard.
+        replies.close().await;
+    };
+    if phases.expired.run_until_cancelled(ending).await.is_none() {
+        tracing::warn!("the broker did not let go within the grace");
+    }
     Ok(())
 }

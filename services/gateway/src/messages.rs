@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contracts::{
-    Action, Command, CommandResult, FieldError, Message, MessageId, Problem, ProblemKind,
+    Action, Command, CommandResult, Failure, FieldError, Message, MessageId, Problem, ProblemKind,
     Timestamp, VersionedMessage,
 };
 
@@ -155,8 +155,13 @@ pub(crate) async fn edit(
     let Some(content) = content else {
         return Err(answers::internal("an edit without content passed the checks"));
     };
-    let VersionedMessage { message, .. } =
+    let VersionedMessage { message, version } =
         app.store.find(id).await?.ok_or_else(message_not_found)?;
+    // Versions only grow, so this mismatch is final. It says more than that a field of an older
+    // version differs.
+    if if_match.version().is_some_and(|asked| asked < version) {
+        return Err(failure_problem(Failure::VersionMismatch).into());
+    }
     unchanged.check(&message)?;
     // Later than all that is stored, whatever this machine's clock says.
     let stored_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);

@@ -6,11 +6,11 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{ConnectInfo, Request},
+    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header},
     response::{IntoResponse, Response},
 };
@@ -19,7 +19,7 @@ use contracts::{Problem, ProblemKind};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use runtime::Phases;
+use runtime::{Phases, http::Peer};
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -223,7 +223,7 @@ fn onward_headers(request: &Request, authority: &str) -> anyhow::Result<HeaderMa
             headers.append(name, value.clone());
         }
     }
-    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+    if let Some(Peer(peer)) = request.extensions().get::<Peer>() {
         headers.append(X_FORWARDED_FOR, HeaderValue::try_from(peer.ip().to_string())?);
     }
     headers.insert(header::HOST, HeaderValue::try_from(authority)?);

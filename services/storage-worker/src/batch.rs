@@ -2,7 +2,9 @@
 //! go on.
 
 use broker::{DeadLetter, Delivery};
-use contracts::{Command, CommandId, MAX_CREATE_AGE_DAYS, Timestamp};
+use contracts::{
+    Command, CommandId, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS, Timestamp,
+};
 use serde_json::value::RawValue;
 
 /// What a group of deliveries holds.
@@ -62,6 +64,13 @@ impl Batch {
                 return;
             }
         };
+        if elements.len() > MAX_BATCH_COMMANDS || delivery.body.len() > MAX_BATCH_BYTES {
+            let reason = format!(
+                "the delivery has more than {MAX_BATCH_COMMANDS} commands or {MAX_BATCH_BYTES} bytes"
+            );
+            self.poison.push(Poison::unreadable(delivery.body.clone(), reason));
+            return;
+        }
         for element in elements {
             match serde_json::from_str::<Command>(element.get()) {
                 Ok(command) => {

@@ -68,8 +68,14 @@ pub async fn run_with(
     let stop = phases.draining.clone();
     let source =
         CommandSource::new(url.clone(), "storage-worker commands", config.prefetch, stop.clone());
+    let (progress, progressing) = watch::channel(true);
     let health = Health::new(
-        vec![Dependency::always("rabbitmq", source.up()), Dependency::always("mongodb", store_up)],
+        vec![
+            Dependency::always("rabbitmq", source.up()),
+            Dependency::always("mongodb", store_up),
+            // MongoDB may answer a ping and still take no writes.
+            Dependency::always("writes", progressing),
+        ],
         phases.draining.clone(),
     );
     let listener = http::bind(config.bind).await?;
@@ -79,7 +85,11 @@ pub async fn run_with(
     });
     let (replies, sending) = ReplyPublisher::start(url.clone(), "storage-worker replies");
     let dead_letters = DeadLetters::new(url, "storage-worker dead letters", host_name(), stop);
-    Worker { source, store, dead_letters, replies, phases }.work().await;
+    let expired = phases.expired.clone();
+    let worker = Worker { source, store, dead_letters, replies, progress, phases };
+    if expired.run_until_cancelled(Box::pin(worker.work())).await.is_none() {
+        tracing::warn!("stopped at the end of the grace; what was in hand is delivered again");
+    }
     // The last sender is gone with the worker, so this ends once the last reply is out.
     if tokio::time::timeout(REPLY_FLUSH_TIMEOUT, sending).await.is_err() {
         tracing::warn!("some replies were not sent; their gateways answer 202");

@@ -7,6 +7,7 @@ use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
 use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
 use runtime::Phases;
 use store::{Ending, StoreError};
+use tokio::sync::watch;
 
 use crate::{
     apply::{Applied, apply},
@@ -19,6 +20,8 @@ pub(crate) struct Worker<S> {
     pub(crate) store: S,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) replies: ReplyPublisher,
+    /// Whether the last write was done; false while commands are held.
+    pub(crate) progress: watch::Sender<bool>,
     pub(crate) phases: Phases,
 }
 
@@ -162,8 +165,14 @@ impl<S: CommandStore> Worker<S> {
                 () = self.phases.expired.cancelled() => return Err(Abandoned),
             };
             match result {
-                Ok(done) => return Ok(done),
-                Err(error) => tracing::warn!(%error, "{what}, trying again"),
+                Ok(done) => {
+                    self.progress.send_if_modified(|progress| !std::mem::replace(progress, true));
+                    return Ok(done);
+                }
+                Err(error) => {
+                    self.progress.send_replace(false);
+                    tracing::warn!(%error, "{what}, trying again");
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

@@ -15,18 +15,21 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_io_timeout::TimeoutStream;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceBuilder;
 
 use crate::{Health, Phases};
 
-/// How long a client may take to send a request's headers.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a new connection may take until its first request's headers are there.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may send nothing, between requests or in the middle of one. Longer than any
-/// request is worked on, since the connection is read meanwhile.
+/// How long a client may send nothing, between requests or in the middle of one, and how long the
+/// headers of its later requests may take: hyper counts them from the end of the request before.
+/// Longer than any request is worked on, since the connection is read meanwhile, and longer than
+/// balancers keep idle connections (60 s is common): who closes first must be the balancer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long a client may take nothing of an answer.
@@ -40,6 +43,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections of a listener that answers nothing but health questions.
 const HEALTH_CONNECTIONS: usize = 64;
+
+/// Where a request comes from, among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// Binds `address` and says so in the log.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -66,7 +73,7 @@ where
             accepted = accept(&listener, &free) => accepted,
             () = phases.closing.cancelled() => break,
         };
-        let (stream, permit) = match accepted {
+        let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -77,7 +84,7 @@ where
         let service = service.clone();
         let phases = phases.clone();
         connections.spawn(async move {
-            serve_connection(stream, service, &phases).await;
+            serve_connection(stream, peer, service, &phases).await;
             drop(permit);
         });
     }
@@ -103,14 +110,14 @@ pub async fn serve_health(listener: TcpListener, health: Health, phases: &Phases
 async fn accept(
     listener: &TcpListener,
     free: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let permit = Arc::clone(free).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _peer) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, permit))
+    Ok((stream, peer, permit))
 }
 
-async fn serve_connection<S, B>(stream: TcpStream, service: S, phases: &Phases)
+async fn serve_connection<S, B>(stream: TcpStream, peer: SocketAddr, service: S, phases: &Phases)
 where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
@@ -119,14 +126,27 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
     let mut stream = TimeoutStream::new(stream);
     stream.set_read_timeout(Some(IDLE_TIMEOUT));
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let io = TokioIo::new(Box::pin(stream));
+    let first_request = CancellationToken::new();
+    let service = ServiceBuilder::new()
+        .map_request({
+            let first_request = first_request.clone();
+            move |mut request: Request<Incoming>| {
+                first_request.cancel();
+                request.extensions_mut().insert(Peer(peer));
+                request
+            }
+        })
+        .service(service);
     let connection = builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service));
     tokio::pin!(connection);
+    let no_request = tokio::time::sleep(FIRST_REQUEST_TIMEOUT);
+    tokio::pin!(no_request);
     let mut closing = false;
     loop {
         tokio::select! {
@@ -139,6 +159,12 @@ where
             () = phases.closing.cancelled(), if !closing => {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            () = no_request.as_mut(), if !first_request.is_cancelled() => {
+                // It may have come in this very moment.
+                if !first_request.is_cancelled() {
+                    return;
+                }
             }
             () = phases.expired.cancelled() => return,
         }

@@ -43,8 +43,7 @@ impl Proxy {
             target,
             refuses: AtomicBool::new(false),
             delay_ms: AtomicU64::new(0),
-            flows: watch::Sender::new(true),
-            connections: Mutex::new(Connections::new(&closed)),
+            connections: Mutex::new(Connections::new(&closed, true)),
         });
         tokio::spawn(
             closed.clone().run_until_cancelled_owned(accept(listener, Arc::clone(&shared))),
@@ -94,8 +93,7 @@ impl Proxy {
 
     /// Resets every connection that exists now, and returns when that is done. New ones are welcome.
     pub async fn cut(&self) {
-        let fresh = Connections::new(&self.closed);
-        let old = std::mem::replace(&mut *self.shared.connections(), fresh);
+        let old = self.renew(|flows| flows);
         old.ended.cancel();
         old.tasks.close();
         old.tasks.wait().await;
@@ -108,18 +106,34 @@ impl Proxy {
 
     /// Goes on accepting and forwards nothing, not even an end: a black hole.
     pub fn freeze(&self) {
-        self.shared.flows.send_replace(false);
+        self.shared.connections().flows.send_replace(false);
     }
 
     /// Forwards again, what was held back included.
     pub fn thaw(&self) {
-        self.shared.flows.send_replace(true);
+        self.shared.connections().flows.send_replace(true);
+    }
+
+    /// Forwards again for new connections only. Those that exist stay black holes for good: both
+    /// ends have to find out by themselves.
+    pub fn strand(&self) {
+        let old = self.renew(|_| true);
+        old.flows.send_replace(false);
     }
 
     /// Holds each chunk (16 KiB at most) for this long, in each direction, before passing it on.
     pub fn delay(&self, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.shared.delay_ms.store(delay_ms, Ordering::SeqCst);
+    }
+
+    /// Lets new connections be of a generation of their own, and returns the one before. `flows` says
+    /// whether they flow, by whether those before did.
+    fn renew(&self, flows: impl FnOnce(bool) -> bool) -> Connections {
+        let mut connections = self.shared.connections();
+        let flowed = *connections.flows.borrow();
+        let fresh = Connections::new(&self.closed, flows(flowed));
+        std::mem::replace(&mut *connections, fresh)
     }
 }
 
@@ -134,18 +148,12 @@ struct Shared {
     target: SocketAddr,
     refuses: AtomicBool,
     delay_ms: AtomicU64,
-    flows: watch::Sender<bool>,
     connections: Mutex<Connections>,
 }
 
 impl Shared {
     fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn until_it_flows(&self) {
-        // The sender lives in self, so the wait cannot fail.
-        let _ = self.flows.subscribe().wait_for(|flows| *flows).await;
     }
 }
 
@@ -154,12 +162,19 @@ impl Shared {
 struct Connections {
     ended: CancellationToken,
     tasks: TaskTracker,
+    /// Each connection holds it too, so that a wait for it cannot fail.
+    flows: Arc<watch::Sender<bool>>,
 }
 
 impl Connections {
-    fn new(closed: &CancellationToken) -> Self {
-        Self { ended: closed.child_token(), tasks: TaskTracker::new() }
+    fn new(closed: &CancellationToken, flows: bool) -> Self {
+        let flows = Arc::new(watch::Sender::new(flows));
+        Self { ended: closed.child_token(), tasks: TaskTracker::new(), flows }
     }
+}
+
+async fn until_it_flows(flows: &watch::Sender<bool>) {
+    let _ = flows.subscribe().wait_for(|flows| *flows).await;
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -175,17 +190,23 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let forwarding = Arc::clone(&shared);
         let connections = shared.connections();
         let ended = connections.ended.clone();
+        let flows = Arc::clone(&connections.flows);
         connections.tasks.spawn(async move {
-            forward(client, &forwarding, &ended).await;
+            forward(client, &forwarding, &ended, &flows).await;
             drop(place);
         });
     }
 }
 
-async fn forward(mut client: TcpStream, shared: &Shared, ended: &CancellationToken) {
+async fn forward(
+    mut client: TcpStream,
+    shared: &Shared,
+    ended: &CancellationToken,
+    flows: &watch::Sender<bool>,
+) {
     // A socket that closes with zero linger resets, so its peer sees a broken connection.
     let connect = async {
-        shared.until_it_flows().await;
+        until_it_flows(flows).await;
         TcpStream::connect(shared.target).await
     };
     let Some(Ok(mut server)) = ended.run_until_cancelled(connect).await else {
@@ -198,8 +219,8 @@ async fn forward(mut client: TcpStream, shared: &Shared, ended: &CancellationTok
         let (from_server, to_server) = server.split();
         let both = async {
             tokio::try_join!(
-                pump(from_client, to_server, shared),
-                pump(from_server, to_client, shared)
+                pump(from_client, to_server, shared, flows),
+                pump(from_server, to_client, shared, flows)
             )
         };
         matches!(ended.run_until_cancelled(both).await, Some(Ok(_)))
@@ -213,12 +234,13 @@ async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     shared: &Shared,
+    flows: &watch::Sender<bool>,
 ) -> std::io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = from.read(&mut chunk).await?;
         tokio::time::sleep(Duration::from_millis(shared.delay_ms.load(Ordering::SeqCst))).await;
-        shared.until_it_flows().await;
+        until_it_flows(flows).await;
         if read == 0 {
             return to.shutdown().await;
         }
@@ -315,6 +337,20 @@ mod tests {
         .await;
         proxy.cut().await;
         assert!(stream.read_u8().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stranded_connection_stays_silent_and_a_new_one_flows() {
+        let proxy = Proxy::start(echo().await).await.unwrap();
+        let mut stranded = TcpStream::connect(proxy.address()).await.unwrap();
+        round_trip(&mut stranded).await.unwrap();
+        proxy.freeze();
+        proxy.strand();
+        let mut fresh = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(round_trip(&mut fresh).await.unwrap(), 42);
+        proxy.cut().await;
+        let silence = Duration::from_millis(200);
+        assert!(tokio::time::timeout(silence, round_trip(&mut stranded)).await.is_err());
     }
 
     #[tokio::test]

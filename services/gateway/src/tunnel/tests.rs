@@ -1,5 +1,7 @@
 //! The tunnel as a server on a port of its own, before a stand-in for the broadcaster.
 
+use std::net::SocketAddr;
+
 use axum::{Router, extract::State, routing::get};
 use futures_util::{SinkExt, StreamExt};
 use runtime::Shutdown;
