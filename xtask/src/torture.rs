@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use testkit::{
-    Progress,
+    Progress, Service,
     provision::{provide_mongod, provide_rabbitmq},
     settings,
 };
@@ -24,6 +24,9 @@ use crate::{
 
 /// The directories of torture runs are called this and their xtask's pid.
 const DIR_PREFIX: &str = "torture-stack-";
+
+/// The package and the program that tortures.
+const TORTURER: &str = "torture";
 
 /// What `cargo xtask torture` takes: everything is the torturer's own.
 #[derive(Debug, Args)]
@@ -57,27 +60,40 @@ async fn torture(
     steps: Steps,
 ) -> Result<ExitCode> {
     let ledger = Ledger::open(dir)?;
-    let bin_dir = cargo::build_services(false).await?;
+    let built = cargo::build_services(false).await?;
     build_torturer().await?;
+    let bin_dir = dir.join("bin");
+    copy_programs(&built, &bin_dir)?;
     let paths: [(&str, PathBuf); 4] = [
         (settings::BIN_DIR, bin_dir.clone()),
         (settings::SCRATCH_DIR, dir.to_owned()),
         (settings::RABBITMQ_SERVER, provide_rabbitmq(target_dir, &steps).await?),
         (settings::MONGOD, provide_mongod(target_dir, &steps).await?),
     ];
-    let mut command = tokio::process::Command::new(bin_dir.join("torture"));
+    let mut command = tokio::process::Command::new(bin_dir.join(TORTURER));
     command.args(&options.options).envs(paths);
     // It leads a process group, which all that it starts belongs to.
     let torturer = Running::start(command)?;
-    ledger.add_pid(Role::Tests, "torture", torturer.pid()?)?;
+    ledger.add_pid(Role::Tests, TORTURER, torturer.pid()?)?;
     steps.say("torturing");
     let status = torturer.wait().await?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
+/// What is killed is started again minutes later, and a build in between must not change it.
+fn copy_programs(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to).with_context(|| format!("{} cannot be made", to.display()))?;
+    let services = Service::ALL.map(Service::binary);
+    for program in services.into_iter().chain([TORTURER, "lying-worker"]) {
+        fs::copy(from.join(program), to.join(program))
+            .with_context(|| format!("{program} cannot be copied to {}", to.display()))?;
+    }
+    Ok(())
+}
+
 async fn build_torturer() -> Result<()> {
-    let arguments = ["build", "--package", "torture", "--bins"];
+    let arguments = ["build", "--package", TORTURER, "--bins"];
     let status = Running::start(cargo::command(&arguments))?.wait().await?;
     if !status.success() {
         bail!("the torturer cannot be built (cargo build: {status})");

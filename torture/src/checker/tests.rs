@@ -1,0 +1,299 @@
+//! Each rule finds what it is for, and leaves alone what the promises allow.
+
+use std::time::Duration;
+
+use contracts::{CommandId, Message, OperationId, Timestamp, Version, VersionedMessage};
+use uuid::Uuid;
+
+use super::*;
+use crate::history::{No, Request};
+
+const ID: Uuid = Uuid::from_u128(1);
+
+fn id() -> MessageId {
+    MessageId::from(ID)
+}
+
+fn message(content: &str, edited: i64) -> Message {
+    let at = |millis: i64| Timestamp::from_unix_millis(1_000_000 + millis).unwrap();
+    Message {
+        id: id(),
+        from_user_id: "a".to_owned().try_into().unwrap(),
+        to_user_id: "b".to_owned().try_into().unwrap(),
+        content: content.to_owned().try_into().unwrap(),
+        publish_timestamp: at(0),
+        edit_timestamp: (edited > 0).then(|| at(edited)),
+    }
+}
+
+/// The state of a version whose edit, if any, was at `edited`.
+fn state(version: Version, content: &str, edited: i64) -> Outcome {
+    let state = VersionedMessage { message: message(content, edited), version };
+    Outcome::Stored { state, replayed: false }
+}
+
+fn replayed(version: Version, content: &str, edited: i64) -> Outcome {
+    let state = VersionedMessage { message: message(content, edited), version };
+    Outcome::Stored { state, replayed: true }
+}
+
+fn accepted(fate: Fate) -> Outcome {
+    let operation = OperationId { command_id: CommandId::generate(), message_id: id() };
+    Outcome::Accepted { operation, fate }
+}
+
+fn unknown() -> Outcome {
+    Outcome::Unknown("no answer".to_owned())
+}
+
+const REFUSED: Outcome = Outcome::Refused("not accepted");
+const NOT_FOUND: Outcome = Outcome::Failed(No::NotFound);
+
+fn at(began: u64, ended: u64, request: Request, outcome: Outcome) -> Operation {
+    Operation {
+        client: "client".to_owned(),
+        gateway: 0,
+        request,
+        began: Duration::from_millis(began),
+        ended: Duration::from_millis(ended),
+        outcome,
+    }
+}
+
+fn create(content: &str) -> Request {
+    let (from, to) = ("a".to_owned(), "b".to_owned());
+    Request::Create { id: Some(id()), from, to, content: content.to_owned(), key: None }
+}
+
+fn edit(content: &str) -> Request {
+    Request::Edit { id: id(), content: content.to_owned(), if_match: None }
+}
+
+fn edit_if(content: &str, version: Version) -> Request {
+    Request::Edit { id: id(), content: content.to_owned(), if_match: Some(version) }
+}
+
+fn delete() -> Request {
+    Request::Delete { id: id(), if_match: None }
+}
+
+fn read() -> Request {
+    Request::Read { id: id() }
+}
+
+/// The rules that a history breaks. It begins with a create that was acknowledged.
+fn broken(rest: Vec<Operation>) -> Vec<&'static str> {
+    let mut operations = vec![at(0, 10, create("new"), state(1, "new", 0))];
+    operations.extend(rest);
+    rules(&operations)
+}
+
+fn rules(operations: &[Operation]) -> Vec<&'static str> {
+    let mut rules: Vec<&str> =
+        check(operations, &Aftermath::default()).iter().map(|violation| violation.rule).collect();
+    rules.dedup();
+    rules
+}
+
+#[test]
+fn an_acknowledged_message_must_be_there_unless_it_may_have_been_deleted() {
+    let missing = || at(20, 30, read(), NOT_FOUND);
+    assert_eq!(broken(vec![missing()]), ["an acknowledged message is missing"]);
+    // A read that began before the create was answered may miss it.
+    assert!(broken(vec![at(5, 30, read(), NOT_FOUND)]).is_empty());
+    for outcome in [Outcome::Deleted, unknown(), accepted(Fate::Succeeded)] {
+        assert!(broken(vec![at(12, 28, delete(), outcome), missing()]).is_empty());
+    }
+    for outcome in
+        [REFUSED, Outcome::Failed(No::VersionMismatch), accepted(Fate::Failed(No::NotFound))]
+    {
+        let rules = broken(vec![at(12, 18, delete(), outcome), missing()]);
+        assert!(rules.contains(&"an acknowledged message is missing"), "{rules:?}");
+    }
+    let too_late = at(40, 50, delete(), Outcome::Deleted);
+    assert_eq!(broken(vec![missing(), too_late])[0], "an acknowledged message is missing");
+}
+
+#[test]
+fn a_deleted_message_never_comes_back() {
+    let deleted = || at(20, 30, delete(), Outcome::Deleted);
+    let back = at(40, 50, read(), state(1, "new", 0));
+    assert_eq!(broken(vec![deleted(), back.clone()]), ["a deleted message came back"]);
+    // Seen while it was being deleted.
+    assert!(broken(vec![deleted(), at(25, 50, read(), state(1, "new", 0))]).is_empty());
+    // Seen gone after a delete of unknown outcome, and there again.
+    let gone = at(25, 30, read(), NOT_FOUND);
+    assert_eq!(
+        broken(vec![at(20, 24, delete(), unknown()), gone, back]),
+        ["a deleted message came back"]
+    );
+    let late_edit = at(40, 50, edit("e"), accepted(Fate::Succeeded));
+    assert_eq!(broken(vec![deleted(), late_edit]), ["a deleted message came back"]);
+    let again = at(40, 50, delete(), Outcome::Deleted);
+    assert_eq!(broken(vec![deleted(), again]), ["a delete takes effect once"]);
+}
+
+#[test]
+fn what_was_seen_is_not_undone() {
+    let edited = || at(20, 30, edit("e1"), state(2, "e1", 20));
+    let stale = at(40, 50, read(), state(1, "new", 0));
+    assert_eq!(broken(vec![edited(), stale]), ["an acknowledged state was undone, or not seen"]);
+    assert!(broken(vec![edited(), at(25, 50, read(), state(1, "new", 0))]).is_empty());
+    let older = at(40, 50, edit("e2"), state(3, "e2", 15));
+    assert_eq!(broken(vec![edited(), older]), ["edit timestamps never run backwards"]);
+    let other = at(40, 50, read(), state(2, "e2", 20));
+    assert!(broken(vec![edited(), other]).contains(&"one version, two states"));
+}
+
+#[test]
+fn a_write_takes_effect_once_and_versions_have_no_gaps() {
+    let edited = || at(20, 30, edit("e1"), state(2, "e1", 20));
+    let twice = at(40, 50, read(), state(3, "e1", 20));
+    assert!(broken(vec![edited(), twice]).contains(&"a write took effect twice"));
+    let jumped = || at(40, 50, edit("e2"), state(4, "e2", 40));
+    assert_eq!(broken(vec![edited(), jumped()]), ["versions count the edits, without gaps"]);
+    for outcome in [unknown(), accepted(Fate::Succeeded)] {
+        let between = at(31, 39, edit("lost?"), outcome);
+        assert!(broken(vec![edited(), between, jumped()]).is_empty());
+    }
+    let refused = at(31, 39, edit("refused"), REFUSED);
+    assert!(!broken(vec![edited(), refused, jumped()]).is_empty());
+}
+
+#[test]
+fn what_was_refused_or_has_failed_never_takes_effect() {
+    let rule = "a write that was refused or had failed took effect";
+    for outcome in [REFUSED, NOT_FOUND, accepted(Fate::Failed(No::VersionMismatch))] {
+        let shown = at(40, 50, read(), state(2, "e", 20));
+        assert!(broken(vec![at(5, 12, edit("e"), outcome), shown]).contains(&rule));
+    }
+    for outcome in [unknown(), accepted(Fate::Succeeded)] {
+        let shown = at(40, 50, read(), state(2, "e", 20));
+        assert!(broken(vec![at(20, 30, edit("e"), outcome), shown]).is_empty());
+    }
+    let nobodys = at(40, 50, read(), state(2, "x", 20));
+    assert!(broken(vec![nobodys]).contains(&"a state that nobody wrote"));
+}
+
+#[test]
+fn if_match_decides_what_an_edit_is_applied_to() {
+    let first = || at(20, 30, edit_if("e1", 1), state(2, "e1", 20));
+    let second = at(22, 32, edit_if("e2", 1), replayed(3, "e3", 25));
+    let third = at(23, 33, edit("e3"), state(3, "e3", 25));
+    assert!(
+        broken(vec![first(), second, third])
+            .contains(&"two writes made one version, so one is lost")
+    );
+    let wrong = at(40, 50, edit_if("e2", 1), state(3, "e2", 40));
+    assert!(broken(vec![first(), wrong]).contains(&"If-Match decides what an edit is applied to"));
+    // After an own edit of unknown outcome.
+    let mismatch = || at(40, 50, edit_if("e2", 1), Outcome::Failed(No::VersionMismatch));
+    assert!(broken(vec![at(20, 30, edit_if("e1", 1), unknown()), mismatch()]).is_empty());
+    let still = at(60, 70, read(), state(1, "new", 0));
+    assert_eq!(broken(vec![mismatch(), still]), ["412 only where the version is another one"]);
+    let deleting = Request::Delete { id: id(), if_match: Some(1) };
+    assert_eq!(
+        broken(vec![first(), at(40, 50, deleting, Outcome::Deleted)]),
+        ["If-Match decides what a delete is applied to"]
+    );
+}
+
+#[test]
+fn a_plain_edit_is_superseded_by_a_concurrent_newer_one_only() {
+    let winner = |began, ended| at(began, ended, edit("win"), state(2, "win", 30));
+    let loser = || at(40, 60, edit("lose"), state(2, "win", 30));
+    assert!(broken(vec![winner(35, 50), loser()]).is_empty());
+    assert!(broken(vec![at(20, 28, edit("win"), unknown()), loser()]).is_empty());
+    assert_eq!(
+        broken(vec![winner(20, 30), loser()]),
+        ["a write is superseded by a newer one only"]
+    );
+    let by_nothing = at(40, 60, edit("lose"), state(1, "new", 0));
+    assert_eq!(broken(vec![by_nothing]), ["a write is superseded by a newer one only"]);
+}
+
+#[test]
+fn a_key_makes_one_message_once_from_one_body() {
+    let again = at(20, 30, create("new"), replayed(1, "new", 0));
+    assert!(broken(vec![again.clone()]).is_empty());
+    assert_eq!(rules(&[again]), ["only what was made before is replayed"]);
+    let fresh = at(20, 30, create("new"), state(1, "new", 0));
+    assert_eq!(broken(vec![fresh]), ["a create takes effect once"]);
+    let mistake = |outcome| at(20, 30, create("other"), outcome);
+    assert!(broken(vec![mistake(Outcome::Failed(No::KeyReused))]).is_empty());
+    assert_eq!(broken(vec![mistake(accepted(Fate::Succeeded))]), ["one key, one body"]);
+    let same = at(20, 30, create("new"), Outcome::Failed(No::KeyReused));
+    assert_eq!(broken(vec![same]), ["a repeat with the same body is no mistake"]);
+    let deleted = at(20, 30, create("new"), Outcome::Failed(No::DeletedSince));
+    assert_eq!(broken(vec![deleted]), ["an acknowledged message is missing"]);
+}
+
+#[test]
+fn every_202_ends_as_a_promise_allows() {
+    let open = at(20, 30, edit("e"), accepted(Fate::Open));
+    assert_eq!(broken(vec![open]), ["a 202 whose operation never ended"]);
+    let odd = at(20, 30, edit("e"), accepted(Fate::Odd("dead_lettered".to_owned())));
+    assert_eq!(broken(vec![odd]), ["a 202 whose operation ended as no promise allows"]);
+    let odd = at(20, 30, read(), Outcome::Odd("500".to_owned()));
+    assert_eq!(broken(vec![odd]), ["an answer that no promise allows"]);
+}
+
+/// The rules that the end breaks, with one create whose id nobody was told.
+fn broken_end(outcome: Outcome, listed: Vec<Message>) -> Vec<&'static str> {
+    let request = Request::Create {
+        id: None,
+        from: "a".to_owned(),
+        to: "b".to_owned(),
+        content: "new".to_owned(),
+        key: None,
+    };
+    let conversation = Conversation { from: "a".to_owned(), to: "b".to_owned(), messages: listed };
+    let aftermath = Aftermath { conversations: vec![conversation], ..Aftermath::default() };
+    let found = check(&[at(0, 10, request, outcome)], &aftermath);
+    found.iter().map(|violation| violation.rule).collect()
+}
+
+#[test]
+fn a_create_nobody_heard_of_again_exists_once_or_not_at_all() {
+    let new = || message("new", 0);
+    assert!(broken_end(unknown(), vec![]).is_empty());
+    assert!(broken_end(unknown(), vec![new()]).is_empty());
+    let twin = Message { id: MessageId::from(Uuid::from_u128(2)), ..new() };
+    assert_eq!(broken_end(unknown(), vec![new(), twin]), ["a create takes effect once"]);
+    assert_eq!(
+        broken_end(REFUSED, vec![new()]),
+        ["a write that was refused or had failed took effect"]
+    );
+    assert_eq!(broken_end(unknown(), vec![message("other", 0)]), ["a message that nobody wrote"]);
+}
+
+#[test]
+fn the_end_has_lists_as_reads_show_them_nothing_queued_and_only_poison_parked() {
+    let final_read =
+        |outcome| Operation { client: "final".to_owned(), ..at(90, 99, read(), outcome) };
+    let operations = [at(0, 10, create("new"), state(1, "new", 0)), final_read(state(1, "new", 0))];
+    let conversation =
+        |messages| Conversation { from: "a".to_owned(), to: "b".to_owned(), messages };
+    let end = |messages| Aftermath {
+        conversations: vec![conversation(messages)],
+        left_in_queue: 0,
+        dead_letters: vec![b"poison".to_vec(), b"poison".to_vec()],
+        poison: vec![b"poison".to_vec()],
+    };
+    assert_eq!(check(&operations, &end(vec![message("new", 0)])), []);
+    let rule = |aftermath: &Aftermath| check(&operations, aftermath)[0].rule;
+    assert_eq!(rule(&end(vec![])), "a list has what is stored");
+    let twice = end(vec![message("new", 0), message("new", 0)]);
+    assert_eq!(rule(&twice), "a list has each message once");
+    let mut bad = end(vec![message("new", 0)]);
+    bad.left_in_queue = 1;
+    assert_eq!(rule(&bad), "every command comes to its end");
+    bad.left_in_queue = 0;
+    bad.dead_letters.push(b"good".to_vec());
+    assert_eq!(rule(&bad), "only poison is parked");
+    bad.dead_letters.clear();
+    assert_eq!(rule(&bad), "all poison is parked");
+    let unreadable = [final_read(unknown())];
+    let found = check(&unreadable, &Aftermath::default());
+    assert_eq!(found[0].rule, "what is stored can be read in the end");
+}

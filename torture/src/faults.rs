@@ -1,0 +1,138 @@
+//! Striking and healing.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use serde_json::json;
+use testkit::Proxy;
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::{
+    plan::{Fault, Kind},
+    replays::{COMMANDS, Replays},
+    system::System,
+};
+
+/// The policy that puts the queue at its limit.
+const FULL: &str = "torture-full";
+
+/// A fault that has struck and is not healed yet.
+pub(crate) struct Active {
+    pub(crate) fault: Fault,
+    /// Cuts a link over and over; ended on heal.
+    cutting: Option<JoinHandle<()>>,
+}
+
+/// Lets a fault strike.
+pub(crate) async fn strike(
+    system: &mut System,
+    replays: &mut Replays,
+    fault: Fault,
+) -> Result<Active> {
+    let mut cutting = None;
+    match fault.kind {
+        Kind::KillGateway => system.gateway(fault.replica)?.kill()?,
+        Kind::KillWorker => system.worker(fault.replica)?.kill()?,
+        Kind::KillBroker => system.broker.kill()?,
+        Kind::KillMongod => system.mongod.kill()?,
+        Kind::FreezeGateway => system.gateway(fault.replica)?.freeze()?,
+        Kind::FreezeWorker => system.worker(fault.replica)?.freeze()?,
+        Kind::FreezeBroker => system.broker.freeze()?,
+        Kind::FreezeMongod => system.mongod.freeze()?,
+        Kind::Cut => {
+            let proxy = system.link(fault.link)?;
+            // Every other time nothing gets through in between.
+            proxy.refuse(fault.seed.is_multiple_of(2));
+            cutting = Some(tokio::spawn(cut_over_and_over(proxy, 200 + fault.seed % 800)));
+        }
+        Kind::Delay => {
+            let delay = Duration::from_millis(20 + fault.seed % 400);
+            system.link(fault.link)?.delay(delay);
+        }
+        Kind::BlackHole => system.link(fault.link)?.freeze(),
+        Kind::Alarm => system.broker.raise_alarm().await?,
+        Kind::FullQueue => {
+            let full = json!({ "max-length-bytes": 1 });
+            let pattern = format!("^{COMMANDS}$");
+            system.env.management().set_policy(FULL, &pattern, full).await?;
+            for worker in &system.workers {
+                worker.process.freeze()?;
+            }
+        }
+        Kind::Replay => replays.copy().await?,
+        Kind::Poison => replays.poison(&fault.seed.to_string()).await?,
+    }
+    Ok(Active { fault, cutting })
+}
+
+/// Heals what has struck, servers before services. Returns when the recovery began: with a killed
+/// server's return, or with a killed service's start.
+pub(crate) async fn heal(
+    system: &mut System,
+    replays: &mut Replays,
+    mut active: Vec<Active>,
+) -> Result<Instant> {
+    active.sort_by_key(|active| {
+        matches!(active.fault.kind, Kind::KillGateway | Kind::KillWorker | Kind::Replay)
+    });
+    let mut healed = Instant::now();
+    for active in active {
+        let service_restarts = matches!(active.fault.kind, Kind::KillGateway | Kind::KillWorker);
+        if service_restarts {
+            healed = Instant::now();
+        }
+        heal_one(system, replays, active).await?;
+        if !service_restarts {
+            healed = Instant::now();
+        }
+    }
+    Ok(healed)
+}
+
+async fn heal_one(system: &mut System, replays: &mut Replays, active: Active) -> Result<()> {
+    let fault = active.fault;
+    match fault.kind {
+        Kind::KillGateway => system.gateway(fault.replica)?.restart().await?,
+        Kind::KillWorker => system.worker(fault.replica)?.restart().await?,
+        Kind::KillBroker => system.broker.restart().await?,
+        Kind::KillMongod => system.mongod.restart().await?,
+        Kind::FreezeGateway => system.gateway(fault.replica)?.thaw()?,
+        Kind::FreezeWorker => system.worker(fault.replica)?.thaw()?,
+        Kind::FreezeBroker => system.broker.thaw()?,
+        Kind::FreezeMongod => system.mongod.thaw()?,
+        Kind::Cut => {
+            if let Some(cutting) = active.cutting {
+                cutting.abort();
+            }
+            system.link(fault.link)?.refuse(false);
+        }
+        Kind::Delay => system.link(fault.link)?.delay(Duration::ZERO),
+        Kind::BlackHole if fault.strands() => system.link(fault.link)?.strand(),
+        Kind::BlackHole => system.link(fault.link)?.thaw(),
+        Kind::Alarm => system.broker.clear_alarm().await?,
+        Kind::FullQueue => {
+            system.env.management().clear_policy(FULL).await?;
+            for worker in &system.workers {
+                worker.process.thaw()?;
+            }
+        }
+        Kind::Replay => {
+            for worker in &system.workers {
+                worker.process.kill()?;
+            }
+            replays.replay(fault.seed).await?;
+            for worker in &mut system.workers {
+                worker.process.restart().await?;
+            }
+        }
+        Kind::Poison => {}
+    }
+    Ok(())
+}
+
+async fn cut_over_and_over(proxy: Arc<Proxy>, pause_ms: u64) {
+    loop {
+        proxy.cut().await;
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+    }
+}

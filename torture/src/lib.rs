@@ -1,0 +1,28 @@
+//! The system's promises, checked while everything they lean on fails.
+//!
+//! Many clients create, edit, delete, repeat and read through two gateways and two workers, while a
+//! seeded plan kills, freezes, cuts, delays and swallows. Each client writes down what it asked and
+//! what it was told. In the end everything is healed and drained, what is stored is read, and the
+//! [`checker`] holds the whole history against the promises.
+//!
+//! The seed decides the plan of faults and every draw of every client. How requests and faults meet
+//! in time is the machine's, so a run can be repeated, and not replayed.
+
+pub mod checker;
+mod client;
+mod faults;
+pub mod history;
+mod options;
+mod plan;
+mod probe;
+mod replays;
+mod report;
+mod run;
+mod settle;
+mod system;
+mod workload;
+
+pub use options::Options;
+pub use plan::Kind;
+pub use report::Report;
+pub use run::run;

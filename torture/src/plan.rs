@@ -1,0 +1,263 @@
+//! Which fault strikes when, drawn from the seed alone.
+
+use std::{fmt, time::Duration};
+
+use clap::ValueEnum;
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+
+/// How many of each service run.
+pub(crate) const REPLICAS: usize = 2;
+
+/// The kinds of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub enum Kind {
+    /// `kill -9`, and a start some time later, as by a supervisor.
+    KillGateway,
+    /// The same.
+    KillWorker,
+    /// The same.
+    KillBroker,
+    /// The same.
+    KillMongod,
+    /// `SIGSTOP` for seconds.
+    FreezeGateway,
+    /// The same.
+    FreezeWorker,
+    /// The same.
+    FreezeBroker,
+    /// The same.
+    FreezeMongod,
+    /// A link's connections are reset, again and again.
+    Cut,
+    /// A link becomes slow.
+    Delay,
+    /// A link takes everything and carries nothing. In the end it carries what it took; or only what
+    /// is new, and the connections of before stay silent for good.
+    BlackHole,
+    /// The broker's memory alarm: it blocks whoever publishes.
+    Alarm,
+    /// The queue of commands is at its limit, and nobody takes from it.
+    FullQueue,
+    /// Deliveries are delivered again, several times and in another order, to workers that were
+    /// killed before.
+    Replay,
+    /// Deliveries that cannot be applied.
+    Poison,
+}
+
+impl Kind {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KillGateway => "kill-gateway",
+            Self::KillWorker => "kill-worker",
+            Self::KillBroker => "kill-broker",
+            Self::KillMongod => "kill-mongod",
+            Self::FreezeGateway => "freeze-gateway",
+            Self::FreezeWorker => "freeze-worker",
+            Self::FreezeBroker => "freeze-broker",
+            Self::FreezeMongod => "freeze-mongod",
+            Self::Cut => "cut",
+            Self::Delay => "delay",
+            Self::BlackHole => "black-hole",
+            Self::Alarm => "alarm",
+            Self::FullQueue => "full-queue",
+            Self::Replay => "replay",
+            Self::Poison => "poison",
+        }
+    }
+
+    /// Whether it is done by asking the broker, which must answer then.
+    fn asks_the_broker(self) -> bool {
+        matches!(self, Self::Alarm | Self::FullQueue | Self::Replay | Self::Poison)
+    }
+
+    fn strikes_the_broker(self) -> bool {
+        matches!(self, Self::KillBroker | Self::FreezeBroker) || self.asks_the_broker()
+    }
+
+    /// Whether both can be there at once.
+    fn goes_with(self, other: Self) -> bool {
+        let workers = |kind| matches!(kind, Self::KillWorker | Self::FreezeWorker);
+        self != other
+            && !(self.strikes_the_broker() && other.strikes_the_broker())
+            // These two stop the workers themselves.
+            && !(matches!(self, Self::FullQueue | Self::Replay) && workers(other))
+            && !(matches!(other, Self::FullQueue | Self::Replay) && workers(self))
+            && !matches!((self, other), (Self::KillMongod, Self::FreezeMongod) | (Self::FreezeMongod, Self::KillMongod))
+            && !matches!((self, other), (Self::KillWorker, Self::FreezeWorker) | (Self::FreezeWorker, Self::KillWorker))
+            && !matches!((self, other), (Self::KillGateway, Self::FreezeGateway) | (Self::FreezeGateway, Self::KillGateway))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A way between two processes that leads through a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// From the clients to a gateway.
+    ClientsToGateway(usize),
+    GatewayToBroker(usize),
+    GatewayToMongod(usize),
+    WorkerToBroker(usize),
+    WorkerToMongod(usize),
+}
+
+/// One fault: what, and to which of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) kind: Kind,
+    /// Which replica, for what has several.
+    pub(crate) replica: usize,
+    /// Which link, for what happens on one.
+    pub(crate) link: Link,
+    /// For draws of its own.
+    pub(crate) seed: u64,
+}
+
+impl Fault {
+    /// Whether a black hole never gives back the connections that it has.
+    pub(crate) fn strands(self) -> bool {
+        self.seed.is_multiple_of(2)
+    }
+}
+
+/// One or two faults at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// How long all is well before.
+    pub(crate) quiet: Duration,
+    pub(crate) faults: Vec<Fault>,
+    /// How long they last.
+    pub(crate) lasts: Duration,
+}
+
+/// An endless plan. Kinds are dealt from a shuffled deck, so that each comes about equally often.
+pub(crate) struct Plan {
+    kinds: Vec<Kind>,
+    deck: Vec<Kind>,
+    rng: StdRng,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64, kinds: Vec<Kind>) -> Self {
+        Self { kinds, deck: Vec::new(), rng: StdRng::seed_from_u64(seed) }
+    }
+
+    /// The next step; none where no kind of fault is wanted.
+    pub(crate) fn next(&mut self) -> Option<Step> {
+        let first = self.deal()?;
+        let mut faults = vec![self.fault(first)];
+        if self.rng.random_bool(0.35) {
+            let second = self.deck.iter().rposition(|kind| kind.goes_with(first));
+            if let Some(kind) = second.map(|place| self.deck.remove(place)) {
+                faults.push(self.fault(kind));
+            }
+        }
+        // Mostly short; sometimes long enough for heartbeats to run out.
+        let lasts_ms = if self.rng.random_bool(0.1) {
+            self.rng.random_range(8_000..=22_000)
+        } else {
+            self.rng.random_range(300..=6_000)
+        };
+        Some(Step {
+            quiet: Duration::from_millis(self.rng.random_range(200..=1_500)),
+            faults,
+            lasts: Duration::from_millis(lasts_ms),
+        })
+    }
+
+    fn deal(&mut self) -> Option<Kind> {
+        if self.deck.is_empty() {
+            self.deck.clone_from(&self.kinds);
+            self.deck.shuffle(&mut self.rng);
+        }
+        self.deck.pop()
+    }
+
+    fn fault(&mut self, kind: Kind) -> Fault {
+        let place = self.rng.random_range(0..REPLICAS);
+        let link = match self.rng.random_range(0..5) {
+            0 => Link::ClientsToGateway(place),
+            1 => Link::GatewayToBroker(place),
+            2 => Link::GatewayToMongod(place),
+            3 => Link::WorkerToBroker(place),
+            _ => Link::WorkerToMongod(place),
+        };
+        Fault { kind, replica: self.rng.random_range(0..REPLICAS), link, seed: self.rng.random() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::KillGateway | Kind::KillWorker | Kind::FreezeGateway | Kind::FreezeWorker => {
+                write!(f, "{} {}", self.kind, self.replica)
+            }
+            Kind::BlackHole if self.strands() => {
+                write!(f, "{} {} (silent for good)", self.kind, self.link)
+            }
+            Kind::Cut | Kind::Delay | Kind::BlackHole => write!(f, "{} {}", self.kind, self.link),
+            kind => kind.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientsToGateway(number) => write!(f, "clients–gateway {number}"),
+            Self::GatewayToBroker(number) => write!(f, "gateway {number}–broker"),
+            Self::GatewayToMongod(number) => write!(f, "gateway {number}–mongod"),
+            Self::WorkerToBroker(number) => write!(f, "worker {number}–broker"),
+            Self::WorkerToMongod(number) => write!(f, "worker {number}–mongod"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(seed: u64) -> Vec<String> {
+        let mut plan = Plan::new(seed, Kind::value_variants().to_vec());
+        (0..200).map(|_| format!("{:?}", plan.next().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_seed_makes_the_same_plan_each_time_and_another_seed_another() {
+        assert_eq!(steps(7), steps(7));
+        assert_ne!(steps(7), steps(8));
+    }
+
+    #[test]
+    fn every_kind_comes_and_no_pair_excludes_itself() {
+        let mut plan = Plan::new(1, Kind::value_variants().to_vec());
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let step = plan.next().unwrap();
+            seen.extend(step.faults.iter().map(|fault| fault.kind));
+            if let [first, second] = step.faults[..] {
+                assert!(first.kind.goes_with(second.kind));
+            }
+        }
+        assert_eq!(seen.len(), Kind::value_variants().len());
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for kind in Kind::value_variants() {
+            assert_eq!(kind.to_possible_value().unwrap().get_name(), kind.name());
+        }
+    }
+
+    #[test]
+    fn without_kinds_there_is_no_step() {
+        assert!(Plan::new(1, Vec::new()).next().is_none());
+    }
+}

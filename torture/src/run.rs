@@ -1,0 +1,186 @@
+//! One run: load and faults, healing, draining, checking.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use testkit::Progress;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    checker::check,
+    client::Client,
+    faults::{heal, strike},
+    history::History,
+    options::Options,
+    plan::{Kind, Plan, Step},
+    probe::{not_ready, recovered},
+    replays::Replays,
+    report::{Recovery, Report},
+    settle::settle,
+    system::System,
+    workload::{Shared, Worker},
+};
+
+/// A recovery that has missed its limit is waited for this many times as long, to tell how long it
+/// really takes.
+const OVERTIME: u32 = 3;
+
+/// How often the run says how it goes while nothing happens.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs the load and the plan, then checks. `lying_worker`: the program for [`Options::lie`].
+pub async fn run(
+    options: &Options,
+    lying_worker: PathBuf,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    progress.say(&format!("seed {seed}"));
+    progress.say("starting a broker, a database, two gateways and two workers");
+    let liar = options.lie.then_some(lying_worker);
+    let mut system = System::start(liar).await?;
+    let history = Arc::new(History::default());
+    let shared = Arc::new(Shared::new(options.operations.unwrap_or(u64::MAX)));
+    let mut clients = start_clients(options, seed, &system, &history, &shared)?;
+    let mut torture = Torture {
+        plan: Plan::new(seed, options.kinds()?),
+        replays: Replays::new(system.env.management().clone()),
+        recoveries: Vec::new(),
+        options,
+        history: &history,
+        shared: &shared,
+        progress,
+        ends: Instant::now() + options.load_limit(),
+    };
+    torture.until_the_end(&mut system, &clients).await?;
+    let Torture { replays, recoveries, .. } = torture;
+    shared.stop.cancel();
+    progress.say("the clients finish");
+    while clients.join_next().await.is_some() {}
+    let lasted = history.now();
+    progress.say("draining the queue and reading what is stored");
+    let aftermath = settle(&system, &history, &replays).await?;
+    let operations = history.operations().clone();
+    progress.say("checking");
+    let violations = check(&operations, &aftermath);
+    Ok(Report { seed, lasted, operations, recoveries, replayed: replays.replayed, violations })
+}
+
+fn start_clients(
+    options: &Options,
+    seed: u64,
+    system: &System,
+    history: &Arc<History>,
+    shared: &Arc<Shared>,
+) -> Result<JoinSet<()>> {
+    let mut clients = JoinSet::new();
+    for number in 0..options.clients {
+        let gateways = system.client_apis()?;
+        let client =
+            Client { name: format!("client-{number}"), gateways, history: history.clone() };
+        let seed = seed.wrapping_mul(1_000).wrapping_add(u64::from(number) + 1);
+        clients.spawn(Worker::new(client, seed, Arc::clone(shared)).work());
+    }
+    Ok(clients)
+}
+
+struct Torture<'a> {
+    plan: Plan,
+    replays: Replays,
+    recoveries: Vec<Recovery>,
+    options: &'a Options,
+    history: &'a Arc<History>,
+    shared: &'a Shared,
+    progress: &'a dyn Progress,
+    ends: Instant,
+}
+
+impl Torture<'_> {
+    async fn until_the_end(&mut self, system: &mut System, clients: &JoinSet<()>) -> Result<()> {
+        while !self.is_over(clients) {
+            let Some(step) = self.plan.next() else {
+                self.tell("");
+                self.pass(TELL_EVERY, clients).await;
+                continue;
+            };
+            self.pass(step.quiet, clients).await;
+            if self.is_over(clients) {
+                break;
+            }
+            self.step(system, step).await?;
+            if self.recoveries.last().is_some_and(|last| last.took.is_none()) {
+                self.progress.say("writes never succeeded again: the run ends here");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the time is up, or every client has stopped because the budget is spent.
+    fn is_over(&self, clients: &JoinSet<()>) -> bool {
+        let spent = self.shared.budget.load(Ordering::Relaxed) == 0;
+        Instant::now() >= self.ends || spent || clients.is_empty()
+    }
+
+    async fn pass(&self, time: Duration, clients: &JoinSet<()>) {
+        let until = self.ends.min(Instant::now() + time);
+        while Instant::now() < until && !self.is_over(clients) {
+            sleep(Duration::from_millis(50).min(until - Instant::now())).await;
+        }
+    }
+
+    async fn step(&mut self, system: &mut System, step: Step) -> Result<()> {
+        let faults: Vec<(Kind, String)> =
+            step.faults.iter().map(|fault| (fault.kind, fault.to_string())).collect();
+        let names: Vec<&str> = faults.iter().map(|(_, name)| name.as_str()).collect();
+        let names = names.join(" + ");
+        self.tell(&format!("{names} for {:.1?}", step.lasts));
+        let struck = self.history.now();
+        let mut active = Vec::new();
+        for fault in step.faults {
+            let struck = strike(system, &mut self.replays, fault).await;
+            active.push(struck.with_context(|| format!("{fault} cannot strike"))?);
+        }
+        sleep(step.lasts).await;
+        let since = heal(system, &mut self.replays, active).await;
+        let since = since.with_context(|| format!("{names} cannot be healed"))?;
+        let healed = self.history.now();
+        let limit = self.limit(&faults);
+        let gateways = system.client_apis()?;
+        let probe =
+            Client { name: "probe".to_owned(), gateways, history: Arc::clone(self.history) };
+        let mut unready = Vec::new();
+        let mut took = recovered(system, &probe, since, since + limit).await?;
+        if took.is_none() {
+            unready = not_ready(system).await;
+            took = recovered(system, &probe, since, since + limit * OVERTIME).await?;
+        }
+        self.tell(&match took {
+            Some(took) => format!("recovered in {took:.1?}"),
+            None => format!("NOT RECOVERED in {:?}", limit * OVERTIME),
+        });
+        self.recoveries.push(Recovery { struck, healed, faults, took, limit, unready });
+        Ok(())
+    }
+
+    fn limit(&self, faults: &[(Kind, String)]) -> Duration {
+        let black_hole = faults.iter().any(|(kind, _)| *kind == Kind::BlackHole);
+        Duration::from_secs(if black_hole {
+            self.options.black_hole_recovery_secs.max(self.options.recovery_secs)
+        } else {
+            self.options.recovery_secs
+        })
+    }
+
+    fn tell(&self, what: &str) {
+        let count = self.history.operations().len();
+        self.progress.say(&format!("{count:>7} operations  {what}"));
+    }
+}

@@ -1,0 +1,160 @@
+//! After the faults: everything drained, every 202 looked after, everything stored read.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use contracts::{Message, MessageId, OperationId};
+use futures_util::{StreamExt, stream};
+use reqwest::Method;
+use testkit::Api;
+
+use crate::{
+    checker::{Aftermath, Conversation},
+    client::{Client, Prefer, fate},
+    history::{Fate, History, Operation, Outcome, Request},
+    replays::{COMMANDS, Replays},
+    system::System,
+};
+
+/// How long the queue may take to become empty, and an operation to end after that.
+const DRAIN_LIMIT: Duration = Duration::from_mins(2);
+const END_LIMIT: Duration = Duration::from_secs(15);
+/// How often in a row the queue must be seen empty; each look takes a third of a second.
+const EMPTY_LOOKS: u32 = 6;
+
+/// Requests at the same time.
+const CONCURRENCY: usize = 8;
+
+/// The most letters that are taken from `messages.dead`.
+const MAX_LETTERS: u32 = 10_000;
+
+/// Looks at everything. The final reads are added to the history.
+pub(crate) async fn settle(
+    system: &System,
+    history: &std::sync::Arc<History>,
+    replays: &Replays,
+) -> Result<Aftermath> {
+    let left_in_queue = drain(system).await?;
+    let mut apis = Vec::new();
+    for gateway in &system.gateways {
+        apis.push(gateway.process.api()?);
+    }
+    let api = apis.first().context("no gateway")?;
+    end_operations(api, history).await;
+    let reader =
+        Client { name: "final".to_owned(), gateways: apis.clone(), history: history.clone() };
+    read_all(&reader).await;
+    let mut conversations = Vec::new();
+    let pairs: BTreeSet<(String, String)> = history
+        .operations()
+        .iter()
+        .filter_map(|operation| match &operation.request {
+            Request::Create { from, to, .. } => Some((from.clone(), to.clone())),
+            _ => None,
+        })
+        .collect();
+    for (from, to) in pairs {
+        let messages = list(api, &from, &to).await?;
+        conversations.push(Conversation { from, to, messages });
+    }
+    let letters = system.env.management().take("messages.dead", MAX_LETTERS).await?;
+    Ok(Aftermath {
+        conversations,
+        left_in_queue,
+        dead_letters: letters.into_iter().map(|letter| letter.payload).collect(),
+        poison: replays.poison.clone(),
+    })
+}
+
+/// Waits for an empty queue of commands; how many deliveries are left in it at the end.
+async fn drain(system: &System) -> Result<u64> {
+    let begun = Instant::now();
+    let mut looks_empty = 0;
+    loop {
+        // Right after its start a broker may not answer yet.
+        let depth = system.env.management().queue_depth(COMMANDS).await;
+        looks_empty = if matches!(depth, Ok(0)) { looks_empty + 1 } else { 0 };
+        match depth {
+            // What gateways still hold is published meanwhile.
+            Ok(0) if looks_empty == EMPTY_LOOKS => return Ok(0),
+            Ok(left) if begun.elapsed() > DRAIN_LIMIT => return Ok(left),
+            Err(error) if begun.elapsed() > DRAIN_LIMIT => return Err(error),
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Asks every operation what became of it. What was seen to have ended must still say the same.
+async fn end_operations(api: &Api, history: &History) {
+    let open: Vec<(usize, OperationId, Fate)> = history
+        .operations()
+        .iter()
+        .enumerate()
+        .filter_map(|(place, operation)| match &operation.outcome {
+            Outcome::Accepted { operation, fate } => Some((place, *operation, fate.clone())),
+            _ => None,
+        })
+        .collect();
+    let deadline = Instant::now() + END_LIMIT;
+    let asked = stream::iter(open)
+        .map(|(place, id, before)| async move { (place, before, ended(api, id, deadline).await) });
+    let ended: Vec<(usize, Fate, Fate)> = asked.buffer_unordered(CONCURRENCY).collect().await;
+    let now = history.now();
+    let mut operations = history.operations();
+    for (place, before, last) in ended {
+        let Some(Operation { outcome: Outcome::Accepted { fate, .. }, ended, .. }) =
+            operations.get_mut(place)
+        else {
+            continue;
+        };
+        if before == Fate::Open {
+            *ended = now;
+            *fate = last;
+        } else if before != last {
+            *fate = Fate::Odd(format!("it had ended as {before:?}, and now says {last:?}"));
+        }
+    }
+}
+
+async fn ended(api: &Api, operation: OperationId, deadline: Instant) -> Fate {
+    loop {
+        let answer = fate(api, operation).await;
+        match answer {
+            Ok(Fate::Open) | Err(_) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Ok(fate) => return fate,
+            Err(error) => return Fate::Odd(format!("{error:#}")),
+        }
+    }
+}
+
+async fn read_all(reader: &Client) {
+    let ids: BTreeSet<MessageId> =
+        reader.history.operations().iter().filter_map(Operation::message).collect();
+    stream::iter(ids)
+        .for_each_concurrent(CONCURRENCY, |id| async move {
+            reader.ask(0, Request::Read { id }, Prefer::Nothing).await;
+        })
+        .await;
+}
+
+/// All messages of a conversation, page by page.
+async fn list(api: &Api, from: &str, to: &str) -> Result<Vec<Message>> {
+    let mut path = format!("/api/messages?from_user_id={from}&to_user_id={to}&limit=200");
+    let mut messages: Vec<Message> = Vec::new();
+    loop {
+        let answer = api.send(api.request(Method::GET, &path)).await?;
+        ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text);
+        messages.extend(answer.json::<Vec<Message>>()?);
+        let Some(link) = answer.header("link") else { return Ok(messages) };
+        let next = link.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+        path = next.map(|(next, _)| next.to_owned()).context("a Link without a target")?;
+        if let Some(place) = path.find("/api/") {
+            path.drain(..place);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The system under torture: real servers and services of its own, a proxy on every link.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result};
+use testkit::{
+    Api, PrivateBroker, PrivateMongod, Proxy, ServiceBuilder, ServiceProcess, TestEnvironment,
+};
+
+use crate::plan::{Link, REPLICAS};
+
+/// Short, so that faults make many 202s.
+const WRITE_WAIT_MS: u32 = 1_500;
+
+/// Everything that runs. The services go before what they stand on.
+pub(crate) struct System {
+    pub(crate) gateways: Vec<Member>,
+    pub(crate) workers: Vec<Member>,
+    pub(crate) env: TestEnvironment,
+    pub(crate) mongod: PrivateMongod,
+    pub(crate) broker: PrivateBroker,
+}
+
+/// A service and the links to it and from it.
+pub(crate) struct Member {
+    pub(crate) process: ServiceProcess,
+    to_broker: Arc<Proxy>,
+    to_mongod: Arc<Proxy>,
+    /// What its clients connect to.
+    from_clients: Arc<Proxy>,
+    from_clients_url: String,
+}
+
+impl System {
+    /// Starts all of it. `liar`: this program runs in the workers' place.
+    pub(crate) async fn start(liar: Option<PathBuf>) -> Result<Self> {
+        let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
+        let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
+        let mut workers = Vec::new();
+        let mut gateways = Vec::new();
+        for _ in 0..REPLICAS {
+            let mut worker = env.storage_worker();
+            if let Some(liar) = &liar {
+                worker = worker.program(liar);
+            }
+            workers.push(Member::start(&env, worker).await?);
+            let gateway = env.gateway().env("WRITE_WAIT_MS", WRITE_WAIT_MS);
+            gateways.push(Member::start(&env, gateway).await?);
+        }
+        Ok(Self { gateways, workers, env, mongod, broker })
+    }
+
+    /// The gateways as clients reach them.
+    pub(crate) fn client_apis(&self) -> Result<Vec<Api>> {
+        self.gateways.iter().map(|gateway| Api::new(&gateway.from_clients_url)).collect()
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceProcess> {
+        self.gateways.iter().chain(&self.workers).map(|member| &member.process)
+    }
+
+    pub(crate) fn gateway(&mut self, replica: usize) -> Result<&mut ServiceProcess> {
+        let gateway = self.gateways.get_mut(replica).context("no such gateway")?;
+        Ok(&mut gateway.process)
+    }
+
+    pub(crate) fn worker(&mut self, replica: usize) -> Result<&mut ServiceProcess> {
+        Ok(&mut self.workers.get_mut(replica).context("no such worker")?.process)
+    }
+
+    pub(crate) fn link(&self, link: Link) -> Result<Arc<Proxy>> {
+        let proxy = match link {
+            Link::ClientsToGateway(number) => self.gateways.get(number).map(|it| &it.from_clients),
+            Link::GatewayToBroker(number) => self.gateways.get(number).map(|it| &it.to_broker),
+            Link::GatewayToMongod(number) => self.gateways.get(number).map(|it| &it.to_mongod),
+            Link::WorkerToBroker(number) => self.workers.get(number).map(|it| &it.to_broker),
+            Link::WorkerToMongod(number) => self.workers.get(number).map(|it| &it.to_mongod),
+        };
+        proxy.cloned().with_context(|| format!("there is no link {link}"))
+    }
+}
+
+impl Member {
+    async fn start(env: &TestEnvironment, service: ServiceBuilder) -> Result<Self> {
+        let (to_broker, rabbitmq_url) = Proxy::in_front_of(&env.rabbitmq_url()).await?;
+        let (to_mongod, mongo_uri) = Proxy::in_front_of(env.mongo_uri()).await?;
+        let service = service.env("RABBITMQ_URL", rabbitmq_url).env("MONGO_URI", mongo_uri);
+        let process = service.start().await?;
+        let (from_clients, from_clients_url) = Proxy::in_front_of(&process.url()).await?;
+        let from_clients = Arc::new(from_clients);
+        let (to_broker, to_mongod) = (Arc::new(to_broker), Arc::new(to_mongod));
+        Ok(Self { process, to_broker, to_mongod, from_clients, from_clients_url })
+    }
+}
