@@ -1,10 +1,10 @@
 //! Request bodies: from bytes to the newtypes that inner code takes, with every mistake named at
 //! once. serde would stop at the first, so the members are looked at one by one.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     http::{HeaderMap, header},
 };
 use contracts::{Content, FieldError, InvalidText, Location, Problem, ProblemKind, UserId};
@@ -28,6 +28,10 @@ impl Fields {
     /// Reads a JSON object.
     pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
         check_media_type(headers)?;
+        // Before any of it is read, and before a client that expects 100 is told to send it.
+        if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+            return Err(body_too_large());
+        }
         let reading = timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES));
         let bytes = match reading.await {
             Ok(Ok(bytes)) => bytes,
@@ -53,11 +57,13 @@ impl Fields {
             }
         })?;
         let mut fields = Self { members: Vec::new(), errors: Vec::new() };
+        // A body may have thousands of members, so each is looked up and not searched for.
+        let mut names = HashSet::new();
         for (name, value) in members.0 {
-            if fields.members.iter().any(|(known, _)| *known == name) {
-                fields.wrong(name, "duplicate_member", "Member occurs more than once");
-            } else {
+            if names.insert(name.clone()) {
                 fields.members.push((name, value));
+            } else {
+                fields.wrong(name, "duplicate_member", "Member occurs more than once");
             }
         }
         Ok(fields)
@@ -196,11 +202,15 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(ProblemKind::UnsupportedMediaType, detail))
 }
 
+fn body_too_large() -> Problem {
+    Problem::new(ProblemKind::BodyTooLarge, "the body must have at most 65536 bytes")
+}
+
 fn unreadable_body(error: &axum::Error) -> Problem {
     let too_large = std::error::Error::source(error)
         .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
     if too_large {
-        Problem::new(ProblemKind::BodyTooLarge, "the body must have at most 65536 bytes")
+        body_too_large()
     } else {
         Problem::new(ProblemKind::BadRequest, "the body could not be read")
     }

@@ -77,6 +77,7 @@ pub(crate) async fn read(
 }
 
 fn forgotten() -> Problem {
-    let detail = "the operation ended so long ago that its outcome is not kept any more";
+    let detail =
+        "the operation was issued more than 24 hours ago, and its outcome is not known any more";
     Problem::new(ProblemKind::OperationForgotten, detail)
 }

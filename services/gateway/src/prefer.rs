@@ -32,7 +32,7 @@ impl Preference {
         let first = |name: &str| {
             preferences.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
         };
-        let wait = first("wait").and_then(|seconds| seconds.parse::<u32>().ok());
+        let wait = first("wait").and_then(whole_seconds);
         if let Some(seconds) = wait {
             let wait = Duration::from_secs(u64::from(seconds)).min(MAX_WRITE_WAIT);
             let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs())).ok();
@@ -52,6 +52,12 @@ impl Preference {
             None => answer,
         }
     }
+}
+
+/// More than fits is as good as the most that can be had.
+fn whole_seconds(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u32::MAX))
 }
 
 /// `name`, `name=value`, `name="value"`, each with parameters after a semicolon that say nothing
@@ -85,6 +91,7 @@ mod tests {
         assert_eq!(read("wait=0"), waits(0, "wait=0"));
         assert_eq!(read("handling=lenient, Wait=\"7\"; x=y"), waits(7, "wait=7"));
         assert_eq!(read("wait=600"), waits(30, "wait=30"));
+        assert_eq!(read("wait=99999999999999999999"), waits(30, "wait=30"));
         assert_eq!(read("wait=1, wait=2"), waits(1, "wait=1"));
         assert_eq!(read("respond-async, wait=3"), waits(3, "wait=3"));
     }

@@ -64,6 +64,12 @@ impl Parameters<'_> {
             self.wrong(name, "missing", "Field required");
             return None;
         };
+        // The decoder writes this character for what is not UTF-8; a client that means it encodes it.
+        let meant = self.query.to_ascii_uppercase().contains("%EF%BF%BD");
+        if text.contains(char::REPLACEMENT_CHARACTER) && !meant {
+            self.wrong(name, "string_unicode", "Input should be percent-encoded UTF-8");
+            return None;
+        }
         UserId::try_from(text)
             .map_err(|error| self.errors.push(text_error("query", name, error)))
             .ok()
@@ -120,6 +126,8 @@ mod tests {
         assert_eq!((query.limit, query.both_directions, query.after), (50, false, None));
         let problem = list_query(Some("from_user_id=&limit=201&direction=x&cursor=1")).unwrap_err();
         assert_eq!(problem.errors.len(), 5);
+        assert!(list_query(Some("from_user_id=%ff&to_user_id=b")).is_err());
+        assert!(list_query(Some("from_user_id=%EF%bf%BD&to_user_id=b")).is_ok());
         assert_eq!(list_query(None).unwrap_err().errors.len(), 2);
     }
 

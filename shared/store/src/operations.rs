@@ -1,5 +1,7 @@
 //! What became of a command, long after.
 
+use std::time::Duration;
+
 use contracts::{Failure, OperationId, Timestamp};
 
 use crate::{
@@ -9,6 +11,9 @@ use crate::{
     indexes::ENDING_LIFETIME,
     writes::REMEMBERED_COMMANDS,
 };
+
+/// How far ahead of this machine's clock a gateway's may be.
+const MAX_CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// How a command ended, if it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +39,11 @@ impl Store {
             None => {}
         }
         // By then a record would have expired, so that nothing is known says nothing any more.
-        let forgotten = id
-            .command_id
-            .issued_at()
-            .is_none_or(|at| at.elapsed_until(Timestamp::now()) > ENDING_LIFETIME);
+        // And nothing can be known of what no clock has reached yet.
+        let now = Timestamp::now();
+        let forgotten = id.command_id.issued_at().is_none_or(|at| {
+            at.elapsed_until(now) > ENDING_LIFETIME || now.elapsed_until(at) > MAX_CLOCK_SKEW
+        });
         let unknown = if forgotten { OperationState::Forgotten } else { OperationState::Pending };
         let (created_by, applied) = match self.read_one(id.message_id).await? {
             None => return Ok(unknown),
