@@ -14,7 +14,8 @@ use mongodb::{
 const ALREADY_INITIALIZED: i32 = 23;
 
 /// Makes the `mongod` at `host:port` (started with `--replSet {set_name}`) the only member of its
-/// replica set, and waits until it takes writes. Does nothing where that was done before.
+/// replica set, and waits until it takes writes, for as long as its caller lets it. Does nothing
+/// where that was done before.
 pub async fn initiate_replica_set(
     host: &str,
     port: u16,

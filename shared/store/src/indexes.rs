@@ -10,8 +10,8 @@ use mongodb::{
 
 use crate::{Store, StoreError};
 
-/// How long a tombstone blocks resurrection. A create is not applied any more a
-/// day before that.
+/// How long a tombstone blocks resurrection. A create is set aside when it is a day younger than
+/// this, so that none can outlive the tombstone of its message.
 const TOMBSTONE_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// How long the ending of a command can be asked for.

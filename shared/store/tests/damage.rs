@@ -1,6 +1,8 @@
 //! Documents that something else than this code has written: what is wrong with them is told apart
 //! from an outage, which would be waited for.
 
+mod common;
+
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,17 +14,6 @@ use mongodb::{
 use store::{CreateCommand, DeleteCommand, EditCommand, Store, StoreSettings};
 use testkit::TestEnvironment;
 use uuid::Uuid;
-
-async fn store(env: &TestEnvironment) -> Result<Store> {
-    let settings = StoreSettings {
-        uri: env.mongo_uri().to_owned(),
-        database: env.database().to_owned(),
-        app_name: "test".to_owned(),
-        max_connections: 4,
-        operation_timeout: Duration::from_secs(20),
-    };
-    Ok(Store::new(settings).await?)
-}
 
 fn create(message_id: MessageId) -> Result<CreateCommand> {
     Ok(CreateCommand {
@@ -38,7 +29,7 @@ fn create(message_id: MessageId) -> Result<CreateCommand> {
 #[tokio::test]
 async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Result<()> {
     let env = TestEnvironment::new().await;
-    let store = store(&env).await?;
+    let store = common::open(&env).await?;
     let id = MessageId::generate();
     store.create_many(&[create(id)?]).await?;
     let raw = Client::with_uri_str(env.mongo_uri()).await?;
@@ -69,10 +60,10 @@ async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Res
 #[tokio::test]
 async fn what_the_server_refuses_by_its_schema_is_told_apart_from_what_it_stores() -> Result<()> {
     let env = TestEnvironment::new().await;
-    let store = store(&env).await?;
     let raw = Client::with_uri_str(env.mongo_uri()).await?;
     let validator = doc! { "to_user_id": { "$ne": "bob" } };
     raw.database(env.database()).create_collection("messages").validator(validator).await?;
+    let store = common::open(&env).await?;
     let mut welcome = create(MessageId::generate())?;
     welcome.to_user_id = UserId::try_from("carol".to_owned())?;
     let results = store.create_many(&[create(MessageId::generate())?, welcome]).await?;

@@ -1,10 +1,10 @@
 //! What a list costs: `explain` of its query over a long conversation.
 
-use std::time::Duration;
+mod common;
 
 use anyhow::{Context, Result};
 use contracts::{CommandId, MessageId, Timestamp, UserId};
-use store::{CreateCommand, ListQuery, Position, Store, StoreSettings};
+use store::{CreateCommand, ListQuery, Position, Store};
 use testkit::TestEnvironment;
 
 const LIMIT: u16 = 20;
@@ -41,15 +41,7 @@ async fn long_conversation(store: &Store) -> Result<Vec<Position>> {
 #[tokio::test]
 async fn every_page_uses_the_index_and_a_deep_one_costs_what_the_first_does() -> Result<()> {
     let env = TestEnvironment::new().await;
-    let store = Store::new(StoreSettings {
-        uri: env.mongo_uri().to_owned(),
-        database: env.database().to_owned(),
-        app_name: "test".to_owned(),
-        max_connections: 8,
-        operation_timeout: Duration::from_mins(1),
-    })
-    .await?;
-    store.ensure_indexes().await?;
+    let store = common::open(&env).await?;
     let positions = long_conversation(&store).await?;
     for both_directions in [false, true] {
         // How many of all messages a page covers.
@@ -86,15 +78,7 @@ async fn every_page_uses_the_index_and_a_deep_one_costs_what_the_first_does() ->
 #[tokio::test]
 async fn walking_all_pages_finds_every_message_once() -> Result<()> {
     let env = TestEnvironment::new().await;
-    let store = Store::new(StoreSettings {
-        uri: env.mongo_uri().to_owned(),
-        database: env.database().to_owned(),
-        app_name: "test".to_owned(),
-        max_connections: 8,
-        operation_timeout: Duration::from_mins(1),
-    })
-    .await?;
-    store.ensure_indexes().await?;
+    let store = common::open(&env).await?;
     let mut expected = long_conversation(&store).await?;
     expected.sort_by_key(|position| std::cmp::Reverse((position.publish_timestamp, position.id)));
     let mut query = ListQuery {

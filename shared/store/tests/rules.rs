@@ -1,7 +1,9 @@
 //! The rules of the store against a model of them: any interleaving and any repetition of creates,
 //! edits and deletions of one message has the results and ends in the state that the model says.
 
-use std::{collections::HashMap, time::Duration};
+mod common;
+
+use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use contracts::{
@@ -13,7 +15,7 @@ use proptest::{
     prop_oneof,
     test_runner::{Config, TestCaseError, TestRunner},
 };
-use store::{CreateCommand, DeleteCommand, EditCommand, Store, StoreSettings};
+use store::{CreateCommand, DeleteCommand, EditCommand, Store};
 use testkit::TestEnvironment;
 
 /// A command before its ids are made. Timestamps are offsets from the create's, few enough that
@@ -74,7 +76,7 @@ fn deliveries() -> impl Strategy<Value = (Vec<Draft>, Vec<usize>)> {
 fn any_interleaving_and_repetition_ends_in_the_state_that_the_rules_predict() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let env = runtime.block_on(TestEnvironment::new());
-    let store = runtime.block_on(open(&env))?;
+    let store = runtime.block_on(common::open(&env))?;
     let mut runner =
         TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
     runner.run(&deliveries(), |(drafts, order)| {
@@ -83,19 +85,6 @@ fn any_interleaving_and_repetition_ends_in_the_state_that_the_rules_predict() ->
             .map_err(|error| TestCaseError::fail(format!("{error:#}")))
     })?;
     Ok(())
-}
-
-async fn open(env: &TestEnvironment) -> Result<Store> {
-    let store = Store::new(StoreSettings {
-        uri: env.mongo_uri().to_owned(),
-        database: env.database().to_owned(),
-        app_name: "test".to_owned(),
-        max_connections: 8,
-        operation_timeout: Duration::from_secs(20),
-    })
-    .await?;
-    store.ensure_indexes().await?;
-    Ok(store)
 }
 
 async fn check(store: &Store, drafts: &[Draft], order: &[usize]) -> Result<()> {

@@ -120,9 +120,9 @@ async fn a_database_survives_a_kill_a_stop_and_a_freeze() {
 
     mongod.freeze().unwrap();
     let uri = mongod.url();
-    let frozen = tokio::spawn(async move { dropped(&uri).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!frozen.is_finished());
+    let mut frozen = tokio::spawn(async move { dropped(&uri).await });
+    let answered = tokio::time::timeout(Duration::from_millis(300), &mut frozen).await;
+    assert!(answered.is_err(), "a frozen server answered: {answered:?}");
     mongod.thaw().unwrap();
     frozen.await.unwrap().unwrap();
 }
