@@ -102,6 +102,34 @@ async fn clients_that_dawdle_hold_nobody_up_and_are_dropped() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_refusal_before_the_body_was_read_says_whether_the_connection_goes_on() -> Result<()> {
+    let system = System::start().await?;
+    let ask = async |head: &str, body: &[u8]| {
+        let mut stream = TcpStream::connect(system.gateway.address()).await?;
+        let length = body.len();
+        let head = format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body).await?;
+        // Where the connection goes on, a second request ends it.
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).await?;
+        anyhow::Ok(answers)
+    };
+    let small = ask("POST /nowhere", b"{}").await?;
+    assert!(small.starts_with("HTTP/1.1 404"), "{small}");
+    assert!(small.contains("HTTP/1.1 200"), "{small}");
+    // What is too large arrives whole nevertheless, and its refusal is not lost on the way back.
+    for path in ["POST /api/messages", "PATCH /api/messages", "POST /nowhere"] {
+        let large = ask(path, " ".repeat(300_000).as_bytes()).await?;
+        assert!(large.starts_with("HTTP/1.1 4"), "{large}");
+        assert!(large.to_lowercase().contains("connection: close"), "{large}");
+        assert!(!large.contains("HTTP/1.1 200"), "{large}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_connection_may_rest_between_requests() -> Result<()> {
     let system = System::start().await?;
     let mut stream = TcpStream::connect(system.gateway.address()).await?;

@@ -22,6 +22,7 @@ mod prefer;
 mod query;
 mod routes;
 mod tunnel;
+mod unread;
 mod writes;
 
 use std::time::Duration;

@@ -18,6 +18,7 @@ use crate::{
     answers::{self, ProblemAnswer, with_header},
     config::AllowedOrigin,
     routes::App,
+    unread::Unread,
 };
 
 /// Names a request, in its answer and in the log.
@@ -29,9 +30,9 @@ const MAX_REQUEST_ID_CHARACTERS: usize = 128;
 /// How long a browser may remember what CORS allows.
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
-/// Takes or makes the request's id, gives it to the log and the answer, and logs faults. While
-/// draining, asks the client to come back on another connection, which the balancer then leads to
-/// another gateway.
+/// Takes or makes the request's id, gives it to the log and the answer, and logs faults. Says so
+/// if the answer is the connection's last: when the request could not be read to its end, and
+/// while draining, so that the balancer leads the client to another gateway.
 pub(crate) async fn observe(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -48,11 +49,15 @@ pub(crate) async fn observe(
     // HTTP/2 knows no Connection header; its connections are told to go away when the service
     // closes.
     let http1 = request.version() < Version::HTTP_2;
+    let (request, unread) = Unread::watch(request);
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
     span.in_scope(|| tracing::debug!(status = status.as_u16(), "answered"));
     response.headers_mut().insert(X_REQUEST_ID, id);
-    if http1 && app.draining.is_cancelled() && status != StatusCode::SWITCHING_PROTOCOLS {
+    if status == StatusCode::SWITCHING_PROTOCOLS || !http1 {
+        return response;
+    }
+    if app.draining.is_cancelled() || !unread.read_to_end().await {
         return with_header(response, header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

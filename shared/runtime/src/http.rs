@@ -1,6 +1,8 @@
 //! The HTTP listener that all services share: bounded in connections, with a header timeout and a
 //! graceful end that has a deadline (`axum::serve` has neither of the two).
 
+mod lingering;
+
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use ::http::{Request, Response, StatusCode, header};
@@ -22,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceBuilder;
 
 use crate::{Health, Phases};
+use lingering::Lingering;
 
 /// How long a new connection may take until its first request's headers are there.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -131,7 +134,7 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_read_timeout(Some(IDLE_TIMEOUT));
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    let io = TokioIo::new(Box::pin(stream));
+    let io = TokioIo::new(Lingering::new(Box::pin(stream)));
     let first_request = CancellationToken::new();
     let service = ServiceBuilder::new()
         .map_request({
