@@ -1,21 +1,29 @@
 //! Clients that create messages as fast as they are answered.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use contracts::Message;
-use testkit::Api;
+use reqwest::Method;
+use testkit::{Answer, Api, Balancer};
 use tokio::task::JoinSet;
 
 use crate::draft;
+
+/// The longest content that a message may have.
+const LONGEST_CONTENT: usize = 4_000;
 
 /// Running clients.
 pub struct Load {
     stopped: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
     report: Arc<Mutex<LoadReport>>,
     clients: JoinSet<()>,
 }
@@ -29,35 +37,73 @@ pub struct LoadReport {
     pub deferred: usize,
     /// Every other end of a request.
     pub failures: Vec<String>,
+    /// How long the slowest of those took.
+    pub slowest_failure: Duration,
+}
+
+/// Where a client's requests go.
+#[derive(Clone)]
+enum Route {
+    /// To one gateway, until it asks to close the connection, as a draining one does.
+    Straight(Api),
+    /// To whichever is ready. What is answered 201 is read back, from any of them.
+    Balanced(Arc<Balancer>),
 }
 
 impl Load {
     /// Starts this many clients, each with a connection of its own. A client that is asked to close
     /// its connection, as a draining gateway does, ends.
     pub fn start(url: &str, clients: usize) -> Result<Self> {
+        let routes = (0..clients).map(|_| Api::new(url).map(Route::Straight));
+        Ok(Self::with(routes.collect::<Result<_>>()?, 0))
+    }
+
+    /// The same with messages as long as they may be.
+    pub fn flood(url: &str, clients: usize) -> Result<Self> {
+        let routes = (0..clients).map(|_| Api::new(url).map(Route::Straight));
+        Ok(Self::with(routes.collect::<Result<_>>()?, LONGEST_CONTENT))
+    }
+
+    /// Starts this many clients of a balancer. They also read what they were told is stored.
+    #[must_use]
+    pub fn through(balancer: &Arc<Balancer>, clients: usize) -> Self {
+        let route = Route::Balanced(Arc::clone(balancer));
+        Self::with(vec![route; clients], 0)
+    }
+
+    fn with(routes: Vec<Route>, content_length: usize) -> Self {
         let mut load = Self {
             stopped: Arc::default(),
             accepted: Arc::default(),
+            refused: Arc::default(),
             report: Arc::default(),
             clients: JoinSet::new(),
         };
-        for number in 0..clients {
+        for (number, route) in routes.into_iter().enumerate() {
             let client = Client {
-                api: Api::new(url)?,
+                route,
                 user: format!("load-{number}"),
+                content_length,
                 stopped: Arc::clone(&load.stopped),
                 accepted: Arc::clone(&load.accepted),
+                refused: Arc::clone(&load.refused),
                 report: Arc::clone(&load.report),
             };
             load.clients.spawn(client.run());
         }
-        Ok(load)
+        load
     }
 
     /// How many writes were accepted so far.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many writes were answered 503 so far.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Lets every request end and tells what came of them.
@@ -69,10 +115,12 @@ impl Load {
 }
 
 struct Client {
-    api: Api,
+    route: Route,
     user: String,
+    content_length: usize,
     stopped: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
     report: Arc<Mutex<LoadReport>>,
 }
 
@@ -82,27 +130,77 @@ impl Client {
             if self.stopped.load(Ordering::Relaxed) {
                 return;
             }
-            let draft = draft(&self.user, "load", &format!("message {number}"));
-            let answer = self.api.post("/api/messages", &draft).await;
-            let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-            let answer = match answer {
-                Ok(answer) => answer,
+            let content = format!("message {number} {}", "x".repeat(self.content_length));
+            let length = self.content_length.max("message".len() + 12);
+            let draft = draft(&self.user, "load", content.get(..length).unwrap_or(&content));
+            let asked = Instant::now();
+            let answer = self.send(Method::POST, "/api/messages", Some(&draft)).await;
+            let goes_on = match answer {
+                Ok(answer) => self.take(&answer, asked.elapsed()).await,
                 Err(error) => {
-                    report.failures.push(format!("{error:#}"));
-                    return;
+                    self.fail(format!("{error:#}"));
+                    false
                 }
             };
-            match (answer.status, answer.json::<Message>()) {
-                (201 | 202, Ok(message)) => {
-                    report.accepted.push(message);
-                    report.deferred += usize::from(answer.status == 202);
-                    self.accepted.fetch_add(1, Ordering::Relaxed);
-                }
-                _ => report.failures.push(format!("{} {}", answer.status, answer.text)),
-            }
-            if answer.header("connection") == Some("close") {
+            if !goes_on {
                 return;
             }
         }
+    }
+
+    /// Takes an answer in, and tells whether to go on.
+    async fn take(&self, answer: &Answer, took: Duration) -> bool {
+        if let (status @ (201 | 202), Ok(message)) = (answer.status, answer.json::<Message>()) {
+            self.accept(message.clone(), status == 202);
+            if status == 201 && matches!(self.route, Route::Balanced(_)) {
+                self.read_back(&message).await;
+            }
+        } else {
+            self.refused.fetch_add(usize::from(answer.status == 503), Ordering::Relaxed);
+            let mut report = self.report();
+            report.slowest_failure = report.slowest_failure.max(took);
+            report.failures.push(format!("{} {}", answer.status, answer.text));
+        }
+        matches!(self.route, Route::Balanced(_)) || answer.header("connection") != Some("close")
+    }
+
+    fn accept(&self, message: Message, deferred: bool) {
+        let mut report = self.report();
+        report.accepted.push(message);
+        report.deferred += usize::from(deferred);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn read_back(&self, message: &Message) {
+        let path = format!("/api/messages/{}", message.id);
+        match self.send(Method::GET, &path, None).await {
+            Ok(answer) if answer.json::<Message>().is_ok_and(|read| read == *message) => {}
+            Ok(answer) => self.fail(format!("GET: {} {}", answer.status, answer.text)),
+            Err(error) => self.fail(format!("GET: {error:#}")),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<Answer> {
+        let request = |api: &Api| {
+            let request = api.request(method.clone(), path);
+            if let Some(body) = body { request.json(body) } else { request }
+        };
+        match &self.route {
+            Route::Straight(api) => api.send(request(api)).await,
+            Route::Balanced(balancer) => balancer.send(request).await,
+        }
+    }
+
+    fn fail(&self, what: String) {
+        self.report().failures.push(what);
+    }
+
+    fn report(&self) -> std::sync::MutexGuard<'_, LoadReport> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

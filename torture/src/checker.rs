@@ -6,21 +6,24 @@
 //!
 //! A message's states are a chain of versions. Each was made by one write, which is known by its
 //! content, for no two writes say the same. All answers that show a state are observations of the
-//! chain, those of writes as those of reads; the final reads are the last ones.
+//! chain, those of writes as those of reads; the final reads are the last ones. What subscribers
+//! are sent shows states, too, but no versions.
 
 mod aftermath;
 mod chain;
 mod conditions;
+pub(crate) mod frames;
 mod keys;
+pub(crate) mod latency;
 mod presence;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use contracts::{Message, MessageId};
 
-use crate::history::{Fate, Operation, Outcome};
+use crate::history::{Fate, Frame, Operation, Outcome};
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,51 @@ pub struct Aftermath {
     pub dead_letters: Vec<Vec<u8>>,
     /// The bodies that were poison on purpose.
     pub poison: Vec<Vec<u8>>,
+    /// What was seen while the load went on.
+    pub watch: Watch,
+}
+
+/// What subscribers were sent, and what excuses a wait.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// How many listened.
+    pub subscribers: usize,
+    /// The frames of all of them, in the order of their arrival.
+    pub frames: Vec<Frame>,
+    /// How long they listened.
+    pub until: Duration,
+    /// When what was kept waiting.
+    pub disturbances: Vec<Disturbance>,
+    /// How long it may take else.
+    pub limits: Limits,
+}
+
+/// How long things may take while nothing excuses them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// An answer, beyond what is promised.
+    pub answer_slack: Duration,
+    /// From one frame to the next.
+    pub frame_gap: Duration,
+}
+
+/// A time in which somebody is kept waiting, for a reason that no promise covers.
+#[derive(Clone, Debug, Default)]
+pub struct Disturbance {
+    /// From the fault on.
+    pub from: Duration,
+    /// Until the system had recovered.
+    pub until: Duration,
+    /// The gateways whose clients wait.
+    pub gateways: Vec<usize>,
+    /// The subscribers that wait.
+    pub subscribers: Vec<usize>,
+}
+
+impl Disturbance {
+    fn meets(&self, from: Duration, until: Duration) -> bool {
+        self.from <= until && from <= self.until
+    }
 }
 
 /// A conversation, all pages.
@@ -79,6 +127,8 @@ pub fn check(operations: &[Operation], aftermath: &Aftermath) -> Vec<Violation> 
         keys::check(&mut case);
         found.extend(case.found);
     }
+    found.extend(latency::check(operations, &aftermath.watch));
+    found.extend(frames::check(operations, &aftermath.watch));
     found.extend(aftermath::check(operations, aftermath));
     found
 }

@@ -8,10 +8,13 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use testkit::{Answer, Api};
 
-use crate::history::{Fate, History, No, Operation, Outcome, Request};
+use crate::{
+    history::{Fate, History, No, Operation, Outcome, Request},
+    system::WRITE_WAIT,
+};
 
-/// How long a client waits for an answer before it gives up.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a client waits for an answer before it gives up: longer than any may take.
+const PATIENCE: Duration = Duration::from_secs(16);
 
 /// How often, and for how many times, one looks after a 202 meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(150);
@@ -23,6 +26,17 @@ pub(crate) enum Prefer {
     Nothing,
     RespondAsync,
     Wait(u8),
+}
+
+impl Prefer {
+    /// How long it lets a write wait to be stored.
+    fn wait(self) -> Duration {
+        match self {
+            Self::Nothing => WRITE_WAIT,
+            Self::RespondAsync => Duration::ZERO,
+            Self::Wait(secs) => Duration::from_secs(secs.into()),
+        }
+    }
 }
 
 /// One client of all gateways. Cheap to clone.
@@ -38,7 +52,10 @@ impl Client {
     pub(crate) async fn ask(&self, gateway: usize, request: Request, prefer: Prefer) -> Operation {
         let began = self.history.now();
         let answer = self.call(gateway, &request, prefer).await;
-        let mut ended = self.history.now();
+        let answered = self.history.now();
+        let mut ended = answered;
+        let is_read = matches!(request, Request::Read { .. });
+        let wait = if is_read { Duration::ZERO } else { prefer.wait() };
         let (request, mut outcome) = understood(request, answer);
         if let Outcome::Accepted { operation, fate } = &mut outcome {
             // Every other one is looked after at once; all are in the end.
@@ -48,7 +65,8 @@ impl Client {
             }
         }
         let name = self.name.clone();
-        let operation = Operation { client: name, gateway, request, began, ended, outcome };
+        let operation =
+            Operation { client: name, gateway, request, wait, began, answered, ended, outcome };
         self.history.add(operation.clone());
         operation
     }

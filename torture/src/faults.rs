@@ -33,10 +33,12 @@ pub(crate) async fn strike(
     match fault.kind {
         Kind::KillGateway => system.gateway(fault.replica)?.kill()?,
         Kind::KillWorker => system.worker(fault.replica)?.kill()?,
+        Kind::KillBroadcaster => system.broadcaster(fault.replica)?.kill()?,
         Kind::KillBroker => system.broker.kill()?,
         Kind::KillMongod => system.mongod.kill()?,
         Kind::FreezeGateway => system.gateway(fault.replica)?.freeze()?,
         Kind::FreezeWorker => system.worker(fault.replica)?.freeze()?,
+        Kind::FreezeBroadcaster => system.broadcaster(fault.replica)?.freeze()?,
         Kind::FreezeBroker => system.broker.freeze()?,
         Kind::FreezeMongod => system.mongod.freeze()?,
         Kind::Cut => {
@@ -72,12 +74,12 @@ pub(crate) async fn heal(
     replays: &mut Replays,
     mut active: Vec<Active>,
 ) -> Result<Instant> {
-    active.sort_by_key(|active| {
-        matches!(active.fault.kind, Kind::KillGateway | Kind::KillWorker | Kind::Replay)
-    });
+    let restarts =
+        |kind| matches!(kind, Kind::KillGateway | Kind::KillWorker | Kind::KillBroadcaster);
+    active.sort_by_key(|active| restarts(active.fault.kind) || active.fault.kind == Kind::Replay);
     let mut healed = Instant::now();
     for active in active {
-        let service_restarts = matches!(active.fault.kind, Kind::KillGateway | Kind::KillWorker);
+        let service_restarts = restarts(active.fault.kind);
         if service_restarts {
             healed = Instant::now();
         }
@@ -94,10 +96,12 @@ async fn heal_one(system: &mut System, replays: &mut Replays, active: Active) ->
     match fault.kind {
         Kind::KillGateway => system.gateway(fault.replica)?.restart().await?,
         Kind::KillWorker => system.worker(fault.replica)?.restart().await?,
+        Kind::KillBroadcaster => system.broadcaster(fault.replica)?.restart().await?,
         Kind::KillBroker => system.broker.restart().await?,
         Kind::KillMongod => system.mongod.restart().await?,
         Kind::FreezeGateway => system.gateway(fault.replica)?.thaw()?,
         Kind::FreezeWorker => system.worker(fault.replica)?.thaw()?,
+        Kind::FreezeBroadcaster => system.broadcaster(fault.replica)?.thaw()?,
         Kind::FreezeBroker => system.broker.thaw()?,
         Kind::FreezeMongod => system.mongod.thaw()?,
         Kind::Cut => {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::{MessageId, OperationId, Version, VersionedMessage};
+use contracts::{Message, MessageId, OperationId, Version, VersionedMessage};
 
 /// One request and its answer. Times count from the run's start.
 #[derive(Clone, Debug)]
@@ -20,13 +20,28 @@ pub struct Operation {
     pub gateway: usize,
     /// What was asked.
     pub request: Request,
+    /// How long it lets a write wait to be stored; zero for what does not wait.
+    pub wait: Duration,
     /// When.
     pub began: Duration,
+    /// When the answer was there, or the client gave up.
+    pub answered: Duration,
     /// When the outcome was known: the answer's arrival, or for a 202 when its operation was seen
     /// to have ended.
     pub ended: Duration,
     /// What was told.
     pub outcome: Outcome,
+}
+
+/// A message as a subscriber was sent it.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// To which subscriber.
+    pub subscriber: usize,
+    /// When it arrived.
+    pub at: Duration,
+    /// What it says.
+    pub message: Message,
 }
 
 /// What was asked.
@@ -199,17 +214,23 @@ impl Operation {
     }
 }
 
-/// All operations so far, and the clock they are timed by.
+/// All operations and frames so far, and the clock they are timed by.
 #[derive(Debug)]
 pub struct History {
     begun: Instant,
     operations: Mutex<Vec<Operation>>,
+    frames: Mutex<Vec<Frame>>,
     tokens: AtomicU64,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { begun: Instant::now(), operations: Mutex::default(), tokens: AtomicU64::new(1) }
+        Self {
+            begun: Instant::now(),
+            operations: Mutex::default(),
+            frames: Mutex::default(),
+            tokens: AtomicU64::new(1),
+        }
     }
 }
 
@@ -235,6 +256,11 @@ impl History {
     pub fn operations(&self) -> MutexGuard<'_, Vec<Operation>> {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The frames, in the order of their arrival.
+    pub fn frames(&self) -> MutexGuard<'_, Vec<Frame>> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Display for Operation {
@@ -243,7 +269,7 @@ impl fmt::Display for Operation {
             f,
             "[{:9.3} – {:9.3}] {:<10} gateway {}  {} -> {}",
             self.began.as_secs_f64(),
-            self.ended.as_secs_f64(),
+            self.answered.as_secs_f64(),
             self.client,
             self.gateway,
             self.request,

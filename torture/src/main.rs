@@ -7,7 +7,11 @@ use torture::{Options, run};
 
 /// Runs the system under faults and checks its promises
 #[derive(Parser)]
-#[command(name = "torture", bin_name = "cargo xtask torture")]
+#[command(
+    name = "torture",
+    bin_name = "cargo xtask torture",
+    after_help = "--release, anywhere among them, builds all for speed"
+)]
 struct Arguments {
     #[command(flatten)]
     options: Options,

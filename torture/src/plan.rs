@@ -16,6 +16,8 @@ pub enum Kind {
     /// The same.
     KillWorker,
     /// The same.
+    KillBroadcaster,
+    /// The same.
     KillBroker,
     /// The same.
     KillMongod,
@@ -23,6 +25,8 @@ pub enum Kind {
     FreezeGateway,
     /// The same.
     FreezeWorker,
+    /// The same.
+    FreezeBroadcaster,
     /// The same.
     FreezeBroker,
     /// The same.
@@ -52,10 +56,12 @@ impl Kind {
         match self {
             Self::KillGateway => "kill-gateway",
             Self::KillWorker => "kill-worker",
+            Self::KillBroadcaster => "kill-broadcaster",
             Self::KillBroker => "kill-broker",
             Self::KillMongod => "kill-mongod",
             Self::FreezeGateway => "freeze-gateway",
             Self::FreezeWorker => "freeze-worker",
+            Self::FreezeBroadcaster => "freeze-broadcaster",
             Self::FreezeBroker => "freeze-broker",
             Self::FreezeMongod => "freeze-mongod",
             Self::Cut => "cut",
@@ -79,15 +85,16 @@ impl Kind {
 
     /// Whether both can be there at once.
     fn goes_with(self, other: Self) -> bool {
-        let workers = |kind| matches!(kind, Self::KillWorker | Self::FreezeWorker);
-        self != other
-            && !(self.strikes_the_broker() && other.strikes_the_broker())
-            // These two stop the workers themselves.
-            && !(matches!(self, Self::FullQueue | Self::Replay) && workers(other))
-            && !(matches!(other, Self::FullQueue | Self::Replay) && workers(self))
-            && !matches!((self, other), (Self::KillMongod, Self::FreezeMongod) | (Self::FreezeMongod, Self::KillMongod))
-            && !matches!((self, other), (Self::KillWorker, Self::FreezeWorker) | (Self::FreezeWorker, Self::KillWorker))
-            && !matches!((self, other), (Self::KillGateway, Self::FreezeGateway) | (Self::FreezeGateway, Self::KillGateway))
+        // Those of a row stop the same process.
+        let rows: [&[Self]; 4] = [
+            &[Self::KillWorker, Self::FreezeWorker, Self::FullQueue, Self::Replay],
+            &[Self::KillGateway, Self::FreezeGateway],
+            &[Self::KillBroadcaster, Self::FreezeBroadcaster],
+            &[Self::KillMongod, Self::FreezeMongod],
+        ];
+        let collide = rows.iter().any(|row| row.contains(&self) && row.contains(&other))
+            || (self.strikes_the_broker() && other.strikes_the_broker());
+        self != other && !collide
     }
 }
 
@@ -106,6 +113,8 @@ pub(crate) enum Link {
     GatewayToMongod(usize),
     WorkerToBroker(usize),
     WorkerToMongod(usize),
+    BroadcasterToBroker(usize),
+    BroadcasterToMongod(usize),
 }
 
 /// One fault: what, and to which of several.
@@ -124,6 +133,35 @@ impl Fault {
     /// Whether a black hole never gives back the connections that it has.
     pub(crate) fn strands(self) -> bool {
         self.seed.is_multiple_of(2)
+    }
+
+    /// The gateway that keeps its clients waiting meanwhile, whatever it does: it is frozen, or the
+    /// way to it is disturbed.
+    pub(crate) fn silences_gateway(self) -> Option<usize> {
+        match (self.kind, self.link) {
+            (Kind::FreezeGateway, _) => Some(self.replica),
+            (Kind::Cut | Kind::Delay | Kind::BlackHole, Link::ClientsToGateway(gateway)) => {
+                Some(gateway)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the subscriber of this broadcaster may get no frames meanwhile: its own broadcaster
+    /// is away, or what any broadcaster needs in order to draw.
+    pub(crate) fn silences_subscriber(self, broadcaster: usize) -> bool {
+        match self.kind {
+            Kind::KillBroadcaster | Kind::FreezeBroadcaster => self.replica == broadcaster,
+            Kind::KillBroker
+            | Kind::FreezeBroker
+            | Kind::KillMongod
+            | Kind::FreezeMongod
+            | Kind::Alarm => true,
+            Kind::Cut | Kind::Delay | Kind::BlackHole => {
+                matches!(self.link, Link::BroadcasterToBroker(_) | Link::BroadcasterToMongod(_))
+            }
+            _ => false,
+        }
     }
 }
 
@@ -182,12 +220,14 @@ impl Plan {
 
     fn fault(&mut self, kind: Kind) -> Fault {
         let place = self.rng.random_range(0..REPLICAS);
-        let link = match self.rng.random_range(0..5) {
+        let link = match self.rng.random_range(0..7) {
             0 => Link::ClientsToGateway(place),
             1 => Link::GatewayToBroker(place),
             2 => Link::GatewayToMongod(place),
             3 => Link::WorkerToBroker(place),
-            _ => Link::WorkerToMongod(place),
+            4 => Link::WorkerToMongod(place),
+            5 => Link::BroadcasterToBroker(place),
+            _ => Link::BroadcasterToMongod(place),
         };
         Fault { kind, replica: self.rng.random_range(0..REPLICAS), link, seed: self.rng.random() }
     }
@@ -196,7 +236,12 @@ impl Plan {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::KillGateway | Kind::KillWorker | Kind::FreezeGateway | Kind::FreezeWorker => {
+            Kind::KillGateway
+            | Kind::KillWorker
+            | Kind::KillBroadcaster
+            | Kind::FreezeGateway
+            | Kind::FreezeWorker
+            | Kind::FreezeBroadcaster => {
                 write!(f, "{} {}", self.kind, self.replica)
             }
             Kind::BlackHole if self.strands() => {
@@ -216,6 +261,8 @@ impl fmt::Display for Link {
             Self::GatewayToMongod(number) => write!(f, "gateway {number}–mongod"),
             Self::WorkerToBroker(number) => write!(f, "worker {number}–broker"),
             Self::WorkerToMongod(number) => write!(f, "worker {number}–mongod"),
+            Self::BroadcasterToBroker(number) => write!(f, "broadcaster {number}–broker"),
+            Self::BroadcasterToMongod(number) => write!(f, "broadcaster {number}–mongod"),
         }
     }
 }

@@ -3,22 +3,25 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3};
 use testkit::{Api, ServiceProcess};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     client::{Client, Prefer},
-    history::{Outcome, Request},
+    history::{Frame, History, Outcome, Request},
     system::System,
     workload::RECIPIENT,
 };
 
+/// More than can arrive between two looks.
+const RECENT_FRAMES: usize = 64;
+
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Waits until a write succeeds through each gateway and every service says that it is ready.
-/// `None` where that is not so by the deadline.
+/// Waits until a write succeeds through each gateway, every service says that it is ready, and every
+/// subscriber has had a frame. `None` where that is not so by the deadline.
 pub(crate) async fn recovered(
     system: &System,
     probe: &Client,
@@ -31,7 +34,8 @@ pub(crate) async fn recovered(
     }
     let writes = join_all((0..probe.gateways.len()).map(|gateway| written(probe, gateway)));
     let ready = join_all(apis.iter().map(ready));
-    let all = timeout_at(deadline, join(writes, ready)).await;
+    let frames = (0..system.broadcasters.len()).map(|number| frame(&probe.history, number));
+    let all = timeout_at(deadline, join3(writes, ready, join_all(frames))).await;
     Ok(all.is_ok().then(|| since.elapsed()))
 }
 
@@ -69,6 +73,15 @@ async fn written(probe: &Client, gateway: usize) {
         if matches!(done.outcome, Outcome::Stored { .. }) {
             return;
         }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Ends with the first frame to this subscriber from now on.
+async fn frame(history: &History, subscriber: usize) {
+    let now = history.now();
+    let is_it = |frame: &Frame| frame.subscriber == subscriber && frame.at > now;
+    while !history.frames().iter().rev().take(RECENT_FRAMES).any(is_it) {
         tokio::time::sleep(PAUSE).await;
     }
 }

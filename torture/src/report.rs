@@ -30,6 +30,12 @@ pub struct Report {
     pub recoveries: Vec<Recovery>,
     /// How many deliveries were delivered again on purpose.
     pub replayed: u64,
+    /// How many frames subscribers were sent.
+    pub frames: usize,
+    /// The longest time between two of them that nothing excuses.
+    pub worst_gap: Duration,
+    /// How much longer than promised the slowest answer took.
+    pub worst_overtime: Duration,
     /// Promises that were not kept.
     pub violations: Vec<Violation>,
 }
@@ -43,8 +49,8 @@ pub struct Recovery {
     pub healed: Duration,
     /// What struck.
     pub faults: Vec<(Kind, String)>,
-    /// How long writes took to succeed again through every gateway, with every service ready. `None`
-    /// where they never did.
+    /// How long it took until writes succeeded through every gateway, every service was ready, and
+    /// every subscriber had a frame. `None` where that never was.
     pub took: Option<Duration>,
     /// How long they may have taken.
     pub limit: Duration,
@@ -107,11 +113,17 @@ impl Report {
     }
 
     fn write_operations(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total: u64 = self.counts().values().sum();
-        let lasted = self.lasted.as_secs_f64();
-        writeln!(f, "seed {}: {total} operations in {lasted:.0} s", self.seed)?;
+        let counts = self.counts();
+        let total: u64 = counts.values().sum();
+        let commands = counts.iter().filter(|((asked, _), _)| *asked != "read");
+        let commands: u64 = commands.map(|(_, count)| count).sum();
+        let (seed, lasted) = (self.seed, self.lasted.as_secs_f64());
+        writeln!(
+            f,
+            "seed {seed}: {total} operations, {commands} of them writes, in {lasted:.0} s"
+        )?;
         let mut last = "";
-        for ((asked, told), count) in self.counts() {
+        for ((asked, told), count) in counts {
             if asked != last {
                 write!(f, "{}  {asked:<12}", if last.is_empty() { "" } else { "\n" })?;
             }
@@ -135,7 +147,7 @@ impl Report {
         let count: u64 = kinds.values().map(|(count, ..)| count).sum();
         writeln!(
             f,
-            "{count} faults in {} steps; writes succeeded again after",
+            "{count} faults in {} steps; writes succeeded and frames came again after",
             self.recoveries.len()
         )?;
         for (kind, (count, total, worst)) in kinds {
@@ -150,6 +162,19 @@ impl Report {
         let worst = self.recoveries.iter().filter_map(|recovery| recovery.took).max();
         let worst = worst.unwrap_or_default().as_secs_f64();
         writeln!(f, "  worst recovery {worst:.1} s; {} deliveries replayed", self.replayed)
+    }
+
+    fn write_waits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let overtime = match self.worst_overtime {
+            Duration::ZERO => "no answer later than promised".to_owned(),
+            late => format!("the slowest answer {:.1} s later than promised", late.as_secs_f64()),
+        };
+        let gap = self.worst_gap.as_secs_f64();
+        writeln!(
+            f,
+            "{} frames, at most {gap:.1} s apart while undisturbed; {overtime}",
+            self.frames
+        )
     }
 
     /// Of each rule the first violation in full, and how many there are.
@@ -189,6 +214,7 @@ impl fmt::Display for Report {
         if !self.recoveries.is_empty() {
             self.write_recoveries(f)?;
         }
+        self.write_waits(f)?;
         self.write_missed(f)?;
         self.write_violations(f)?;
         match self.violations.len() {

@@ -14,16 +14,17 @@ use tokio::{
 };
 
 use crate::{
-    checker::check,
+    checker::{Disturbance, Watch, check, frames::worst_gap, latency::worst_overtime},
     client::Client,
     faults::{heal, strike},
     history::History,
     options::Options,
-    plan::{Kind, Plan, Step},
+    plan::{Fault, Kind, Plan, Step},
     probe::{not_ready, recovered},
     replays::Replays,
     report::{Recovery, Report},
     settle::settle,
+    subscribers::listen,
     system::System,
     workload::{Shared, Worker},
 };
@@ -31,6 +32,9 @@ use crate::{
 /// A recovery that has missed its limit is waited for this many times as long, to tell how long it
 /// really takes.
 const OVERTIME: u32 = 3;
+
+/// How long after that a client may still meet a connection of his that a black hole has swallowed.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// How often the run says how it goes while nothing happens.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -43,16 +47,18 @@ pub async fn run(
 ) -> Result<Report> {
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     progress.say(&format!("seed {seed}"));
-    progress.say("starting a broker, a database, two gateways and two workers");
+    progress.say("starting a broker, a database, and two of each service");
     let liar = options.lie.then_some(lying_worker);
     let mut system = System::start(liar).await?;
     let history = Arc::new(History::default());
     let shared = Arc::new(Shared::new(options.operations.unwrap_or(u64::MAX)));
     let mut clients = start_clients(options, seed, &system, &history, &shared)?;
+    let mut subscribers = listen(&system, &history, &shared.stop);
     let mut torture = Torture {
         plan: Plan::new(seed, options.kinds()?),
         replays: Replays::new(system.env.management().clone()),
         recoveries: Vec::new(),
+        disturbances: Vec::new(),
         options,
         history: &history,
         shared: &shared,
@@ -60,17 +66,37 @@ pub async fn run(
         ends: Instant::now() + options.load_limit(),
     };
     torture.until_the_end(&mut system, &clients).await?;
-    let Torture { replays, recoveries, .. } = torture;
+    let Torture { replays, recoveries, disturbances, .. } = torture;
     shared.stop.cancel();
     progress.say("the clients finish");
+    let until = history.now();
+    while subscribers.join_next().await.is_some() {}
     while clients.join_next().await.is_some() {}
     let lasted = history.now();
+    let watch = Watch {
+        subscribers: system.broadcasters.len(),
+        frames: history.frames().clone(),
+        until,
+        disturbances,
+        limits: options.limits(),
+    };
     progress.say("draining the queue and reading what is stored");
-    let aftermath = settle(&system, &history, &replays).await?;
+    let aftermath = settle(&system, &history, &replays, watch).await?;
     let operations = history.operations().clone();
     progress.say("checking");
     let violations = check(&operations, &aftermath);
-    Ok(Report { seed, lasted, operations, recoveries, replayed: replays.replayed, violations })
+    let watch = aftermath.watch;
+    Ok(Report {
+        seed,
+        lasted,
+        recoveries,
+        replayed: replays.replayed,
+        frames: watch.frames.len(),
+        worst_gap: worst_gap(&operations, &watch),
+        worst_overtime: worst_overtime(&operations, &watch),
+        operations,
+        violations,
+    })
 }
 
 fn start_clients(
@@ -91,10 +117,23 @@ fn start_clients(
     Ok(clients)
 }
 
+/// Who is kept waiting by faults, from a time yet unknown on, and how long beyond the recovery.
+fn disturbances(faults: &[Fault], broadcasters: usize) -> [Disturbance; 2] {
+    let gateways = faults.iter().filter_map(|fault| fault.silences_gateway()).collect();
+    let silenced =
+        |subscriber: &usize| faults.iter().any(|fault| fault.silences_subscriber(*subscriber));
+    let subscribers = (0..broadcasters).filter(silenced).collect();
+    [
+        Disturbance { gateways, until: LINGER, ..Disturbance::default() },
+        Disturbance { subscribers, ..Disturbance::default() },
+    ]
+}
+
 struct Torture<'a> {
     plan: Plan,
     replays: Replays,
     recoveries: Vec<Recovery>,
+    disturbances: Vec<Disturbance>,
     options: &'a Options,
     history: &'a Arc<History>,
     shared: &'a Shared,
@@ -116,7 +155,7 @@ impl Torture<'_> {
             }
             self.step(system, step).await?;
             if self.recoveries.last().is_some_and(|last| last.took.is_none()) {
-                self.progress.say("writes never succeeded again: the run ends here");
+                self.progress.say("it never recovered: the run ends here");
                 break;
             }
         }
@@ -143,6 +182,7 @@ impl Torture<'_> {
         let names = names.join(" + ");
         self.tell(&format!("{names} for {:.1?}", step.lasts));
         let struck = self.history.now();
+        let mut disturbances = disturbances(&step.faults, system.broadcasters.len());
         let mut active = Vec::new();
         for fault in step.faults {
             let struck = strike(system, &mut self.replays, fault).await;
@@ -166,6 +206,11 @@ impl Torture<'_> {
             Some(took) => format!("recovered in {took:.1?}"),
             None => format!("NOT RECOVERED in {:?}", limit * OVERTIME),
         });
+        for disturbance in &mut disturbances {
+            disturbance.from = struck;
+            disturbance.until += self.history.now();
+        }
+        self.disturbances.extend(disturbances);
         self.recoveries.push(Recovery { struck, healed, faults, took, limit, unready });
         Ok(())
     }

@@ -12,7 +12,7 @@ use reqwest::Method;
 use testkit::Api;
 
 use crate::{
-    checker::{Aftermath, Conversation},
+    checker::{Aftermath, Conversation, Watch},
     client::{Client, Prefer, fate},
     history::{Fate, History, Operation, Outcome, Request},
     replays::{COMMANDS, Replays},
@@ -36,6 +36,7 @@ pub(crate) async fn settle(
     system: &System,
     history: &std::sync::Arc<History>,
     replays: &Replays,
+    watch: Watch,
 ) -> Result<Aftermath> {
     let left_in_queue = drain(system).await?;
     let mut apis = Vec::new();
@@ -66,6 +67,7 @@ pub(crate) async fn settle(
         left_in_queue,
         dead_letters: letters.into_iter().map(|letter| letter.payload).collect(),
         poison: replays.poison.clone(),
+        watch,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The system under torture: real servers and services of its own, a proxy on every link.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use testkit::{
@@ -10,12 +10,13 @@ use testkit::{
 use crate::plan::{Link, REPLICAS};
 
 /// Short, so that faults make many 202s.
-const WRITE_WAIT_MS: u32 = 1_500;
+pub(crate) const WRITE_WAIT: Duration = Duration::from_millis(1_500);
 
 /// Everything that runs. The services go before what they stand on.
 pub(crate) struct System {
     pub(crate) gateways: Vec<Member>,
     pub(crate) workers: Vec<Member>,
+    pub(crate) broadcasters: Vec<Member>,
     pub(crate) env: TestEnvironment,
     pub(crate) mongod: PrivateMongod,
     pub(crate) broker: PrivateBroker,
@@ -38,16 +39,18 @@ impl System {
         let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
         let mut workers = Vec::new();
         let mut gateways = Vec::new();
+        let mut broadcasters = Vec::new();
         for _ in 0..REPLICAS {
             let mut worker = env.storage_worker();
             if let Some(liar) = &liar {
                 worker = worker.program(liar);
             }
             workers.push(Member::start(&env, worker).await?);
-            let gateway = env.gateway().env("WRITE_WAIT_MS", WRITE_WAIT_MS);
+            let gateway = env.gateway().env("WRITE_WAIT_MS", WRITE_WAIT.as_millis());
             gateways.push(Member::start(&env, gateway).await?);
+            broadcasters.push(Member::start(&env, env.broadcaster()).await?);
         }
-        Ok(Self { gateways, workers, env, mongod, broker })
+        Ok(Self { gateways, workers, broadcasters, env, mongod, broker })
     }
 
     /// The gateways as clients reach them.
@@ -56,7 +59,8 @@ impl System {
     }
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceProcess> {
-        self.gateways.iter().chain(&self.workers).map(|member| &member.process)
+        let members = self.gateways.iter().chain(&self.workers).chain(&self.broadcasters);
+        members.map(|member| &member.process)
     }
 
     pub(crate) fn gateway(&mut self, replica: usize) -> Result<&mut ServiceProcess> {
@@ -68,6 +72,10 @@ impl System {
         Ok(&mut self.workers.get_mut(replica).context("no such worker")?.process)
     }
 
+    pub(crate) fn broadcaster(&mut self, replica: usize) -> Result<&mut ServiceProcess> {
+        Ok(&mut self.broadcasters.get_mut(replica).context("no such broadcaster")?.process)
+    }
+
     pub(crate) fn link(&self, link: Link) -> Result<Arc<Proxy>> {
         let proxy = match link {
             Link::ClientsToGateway(number) => self.gateways.get(number).map(|it| &it.from_clients),
@@ -75,6 +83,12 @@ impl System {
             Link::GatewayToMongod(number) => self.gateways.get(number).map(|it| &it.to_mongod),
             Link::WorkerToBroker(number) => self.workers.get(number).map(|it| &it.to_broker),
             Link::WorkerToMongod(number) => self.workers.get(number).map(|it| &it.to_mongod),
+            Link::BroadcasterToBroker(number) => {
+                self.broadcasters.get(number).map(|it| &it.to_broker)
+            }
+            Link::BroadcasterToMongod(number) => {
+                self.broadcasters.get(number).map(|it| &it.to_mongod)
+            }
         };
         proxy.cloned().with_context(|| format!("there is no link {link}"))
     }
@@ -85,7 +99,7 @@ impl Member {
         let (to_broker, rabbitmq_url) = Proxy::in_front_of(&env.rabbitmq_url()).await?;
         let (to_mongod, mongo_uri) = Proxy::in_front_of(env.mongo_uri()).await?;
         let service = service.env("RABBITMQ_URL", rabbitmq_url).env("MONGO_URI", mongo_uri);
-        let process = service.start().await?;
+        let process = service.on_own_port()?.start().await?;
         let (from_clients, from_clients_url) = Proxy::in_front_of(&process.url()).await?;
         let from_clients = Arc::new(from_clients);
         let (to_broker, to_mongod) = (Arc::new(to_broker), Arc::new(to_mongod));

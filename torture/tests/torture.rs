@@ -16,6 +16,8 @@ async fn torture(options: Options) -> Result<Report> {
         clients: 8,
         recovery_secs: PATIENT_SECS,
         black_hole_recovery_secs: PATIENT_SECS,
+        answer_slack_secs: 8,
+        frame_gap_secs: 30,
         ..options
     };
     // Shown where the test fails.

@@ -28,12 +28,15 @@ const DIR_PREFIX: &str = "torture-stack-";
 /// The package and the program that tortures.
 const TORTURER: &str = "torture";
 
-/// What `cargo xtask torture` takes: everything is the torturer's own.
+/// The one option that is not the torturer's own.
+const RELEASE: &str = "--release";
+
+/// What `cargo xtask torture` takes: nearly everything is the torturer's own.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
     /// `--seconds N` | `--operations N`, `--seed S`, `--clients N`, `--faults LIST`, `--lie`, …;
-    /// `--help` explains them
+    /// `--help` explains them. `--release`, among them, builds all for speed
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     options: Vec<String>,
 }
@@ -60,8 +63,11 @@ async fn torture(
     steps: Steps,
 ) -> Result<ExitCode> {
     let ledger = Ledger::open(dir)?;
-    let built = cargo::build_services(false).await?;
-    build_torturer().await?;
+    let (for_build, for_torturer): (Vec<&String>, Vec<&String>) =
+        options.options.iter().partition(|option| *option == RELEASE);
+    let release = !for_build.is_empty();
+    let built = cargo::build_services(release).await?;
+    build_torturer(release).await?;
     let bin_dir = dir.join("bin");
     copy_programs(&built, &bin_dir)?;
     let paths: [(&str, PathBuf); 4] = [
@@ -71,7 +77,7 @@ async fn torture(
         (settings::MONGOD, provide_mongod(target_dir, &steps).await?),
     ];
     let mut command = tokio::process::Command::new(bin_dir.join(TORTURER));
-    command.args(&options.options).envs(paths);
+    command.args(for_torturer).envs(paths);
     // It leads a process group, which all that it starts belongs to.
     let torturer = Running::start(command)?;
     ledger.add_pid(Role::Tests, TORTURER, torturer.pid()?)?;
@@ -92,8 +98,9 @@ fn copy_programs(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn build_torturer() -> Result<()> {
-    let arguments = ["build", "--package", TORTURER, "--bins"];
+async fn build_torturer(release: bool) -> Result<()> {
+    let mut arguments = vec!["build", "--package", TORTURER, "--bins"];
+    arguments.extend(release.then_some(RELEASE));
     let status = Running::start(cargo::command(&arguments))?.wait().await?;
     if !status.success() {
         bail!("the torturer cannot be built (cargo build: {status})");

@@ -3,7 +3,9 @@
 
 use contracts::{CommandId, CommandResult, MessageId};
 use std::collections::HashMap;
-use store::{CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError};
+use store::{
+    AttemptId, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError,
+};
 
 /// Applies commands and remembers how they ended. Every call may be repeated without harm.
 pub trait CommandStore: Clone + Send + Sync + 'static {
@@ -40,13 +42,21 @@ pub trait CommandStore: Clone + Send + Sync + 'static {
         commands: &[CommandId],
     ) -> impl Future<Output = Result<HashMap<CommandId, Ending>, StoreError>> + Send;
 
-    /// Counts a try of a command that may have killed a worker; says which one it is, from 1.
+    /// Counts a try of a command that may have killed a worker; says which one it is, from 1, or 0
+    /// where it has survived one.
     fn count_attempt(
         &self,
         command: CommandId,
+        attempt: AttemptId,
     ) -> impl Future<Output = Result<u32, StoreError>> + Send;
 
-    /// Forgets suspects that did no harm.
+    /// Notes that a try did no harm.
+    fn note_survival(
+        &self,
+        command: CommandId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets suspects whose delivery has come to its end.
     fn clear_suspects(
         &self,
         commands: &[CommandId],
@@ -87,8 +97,16 @@ impl CommandStore for Store {
         Store::recorded_endings(self, commands.iter().copied()).await
     }
 
-    async fn count_attempt(&self, command: CommandId) -> Result<u32, StoreError> {
-        Store::count_attempt(self, command).await
+    async fn count_attempt(
+        &self,
+        command: CommandId,
+        attempt: AttemptId,
+    ) -> Result<u32, StoreError> {
+        Store::count_attempt(self, command, attempt).await
+    }
+
+    async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {
+        Store::note_survival(self, command).await
     }
 
     async fn clear_suspects(&self, commands: &[CommandId]) -> Result<(), StoreError> {

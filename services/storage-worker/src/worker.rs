@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
 use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
 use runtime::Phases;
-use store::{Ending, StoreError};
+use store::{AttemptId, Ending, StoreError};
 use tokio::sync::watch;
 
 use crate::{
@@ -107,21 +107,26 @@ impl<S: CommandStore> Worker<S> {
         commands: &[ReceivedCommand],
     ) -> Result<Vec<Applied>, Abandoned> {
         let mut results = Vec::with_capacity(commands.len());
+        let mut harmless = Vec::with_capacity(commands.len());
         for received in commands {
-            let id = received.id();
-            let attempt = self
-                .until_stored("cannot count", async || self.store.count_attempt(id).await)
-                .await?;
-            if attempt > MAX_ATTEMPTS {
+            let (id, attempt) = (received.id(), AttemptId::generate());
+            let count = async || self.store.count_attempt(id, attempt).await;
+            let attempts = self.until_stored("cannot count", count).await?;
+            if attempts > MAX_ATTEMPTS {
                 let reason = format!("each of {MAX_ATTEMPTS} attempts to apply it killed a worker");
                 results.push(Applied::Impossible(reason));
                 continue;
             }
             results.extend(self.apply(std::slice::from_ref(received)).await?);
-            // At once: the next one may be the killer, and this one would be suspected with it.
-            self.until_stored("cannot clear", async || self.store.clear_suspects(&[id]).await)
-                .await?;
+            if attempts > 0 {
+                // At once: the next one may be the killer, and this one would be suspected with it.
+                let survived = async || self.store.note_survival(id).await;
+                self.until_stored("cannot note a survival", survived).await?;
+            }
+            harmless.push(id);
         }
+        let clear = async || self.store.clear_suspects(&harmless).await;
+        self.until_stored("cannot clear", clear).await?;
         Ok(results)
     }
 

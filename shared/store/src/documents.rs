@@ -69,7 +69,11 @@ pub(crate) struct EndingDocument {
 pub(crate) struct SuspectDocument {
     #[serde(rename = "_id")]
     pub(crate) id: bson::Uuid,
-    pub(crate) attempts: i64,
+    /// The tries that began.
+    #[serde(default)]
+    pub(crate) tries: Vec<bson::Uuid>,
+    #[serde(default)]
+    pub(crate) survived: bool,
     pub(crate) tried_at: DateTime,
 }
 

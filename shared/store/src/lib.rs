@@ -19,4 +19,5 @@ pub use client::{InvalidMongoUri, Store, StoreError, StoreSettings};
 pub use endings::Ending;
 pub use operations::OperationState;
 pub use queries::{ListQuery, Page, Position};
+pub use suspects::AttemptId;
 pub use writes::{CreateCommand, DeleteCommand, EditCommand, Rejected};

@@ -2,29 +2,62 @@
 //! that it can be told from one that only was in hand when a worker died.
 
 use contracts::CommandId;
-use mongodb::bson::{Bson, DateTime, doc};
+use mongodb::bson::{self, Bson, DateTime, doc};
 
 use crate::{Store, StoreError, documents::command_uuid};
 
+/// One try of a command, so that it is counted once, however often the counting is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptId(bson::Uuid);
+
+impl AttemptId {
+    /// A try that is about to begin.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(bson::Uuid::new())
+    }
+}
+
 impl Store {
-    /// Counts a try that is about to begin, and says which one it is, from 1.
+    /// Counts a try that is about to begin, and says which one it is, from 1. It is 0, and nothing
+    /// is counted, where the command has survived a try: what kills a worker kills it each time.
     ///
-    /// The count is read from a majority and then set, not incremented: a try that never began,
-    /// because its count could not be written to a majority, is not counted twice.
-    pub async fn count_attempt(&self, command: CommandId) -> Result<u32, StoreError> {
+    /// An answer can get lost when the count is written, and asking again must not count twice: an
+    /// outage would make killers of all that is tried in it.
+    pub async fn count_attempt(
+        &self,
+        command: CommandId,
+        attempt: AttemptId,
+    ) -> Result<u32, StoreError> {
         let suspects = self.suspects.clone();
         let id = command_uuid(command);
         self.run(async move {
             let known = suspects.find_one(doc! { "_id": id }).await?;
-            let attempt = known.map_or(0, |suspect| suspect.attempts) + 1;
-            let update = doc! { "$set": { "attempts": attempt, "tried_at": DateTime::now() } };
+            if known.is_some_and(|suspect| suspect.survived) {
+                return Ok(0);
+            }
+            let update = doc! {
+                "$addToSet": { "tries": attempt.0 },
+                "$set": { "tried_at": DateTime::now() },
+            };
             suspects.update_one(doc! { "_id": id }, update).upsert(true).await?;
-            Ok(u32::try_from(attempt).unwrap_or(u32::MAX))
+            let counted = suspects.find_one(doc! { "_id": id }).await?;
+            let tries = counted.map_or(1, |suspect| suspect.tries.len());
+            Ok(u32::try_from(tries).unwrap_or(u32::MAX))
         })
         .await
     }
 
-    /// Forgets suspects that were tried and did no harm.
+    /// Notes that a command was tried and did no harm. It is not suspected any more, also where its
+    /// delivery comes again because a later one of its commands did.
+    pub async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {
+        let suspects = self.suspects.clone();
+        let filter = doc! { "_id": command_uuid(command) };
+        let update = doc! { "$set": { "survived": true } };
+        self.run(async move { suspects.update_one(filter, update).await }).await.map(drop)
+    }
+
+    /// Forgets suspects whose delivery has come to its end.
     pub async fn clear_suspects(&self, commands: &[CommandId]) -> Result<(), StoreError> {
         if commands.is_empty() {
             return Ok(());

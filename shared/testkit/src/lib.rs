@@ -7,6 +7,7 @@
 //! freezes a server starts its own: [`PrivateBroker::start`], [`PrivateMongod::start`].
 
 mod api;
+mod balancer;
 mod broker;
 mod environment;
 mod eventually;
@@ -22,6 +23,7 @@ pub mod settings;
 mod subscriber;
 
 pub use api::{Answer, Api};
+pub use balancer::Balancer;
 pub use broker::{BrokerOptions, PrivateBroker};
 pub use environment::{TestEnvironment, TestEnvironmentBuilder};
 pub use eventually::{Check, eventually};

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{Api, Group, Process};
+use crate::{Api, Group, Process, free_port};
 
 /// Longest wait for a service's address, and then for its readiness.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -99,6 +99,13 @@ impl ServiceBuilder {
     pub fn env_remove(mut self, key: &str) -> Self {
         self.settings.remove(key);
         self
+    }
+
+    /// Lets it listen on a port that stays its own while it is down: one of those that systems give
+    /// out may be another process's by the time of [`ServiceProcess::restart`].
+    pub fn on_own_port(self) -> Result<Self> {
+        let variable = self.service.bind_variable();
+        Ok(self.env(variable, format!("127.0.0.1:{}", free_port()?)))
     }
 
     /// Adds a command-line argument.

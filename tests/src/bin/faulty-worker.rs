@@ -8,7 +8,8 @@ use contracts::{CommandId, CommandResult, MessageId};
 use runtime::{ServiceConfig, Shutdown};
 use storage_worker::{CommandStore, Config};
 use store::{
-    CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError, StoreSettings,
+    AttemptId, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError,
+    StoreSettings,
 };
 
 /// A content that panics whoever stores it.
@@ -85,8 +86,16 @@ impl CommandStore for FaultyStore {
         self.0.recorded_endings(commands.iter().copied()).await
     }
 
-    async fn count_attempt(&self, command: CommandId) -> Result<u32, StoreError> {
-        self.0.count_attempt(command).await
+    async fn count_attempt(
+        &self,
+        command: CommandId,
+        attempt: AttemptId,
+    ) -> Result<u32, StoreError> {
+        self.0.count_attempt(command, attempt).await
+    }
+
+    async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {
+        self.0.note_survival(command).await
     }
 
     async fn clear_suspects(&self, commands: &[CommandId]) -> Result<(), StoreError> {

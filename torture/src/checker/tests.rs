@@ -1,5 +1,7 @@
 //! Each rule finds what it is for, and leaves alone what the promises allow.
 
+mod watch;
+
 use std::time::Duration;
 
 use contracts::{CommandId, Message, OperationId, Timestamp, Version, VersionedMessage};
@@ -54,7 +56,9 @@ fn at(began: u64, ended: u64, request: Request, outcome: Outcome) -> Operation {
         client: "client".to_owned(),
         gateway: 0,
         request,
+        wait: Duration::ZERO,
         began: Duration::from_millis(began),
+        answered: Duration::from_millis(ended),
         ended: Duration::from_millis(ended),
         outcome,
     }
@@ -275,6 +279,7 @@ fn the_end_has_lists_as_reads_show_them_nothing_queued_and_only_poison_parked() 
     let conversation =
         |messages| Conversation { from: "a".to_owned(), to: "b".to_owned(), messages };
     let end = |messages| Aftermath {
+        watch: Watch::default(),
         conversations: vec![conversation(messages)],
         left_in_queue: 0,
         dead_letters: vec![b"poison".to_vec(), b"poison".to_vec()],

@@ -1,0 +1,42 @@
+//! Counting the tries of a command that may have killed a worker.
+
+mod common;
+
+use anyhow::Result;
+use contracts::CommandId;
+use store::AttemptId;
+use testkit::TestEnvironment;
+
+#[tokio::test]
+async fn a_try_is_counted_once_however_often_its_count_is_repeated() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let command = CommandId::generate();
+    for attempt in 1..=3 {
+        let id = AttemptId::generate();
+        // The answers to the first ones were lost in an outage.
+        for _ in 0..4 {
+            assert_eq!(store.count_attempt(command, id).await?, attempt);
+        }
+    }
+    assert_eq!(store.count_attempt(CommandId::generate(), AttemptId::generate()).await?, 1);
+    store.clear_suspects(&[command]).await?;
+    assert_eq!(store.count_attempt(command, AttemptId::generate()).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_survived_a_try_is_not_suspected_any_more() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let (harmless, untried) = (CommandId::generate(), CommandId::generate());
+    assert_eq!(store.count_attempt(harmless, AttemptId::generate()).await?, 1);
+    store.note_survival(harmless).await?;
+    store.note_survival(untried).await?;
+    // Its delivery comes again and again, because of another one.
+    for _ in 0..3 {
+        assert_eq!(store.count_attempt(harmless, AttemptId::generate()).await?, 0);
+    }
+    assert_eq!(store.count_attempt(untried, AttemptId::generate()).await?, 1);
+    Ok(())
+}
