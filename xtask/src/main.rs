@@ -1,5 +1,6 @@
 //! The project's commands, `cargo xtask …`. CI runs the same.
 
+mod bench;
 mod cargo;
 mod check;
 mod console;
@@ -7,6 +8,7 @@ mod down;
 mod fuzz;
 mod infrastructure;
 mod interrupt;
+mod python;
 mod stack;
 mod test;
 mod torture;
@@ -46,6 +48,9 @@ enum Command {
     /// Kills, freezes, cuts and fills up a system of its own under load, by a seeded plan, and holds what
     /// each client was told against what is stored. Exits with 0 where every promise was kept.
     Torture(torture::Options),
+    /// Measure, side by side with a limit and a peer
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 #[tokio::main]
@@ -57,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Check => check::run().await,
         Command::Fuzz(options) => fuzz::run(&options).await,
         Command::Torture(options) => torture::run(&options).await,
+        Command::Bench(bench) => bench::run(&bench).await,
     };
     done.unwrap_or_else(|error| {
         console::error(&error);

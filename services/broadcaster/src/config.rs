@@ -1,9 +1,13 @@
 //! The broadcaster's configuration.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use broker::BrokerUrl;
 use clap::Parser;
+use ipnet::IpNet;
 use runtime::{CommonConfig, ConfigError, Origin, ServiceConfig};
 use store::StoreSettings;
 
@@ -36,6 +40,14 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub max_connections: u32,
+    /// Subscribers from one address at most (of IPv6: from one network of 64 bits); one more is
+    /// answered 429. No limit where this is not set
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections_per_address: Option<u32>,
+    /// Proxies whose X-Forwarded-For, or else Forwarded, says whose address counts: addresses and
+    /// networks such as 10.0.0.0/8, separated by commas
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
+    pub trusted_proxies: Vec<IpNet>,
     /// Origins whose pages may subscribe, such as `https://app.example`, separated by commas; all
     /// may where this is not set
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
@@ -53,6 +65,13 @@ impl ServiceConfig for Config {
         StoreSettings::check_uri(self.common.mongo_uri.expose())
             .map_err(|error| ConfigError::new("MONGO_URI", error))
     }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -78,6 +97,8 @@ mod tests {
             ("--broadcast-interval-ms", "9", "BROADCAST_INTERVAL_MS"),
             ("--broadcast-interval-ms", "3600001", "BROADCAST_INTERVAL_MS"),
             ("--max-connections", "0", "MAX_CONNECTIONS"),
+            ("--max-connections-per-address", "0", "MAX_CONNECTIONS_PER_ADDRESS"),
+            ("--trusted-proxies", "10.0.0.0/33", "TRUSTED_PROXIES"),
             ("--allowed-origins", "https://a.example,b.example", "ALLOWED_ORIGINS"),
             ("--allowed-origins", "", "ALLOWED_ORIGINS"),
         ] {
@@ -88,6 +109,13 @@ mod tests {
         let error = config.validate().unwrap_err();
         assert_eq!(error.key, "RABBITMQ_URL");
         assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn proxies_are_addresses_or_networks() {
+        let config = parse(&["--trusted-proxies", "10.0.0.0/8, 2001:db8::1"]).unwrap();
+        let networks: Vec<String> = config.trusted_proxies.iter().map(IpNet::to_string).collect();
+        assert_eq!(networks, ["10.0.0.0/8", "2001:db8::1/128"]);
     }
 
     #[test]

@@ -52,11 +52,12 @@ async fn lead(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut failing = false;
     loop {
+        let tick;
         tokio::select! {
             biased;
             () = stop.cancelled() => return TermEnd::Stopped,
             error = leader.lost() => return TermEnd::Lost(error),
-            _ = ticks.tick() => {}
+            due = ticks.tick() => tick = due,
         }
         let drawn = tokio::select! {
             drawn = store.draw() => drawn,
@@ -64,9 +65,10 @@ async fn lead(
             () = stop.cancelled() => return TermEnd::Stopped,
         };
         report_change(&drawn, &mut failing);
-        let Some(frame) = drawn.ok().flatten().as_ref().and_then(encode) else {
-            continue;
-        };
+        let Some(message) = drawn.ok().flatten() else { continue };
+        let after_tick_us = u64::try_from(tick.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::debug!(message.id = %message.id, after_tick_us, "drawn");
+        let Some(frame) = encode(&message) else { continue };
         if let Err(error) = leader.publish(&frame).await {
             return TermEnd::Lost(error);
         }

@@ -3,6 +3,7 @@
 //! One of the replicas is elected and draws (`drawer`); every replica consumes what is drawn and
 //! keeps the newest frame ([`hub`]); a session for each subscriber sends it ([`server`]).
 
+pub mod addresses;
 mod config;
 mod drawer;
 pub mod hub;
@@ -16,6 +17,7 @@ use broker::{BrokerUrl, Election, FrameSource};
 use runtime::{Dependency, Health, Shutdown, descriptors};
 use store::{Store, StoreSettings};
 
+use addresses::AddressLimit;
 pub use config::Config;
 use hub::Hub;
 use origins::AllowedOrigins;
@@ -50,6 +52,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let settings = Settings {
         max_connections: descriptors::make_room(config.max_connections as usize, OTHER_DESCRIPTORS),
         origins: AllowedOrigins::new(config.allowed_origins),
+        addresses: AddressLimit::new(config.max_connections_per_address, config.trusted_proxies),
         // The other half of the grace is for the close handshakes.
         close_spread: common.shutdown_grace_ms / 2,
         ..Settings::default()

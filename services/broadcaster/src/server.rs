@@ -4,6 +4,7 @@
 //! hyper reads the request and writes the answer. Then it is out of the way: the session has the
 //! bare TCP socket and small buffers of its own, so an idle subscriber costs a few KiB.
 
+mod close;
 mod handshake;
 mod session;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    addresses::{AddressLimit, NoPlace, Place},
     hub::{Frames, Hub},
     origins::AllowedOrigins,
 };
@@ -58,6 +60,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whose pages may subscribe.
     pub origins: AllowedOrigins,
+    /// How many of them may come from one address.
+    pub addresses: AddressLimit,
     /// From the TCP connection to the answer's last byte.
     pub handshake: Duration,
     /// How long the sessions take to end when the server does.
@@ -73,6 +77,7 @@ impl Default for Settings {
         Self {
             max_connections: 19_000,
             origins: AllowedOrigins::default(),
+            addresses: AddressLimit::default(),
             handshake: Duration::from_secs(10),
             close_spread: Duration::from_secs(10),
             closes_per_second: 1_000,
@@ -89,6 +94,9 @@ struct Server {
     seats: Arc<Semaphore>,
     sessions: TaskTracker,
 }
+
+/// What one subscriber takes of what there is a limit of.
+type Seat = (OwnedSemaphorePermit, Option<Place>);
 
 /// Binds `address`, with what the accepted sockets inherit, and says so in the log.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -142,10 +150,10 @@ async fn accept_all(listener: &TcpListener, server: &Arc<Server>, connections: &
     // Never closed, so it never fails.
     while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
                 let server = Arc::clone(server);
                 connections.spawn(async move {
-                    server.converse(stream).await;
+                    server.converse(stream, peer).await;
                     drop(permit);
                 });
             }
@@ -159,13 +167,13 @@ async fn accept_all(listener: &TcpListener, server: &Arc<Server>, connections: &
 
 impl Server {
     /// One request and its answer. If that is a 101, a session goes on with the socket.
-    async fn converse(self: Arc<Self>, stream: TcpStream) {
+    async fn converse(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         // Without it a frame may wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "gone before its request");
             return;
         }
-        let service = service_fn(|request| ready(Ok::<_, Infallible>(self.answer(request))));
+        let service = service_fn(|request| ready(Ok::<_, Infallible>(self.answer(peer, request))));
         let connection = http1::Builder::new()
             .max_buf_size(HEADER_BYTES)
             // One limit for the whole conversation covers the headers, too.
@@ -187,10 +195,12 @@ impl Server {
         }
     }
 
-    fn answer(self: &Arc<Self>, mut request: Request<Incoming>) -> Answer {
-        let mut answer = match self.health.answer(request.method(), request.uri().path()) {
+    fn answer(self: &Arc<Self>, peer: SocketAddr, mut request: Request<Incoming>) -> Answer {
+        let (method, path) = (request.method(), request.uri().path());
+        let health = self.health.answer(method, path);
+        let mut answer = match health.or_else(|| handshake::describe(method, path)) {
             Some(answer) => answer,
-            None => match self.admit(&mut request) {
+            None => match self.admit(peer, &mut request) {
                 Ok(switching_protocols) => return switching_protocols,
                 Err(refusal) => refusal.into_answer(),
             },
@@ -200,21 +210,27 @@ impl Server {
         answer
     }
 
-    fn admit(self: &Arc<Self>, request: &mut Request<Incoming>) -> Result<Answer, Refusal> {
+    fn admit(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        request: &mut Request<Incoming>,
+    ) -> Result<Answer, Refusal> {
         let accept_key = handshake::check(request, &self.settings.origins)?;
         if self.phases.closing.is_cancelled() {
             return Err(Refusal::Stopping);
         }
+        let place = self.settings.addresses.take(peer, request.headers());
+        let place = place.map_err(|NoPlace| Refusal::AddressFull)?;
         let seat = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| Refusal::Full)?;
         // Whatever is drawn from here on is for this subscriber.
         let frames = self.hub.subscribe();
         let upgrade = hyper::upgrade::on(request);
-        self.sessions.spawn(Arc::clone(self).host(upgrade, frames, seat));
+        self.sessions.spawn(Arc::clone(self).host(upgrade, frames, (seat, place)));
         Ok(handshake::switching_protocols(accept_key))
     }
 
     /// Holds the seat until the session has ended or must.
-    async fn host(self: Arc<Self>, upgrade: OnUpgrade, frames: Frames, seat: OwnedSemaphorePermit) {
+    async fn host(self: Arc<Self>, upgrade: OnUpgrade, frames: Frames, seat: Seat) {
         tokio::select! {
             () = self.session(upgrade, frames) => {}
             () = self.phases.expired.cancelled() => {}

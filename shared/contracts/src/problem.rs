@@ -39,6 +39,8 @@ pub enum ProblemKind {
     KeyReused,
     /// 426: there is a WebSocket at this path, and the request asks for none, or for another version.
     UpgradeRequired,
+    /// 429: as many subscribers come from one address as may.
+    TooManyFromAddress,
     /// 500: the command could not be applied and was set aside for the operators.
     DeadLettered,
     /// 500: a fault of this service.
@@ -78,6 +80,9 @@ impl ProblemKind {
             Self::InvalidInput => (422, "/problems/invalid-input", "Invalid input"),
             Self::KeyReused => (422, "/problems/key-reused", "Idempotency key reused"),
             Self::UpgradeRequired => (426, "/problems/upgrade-required", "Upgrade required"),
+            Self::TooManyFromAddress => {
+                (429, "/problems/too-many-from-address", "Too many from one address")
+            }
             Self::DeadLettered => (500, "/problems/dead-lettered", "Command set aside"),
             Self::Internal => (500, "/problems/internal", "Internal error"),
             Self::BroadcasterUnavailable => {

@@ -11,6 +11,12 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::origins::AllowedOrigins;
 
+/// Where the description of the WebSocket is.
+const DESCRIPTION: &str = "/asyncapi.json";
+
+/// The description, as `AsyncAPI` 3 has it.
+pub(crate) const ASYNCAPI: &str = include_str!("asyncapi.json");
+
 /// Where subscribers connect.
 const CHAT: &str = "/api/chat";
 
@@ -30,7 +36,22 @@ pub(crate) enum Refusal {
     BadKey,
     ForeignOrigin,
     Full,
+    AddressFull,
     Stopping,
+}
+
+/// Answers a request for the description; `None` where it is for something else.
+pub(crate) fn describe(method: &Method, path: &str) -> Option<Answer> {
+    let asked = path == DESCRIPTION && (method == Method::GET || method == Method::HEAD);
+    asked.then(|| {
+        let mut answer = Response::new(Full::from(ASYNCAPI));
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // It is for tools on other pages, too.
+        let all = HeaderValue::from_static("*");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, all);
+        answer
+    })
 }
 
 /// Checks a request that is no health question. Returns the `Sec-WebSocket-Accept` to answer with.
@@ -41,7 +62,9 @@ pub(crate) fn check<B>(
     match request.uri().path() {
         CHAT if request.method() == Method::GET => {}
         CHAT => return Err(Refusal::WrongMethod { allowed: "GET" }),
-        "/livez" | "/readyz" => return Err(Refusal::WrongMethod { allowed: "GET, HEAD" }),
+        "/livez" | "/readyz" | DESCRIPTION => {
+            return Err(Refusal::WrongMethod { allowed: "GET, HEAD" });
+        }
         _ => return Err(Refusal::UnknownPath),
     }
     let headers = request.headers();
@@ -87,7 +110,9 @@ impl Refusal {
                 add(header::CONNECTION, "Upgrade");
                 add(header::SEC_WEBSOCKET_VERSION, "13");
             }
-            Self::Full | Self::Stopping => add(header::RETRY_AFTER, RETRY_AFTER_SECS),
+            Self::Full | Self::AddressFull | Self::Stopping => {
+                add(header::RETRY_AFTER, RETRY_AFTER_SECS);
+            }
             Self::UnknownPath | Self::BadKey | Self::ForeignOrigin => {}
         }
         answer
@@ -122,6 +147,10 @@ impl Refusal {
             Self::Full => Problem::new(
                 ProblemKind::Overloaded,
                 "there are as many subscribers as can be served; try again later",
+            ),
+            Self::AddressFull => Problem::new(
+                ProblemKind::TooManyFromAddress,
+                "there are as many subscribers from this address as may be",
             ),
             Self::Stopping => Problem::new(
                 ProblemKind::Overloaded,
@@ -244,8 +273,12 @@ mod tests {
 
     #[test]
     fn a_full_server_says_when_to_try_again() {
-        let answer = Refusal::Full.into_answer();
-        assert_eq!(answer.status(), 503);
-        assert!(answer.headers().contains_key(header::RETRY_AFTER));
+        for (refusal, status) in
+            [(Refusal::Full, 503), (Refusal::AddressFull, 429), (Refusal::Stopping, 503)]
+        {
+            let answer = refusal.into_answer();
+            assert_eq!(answer.status(), status);
+            assert!(answer.headers().contains_key(header::RETRY_AFTER));
+        }
     }
 }

@@ -20,11 +20,11 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error, Message,
-        error::ProtocolError,
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+        protocol::{Role, WebSocketConfig},
     },
 };
 
+use super::close::Reason;
 use crate::hub::{Frames, MAX_FRAME_BYTES};
 
 /// The largest message a subscriber may send, in bytes; it is ignored anyway.
@@ -32,10 +32,6 @@ const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 
 /// What is read at a time. An idle subscriber holds a buffer of this size.
 const READ_BUFFER_BYTES: usize = 1024;
-
-/// The close code of a subscriber that does not keep up, from the range that RFC 6455 leaves to
-/// applications.
-const TOO_SLOW: u16 = 4008;
 
 /// The times of a session.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +66,7 @@ enum End {
     /// The subscriber closes. tungstenite has queued the reply.
     ByPeer,
     /// This side closes.
-    ByUs(CloseCode, &'static str),
+    ByUs(Reason),
 }
 
 /// What the socket has done.
@@ -124,7 +120,7 @@ async fn serve(
         let result = tokio::select! {
             // In this order, so that a subscriber that sends without end can't hold anything up.
             biased;
-            () = closing.as_mut() => return End::ByUs(CloseCode::Away, "going away"),
+            () = closing.as_mut() => return End::ByUs(Reason::Stopping),
             () = alarm.as_mut() => {
                 let result = match deadlines.passed() {
                     Some(end) => return end,
@@ -200,10 +196,10 @@ async fn finish(socket: &mut Socket, end: End) {
     match end {
         End::Gone => return,
         End::ByPeer => {}
-        End::ByUs(code, reason) => {
-            tracing::debug!(code = u16::from(code), reason, "closing a session");
+        End::ByUs(reason) => {
+            tracing::debug!(?reason, "closing a session");
             // Waits until what is on its way is out: a frame can't be left in the middle.
-            if socket.close(Some(CloseFrame { code, reason: reason.into() })).await.is_err() {
+            if socket.close(Some(reason.frame())).await.is_err() {
                 return;
             }
         }
@@ -226,13 +222,7 @@ async fn finish(socket: &mut Socket, end: End) {
 }
 
 fn end_of(error: &Error) -> End {
-    match error {
-        Error::Capacity(_) => End::ByUs(CloseCode::Size, "a message may have 4096 bytes"),
-        Error::Utf8(_) => End::ByUs(CloseCode::Invalid, "a text is not UTF-8"),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
-        Error::Protocol(_) => End::ByUs(CloseCode::Protocol, "this is not RFC 6455"),
-        _ => End::Gone,
-    }
+    Reason::of(error).map_or(End::Gone, End::ByUs)
 }
 
 impl Deadlines {
@@ -259,9 +249,9 @@ impl Deadlines {
         let now = Instant::now();
         let has_passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if has_passed(self.sent_due) {
-            Some(End::ByUs(CloseCode::Library(TOO_SLOW), "frames are not taken"))
+            Some(End::ByUs(Reason::TakesNothing))
         } else if has_passed(self.pong_due) {
-            Some(End::ByUs(CloseCode::Library(TOO_SLOW), "pings are not answered"))
+            Some(End::ByUs(Reason::Mute))
         } else {
             None
         }

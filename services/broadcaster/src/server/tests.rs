@@ -12,14 +12,16 @@ use tokio_tungstenite::{
     tungstenite::{
         Error, Message,
         client::IntoClientRequest,
-        protocol::{
-            CloseFrame,
-            frame::{Frame, coding::CloseCode, coding::Data, coding::OpCode},
-        },
+        protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
+
+mod handshakes;
+mod misbehaviour;
+mod protocol;
 
 /// Longest wait for anything that must happen.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -142,115 +144,6 @@ async fn what_a_client_sends_is_ignored_and_its_pings_are_answered() {
 }
 
 #[tokio::test]
-async fn frames_sent_right_behind_the_handshake_are_not_lost() {
-    let server = Fixture::start(Settings::default());
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let mut bytes =
-        b"GET /api/chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            .to_vec();
-    // A masked ping without content.
-    bytes.extend([0x89, 0x80, 0, 0, 0, 0]);
-    stream.write_all(&bytes).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(&[0x8a, 0x00]) {
-        let read = timeout(LIMIT, stream.read_buf(&mut answer)).await.expect("a pong in time");
-        assert_ne!(read.unwrap(), 0, "closed after {}", String::from_utf8_lossy(&answer));
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
-}
-
-#[tokio::test]
-async fn a_slow_client_gets_the_newest_frame_and_delays_nobody() {
-    const COUNT: usize = 300;
-    let server = Fixture::start(Settings::default());
-    let mut slow = server.subscribe().await;
-    let mut quick = server.subscribe().await;
-    let reading = tokio::spawn(async move {
-        let mut received = 0;
-        while !next_text(&mut quick).await.ends_with("299") {
-            received += 1;
-        }
-        received
-    });
-    server.flood(COUNT).await;
-    assert!(reading.await.unwrap() > COUNT / 2, "the slow client delayed the quick one");
-    let mut received = Vec::new();
-    while received.last() != Some(&(COUNT - 1)) {
-        let text = next_text(&mut slow).await;
-        received.push(text.trim_start_matches('0').parse().unwrap_or(0));
-    }
-    assert!(received.len() < COUNT / 4, "{} frames were kept for it", received.len());
-    assert!(received.is_sorted(), "{received:?}");
-}
-
-#[tokio::test]
-async fn a_client_that_takes_nothing_is_closed() {
-    let server = Fixture::with_timing(|timing| timing.send = Duration::from_millis(300));
-    let mut client = server.subscribe().await;
-    server.flood(300).await;
-    assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
-}
-
-#[tokio::test]
-async fn a_client_that_takes_nothing_at_all_is_cut_off_in_the_end() {
-    let server = Fixture::with_timing(|timing| {
-        timing.send = Duration::from_millis(200);
-        timing.close = Duration::from_millis(200);
-    });
-    let _client = server.subscribe().await;
-    server.flood(300).await;
-    let left = async {
-        while server.hub.subscribers() > 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(LIMIT, left).await.expect("the session ends");
-}
-
-#[tokio::test]
-async fn pings_keep_a_client_that_answers_and_end_one_that_does_not() {
-    let server = Fixture::with_timing(|timing| {
-        timing.ping = Duration::from_millis(100);
-        timing.pong = Duration::from_millis(400);
-    });
-    let mut alive = server.subscribe().await;
-    let mut mute = server.subscribe().await;
-    // Reading is what makes this client answer.
-    let answering = tokio::spawn(async move {
-        for _ in 0..10 {
-            assert!(matches!(next(&mut alive).await, Message::Ping(_)));
-        }
-    });
-    answering.await.unwrap();
-    assert_eq!(close_code(&mut mute).await, CloseCode::Library(4008));
-}
-
-#[tokio::test]
-async fn violations_are_closed_with_the_code_that_names_them() {
-    let server = Fixture::start(Settings::default());
-    let mut too_large = server.subscribe().await;
-    too_large.send(Message::text("x".repeat(4097))).await.unwrap();
-    assert_eq!(close_code(&mut too_large).await, CloseCode::Size);
-
-    let mut in_pieces = server.subscribe().await;
-    for (opcode, last) in [(Data::Text, false), (Data::Continue, true)] {
-        let piece = Frame::message("x".repeat(3000), OpCode::Data(opcode), last);
-        in_pieces.send(Message::Frame(piece)).await.unwrap();
-    }
-    assert_eq!(close_code(&mut in_pieces).await, CloseCode::Size);
-
-    let mut no_text = server.subscribe().await;
-    let frame = Frame::message(vec![0xff], OpCode::Data(Data::Text), true);
-    no_text.send(Message::Frame(frame)).await.unwrap();
-    assert_eq!(close_code(&mut no_text).await, CloseCode::Invalid);
-
-    let mut unmasked = server.subscribe().await;
-    unmasked.get_mut().write_all(&[0x81, 0x01, b'x']).await.unwrap();
-    assert_eq!(close_code(&mut unmasked).await, CloseCode::Protocol);
-}
-
-#[tokio::test]
 async fn a_client_that_closes_gets_its_code_back_and_frees_its_seat() {
     let server = Fixture::start(Settings { max_connections: 1, ..Settings::default() });
     let mut client = server.subscribe().await;
@@ -270,39 +163,6 @@ async fn a_client_that_closes_gets_its_code_back_and_frees_its_seat() {
         }
     };
     timeout(LIMIT, seated).await.expect("a free seat");
-}
-
-#[tokio::test]
-async fn a_foreign_page_is_refused() {
-    let origins = AllowedOrigins::new(Some(vec!["https://app.example".parse().unwrap()]));
-    let server = Fixture::start(Settings { origins, ..Settings::default() });
-    assert!(server.try_subscribe(&[("origin", "https://app.example")]).await.is_ok());
-    assert!(server.try_subscribe(&[]).await.is_ok());
-    let refused = server.try_subscribe(&[("origin", "https://evil.example")]).await;
-    assert_eq!(refused_with(refused).0, 403);
-}
-
-#[tokio::test]
-async fn plain_requests_are_answered_with_problems() {
-    let server = Fixture::start(Settings::default());
-    let chat = server.ask("GET /api/chat HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    assert!(chat.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{chat}");
-    assert!(chat.contains("upgrade: websocket\r\n"), "{chat}");
-    assert!(chat.contains(r#""type":"/problems/upgrade-required""#), "{chat}");
-    let posted =
-        server.ask("POST /api/chat HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
-    assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");
-    let elsewhere = server.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    assert!(elsewhere.starts_with("HTTP/1.1 404 "), "{elsewhere}");
-    let alive = server.ask("HEAD /livez HTTP/1.0\r\n\r\n").await;
-    assert!(alive.starts_with("HTTP/1.0 200 "), "{alive}");
-}
-
-#[tokio::test]
-async fn a_request_that_never_comes_is_not_waited_for() {
-    let settings = Settings { handshake: Duration::from_millis(100), ..Settings::default() };
-    let server = Fixture::start(settings);
-    assert_eq!(server.ask("GET /api/chat HTT").await, "");
 }
 
 #[tokio::test]

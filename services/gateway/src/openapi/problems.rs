@@ -103,6 +103,7 @@ problems! {
     ChatProblems = BadRequest
         | OriginForbidden
         | UpgradeRequired
+        | TooManyFromAddress
         | Internal
         | BroadcasterUnavailable
         | Overloaded
@@ -132,7 +133,11 @@ fn response(status: u16, kinds: &[ProblemKind]) -> ResponseBuilder {
     let response = ResponseBuilder::new()
         .description(titles.join(", or "))
         .content("application/problem+json", content.build());
-    if status == 503 { response.header("Retry-After", retry_after()) } else { response }
+    if matches!(status, 429 | 503) {
+        response.header("Retry-After", retry_after())
+    } else {
+        response
+    }
 }
 
 /// A problem of one of these kinds.

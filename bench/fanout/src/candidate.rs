@@ -1,0 +1,189 @@
+//! What is measured: the broadcaster, the bare loop, the peer. Each runs in fresh processes for each
+//! measurement, so that its memory is that of this many subscribers.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use chrono::DateTime;
+use serde::Serialize;
+use serde_json::Value;
+use testkit::{Group, Process, ServiceProcess, TestEnvironment, free_port};
+
+use crate::procfs;
+
+/// Longest wait until one that is not ours serves.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// Subscribers of a broadcaster at most.
+const MAX_CONNECTIONS: u32 = 19_300;
+
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Bare,
+    Broadcaster,
+    Peer,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Bare => "bare write loop",
+            Self::Broadcaster => "broadcaster",
+            Self::Peer => "FastAPI peer",
+        })
+    }
+}
+
+/// What it takes to start one.
+pub(crate) struct Surroundings {
+    pub(crate) env: TestEnvironment,
+    /// A stored message as JSON, for the one that does not ask the database.
+    pub(crate) message: String,
+    /// The Python program and the directory of the peer's source.
+    pub(crate) peer: Option<(PathBuf, PathBuf)>,
+}
+
+/// A running one.
+pub(crate) enum Candidate {
+    Services(Vec<ServiceProcess>),
+    Other { process: Process, address: SocketAddr },
+}
+
+/// When the frame with the message of this id was due, in microseconds since 1970.
+pub(crate) struct Tick {
+    pub(crate) id: String,
+    pub(crate) at_us: u64,
+}
+
+impl Candidate {
+    /// Starts one and waits until it serves. Of the broadcaster there may be replicas.
+    pub(crate) async fn start(kind: Kind, replicas: usize, around: &Surroundings) -> Result<Self> {
+        match kind {
+            Kind::Broadcaster => {
+                let mut services = Vec::new();
+                for _ in 0..replicas {
+                    let service = around.env.broadcaster();
+                    let service = service.env("MAX_CONNECTIONS", MAX_CONNECTIONS);
+                    let service = service.env("RUST_LOG", "info,broadcaster::drawer=debug");
+                    services.push(service.start().await?);
+                }
+                Ok(Self::Services(services))
+            }
+            Kind::Bare => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["bare", "--message", &around.message]);
+                let log = around.env.dir().join("bare.log");
+                let process = Process::spawn("bare", command, &log, Group::Callers)?;
+                let address = listening(&process).await?;
+                Ok(Self::Other { process, address })
+            }
+            Kind::Peer => start_peer(around).await,
+        }
+    }
+
+    pub(crate) fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        match self {
+            Self::Services(services) => {
+                services.iter().map(|it| Ok(it.address().parse()?)).collect()
+            }
+            Self::Other { address, .. } => Ok(vec![*address]),
+        }
+    }
+
+    /// Memory of all its processes.
+    pub(crate) fn rss_bytes(&self) -> Result<u64> {
+        self.pids().into_iter().map(procfs::rss_bytes).sum()
+    }
+
+    /// Processor time of all its processes.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        self.pids().into_iter().map(procfs::cpu_time).sum()
+    }
+
+    /// All ticks so far.
+    pub(crate) fn ticks(&self) -> Vec<Tick> {
+        match self {
+            Self::Services(services) => services
+                .iter()
+                .flat_map(|it| it.log_text().lines().filter_map(drawn).collect::<Vec<_>>())
+                .collect(),
+            Self::Other { process, .. } => process.log_text().lines().filter_map(tick).collect(),
+        }
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        match self {
+            Self::Services(services) => services.iter().map(ServiceProcess::pid).collect(),
+            Self::Other { process, .. } => vec![process.pid()],
+        }
+    }
+}
+
+async fn start_peer(around: &Surroundings) -> Result<Candidate> {
+    let (python, dir) = around.peer.as_ref().context("where is the peer?")?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+    let mut command = Command::new(python);
+    command
+        .args(["-m", "uvicorn", "chat:app", "--log-level", "warning", "--host", "127.0.0.1"])
+        .args(["--port", &address.port().to_string()])
+        // Its own ping would close subscribers that it is too busy to hear.
+        .args(["--ws", "websockets", "--ws-ping-interval", "120", "--backlog", "4096"])
+        .current_dir(dir)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("RABBITMQ_URL", around.env.rabbitmq_url())
+        .env("MONGO_URI", around.env.mongo_uri())
+        .env("MONGO_DATABASE", around.env.database());
+    let log = around.env.dir().join("peer.log");
+    let process = Process::spawn("peer", command, &log, Group::Callers)?;
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(address).is_err() {
+        still_runs(&process, begun)?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(Candidate::Other { process, address })
+}
+
+async fn listening(process: &Process) -> Result<SocketAddr> {
+    let begun = Instant::now();
+    loop {
+        let log = process.log_text();
+        if let Some(address) = log.lines().find_map(|line| line.strip_prefix("listening ")) {
+            return Ok(address.parse()?);
+        }
+        still_runs(process, begun)?;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn still_runs(process: &Process, since: Instant) -> Result<()> {
+    if process.try_exit()?.is_some() || since.elapsed() > START_LIMIT {
+        bail!("{} does not serve\n{}", process.name(), process.log_tail());
+    }
+    Ok(())
+}
+
+/// A line `tick ID MICROSECONDS`.
+fn tick(line: &str) -> Option<Tick> {
+    let (id, at_us) = line.strip_prefix("tick ")?.split_once(' ')?;
+    Some(Tick { id: id.to_owned(), at_us: at_us.parse().ok()? })
+}
+
+/// A broadcaster's line about a draw.
+fn drawn(line: &str) -> Option<Tick> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    if line.get("message")?.as_str()? != "drawn" {
+        return None;
+    }
+    let logged = DateTime::parse_from_rfc3339(line.get("timestamp")?.as_str()?).ok()?;
+    let logged_us = u64::try_from(logged.timestamp_micros()).ok()?;
+    let at_us = logged_us.checked_sub(line.get("after_tick_us")?.as_u64()?)?;
+    Some(Tick { id: line.get("message.id")?.as_str()?.to_owned(), at_us })
+}

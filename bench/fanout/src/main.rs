@@ -1,0 +1,68 @@
+//! The program that `cargo xtask bench fanout` runs. It measures how long a frame takes to reach the
+//! last of many subscribers, in one run for the broadcaster, for a bare loop of write calls, which
+//! is the limit, and for a FastAPI service that does the same.
+//!
+//! The load comes from processes of its own, which are this program again.
+
+mod bare;
+mod candidate;
+mod clock;
+mod frames;
+mod load;
+mod loads;
+mod plot;
+mod procfs;
+mod report;
+mod run;
+mod window;
+
+use std::{io::Write, process::ExitCode, time::Instant};
+
+use clap::{Parser, Subcommand};
+
+/// Measures the fan-out of frames to many subscribers
+#[derive(Parser)]
+#[command(name = "bench-fanout", bin_name = "cargo xtask bench fanout")]
+struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    options: run::Options,
+}
+
+/// What this program is in a process that it has started itself.
+#[derive(Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    Load(load::Options),
+    #[command(hide = true)]
+    Bare(bare::Options),
+}
+
+fn main() -> ExitCode {
+    let Arguments { part, options } = Arguments::parse();
+    let done = match part {
+        Some(Part::Load(options)) => load::run(&options),
+        Some(Part::Bare(options)) => bare::run(&options),
+        None => measure(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &run::Options) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let progress = move |line: &str| {
+        let _ = writeln!(std::io::stderr(), "[{:6.1} s] {line}", begun.elapsed().as_secs_f32());
+    };
+    let executor =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let report = executor.block_on(run::run(options, &progress))?;
+    writeln!(std::io::stdout(), "{report}")?;
+    Ok(())
+}

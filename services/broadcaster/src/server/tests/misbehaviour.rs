@@ -1,0 +1,158 @@
+//! Subscribers that stall, flood, send garbage, half-close or vanish: none of them delays another.
+
+use super::*;
+
+#[tokio::test]
+async fn a_slow_client_gets_the_newest_frame_and_delays_nobody() {
+    const COUNT: usize = 300;
+    let server = Fixture::start(Settings::default());
+    let mut slow = server.subscribe().await;
+    let mut quick = server.subscribe().await;
+    let reading = tokio::spawn(async move {
+        let mut received = 0;
+        while !next_text(&mut quick).await.ends_with("299") {
+            received += 1;
+        }
+        received
+    });
+    server.flood(COUNT).await;
+    assert!(reading.await.unwrap() > COUNT / 2, "the slow client delayed the quick one");
+    let mut received = Vec::new();
+    while received.last() != Some(&(COUNT - 1)) {
+        let text = next_text(&mut slow).await;
+        received.push(text.trim_start_matches('0').parse().unwrap_or(0));
+    }
+    assert!(received.len() < COUNT / 4, "{} frames were kept for it", received.len());
+    assert!(received.is_sorted(), "{received:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_closed() {
+    let server = Fixture::with_timing(|timing| timing.send = Duration::from_millis(300));
+    let mut client = server.subscribe().await;
+    server.flood(300).await;
+    assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_at_all_is_cut_off_in_the_end() {
+    let server = Fixture::with_timing(|timing| {
+        timing.send = Duration::from_millis(200);
+        timing.close = Duration::from_millis(200);
+    });
+    let _client = server.subscribe().await;
+    server.flood(300).await;
+    let left = async {
+        while server.hub.subscribers() > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, left).await.expect("the session ends");
+}
+
+#[tokio::test]
+async fn pings_keep_a_client_that_answers_and_end_one_that_does_not() {
+    let server = Fixture::with_timing(|timing| {
+        timing.ping = Duration::from_millis(100);
+        timing.pong = Duration::from_millis(400);
+    });
+    let mut alive = server.subscribe().await;
+    let mut mute = server.subscribe().await;
+    // Reading is what makes this client answer.
+    let answering = tokio::spawn(async move {
+        for _ in 0..10 {
+            assert!(matches!(next(&mut alive).await, Message::Ping(_)));
+        }
+    });
+    answering.await.unwrap();
+    assert_eq!(close_code(&mut mute).await, CloseCode::Library(4008));
+}
+
+/// Waits until this many sessions are left.
+async fn left(server: &Fixture, count: usize) {
+    let left = async {
+        while server.hub.subscribers() != count {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, left).await.expect("the sessions end");
+}
+
+/// This subscriber gets every one of these frames.
+async fn is_served(server: &Fixture, client: &mut Client) {
+    for number in 0..50 {
+        let frame = format!("frame {number}");
+        server.hub.publish(frame.clone().into_bytes());
+        assert_eq!(next_text(client).await, frame);
+    }
+}
+
+/// Sends these bytes again and again, as fast as they are taken, without reading.
+fn flood(mut client: Client, bytes: &'static [u8]) -> AbortOnDropHandle<()> {
+    let bytes = bytes.repeat(1000);
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while client.get_mut().write_all(&bytes).await.is_ok() {}
+    }))
+}
+
+#[tokio::test]
+async fn who_sends_without_end_delays_nobody() {
+    let server = Fixture::start(Settings::default());
+    let mut other = server.subscribe().await;
+    let small_text: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b'x'];
+    let ping: &[u8] = &[0x89, 0x80, 0, 0, 0, 0];
+    let _text = flood(server.subscribe().await, small_text);
+    let _pings = flood(server.subscribe().await, ping);
+    is_served(&server, &mut other).await;
+}
+
+#[tokio::test]
+async fn who_floods_with_pings_and_takes_no_answer_is_cut_off() {
+    let server = Fixture::with_timing(|timing| {
+        timing.send = Duration::from_millis(300);
+        timing.close = Duration::from_millis(300);
+    });
+    let mut other = server.subscribe().await;
+    let _pings = flood(server.subscribe().await, &[0x89, 0x80, 0, 0, 0, 0]);
+    while server.hub.subscribers() > 1 {
+        is_served(&server, &mut other).await;
+    }
+    is_served(&server, &mut other).await;
+}
+
+#[tokio::test]
+async fn garbage_is_closed_and_delays_nobody() {
+    let server = Fixture::start(Settings::default());
+    let mut other = server.subscribe().await;
+    let mut client = server.subscribe().await;
+    client.get_mut().write_all(&[0x5a; 3000]).await.unwrap();
+    assert_eq!(close_code(&mut client).await, CloseCode::Protocol);
+    drop(client);
+    left(&server, 1).await;
+    is_served(&server, &mut other).await;
+}
+
+#[tokio::test]
+async fn who_closes_only_its_sending_side_is_closed() {
+    let server = Fixture::start(Settings::default());
+    let mut other = server.subscribe().await;
+    let mut client = server.subscribe().await;
+    client.get_mut().shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    let ended = timeout(LIMIT, client.get_mut().read_to_end(&mut rest)).await;
+    ended.expect("an end in time").unwrap();
+    left(&server, 1).await;
+    is_served(&server, &mut other).await;
+}
+
+#[tokio::test]
+async fn who_vanishes_frees_its_seat() {
+    let server = Fixture::start(Settings { max_connections: 2, ..Settings::default() });
+    let mut other = server.subscribe().await;
+    let vanishing = server.subscribe().await;
+    vanishing.get_ref().set_zero_linger().unwrap();
+    drop(vanishing);
+    left(&server, 1).await;
+    is_served(&server, &mut other).await;
+    server.subscribe().await;
+}
