@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{ExitCode, Stdio},
     time::Duration,
 };
@@ -18,6 +18,7 @@ use crate::{
     console::Steps,
     infrastructure::{Place, start_broker, start_mongod},
     interrupt::Interrupt,
+    python,
     stack::{Ledger, Role},
     test::sweep,
 };
@@ -25,8 +26,7 @@ use crate::{
 /// The directories of fuzzing runs are called this and their xtask's pid.
 const DIR_PREFIX: &str = "fuzz-stack-";
 
-/// Longest time for the installation, and for a whole run.
-const INSTALL_LIMIT: Duration = Duration::from_mins(10);
+/// Longest time for a whole run.
 const RUN_LIMIT: Duration = Duration::from_hours(1);
 
 const REQUIREMENTS: &str = include_str!("../fuzz/requirements.txt");
@@ -66,9 +66,9 @@ async fn fuzz(options: &Options, target_dir: &Path, dir: &Path, steps: Steps) ->
     let ledger = Ledger::open(dir)?;
     steps.say("building the services, installing schemathesis and starting private servers");
     let place = |name: &str| Place { dir: dir.join(name).join("data"), log_dir: dir.join(name) };
-    let (bin_dir, schemathesis, broker, mongod) = tokio::try_join!(
+    let (bin_dir, programs, broker, mongod) = tokio::try_join!(
         cargo::build_services(false),
-        install(target_dir, steps),
+        python::environment("schemathesis", REQUIREMENTS, target_dir, steps),
         start_broker(target_dir, place("rabbitmq"), &ledger, steps),
         start_mongod(target_dir, place("mongod"), true, &ledger, steps),
     )?;
@@ -88,7 +88,7 @@ async fn fuzz(options: &Options, target_dir: &Path, dir: &Path, steps: Steps) ->
         ledger.add(Role::Backend, backend.process())?;
     }
 
-    let mut command = schemathesis_command(&schemathesis, dir, options, &gateway)?;
+    let mut command = schemathesis_command(&programs.join("schemathesis"), dir, options, &gateway)?;
     steps.say("schemathesis run (all phases, all checks)");
     let status = timeout(RUN_LIMIT, command.status())
         .await
@@ -130,45 +130,4 @@ fn schemathesis_command(
         command.args(["--seed", &seed.to_string()]);
     }
     Ok(command)
-}
-
-/// Installs the pinned schemathesis under the target directory, unless it is there.
-async fn install(target_dir: &Path, steps: Steps) -> Result<PathBuf> {
-    let home = target_dir.join("tools").join("schemathesis");
-    let program = home.join("bin").join("schemathesis");
-    // Written last, so that it says what is completely there.
-    let installed = home.join("installed.txt");
-    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) {
-        return Ok(program);
-    }
-    steps.say("schemathesis: installing from PyPI");
-    let _ = fs::remove_dir_all(&home);
-    fs::create_dir_all(&home).with_context(|| format!("{} cannot be made", home.display()))?;
-    let mut venv = Command::new("python3");
-    venv.args(["-m", "venv"]).arg(&home);
-    succeeded(venv).await.context(
-        "no virtual environment can be made: install Python 3.10 or later with its venv module \
-         (Debian: apt-get install python3-venv)",
-    )?;
-    let requirements = home.join("requirements.txt");
-    fs::write(&requirements, REQUIREMENTS)?;
-    let mut pip = Command::new(home.join("bin").join("python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(&requirements);
-    succeeded(pip).await.context("schemathesis cannot be installed from PyPI")?;
-    fs::write(&installed, REQUIREMENTS)?;
-    steps.say("schemathesis: installed");
-    Ok(program)
-}
-
-async fn succeeded(mut command: Command) -> Result<()> {
-    let command = command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(INSTALL_LIMIT, command.output())
-        .await
-        .with_context(|| format!("not done within {INSTALL_LIMIT:?}"))??;
-    if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        bail!("{}\n{}", output.status, String::from_utf8_lossy(&said));
-    }
-    Ok(())
 }

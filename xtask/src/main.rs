@@ -7,6 +7,7 @@ mod down;
 mod fuzz;
 mod infrastructure;
 mod interrupt;
+mod python;
 mod stack;
 mod test;
 mod torture;
