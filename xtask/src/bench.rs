@@ -26,7 +26,7 @@ use crate::{
 /// The directories of runs are called this and their xtask's pid.
 const DIR_PREFIX: &str = "bench-stack-";
 
-/// The load generator for constant rates. Without TLS, which nothing here speaks.
+/// The load generator for constant rates.
 const OHA_VERSION: &str = "1.16.0";
 const PEER_REQUIREMENTS: &str = include_str!("../../bench/peers/fastapi/requirements.txt");
 
@@ -95,7 +95,7 @@ async fn measure(
         .env(settings::SCRATCH_DIR, dir)
         .stdin(Stdio::null());
     if needs_servers(&options.options) {
-        command.envs(provide(target_dir, steps).await?);
+        command.envs(provide(&options.options, target_dir, steps).await?);
     }
     // It leads a process group, which all that it starts belongs to.
     let running = Running::start(command)?;
@@ -111,21 +111,33 @@ fn needs_servers(options: &[String]) -> bool {
     !compares && !options.iter().any(|option| option == "--help" || option == "-h")
 }
 
-/// Builds for release, installs what is missing, and returns the variables that say where it is.
-async fn provide(target_dir: &Path, steps: Steps) -> Result<[(&'static str, PathBuf); 6]> {
+/// Builds for release, installs what is missing and asked for, and returns the variables that say
+/// where it is.
+async fn provide(
+    options: &[String],
+    target_dir: &Path,
+    steps: Steps,
+) -> Result<Vec<(&'static str, PathBuf)>> {
+    let without = |option: &str| options.iter().any(|given| given == option);
     steps.say("building the services and the probes for release");
     let bin_dir = cargo::build_services(true).await?;
     let examples = EXAMPLES.map(|(package, name)| ["--package", package, "--example", name]);
     build(&[&["--release"], examples.as_flattened()].concat()).await?;
-    let peer = python::environment("fastapi-peer", PEER_REQUIREMENTS, target_dir, steps).await?;
-    Ok([
+    let mut places = vec![
         (settings::BIN_DIR, bin_dir),
         (settings::RABBITMQ_SERVER, provide_rabbitmq(target_dir, &steps).await?),
         (settings::MONGOD, provide_mongod(target_dir, &steps).await?),
         ("MESSAGES_BENCH_WRK", provide_wrk(target_dir, &steps).await?),
-        ("MESSAGES_BENCH_OHA", provide_oha(target_dir, steps).await?),
-        ("MESSAGES_BENCH_PEER_PYTHON", peer.join("python")),
-    ])
+    ];
+    if !without("--no-rates") {
+        places.push(("MESSAGES_BENCH_OHA", provide_oha(target_dir, steps).await?));
+    }
+    if !without("--no-peer") {
+        let programs =
+            python::environment("fastapi-peer", PEER_REQUIREMENTS, target_dir, steps).await?;
+        places.push(("MESSAGES_BENCH_PEER_PYTHON", programs.join("python")));
+    }
+    Ok(places)
 }
 
 async fn provide_oha(target_dir: &Path, steps: Steps) -> Result<PathBuf> {
@@ -135,8 +147,8 @@ async fn provide_oha(target_dir: &Path, steps: Steps) -> Result<PathBuf> {
         return Ok(program);
     }
     steps.say("oha: installing from crates.io");
-    let install = ["install", "oha", "--version", OHA_VERSION, "--locked", "--quiet"];
-    let mut command = cargo::command(&[&install[..], &["--no-default-features"]].concat());
+    let mut command =
+        cargo::command(&["install", "oha", "--version", OHA_VERSION, "--locked", "--quiet"]);
     command.arg("--root").arg(&root);
     let status = Running::start(command)?.wait().await?;
     if !status.success() {

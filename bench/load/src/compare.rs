@@ -108,6 +108,7 @@ mod tests {
             name: name.to_owned(),
             command: String::new(),
             machine: String::new(),
+            cores: 2,
             seconds_per_cell: 1,
             messages: 1,
             cells: vec![cell],

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Commands of a full delivery.
-const BATCH: u16 = 256;
+pub(crate) const BATCH: u16 = 256;
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// Measures all of them, `seconds` each.
@@ -56,6 +56,20 @@ pub(crate) async fn measure(
     }
     limits.push(http(seconds, script).await?);
     Ok(limits)
+}
+
+/// How many writes a second both allow if nothing else needs a processor: none where either was
+/// not measured.
+pub(crate) fn together(limits: &[Limit], cores: usize) -> Option<f64> {
+    let cheapest = |beginning: &str| {
+        let named = limits.iter().filter(|limit| limit.name.starts_with(beginning));
+        named.map(Limit::cpu).min_by(f64::total_cmp)
+    };
+    let publish = cheapest(&format!("publish-confirm, {BATCH} "))?;
+    let insert = cheapest(&format!("insert_many, {BATCH} "))?;
+    #[expect(clippy::cast_precision_loss, reason = "a number of processors")]
+    let cores = cores as f64;
+    Some(cores / (publish + insert))
 }
 
 fn plural(count: u16) -> &'static str {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
+    limits::{self, BATCH},
     operation::Operation,
     results::{Cell, Results},
     system,
@@ -153,6 +154,14 @@ fn limits(out: &mut String, results: &Results) -> std::fmt::Result {
             out,
             "| {} | {rate:.0} | {p50:.2} | {p99:.2} | {:.2} |",
             limit.name, limit.busy_cores
+        )?;
+    }
+    if let Some(rate) = limits::together(&results.limits, results.cores) {
+        writeln!(
+            out,
+            "\nBy their processor time, the best publish and the best insert of {BATCH} together come to \
+             {rate:.0} writes/s on {} cores, which leaves none for HTTP.",
+            results.cores
         )?;
     }
     writeln!(out)

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    num::NonZero,
     path::{Path, PathBuf},
 };
 
@@ -23,6 +24,7 @@ pub(crate) struct Results {
     pub(crate) name: String,
     pub(crate) command: String,
     pub(crate) machine: String,
+    pub(crate) cores: usize,
     pub(crate) seconds_per_cell: u64,
     pub(crate) messages: u64,
     pub(crate) cells: Vec<Cell>,
@@ -76,6 +78,13 @@ impl Cell {
     }
 }
 
+impl Limit {
+    /// Processor time of each, in seconds.
+    pub(crate) fn cpu(&self) -> f64 {
+        self.busy_cores / self.rate
+    }
+}
+
 impl Results {
     /// The connection counts at which an operation was measured in a closed loop.
     pub(crate) fn connections(&self, operation: Operation) -> Vec<u16> {
@@ -105,6 +114,11 @@ impl Results {
     }
 }
 
+/// How many processors everything shared.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// The processor and memory that everything shared.
 pub(crate) fn machine() -> String {
     let read = |file| fs::read_to_string(file).unwrap_or_default();
@@ -113,9 +127,9 @@ pub(crate) fn machine() -> String {
         let line = text.lines().find(|line| line.starts_with(key))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     };
-    let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
     let model = value(&cpus, "model name").unwrap_or_else(|| "unknown".to_owned());
     let kib = value(&memory, "MemTotal").and_then(|text| text.split(' ').next()?.parse().ok());
     let gib = kib.map_or(0, |kib: u64| kib / 1024 / 1024);
+    let cores = cores();
     format!("{cores} cores ({model}), {gib} GiB")
 }
