@@ -154,7 +154,7 @@ impl Stored {
         Ok(files)
     }
 
-    /// The number of the longest conversation's half, and more: all that fill a page.
+    /// How many conversations fill a page. They are the first ones.
     pub(crate) fn long_conversations(&self) -> u32 {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let long = self.messages as f64 / (LONG * f64::from(self.conversations()).ln());
@@ -214,4 +214,28 @@ pub(crate) async fn json_output(command: Command, seconds: u64) -> Result<Value>
 fn id(number: u64) -> String {
     let at = BEGUN_MS + number;
     format!("{:08x}-{:04x}-7000-8000-{number:012x}", at >> 16, at & 0xffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_those_of_the_seeder() {
+        for (number, text) in [
+            (0, "01900000-0000-7000-8000-000000000000"),
+            (65_535, "01900000-ffff-7000-8000-00000000ffff"),
+            (10_000_000, "01900098-9680-7000-8000-000000989680"),
+        ] {
+            assert_eq!(id(number), text);
+        }
+    }
+
+    #[test]
+    fn long_conversations_are_few() {
+        for messages in [10_000, 1_000_000, 10_000_000] {
+            let stored = Stored::new("", "", false, messages);
+            assert!(stored.long_conversations() * 10 < stored.conversations(), "{messages}");
+        }
+    }
 }

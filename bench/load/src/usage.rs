@@ -163,3 +163,29 @@ fn memory_mib(family: &[u32], key: &str) -> Result<f64> {
     }
     Ok(kib / 1024.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn work_and_memory_are_seen() {
+        let me = Watched { name: "me".to_owned(), pid: std::process::id() };
+        let meter = Meter::start(&[me]).unwrap();
+        let begun = Instant::now();
+        let mut memory = Vec::new();
+        let mut sum = 0_usize;
+        // A tick of the clock is 10 ms; this is long enough for one on a busy machine too.
+        while begun.elapsed() < Duration::from_millis(500) {
+            memory.resize(memory.len() + 4096, 1_u8);
+            sum = sum.wrapping_add(memory.iter().map(|byte| usize::from(*byte)).sum());
+        }
+        assert!(sum > 0);
+        let (used, busy) = meter.stop().unwrap();
+        let me = used.first().unwrap();
+        assert!(me.cpu_seconds > 0.0 && busy > 0.0, "{used:?}, {busy}");
+        assert!(me.peak_mib.unwrap() > 1.0, "{used:?}");
+    }
+}
