@@ -48,9 +48,11 @@ enum Command {
     /// Kills, freezes, cuts and fills up a system of its own under load, by a seeded plan, and holds what
     /// each client was told against what is stored. Exits with 0 where every promise was kept.
     Torture(torture::Options),
-    /// Measure, side by side with a limit and a peer
-    #[command(subcommand)]
-    Bench(bench::Bench),
+    /// Measure the system, a peer of it and the limits of what they stand on, side by side
+    ///
+    /// Builds for release, starts private servers and services, and writes tables, plots and JSON
+    /// to a directory of the run under `target/bench`. `compare A B` holds two runs against each other.
+    Bench(bench::Options),
 }
 
 #[tokio::main]
@@ -62,7 +64,7 @@ async fn main() -> ExitCode {
         Command::Check => check::run().await,
         Command::Fuzz(options) => fuzz::run(&options).await,
         Command::Torture(options) => torture::run(&options).await,
-        Command::Bench(bench) => bench::run(&bench).await,
+        Command::Bench(options) => bench::run(&options).await,
     };
     done.unwrap_or_else(|error| {
         console::error(&error);

@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
+    as_root,
     fetch::{self, GivenUp},
     is_executable, on_path,
 };
@@ -54,24 +54,6 @@ fn installed() -> Option<PathBuf> {
     }
     let server = on_path("rabbitmq-server")?.canonicalize().ok()?;
     (!server.ends_with("rabbitmq-script-wrapper")).then_some(server)
-}
-
-/// A shell with the right to install packages, where there is apt.
-fn as_root() -> Option<Command> {
-    on_path("apt-get")?;
-    if fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
-        return Some(Command::new("sh"));
-    }
-    let sudo = on_path("sudo")?;
-    let allowed = Command::new(&sudo)
-        .args(["-n", "true"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    allowed.then(|| {
-        let mut command = Command::new(sudo);
-        command.args(["-n", "sh"]);
-        command
-    })
 }
 
 /// Erlang's port mapper: on the `PATH`, else among the files of the Erlang that `erl` is.

@@ -1,0 +1,158 @@
+//! Back-pressure: twice the load that saturates the system, for a minute. What it takes must stay
+//! near its peak, what it refuses it must refuse at once, and its memory must not grow.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::{
+    console::{print, say},
+    generator::{Overloaded, to_f64, too_much},
+    operation::Operation,
+    options::OverloadOptions,
+    run::Bench,
+    subject::{Stored, Subject},
+    system::{self, System},
+    usage::{Meter, ProcessUsage, Watched, resident_mib},
+};
+
+/// Closed loops of so many connections find the peak.
+const PEAK_CONNECTIONS: [u16; 3] = [64, 256, 1024];
+const PEAK_SECONDS: u64 = 5;
+/// How often memory is looked at.
+const SAMPLE: Duration = Duration::from_secs(5);
+const MESSAGES: u64 = 100_000;
+
+/// What came of it, as `overload.json`.
+#[derive(Serialize, Deserialize)]
+struct Findings {
+    peak: f64,
+    offered: f64,
+    overloaded: Overloaded,
+    /// The same closed loop as at the peak, right afterwards.
+    afterwards: f64,
+    usage: Vec<ProcessUsage>,
+    busy_cores: f64,
+    /// Seconds since the overload began, and what was resident then, in MiB.
+    memory: Vec<(u64, Vec<(String, f64)>)>,
+}
+
+/// Finds the peak, offers twice that, and writes a table.
+pub(crate) async fn run(options: &OverloadOptions) -> Result<()> {
+    let name = options.common.name.as_deref();
+    let mut bench = Bench::start(name, PEAK_SECONDS, MESSAGES).await?;
+    let stored = bench.fill(system::DATABASE, false, MESSAGES).await?;
+    let system = System::start(&bench.servers, &bench.scratch, &options.common.settings).await?;
+    let subject = system.subject(&bench.servers);
+    bench.warm_up(&subject, &stored).await?;
+    let (peak, connections) = peak(&mut bench, &subject, &stored).await?;
+
+    let offered = peak * 2.0;
+    say(&format!("offering {offered:.0}/s for {} s", options.seconds));
+    let requests = stored.requests(Operation::Post, &subject.url, 0, &bench.scratch).await?;
+    let meter = Meter::start(&subject.watched)?;
+    let load = too_much(&requests, options.connections, offered, options.seconds);
+    let (overloaded, memory) = sampled(load, &subject.watched).await;
+    let overloaded = overloaded?;
+    let (usage, busy) = meter.stop()?;
+    let busy_cores = busy / overloaded.seconds;
+    let afterwards = bench.closed_loop(&subject, &stored, Operation::Post, connections).await?;
+
+    let findings = Findings { peak, offered, overloaded, afterwards, usage, busy_cores, memory };
+    fs::write(bench.dir.join("overload.json"), serde_json::to_string_pretty(&findings)?)?;
+    let text = table(&bench, options, &findings);
+    fs::write(bench.dir.join("overload.md"), &text)?;
+    print(&text);
+    say(&format!("written to {}", bench.dir.display()));
+    Ok(())
+}
+
+/// The best rate of a closed loop, and its connections.
+async fn peak(bench: &mut Bench, subject: &Subject, stored: &Stored) -> Result<(f64, u16)> {
+    let mut best = (0.0, 0);
+    for connections in PEAK_CONNECTIONS {
+        let rate = bench.closed_loop(subject, stored, Operation::Post, connections).await?;
+        if rate > best.0 {
+            best = (rate, connections);
+        }
+    }
+    Ok(best)
+}
+
+/// Looks at memory while `load` runs.
+async fn sampled<T>(
+    load: impl Future<Output = T>,
+    watched: &[Watched],
+) -> (T, Vec<(u64, Vec<(String, f64)>)>) {
+    let samples = Arc::new(Mutex::new(Vec::new()));
+    let sampling = async {
+        let begun = tokio::time::Instant::now();
+        let mut ticks = tokio::time::interval(SAMPLE);
+        loop {
+            ticks.tick().await;
+            let resident = watched.iter().filter_map(|process| {
+                Some((process.name.clone(), resident_mib(process.pid).ok()?))
+            });
+            let sample = (begun.elapsed().as_secs(), resident.collect::<Vec<_>>());
+            samples.lock().await.push(sample);
+        }
+    };
+    let done = tokio::select! {
+        done = load => done,
+        never = sampling => match never {},
+    };
+    let samples = std::mem::take(&mut *samples.lock().await);
+    (done, samples)
+}
+
+fn table(bench: &Bench, options: &OverloadOptions, findings: &Findings) -> String {
+    let Findings { peak, offered, overloaded, .. } = findings;
+    let percent = |rate: f64| rate / peak * 100.0;
+    let accepted = to_f64(overloaded.accepted) / overloaded.seconds;
+    let all = overloaded.accepted + overloaded.refused + overloaded.failed;
+    let share = |count: u64| to_f64(count) / to_f64(all.max(1)) * 100.0;
+    let mut lines = vec![
+        format!("# {}\n", bench.results.name),
+        format!("`{}` on {}.\n", bench.results.command, bench.results.machine),
+        "| POST | |\n| --- | --: |".to_owned(),
+        format!("| peak of a closed loop | {peak:.0}/s |"),
+        format!(
+            "| offered for {} s on {} connections | {offered:.0}/s |",
+            options.seconds, options.connections
+        ),
+        format!("| sent and answered | {:.0}/s |", to_f64(all) / overloaded.seconds),
+        format!("| of these stored | {accepted:.0}/s, {:.0} % of the peak |", percent(accepted)),
+        format!(
+            "| p50 and p99 of these | {:.0} and {:.0} ms |",
+            overloaded.accepted_p50_ms, overloaded.accepted_p99_ms
+        ),
+        format!("| refused with 503 | {:.1} % |", share(overloaded.refused)),
+        format!(
+            "| p50 and p99 of these | {:.0} and {:.0} ms |",
+            overloaded.refused_p50_ms, overloaded.refused_p99_ms
+        ),
+        format!("| without an answer | {:.2} % |", share(overloaded.failed)),
+        format!("| statuses | {} |", overloaded.statuses.join(", ")),
+        format!("| busy cores | {:.2} |", findings.busy_cores),
+        format!(
+            "| peak again right afterwards | {:.0}/s, {:.0} % |",
+            findings.afterwards,
+            percent(findings.afterwards)
+        ),
+        "\nResident MiB:\n".to_owned(),
+    ];
+    let names = findings.memory.first().into_iter().flat_map(|(_, processes)| processes);
+    let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
+    lines.push(format!(
+        "| second | {} |\n| --: |{}",
+        names.join(" | "),
+        " --: |".repeat(names.len())
+    ));
+    for (second, processes) in &findings.memory {
+        let values: Vec<String> = processes.iter().map(|(_, mib)| format!("{mib:.0}")).collect();
+        lines.push(format!("| {second} | {} |", values.join(" | ")));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,152 @@
+//! Results as SVG: horizontal bars, in one colour for each series.
+
+use std::fmt::Write;
+
+use crate::{
+    operation::Operation,
+    report::pair,
+    results::{Cell, Results},
+};
+
+const LABEL_WIDTH: f64 = 170.0;
+const BAR_WIDTH: f64 = 560.0;
+const VALUE_WIDTH: f64 = 110.0;
+const BAR_HEIGHT: f64 = 14.0;
+const GAP: f64 = 10.0;
+const TOP: f64 = 64.0;
+/// Told apart with every kind of colour blindness (Okabe and Ito).
+const COLOURS: [&str; 7] =
+    ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999"];
+
+/// A label and its bars, each of which is a series' number and its parts laid end to end.
+struct Row {
+    label: String,
+    bars: Vec<Vec<(usize, f64)>>,
+}
+
+/// The files of a run and what is in them.
+pub(crate) fn plots(results: &Results) -> Vec<(&'static str, String)> {
+    vec![
+        ("rate.svg", compared(results, "Answers a second, closed loop", |cell| cell.measured.rate)),
+        (
+            "p99.svg",
+            compared(results, "p99 latency in ms, closed loop", |cell| cell.measured.p99_ms),
+        ),
+        ("cpu.svg", processor_time(results)),
+    ]
+}
+
+/// This system's bar above the peer's, for each closed-loop cell.
+fn compared(results: &Results, title: &str, value: impl Fn(&Cell) -> f64) -> String {
+    let rows: Vec<Row> = pairs(results)
+        .map(|(label, ours, peers)| {
+            let bar = |series, cell: Option<&Cell>| cell.map(|cell| vec![(series, value(cell))]);
+            Row { label, bars: [bar(0, ours), bar(1, peers)].into_iter().flatten().collect() }
+        })
+        .collect();
+    chart(title, &["this system", "peer"], &rows)
+}
+
+/// Where the processor time goes, process by process.
+fn processor_time(results: &Results) -> String {
+    let mut series: Vec<&str> = Vec::new();
+    for used in results.cells.iter().flat_map(|cell| &cell.usage) {
+        if !series.contains(&used.name.as_str()) {
+            series.push(&used.name);
+        }
+    }
+    let rows: Vec<Row> = pairs(results)
+        .map(|(label, ours, peers)| {
+            let bar = |cell: &Cell| {
+                let part = |(number, name): (usize, &&str)| {
+                    let used = cell.usage.iter().find(|used| used.name == **name)?;
+                    Some((number, cell.cpu_per_thousand(used)))
+                };
+                series.iter().enumerate().filter_map(part).collect()
+            };
+            Row { label, bars: [ours, peers].into_iter().flatten().map(bar).collect() }
+        })
+        .collect();
+    chart("Seconds of processor time for each thousand requests, closed loop", &series, &rows)
+}
+
+fn pairs(results: &Results) -> impl Iterator<Item = (String, Option<&Cell>, Option<&Cell>)> {
+    Operation::ALL.into_iter().flat_map(move |operation| {
+        results.connections(operation).into_iter().map(move |connections| {
+            let (ours, peers) = pair(results, operation, connections, None);
+            (format!("{}, {connections}", operation.title()), ours, peers)
+        })
+    })
+}
+
+fn chart(title: &str, series: &[&str], rows: &[Row]) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = draw(&mut out, title, series, rows);
+    out
+}
+
+fn draw(out: &mut String, title: &str, series: &[&str], rows: &[Row]) -> std::fmt::Result {
+    let total = |bar: &Vec<(usize, f64)>| bar.iter().map(|(_, value)| value).sum::<f64>();
+    let longest =
+        rows.iter().flat_map(|row| &row.bars).map(total).fold(f64::MIN_POSITIVE, f64::max);
+    let bars: usize = rows.iter().map(|row| row.bars.len()).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
+    let height = TOP + bars as f64 * BAR_HEIGHT + rows.len() as f64 * GAP;
+    let width = LABEL_WIDTH + BAR_WIDTH + VALUE_WIDTH;
+    writeln!(
+        out,
+        r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">"#
+    )?;
+    writeln!(out, r#"<rect width="100%" height="100%" fill="white"/>"#)?;
+    writeln!(out, r#"<text x="10" y="22" font-size="15">{title}</text>"#)?;
+    let mut x = 10.0;
+    for (number, name) in series.iter().enumerate() {
+        writeln!(
+            out,
+            r#"<rect x="{x}" y="34" width="12" height="12" fill="{}"/>"#,
+            colour(number)
+        )?;
+        writeln!(out, r#"<text x="{}" y="45">{name}</text>"#, x + 16.0)?;
+        x += 120.0;
+    }
+    let mut y = TOP;
+    for row in rows {
+        writeln!(out, r#"<text x="10" y="{}">{}</text>"#, y + BAR_HEIGHT - 3.0, row.label)?;
+        for bar in &row.bars {
+            let mut x = LABEL_WIDTH;
+            for (number, value) in bar {
+                let width = value / longest * BAR_WIDTH;
+                writeln!(
+                    out,
+                    r#"<rect x="{x:.1}" y="{y}" width="{width:.1}" height="{}" fill="{}"/>"#,
+                    BAR_HEIGHT - 2.0,
+                    colour(*number)
+                )?;
+                x += width;
+            }
+            let text = readable(total(bar));
+            writeln!(
+                out,
+                r#"<text x="{:.1}" y="{}">{text}</text>"#,
+                x + 5.0,
+                y + BAR_HEIGHT - 3.0
+            )?;
+            y += BAR_HEIGHT;
+        }
+        y += GAP;
+    }
+    writeln!(out, "</svg>")
+}
+
+fn colour(series: usize) -> &'static str {
+    COLOURS.get(series % COLOURS.len()).unwrap_or(&"#000000")
+}
+
+fn readable(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 1.0 => format!("{value:.1}"),
+        value => format!("{value:.3}"),
+    }
+}

@@ -1,0 +1,50 @@
+//! The private broker and database that everything measured shares.
+
+use std::{fs, path::Path};
+
+use anyhow::Result;
+use testkit::{
+    BrokerOptions, Group, MongodOptions, PrivateBroker, PrivateMongod, Silent,
+    settings::{MONGOD, RABBITMQ_SERVER, required},
+};
+
+use crate::usage::Watched;
+
+/// Enough that the working set of the standard run is in it, as it is on a server of its own.
+const CACHE_GB: f32 = 4.0;
+
+/// Both servers. They are killed on drop.
+pub(crate) struct Servers {
+    pub(crate) broker: PrivateBroker,
+    pub(crate) mongod: PrivateMongod,
+}
+
+impl Servers {
+    /// Starts both, empty, in `dir`.
+    pub(crate) async fn start(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        let broker = PrivateBroker::spawn(BrokerOptions {
+            server: required(RABBITMQ_SERVER)?.into(),
+            dir: dir.join("rabbitmq"),
+            log_dir: dir.to_owned(),
+            group: Group::Callers,
+        })?;
+        let mongod = PrivateMongod::spawn(MongodOptions {
+            program: required(MONGOD)?.into(),
+            dir: dir.join("mongod"),
+            log_dir: dir.to_owned(),
+            replica_set: true,
+            cache_gb: CACHE_GB,
+            group: Group::Callers,
+        })?;
+        tokio::try_join!(broker.ready(&Silent), mongod.ready(&Silent))?;
+        Ok(Self { broker, mongod })
+    }
+
+    pub(crate) fn watched(&self) -> [Watched; 2] {
+        [
+            Watched { name: "broker".to_owned(), pid: self.broker.pid() },
+            Watched { name: "mongod".to_owned(), pid: self.mongod.pid() },
+        ]
+    }
+}

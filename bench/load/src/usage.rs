@@ -1,0 +1,191 @@
+//! What processes use, from `/proc`: processor time and the peak of resident memory.
+
+use std::{collections::HashMap, fs};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// The unit of `/proc` (`USER_HZ`), the same on all of Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A process to watch, with its children.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+}
+
+/// What one process, its children included, used while something was measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ProcessUsage {
+    pub(crate) name: String,
+    pub(crate) cpu_seconds: f64,
+    /// None for the load generator, which is gone by then.
+    pub(crate) peak_mib: Option<f64>,
+}
+
+/// A measurement that has begun.
+pub(crate) struct Meter {
+    watched: Vec<Watched>,
+    cpu_at_start: Vec<f64>,
+    ended_children_at_start: f64,
+    machine_at_start: f64,
+}
+
+impl Meter {
+    /// Begins to measure. From now on peaks count.
+    pub(crate) fn start(watched: &[Watched]) -> Result<Self> {
+        let parents = parents();
+        let mut cpu_at_start = Vec::new();
+        for one in watched {
+            let family = family(one.pid, &parents);
+            for pid in &family {
+                // 5 sets the peak back to what is resident now. Where that is not allowed, the
+                // peak since the process's start is told.
+                let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+            }
+            cpu_at_start.push(cpu_seconds(&family)?);
+        }
+        Ok(Self {
+            watched: watched.to_vec(),
+            cpu_at_start,
+            ended_children_at_start: ended_children()?,
+            machine_at_start: machine_busy_seconds()?,
+        })
+    }
+
+    /// Each process's use since then, the load generator's among them (it is the only child that
+    /// ended meanwhile), and how long the machine's processors were busy in all.
+    pub(crate) fn stop(self) -> Result<(Vec<ProcessUsage>, f64)> {
+        let busy = machine_busy_seconds()? - self.machine_at_start;
+        let parents = parents();
+        let mut used = Vec::new();
+        for (one, before) in self.watched.iter().zip(self.cpu_at_start) {
+            let family = family(one.pid, &parents);
+            used.push(ProcessUsage {
+                name: one.name.clone(),
+                cpu_seconds: cpu_seconds(&family)? - before,
+                peak_mib: Some(memory_mib(&family, "VmHWM:")?),
+            });
+        }
+        used.push(ProcessUsage {
+            name: "load generator".to_owned(),
+            cpu_seconds: ended_children()? - self.ended_children_at_start,
+            peak_mib: None,
+        });
+        Ok((used, busy))
+    }
+}
+
+/// What is resident of a process and its children now.
+pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
+    memory_mib(&family(pid, &parents()), "VmRSS:")
+}
+
+/// A process and all that descend from it.
+fn family(pid: u32, parents: &HashMap<u32, u32>) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).copied() {
+        family.extend(parents.iter().filter(|(_, of)| **of == parent).map(|(child, _)| *child));
+        next += 1;
+    }
+    family
+}
+
+/// Each process's parent.
+fn parents() -> HashMap<u32, u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    entries
+        .filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let parent = stat(&pid.to_string()).ok()?.get(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect()
+}
+
+/// The fields of `/proc/{pid}/stat` from the third on (`man 5 proc`): the second, the name, may
+/// hold anything.
+fn stat(pid: &str) -> Result<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} has ended"))?;
+    let (_, fields) = text.rsplit_once(')').context("/proc/…/stat has no name")?;
+    Ok(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Time in user and kernel mode of all threads.
+fn cpu_seconds(family: &[u32]) -> Result<f64> {
+    let mut ticks = 0;
+    for pid in family {
+        ticks += sum(&stat(&pid.to_string())?, 11..13)?;
+    }
+    Ok(seconds(ticks))
+}
+
+/// The same of this process's children that ended.
+fn ended_children() -> Result<f64> {
+    Ok(seconds(sum(&stat("self")?, 13..15)?))
+}
+
+/// All processors' time at work since the machine's start.
+fn machine_busy_seconds() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let fields: Vec<String> = text
+        .lines()
+        .next()
+        .context("/proc/stat is empty")?
+        .split_whitespace()
+        .skip(1)
+        .map(str::to_owned)
+        .collect();
+    // user, nice, system; not idle, iowait; irq, softirq.
+    Ok(seconds(sum(&fields, 0..3)? + sum(&fields, 5..7)?))
+}
+
+fn sum(fields: &[String], range: std::ops::Range<usize>) -> Result<u64> {
+    let fields = fields.get(range).context("too few fields")?;
+    fields.iter().map(|field| Ok(field.parse::<u64>()?)).sum()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "ticks since the start stay far below 2^52")]
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / TICKS_PER_SECOND
+}
+
+fn memory_mib(family: &[u32], key: &str) -> Result<f64> {
+    let mut kib = 0.0;
+    for pid in family {
+        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        let value = line.and_then(|line| line.split_whitespace().next());
+        kib += value.context("/proc/…/status has no such line")?.parse::<f64>()?;
+    }
+    Ok(kib / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn work_and_memory_are_seen() {
+        let me = Watched { name: "me".to_owned(), pid: std::process::id() };
+        let meter = Meter::start(&[me]).unwrap();
+        let begun = Instant::now();
+        let mut memory = Vec::new();
+        let mut sum = 0_usize;
+        // A tick of the clock is 10 ms; this is long enough for one on a busy machine too.
+        while begun.elapsed() < Duration::from_millis(500) {
+            memory.resize(memory.len() + 4096, 1_u8);
+            sum = sum.wrapping_add(memory.iter().map(|byte| usize::from(*byte)).sum());
+        }
+        assert!(sum > 0);
+        let (used, busy) = meter.stop().unwrap();
+        let me = used.first().unwrap();
+        assert!(me.cpu_seconds > 0.0 && busy > 0.0, "{used:?}, {busy}");
+        assert!(me.peak_mib.unwrap() > 1.0, "{used:?}");
+    }
+}

@@ -1,0 +1,90 @@
+//! What `cargo xtask bench` does to MongoDB itself: fill a database with messages, and measure
+//! what the server and the driver can do without a broker or a gateway. Prints one JSON object.
+
+mod inserts;
+mod seed;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use serde_json::{Value, json};
+use store::{Store, StoreSettings};
+
+/// Fills and probes a MongoDB
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Store messages whose ids and conversations follow from their numbers
+    Seed(seed::Options),
+    /// Insert batches as fast as they are acknowledged, with majority and journal
+    Inserts(inserts::Options),
+    /// Draw random messages, one after the other
+    Draws(Draws),
+}
+
+/// Which database.
+#[derive(Args, Clone)]
+struct Place {
+    #[arg(long)]
+    uri: String,
+    #[arg(long)]
+    database: String,
+}
+
+#[derive(Args)]
+struct Draws {
+    #[command(flatten)]
+    place: Place,
+    #[arg(long)]
+    count: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let result = match Arguments::parse().what {
+        What::Seed(options) => seed::run(options).await?,
+        What::Inserts(options) => inserts::run(options).await?,
+        What::Draws(options) => draws(options).await?,
+    };
+    println!("{result}");
+    Ok(())
+}
+
+async fn draws(options: Draws) -> Result<Value> {
+    let store = Store::new(StoreSettings {
+        uri: options.place.uri,
+        database: options.place.database,
+        app_name: "bench-store".to_owned(),
+        max_connections: 2,
+        operation_timeout: Duration::from_secs(10),
+    })
+    .await?;
+    let mut times = Vec::with_capacity(options.count);
+    for _ in 0..options.count {
+        let begun = Instant::now();
+        store.draw().await?.context("nothing is stored")?;
+        times.push(begun.elapsed());
+    }
+    Ok(
+        json!({ "p50_ms": percentile_ms(&mut times, 0.5), "p99_ms": percentile_ms(&mut times, 0.99) }),
+    )
+}
+
+/// By nearest rank; nothing for no values.
+fn percentile_ms(times: &mut [Duration], share: f64) -> Option<f64> {
+    times.sort_unstable();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index into what is in memory"
+    )]
+    let rank = (share * times.len() as f64).ceil() as usize;
+    times.get(rank.saturating_sub(1)).map(|time| time.as_secs_f64() * 1e3)
+}

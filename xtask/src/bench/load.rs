@@ -1,0 +1,93 @@
+//! `cargo xtask bench`: load on the HTTP surface, a FastAPI peer, and the limits of what both
+//! stand on.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use testkit::{Progress, provision::provide_wrk};
+
+use super::{Measurer, asks_for_help, build, servers};
+use crate::{
+    cargo::{self, Running},
+    console::Steps,
+    python,
+};
+
+const PROGRAM: &str = "bench-load";
+
+/// The load generator for constant rates.
+const OHA_VERSION: &str = "1.16.0";
+
+const PEER_REQUIREMENTS: &str = include_str!("../../../bench/peers/fastapi/requirements.txt");
+
+/// The programs that measure limits, and the packages whose examples they are.
+const EXAMPLES: [(&str, &str); 3] =
+    [("broker", "bench-broker"), ("store", "bench-store"), ("gateway", "bench-constant")];
+
+pub(super) async fn prepare(
+    options: &[String],
+    target_dir: &Path,
+    steps: Steps,
+) -> Result<Measurer> {
+    // It makes no load itself, so it needs no release build.
+    build(&["--package", PROGRAM]).await?;
+    let environment = if needs_servers(options) {
+        provide(options, target_dir, steps).await?
+    } else {
+        Vec::new()
+    };
+    Ok(Measurer {
+        program: PROGRAM,
+        path: target_dir.join("debug").join(PROGRAM),
+        arguments: options.to_vec(),
+        environment,
+    })
+}
+
+/// Not where two runs are compared, or help is asked for.
+fn needs_servers(options: &[String]) -> bool {
+    let compares = options.first().is_some_and(|first| first == "compare");
+    !compares && !asks_for_help(options)
+}
+
+/// Builds for release, installs what is missing and asked for, and returns the variables that say
+/// where it is.
+async fn provide(
+    options: &[String],
+    target_dir: &Path,
+    steps: Steps,
+) -> Result<Vec<(&'static str, PathBuf)>> {
+    let without = |option: &str| options.iter().any(|given| given == option);
+    steps.say("building the services and the probes for release");
+    let bin_dir = cargo::build_services(true).await?;
+    let examples = EXAMPLES.map(|(package, name)| ["--package", package, "--example", name]);
+    build(&[&["--release"], examples.as_flattened()].concat()).await?;
+    let mut places = servers(bin_dir, target_dir, steps).await?;
+    places.push(("MESSAGES_BENCH_WRK", provide_wrk(target_dir, &steps).await?));
+    if !without("--no-rates") {
+        places.push(("MESSAGES_BENCH_OHA", provide_oha(target_dir, steps).await?));
+    }
+    if !without("--no-peer") {
+        let programs =
+            python::provide(target_dir, "fastapi-peer", PEER_REQUIREMENTS, &steps).await?;
+        places.push(("MESSAGES_BENCH_PEER_PYTHON", programs.join("python")));
+    }
+    Ok(places)
+}
+
+async fn provide_oha(target_dir: &Path, steps: Steps) -> Result<PathBuf> {
+    let root = target_dir.join("tools").join(format!("oha-{OHA_VERSION}"));
+    let program = root.join("bin").join("oha");
+    if program.exists() {
+        return Ok(program);
+    }
+    steps.say("oha: installing from crates.io");
+    let mut command =
+        cargo::command(&["install", "oha", "--version", OHA_VERSION, "--locked", "--quiet"]);
+    command.arg("--root").arg(&root);
+    let status = Running::start(command)?.wait().await?;
+    if !status.success() {
+        bail!("oha cannot be installed (cargo install: {status})");
+    }
+    Ok(program)
+}
