@@ -1,4 +1,4 @@
-//! Python programs that are not ours, in virtual environments under the target directory.
+//! Python programs and packages that are not ours, under the target directory.
 
 use std::{
     fs,
@@ -47,6 +47,35 @@ pub(crate) async fn provide(
     fs::write(&installed, requirements)?;
     progress.say(&format!("{name}: installed"));
     Ok(programs)
+}
+
+/// Installs pinned packages, without what they depend on, into a directory of their own for
+/// `PYTHONPATH`, unless they are there. That takes pip alone, where a virtual environment takes more.
+pub(crate) async fn provide_packages(
+    target_dir: &Path,
+    packages: &[&str],
+    progress: &dyn Progress,
+) -> Result<PathBuf> {
+    let home = target_dir.join("tools").join(format!("python-{}", packages.join("-")));
+    if home.is_dir() {
+        return Ok(home);
+    }
+    progress.say(&format!("{}: installing from PyPI", packages.join(", ")));
+    let parts = home.with_extension(format!("{}.part", std::process::id()));
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+        .arg("--target")
+        .arg(&parts)
+        .args(packages);
+    succeeded(pip).await.context("Python packages cannot be installed from PyPI")?;
+    // Only what is completely there gets this name. Another run may have been first.
+    if let Err(error) = fs::rename(&parts, &home)
+        && !home.is_dir()
+    {
+        return Err(error).with_context(|| format!("{} cannot be made", home.display()));
+    }
+    let _ = fs::remove_dir_all(&parts);
+    Ok(home)
 }
 
 async fn succeeded(mut command: Command) -> Result<()> {
