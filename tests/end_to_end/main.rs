@@ -1,8 +1,10 @@
 //! The real binaries on a real broker and a real database. Run by `cargo xtask test`.
 
 mod broadcasts;
+mod conformance;
 mod dead_letters;
 mod docs;
+mod drawing;
 mod http;
 mod idempotency;
 mod lists;

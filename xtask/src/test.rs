@@ -20,11 +20,15 @@ use crate::{
     console::Steps,
     infrastructure::{Place, start_broker, start_mongod},
     interrupt::Interrupt,
+    python,
     stack::{Ledger, Role, read_ledger, stop},
 };
 
 /// The directories of test runs are called this and their xtask's pid.
 const DIR_PREFIX: &str = "test-stack-";
+
+/// What tests run in Python, and what it needs. This version runs on Python 3.9 and later.
+const PYTHON_PACKAGES: [&str; 1] = ["websockets==15.0.1"];
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, Args)]
@@ -47,7 +51,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     }
     let ledger = Ledger::open(&dir)?;
 
-    let tests = run_on_servers(options, &target_dir, &dir, &ledger, steps);
+    let tests = Box::pin(run_on_servers(options, &target_dir, &dir, &ledger, steps));
     let done = interrupt.stop.run_until_cancelled(tests).await;
     // The servers were killed as their values were dropped: nothing of theirs is wanted any more.
     fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()))?;
@@ -63,8 +67,9 @@ async fn run_on_servers(
 ) -> Result<ExitCode> {
     steps.say("building the services and starting private servers");
     let place = |name: &str| Place { dir: dir.join(name).join("data"), log_dir: dir.join(name) };
-    let (bin_dir, broker, mongod, standalone) = tokio::try_join!(
+    let (bin_dir, packages, broker, mongod, standalone) = tokio::try_join!(
         cargo::build_services(false),
+        python::provide_packages(target_dir, &PYTHON_PACKAGES, &steps),
         start_broker(target_dir, place("rabbitmq"), ledger, steps),
         start_mongod(target_dir, place("mongod"), true, ledger, steps),
         start_mongod(target_dir, place("standalone"), false, ledger, steps),
@@ -83,8 +88,9 @@ async fn run_on_servers(
     arguments.extend(options.arguments.iter().map(String::as_str));
     steps.say(&format!("cargo {}", arguments.join(" ")));
     let mut command = cargo::command(&arguments);
-    let paths: [(&str, PathBuf); 4] = [
+    let paths: [(&str, PathBuf); 5] = [
         (settings::BIN_DIR, bin_dir),
+        (settings::PYTHON_PACKAGES, packages),
         (settings::SCRATCH_DIR, dir.join("scratch")),
         (settings::RABBITMQ_SERVER, rabbitmq_server),
         (settings::MONGOD, mongod_program),

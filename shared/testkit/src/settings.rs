@@ -20,6 +20,8 @@ pub const SCRATCH_DIR: &str = "MESSAGES_TEST_SCRATCH_DIR";
 pub const RABBITMQ_SERVER: &str = "MESSAGES_TEST_RABBITMQ_SERVER";
 /// The `mongod` program that private servers start.
 pub const MONGOD: &str = "MESSAGES_TEST_MONGOD";
+/// Directory of the Python packages that tests use, for `PYTHONPATH`.
+pub const PYTHON_PACKAGES: &str = "MESSAGES_TEST_PYTHON_PACKAGES";
 
 /// The variable's value, or an error that says what sets it.
 pub fn required(variable: &str) -> Result<String> {

@@ -1,0 +1,160 @@
+//! Who draws, and what becomes of the frames when something fails.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use end_to_end::System;
+use testkit::{
+    PrivateBroker, PrivateMongod, Proxy, ServiceProcess, Subscriber, TestEnvironment, eventually,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A drawing replica's death is made up for within this.
+const FAILOVER: Duration = Duration::from_secs(5);
+
+/// Until frames flow again by themselves after an outage: servers are back, connections are retried.
+const RECOVERY: Duration = Duration::from_secs(40);
+
+/// Draws are in the log of a broadcaster that runs with this.
+const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster::drawer=debug");
+
+async fn start(env: &TestEnvironment) -> Result<ServiceProcess> {
+    env.broadcaster().env(LOG.0, LOG.1).start().await
+}
+
+async fn subscribe(broadcaster: &ServiceProcess) -> Result<Subscriber> {
+    Subscriber::connect(&broadcaster.websocket_url("/api/chat")).await
+}
+
+fn logged(broadcaster: &ServiceProcess, message: &str) -> usize {
+    let wanted = format!("\"message\":\"{message}\"");
+    broadcaster.log_text().lines().filter(|line| line.contains(&wanted)).count()
+}
+
+/// Two broadcasters, the first of which draws; the URL under which it knows the broker is its own.
+async fn two(
+    env: &TestEnvironment,
+    url_of_first: &str,
+) -> Result<(ServiceProcess, ServiceProcess)> {
+    let first = env.broadcaster().env(LOG.0, LOG.1).env("RABBITMQ_URL", url_of_first);
+    let first = first.start().await?;
+    eventually("the first one draws", SOON, async || logged(&first, "drawn") > 0).await;
+    let second = start(env).await?;
+    Ok((first, second))
+}
+
+/// The second one draws, and its subscriber notices hardly anything.
+async fn takes_over(second: &ServiceProcess, subscriber: &mut Subscriber) -> Result<()> {
+    // What was drawn before may still be on its way.
+    subscriber.next_text(FAILOVER).await?;
+    eventually("the second one draws", FAILOVER, async || logged(second, "drawn") > 0).await;
+    subscriber.next_text(FAILOVER).await?;
+    Ok(())
+}
+
+/// One frame a second, however many would like to draw. A frame may be late, and the next one then
+/// come soon after it.
+async fn one_frame_a_second(subscriber: &mut Subscriber) -> Result<()> {
+    // What has arrived while nobody read comes at once.
+    while subscriber.next_text(Duration::from_millis(50)).await.is_ok() {}
+    subscriber.next_text(SOON).await?;
+    let begun = Instant::now();
+    for _ in 0..5 {
+        subscriber.next_text(SOON).await?;
+    }
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(3), "5 frames in {took:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn there_is_one_draw_for_each_frame_however_many_replicas_and_subscribers() -> Result<()> {
+    let system = System::start().await?;
+    system.create("alice", "bob", "hello").await?;
+    let env = &system.env;
+    let replicas =
+        tokio::try_join!(start(env), start(env), start(env)).map(|(a, b, c)| [a, b, c])?;
+    let mut subscribers = Vec::new();
+    for replica in &replicas {
+        for _ in 0..5 {
+            subscribers.push(subscribe(replica).await?);
+        }
+    }
+    let total = || replicas.iter().map(|replica| logged(replica, "drawn")).sum::<usize>();
+    let observer = &mut subscribers[0];
+    observer.next_text(SOON).await?;
+    let before = total();
+    for _ in 0..5 {
+        observer.next_text(SOON).await?;
+    }
+    let drawn = total() - before;
+    // One may be logged and not arrived, on either side.
+    assert!((4..=6).contains(&drawn), "{drawn} draws for 5 frames");
+    one_frame_a_second(observer).await
+}
+
+#[tokio::test]
+async fn when_the_drawing_replica_is_frozen_the_other_goes_on() -> Result<()> {
+    let system = System::start().await?;
+    system.create("alice", "bob", "hello").await?;
+    let (first, second) = two(&system.env, &system.env.rabbitmq_url()).await?;
+    let mut subscriber = subscribe(&second).await?;
+    let mut frozen_one = subscribe(&first).await?;
+    frozen_one.next_text(SOON).await?;
+    first.freeze()?;
+    takes_over(&second, &mut subscriber).await?;
+    first.thaw()?;
+    // It believes that it draws until it finds its connection gone; what it draws reaches nobody.
+    one_frame_a_second(&mut subscriber).await?;
+    frozen_one.next_text(RECOVERY).await?;
+    one_frame_a_second(&mut frozen_one).await
+}
+
+#[tokio::test]
+async fn when_the_drawing_replica_loses_the_broker_in_a_black_hole_the_other_goes_on() -> Result<()>
+{
+    let system = System::start().await?;
+    system.create("alice", "bob", "hello").await?;
+    let (proxy, url) = Proxy::in_front_of(&system.env.rabbitmq_url()).await?;
+    let (first, second) = two(&system.env, &url).await?;
+    let mut subscriber = subscribe(&second).await?;
+    let mut cut_off = subscribe(&first).await?;
+    cut_off.next_text(SOON).await?;
+    proxy.freeze();
+    takes_over(&second, &mut subscriber).await?;
+    one_frame_a_second(&mut subscriber).await?;
+    proxy.strand();
+    // Its socket has stayed, and it finds its way around the hole.
+    cut_off.next_text(RECOVERY).await?;
+    one_frame_a_second(&mut cut_off).await
+}
+
+#[tokio::test]
+async fn sockets_outlive_the_broker_and_the_database_and_frames_resume() -> Result<()> {
+    let (mut broker, mut mongod) =
+        tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
+    let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
+    let system = System::start_in(env).await?;
+    system.create("alice", "bob", "hello").await?;
+    let broadcaster = start(&system.env).await?;
+    let mut subscriber = subscribe(&broadcaster).await?;
+    subscriber.next_text(SOON).await?;
+
+    mongod.kill()?;
+    eventually("it cannot draw", SOON, async || logged(&broadcaster, "cannot draw") > 0).await;
+    mongod.restart().await?;
+    eventually("it can again", RECOVERY, async || logged(&broadcaster, "can draw again") > 0).await;
+    subscriber.next_text(SOON).await?;
+
+    broker.kill()?;
+    eventually("it draws no longer", SOON, async || logged(&broadcaster, "draws no longer") > 0)
+        .await;
+    broker.restart().await?;
+    eventually("it is elected again", RECOVERY, async || logged(&broadcaster, "elected") > 1).await;
+    // One that arrived before the broker died may not have been read yet.
+    for _ in 0..3 {
+        subscriber.next_text(RECOVERY).await?;
+    }
+    one_frame_a_second(&mut subscriber).await
+}
