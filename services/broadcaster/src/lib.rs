@@ -1,14 +1,17 @@
 //! A random stored message to every WebSocket subscriber, each second.
 //!
 //! One of the replicas is elected and draws (`drawer`); every replica consumes what is drawn and
-//! keeps the newest frame ([`hub`]); a session for each subscriber sends it ([`server`]).
+//! writes it to the sockets of all its subscribers ([`hub`]); a session for each of them does the
+//! rest ([`server`]).
 
 pub mod addresses;
 mod config;
 mod drawer;
 pub mod hub;
 pub mod origins;
+mod outlet;
 pub mod server;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +64,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let hub = Arc::new(Hub::new());
     let receiving = Arc::clone(&hub);
     let frames = FrameSource::start(url.clone(), "broadcaster frames", move |frame| {
-        receiving.publish(frame);
+        receiving.publish(&frame);
     });
     let health = Health::new(
         vec![

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     addresses::{AddressLimit, NoPlace, Place},
-    hub::{Frames, Hub},
+    hub::{Hub, Subscription},
     origins::AllowedOrigins,
 };
 use handshake::{Answer, Refusal};
@@ -223,22 +223,22 @@ impl Server {
         let place = place.map_err(|NoPlace| Refusal::AddressFull)?;
         let seat = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| Refusal::Full)?;
         // Whatever is drawn from here on is for this subscriber.
-        let frames = self.hub.subscribe();
+        let subscription = self.hub.subscribe();
         let upgrade = hyper::upgrade::on(request);
-        self.sessions.spawn(Arc::clone(self).host(upgrade, frames, (seat, place)));
+        self.sessions.spawn(Arc::clone(self).host(upgrade, subscription, (seat, place)));
         Ok(handshake::switching_protocols(accept_key))
     }
 
     /// Holds the seat until the session has ended or must.
-    async fn host(self: Arc<Self>, upgrade: OnUpgrade, frames: Frames, seat: Seat) {
+    async fn host(self: Arc<Self>, upgrade: OnUpgrade, subscription: Subscription, seat: Seat) {
         tokio::select! {
-            () = self.session(upgrade, frames) => {}
+            () = self.session(upgrade, subscription) => {}
             () = self.phases.expired.cancelled() => {}
         }
         drop(seat);
     }
 
-    async fn session(&self, upgrade: OnUpgrade, frames: Frames) {
+    async fn session(&self, upgrade: OnUpgrade, subscription: Subscription) {
         let Ok(upgraded) = upgrade.await else {
             // It left before it had the 101.
             return;
@@ -249,7 +249,7 @@ impl Server {
         };
         let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf.to_vec());
         let closing = self.time_to_close();
-        session::run(stream, read_ahead, frames, self.settings.timing, closing).await;
+        session::run(stream, read_ahead, subscription, self.settings.timing, closing).await;
     }
 
     /// Ends when this session's turn has come to close: a random moment of a time that is the

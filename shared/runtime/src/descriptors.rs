@@ -18,6 +18,8 @@ pub fn make_room(wanted: usize, others: usize) -> usize {
     let room = limit.saturating_sub(others).max(1);
     if room < wanted {
         tracing::warn!(wanted, room, open_files = limit, "too few open files are allowed");
+    } else {
+        tracing::info!(connections = wanted, open_files = limit, "room for connections");
     }
     room.min(wanted)
 }

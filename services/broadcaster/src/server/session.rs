@@ -1,20 +1,21 @@
 //! One subscriber: frames out, pings out, whatever comes in read and ignored, and a proper end.
 //!
-//! One task and one timer a session. At any time at most one frame is on its way out; while it is,
-//! newer ones replace each other in the hub.
+//! One task and one timer a session. The fan-out writes the frames; this task waits for everything
+//! else, and makes up for a frame that was not taken at once.
 
 use std::{
     future::poll_fn,
     pin::pin,
-    task::{Poll, ready},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -25,10 +26,17 @@ use tokio_tungstenite::{
 };
 
 use super::close::Reason;
-use crate::hub::{Frames, MAX_FRAME_BYTES};
+use crate::{
+    hub::Subscription,
+    outlet::{Event, Outlet, Socket},
+    wire::Wire,
+};
 
 /// The largest message a subscriber may send, in bytes; it is ignored anyway.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
+
+/// Room for what was not taken: of control frames, each of which has 125 bytes at most.
+const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
 /// What is read at a time. An idle subscriber holds a buffer of this size.
 const READ_BUFFER_BYTES: usize = 1024;
@@ -57,8 +65,6 @@ impl Default for Timing {
     }
 }
 
-type Socket = WebSocketStream<TcpStream>;
-
 /// Why a session ends.
 enum End {
     /// The subscriber is gone; there is nobody to tell.
@@ -69,10 +75,11 @@ enum End {
     ByUs(Reason),
 }
 
-/// What the socket has done.
-enum Event {
-    Sent,
-    Received(Message),
+/// What a session does next.
+enum Step {
+    Close,
+    Alarm,
+    Event(Result<Event, Error>),
 }
 
 /// What a session waits for with its one timer.
@@ -80,7 +87,6 @@ struct Deadlines {
     timing: Timing,
     next_ping: Instant,
     pong_due: Option<Instant>,
-    sent_due: Option<Instant>,
 }
 
 /// Serves a subscriber whose handshake is done, until it leaves or must, or `closing` ends.
@@ -88,106 +94,84 @@ struct Deadlines {
 pub(super) async fn run(
     stream: TcpStream,
     read_ahead: Vec<u8>,
-    frames: Frames,
+    mut subscription: Subscription,
     timing: Timing,
     closing: impl Future<Output = ()>,
 ) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
-        // Frames go to the kernel at once. What it doesn't take is one frame, a ping and a close.
+        // What goes out goes to the kernel at once. What that doesn't take is a pong, a ping and a
+        // close: frames don't come through here.
         .write_buffer_size(0)
-        .max_write_buffer_size(2 * MAX_FRAME_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let mut socket =
-        WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
-    let end = serve(&mut socket, frames, timing, closing).await;
-    // Whoever does not finish the closing handshake in time is cut off.
-    let _ = timeout(timing.close, finish(&mut socket, end)).await;
+    let wire = Wire::new(stream);
+    let socket =
+        WebSocketStream::from_partially_read(wire, read_ahead, Role::Server, Some(config)).await;
+    let outlet = Arc::new(Outlet::new(socket, subscription.last, timing.send));
+    subscription.open(&outlet);
+    let end = serve(&outlet, &subscription, timing, closing).await;
+    if let Some(mut socket) = outlet.take() {
+        // Whoever does not finish the closing handshake in time is cut off.
+        let _ = timeout(timing.close, finish(&mut socket, end)).await;
+    }
 }
 
 async fn serve(
-    socket: &mut Socket,
-    mut frames: Frames,
+    outlet: &Outlet,
+    subscription: &Subscription,
     timing: Timing,
     closing: impl Future<Output = ()>,
 ) -> End {
     let mut closing = pin!(closing);
     let mut deadlines = Deadlines::new(timing);
-    let mut alarm = pin!(sleep_until(deadlines.earliest()));
+    let mut alarm = pin!(sleep_until(deadlines.next_ping));
     loop {
-        let sending = deadlines.sent_due.is_some();
-        let result = tokio::select! {
-            // In this order, so that a subscriber that sends without end can't hold anything up.
-            biased;
-            () = closing.as_mut() => return End::ByUs(Reason::Stopping),
-            () = alarm.as_mut() => {
-                let result = match deadlines.passed() {
-                    Some(end) => return end,
-                    None if deadlines.take_ping() => {
-                        send(socket, Message::Ping(Vec::new().into()), &mut deadlines).await
-                    }
-                    None => Ok(()),
-                };
-                alarm.as_mut().reset(deadlines.earliest());
-                result
+        // In this order, so that a subscriber that sends without end can't hold anything up.
+        let step = poll_fn(|context| {
+            if closing.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Step::Close);
             }
-            // A frame still on its way keeps the newest one waiting.
-            Ok(()) = frames.changed(), if !sending => {
-                let frame = frames.borrow_and_update().clone();
-                let result = send(socket, Message::Text(frame), &mut deadlines).await;
-                deadlines.bring_forward(alarm.as_mut());
-                result
+            if alarm.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Step::Alarm);
             }
-            event = next_event(socket, sending) => match event {
-                Ok(Some(Event::Sent)) => {
-                    deadlines.sent_due = None;
-                    Ok(())
+            let event = outlet.poll(context);
+            // Where the alarm may ring later it is left: it finds nothing to do then, which costs
+            // less than to set it each time.
+            let earliest = deadlines.earliest(outlet.sent_due());
+            if earliest < alarm.deadline() {
+                alarm.as_mut().reset(earliest);
+                // It is asked in the next round, and then knows whom to wake.
+                context.waker().wake_by_ref();
+            }
+            event.map(Step::Event)
+        });
+        let event = match step.await {
+            Step::Close => return End::ByUs(Reason::Stopping),
+            Step::Alarm => {
+                if let Some(reason) = deadlines.passed(outlet.sent_due()) {
+                    return End::ByUs(reason);
                 }
-                Ok(Some(Event::Received(Message::Close(_)))) => return End::ByPeer,
-                Ok(Some(Event::Received(Message::Pong(_)))) => {
-                    deadlines.pong_due = None;
-                    Ok(())
+                let pinged = poll_fn(|context| Poll::Ready(deadlines.ping(outlet, context))).await;
+                alarm.as_mut().reset(deadlines.earliest(outlet.sent_due()));
+                match pinged {
+                    Ok(()) => continue,
+                    Err(error) => return end_of(&error),
                 }
-                // Pings are answered by tungstenite.
-                Ok(Some(Event::Received(_))) => Ok(()),
-                Ok(None) => return End::Gone,
-                Err(error) => Err(error),
-            },
+            }
+            Step::Event(event) => event,
         };
-        if let Err(error) = result {
-            return end_of(&error);
+        match event {
+            Ok(Event::Sent) => subscription.catch_up(outlet),
+            Ok(Event::Received(Message::Close(_))) => return End::ByPeer,
+            Ok(Event::Received(Message::Pong(_))) => deadlines.pong_due = None,
+            // Pings are answered by the library.
+            Ok(Event::Received(_)) => {}
+            Ok(Event::Ended) => return End::Gone,
+            Err(error) => return end_of(&error),
         }
     }
-}
-
-/// Hands a message to the kernel, or begins to: then `sent_due` is set and [`next_event`] goes on.
-async fn send(
-    socket: &mut Socket,
-    message: Message,
-    deadlines: &mut Deadlines,
-) -> Result<(), Error> {
-    socket.start_send_unpin(message)?;
-    let flushed = poll_fn(|context| Poll::Ready(socket.poll_flush_unpin(context))).await;
-    match flushed {
-        Poll::Ready(result) => result,
-        Poll::Pending => {
-            deadlines.sent_due = Some(Instant::now() + deadlines.timing.send);
-            Ok(())
-        }
-    }
-}
-
-/// What the socket does next; `None` at its end. Nothing is lost if this future is dropped.
-async fn next_event(socket: &mut Socket, sending: bool) -> Result<Option<Event>, Error> {
-    poll_fn(|context| {
-        if sending && let Poll::Ready(flushed) = socket.poll_flush_unpin(context) {
-            return Poll::Ready(flushed.map(|()| Some(Event::Sent)));
-        }
-        let received = ready!(socket.poll_next_unpin(context)).transpose();
-        Poll::Ready(received.map(|message| message.map(Event::Received)))
-    })
-    .await
 }
 
 /// The closing handshake (RFC 6455, section 7).
@@ -227,50 +211,40 @@ fn end_of(error: &Error) -> End {
 
 impl Deadlines {
     fn new(timing: Timing) -> Self {
-        Self { timing, next_ping: Instant::now() + timing.ping, pong_due: None, sent_due: None }
+        Self { timing, next_ping: Instant::now() + timing.ping, pong_due: None }
     }
 
-    fn earliest(&self) -> Instant {
-        let dues = [self.pong_due, self.sent_due];
-        dues.into_iter().flatten().fold(self.next_ping, Instant::min)
-    }
-
-    /// Lets the alarm ring earlier if it must. Where it may ring later it is left: it finds nothing
-    /// to do then, which costs less than to set it for each frame.
-    fn bring_forward(&self, alarm: std::pin::Pin<&mut Sleep>) {
-        let earliest = self.earliest();
-        if earliest < alarm.deadline() {
-            alarm.reset(earliest);
-        }
+    fn earliest(&self, sent_due: Option<Instant>) -> Instant {
+        [self.pong_due, sent_due].into_iter().flatten().fold(self.next_ping, Instant::min)
     }
 
     /// What the subscriber has missed, if anything.
-    fn passed(&self) -> Option<End> {
+    fn passed(&self, sent_due: Option<Instant>) -> Option<Reason> {
         let now = Instant::now();
         let has_passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if has_passed(self.sent_due) {
-            Some(End::ByUs(Reason::TakesNothing))
+        if has_passed(sent_due) {
+            Some(Reason::TakesNothing)
         } else if has_passed(self.pong_due) {
-            Some(End::ByUs(Reason::Mute))
+            Some(Reason::Mute)
         } else {
             None
         }
     }
 
-    /// Whether it is time for a ping, and notes that it is sent.
-    fn take_ping(&mut self) -> bool {
+    /// Sends a ping if it is time for one.
+    fn ping(&mut self, outlet: &Outlet, context: &mut Context<'_>) -> Result<(), Error> {
         let now = Instant::now();
         if self.next_ping > now {
-            return false;
+            return Ok(());
         }
-        if let Some(sent_due) = self.sent_due {
-            // The frame on its way is question enough.
-            self.next_ping = sent_due;
-            return false;
+        if outlet.send(Message::Ping(Vec::new().into()), context)? {
+            self.next_ping = now + self.timing.ping;
+            // An answer that is already due is not put off.
+            self.pong_due.get_or_insert(now + self.timing.pong);
+        } else {
+            // What is on its way is question enough.
+            self.next_ping = outlet.sent_due().unwrap_or(now + self.timing.ping);
         }
-        self.next_ping = now + self.timing.ping;
-        // An answer that is already due is not put off.
-        self.pong_due.get_or_insert(now + self.timing.pong);
-        true
+        Ok(())
     }
 }

@@ -83,7 +83,7 @@ impl Fixture {
     /// Publishes `count` numbered frames of 16 KiB, each a little after the one before.
     async fn flood(&self, count: usize) {
         for number in 0..count {
-            self.hub.publish(format!("{number:0>16384}").into_bytes());
+            self.hub.publish(format!("{number:0>16384}").as_bytes());
             sleep(Duration::from_millis(2)).await;
         }
     }
@@ -122,11 +122,11 @@ fn refused_with(result: Result<Client, Error>) -> (u16, http::HeaderMap) {
 async fn all_subscribers_get_the_same_frame_and_late_ones_only_later_frames() {
     let server = Fixture::start(Settings::default());
     let (mut first, mut second) = (server.subscribe().await, server.subscribe().await);
-    server.hub.publish(b"one".to_vec());
+    server.hub.publish(b"one");
     assert_eq!(next_text(&mut first).await, "one");
     assert_eq!(next_text(&mut second).await, "one");
     let mut late = server.subscribe().await;
-    server.hub.publish(b"two".to_vec());
+    server.hub.publish(b"two");
     assert_eq!(next_text(&mut late).await, "two");
     assert_eq!(next_text(&mut first).await, "two");
 }
@@ -139,7 +139,7 @@ async fn what_a_client_sends_is_ignored_and_its_pings_are_answered() {
     client.send(Message::binary(vec![0xff; 4096])).await.unwrap();
     client.send(Message::Ping("hello".into())).await.unwrap();
     assert_eq!(next(&mut client).await, Message::Pong("hello".into()));
-    server.hub.publish(b"frame".to_vec());
+    server.hub.publish(b"frame");
     assert_eq!(next_text(&mut client).await, "frame");
 }
 

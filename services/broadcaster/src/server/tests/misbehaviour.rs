@@ -82,7 +82,7 @@ async fn left(server: &Fixture, count: usize) {
 async fn is_served(server: &Fixture, client: &mut Client) {
     for number in 0..50 {
         let frame = format!("frame {number}");
-        server.hub.publish(frame.clone().into_bytes());
+        server.hub.publish(frame.as_bytes());
         assert_eq!(next_text(client).await, frame);
     }
 }

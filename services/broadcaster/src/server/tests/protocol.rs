@@ -86,7 +86,7 @@ async fn messages_in_pieces_are_taken_with_pings_in_between() {
     .await;
     // An answer may stand for several pings (section 5.5.3), but the last must have one.
     while next(&mut client).await != Message::Pong("after".into()) {}
-    server.hub.publish(b"frame".to_vec());
+    server.hub.publish(b"frame");
     assert_eq!(next_text(&mut client).await, "frame");
 }
 

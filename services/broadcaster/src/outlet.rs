@@ -1,0 +1,135 @@
+//! One subscriber's socket, where those meet that use it: the fan-out, which writes frames to it,
+//! and its session, which does everything else.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::Instant;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Error, Message},
+};
+
+use crate::{hub::Frame, wire::Wire};
+
+/// A subscriber's WebSocket.
+pub(crate) type Socket = WebSocketStream<Wire>;
+
+/// A socket that takes one frame at a time. While one is on its way the next ones pass; the session
+/// makes up for that with the newest, so a slow subscriber costs no memory and delays nobody.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    state: Mutex<State>,
+    /// How long a frame may take to leave this process.
+    limit: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    /// None once the session ends and has taken it.
+    socket: Option<Box<Socket>>,
+    /// The number of the last frame that was sent.
+    last: u64,
+    /// By when what is on its way must be out. While there is none, nothing is on its way, neither
+    /// here nor in the WebSocket library's own buffer.
+    sent_due: Option<Instant>,
+    session: Option<Waker>,
+}
+
+/// What a session is told of its socket.
+pub(crate) enum Event {
+    /// Everything that was on its way is out.
+    Sent,
+    Received(Message),
+    /// The subscriber is gone.
+    Ended,
+}
+
+impl Outlet {
+    /// A socket whose subscriber is to get the frames after the one of this number.
+    pub(crate) fn new(socket: Socket, last: u64, limit: Duration) -> Self {
+        let socket = Some(Box::new(socket));
+        let state = State { socket, last, sent_due: None, session: None };
+        Self { state: Mutex::new(state), limit }
+    }
+
+    /// Sends a frame, unless it was sent before, or another one is still on its way.
+    pub(crate) fn offer(&self, frame: &Frame) {
+        let mut state = self.state();
+        if frame.number <= state.last || state.sent_due.is_some() {
+            return;
+        }
+        let Some(socket) = &mut state.socket else { return };
+        // An error is found by the session, too: the socket can be read then.
+        if let Ok(false) = socket.get_mut().offer(&frame.encoded) {
+            state.sent_due = Some(Instant::now() + self.limit);
+            if let Some(session) = state.session.take() {
+                session.wake();
+            }
+        }
+        state.last = frame.number;
+    }
+
+    /// Sends a message beside the frames. Only if nothing is on its way; whether that was so.
+    pub(crate) fn send(&self, message: Message, context: &mut Context<'_>) -> Result<bool, Error> {
+        let mut state = self.state();
+        if state.sent_due.is_some() {
+            return Ok(false);
+        }
+        let Some(socket) = &mut state.socket else { return Ok(false) };
+        socket.start_send_unpin(message)?;
+        self.flush(&mut state, context).map(|_| true)
+    }
+
+    /// What happens next. Nothing is lost if it is never asked again.
+    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        let mut state = self.state();
+        state.session = Some(context.waker().clone());
+        if state.sent_due.is_some() && self.flush(&mut state, context)? {
+            return Poll::Ready(Ok(Event::Sent));
+        }
+        let Some(socket) = &mut state.socket else { return Poll::Ready(Ok(Event::Ended)) };
+        let received = match ready!(socket.poll_next_unpin(context)) {
+            Some(received) => received?,
+            None => return Poll::Ready(Ok(Event::Ended)),
+        };
+        if received.is_ping() {
+            // The library has answered it, or still has to.
+            self.flush(&mut state, context)?;
+        }
+        Poll::Ready(Ok(Event::Received(received)))
+    }
+
+    /// By when what is on its way must be out.
+    pub(crate) fn sent_due(&self) -> Option<Instant> {
+        self.state().sent_due
+    }
+
+    /// The socket, for its end. No more frames are sent.
+    pub(crate) fn take(&self) -> Option<Box<Socket>> {
+        self.state().socket.take()
+    }
+
+    /// Whether everything is out. If not, `context` is woken when it may go on.
+    fn flush(&self, state: &mut State, context: &mut Context<'_>) -> Result<bool, Error> {
+        let Some(socket) = &mut state.socket else { return Ok(false) };
+        match socket.poll_flush_unpin(context) {
+            Poll::Ready(flushed) => {
+                state.sent_due = None;
+                flushed.map(|()| true)
+            }
+            Poll::Pending => {
+                state.sent_due.get_or_insert_with(|| Instant::now() + self.limit);
+                Ok(false)
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
