@@ -142,3 +142,28 @@ async fn a_deletion_delivered_again_deletes_nothing_else_and_parks_nothing() -> 
     assert_eq!(system.env.management().queue_depth("messages.dead").await?, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn commands_of_many_deliveries_for_one_message_are_applied_in_order() -> Result<()> {
+    let system = System::start().await?;
+    // One that works on two deliveries at once, each in a group of its own.
+    system.worker.kill()?;
+    let mut deleted = Vec::new();
+    for round in 0..30 {
+        // Much in one delivery, so that it takes longer than what comes behind it.
+        let creates: Vec<Command> = (0..100)
+            .map(|number| create_command("alice", "bob", &format!("{round}, {number}")))
+            .collect::<Result<_>>()?;
+        let last = creates.last().context("no create")?.message_id;
+        inject_all(&system, &creates.iter().collect::<Vec<_>>()).await?;
+        inject_all(&system, &[&delete_command(last, None)]).await?;
+        deleted.push(last);
+    }
+    let _worker = system.env.storage_worker().env("PREFETCH", 2).start().await?;
+    until_applied(&system).await?;
+    for id in deleted {
+        let read = system.api.get(&format!("/api/messages/{id}")).await?;
+        assert_eq!(read.status, 404, "{}", read.text);
+    }
+    Ok(())
+}

@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, interval, timeout_at},
 };
 
-use crate::documents::{EndingDocument, MessageDocument, SuspectDocument};
+use crate::{
+    documents::{EndingDocument, MessageDocument, SuspectDocument},
+    finds::Finds,
+};
 
 /// MongoDB's code for a value that a unique index, here always that of `_id`, already has.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
@@ -92,6 +95,7 @@ pub struct Store {
     pub(crate) stored: Collection<Document>,
     pub(crate) endings: Collection<EndingDocument>,
     pub(crate) suspects: Collection<SuspectDocument>,
+    pub(crate) finds: Finds,
     permits: Arc<Semaphore>,
     operation_timeout: Duration,
 }
@@ -176,6 +180,7 @@ impl Store {
             stored: database.collection_with_options("messages", collection_options.clone()),
             endings: database.collection_with_options("operations", collection_options.clone()),
             suspects: database.collection_with_options("suspects", collection_options),
+            finds: Finds::default(),
             database,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             operation_timeout: settings.operation_timeout,
@@ -239,6 +244,11 @@ impl Store {
             Ok(Err(error)) => Err(StoreError::GivenUp(error.to_string())),
             Err(_) => Err(silent),
         }
+    }
+
+    /// How long an operation may take, waiting included.
+    pub(crate) fn operation_timeout(&self) -> Duration {
+        self.operation_timeout
     }
 
     pub(crate) fn database(&self) -> &Database {

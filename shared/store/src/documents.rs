@@ -3,7 +3,9 @@
 use contracts::{
     CommandId, Content, Message, MessageId, Timestamp, UserId, Version, VersionedMessage,
 };
-use mongodb::bson::{self, Binary, DateTime, Document, spec::BinarySubtype};
+use mongodb::bson::{
+    self, Binary, DateTime, Document, RawBsonRef, RawDocument, spec::BinarySubtype,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -114,6 +116,46 @@ impl MessageDocument {
         };
         Ok(VersionedMessage { message, version })
     }
+}
+
+/// The id of a message's document.
+pub(crate) fn raw_id(document: &RawDocument) -> Result<MessageId, StoreError> {
+    let id = document.get_binary("_id").map_err(unreadable)?;
+    Ok(MessageId::from(Uuid::from_slice(id.bytes).map_err(unreadable)?))
+}
+
+/// What clients see of a message's document. Read by hand, since a page has many and serde takes
+/// several times as long.
+pub(crate) fn raw_message(document: &RawDocument) -> Result<VersionedMessage, StoreError> {
+    let (mut from, mut to, mut content) = (None, None, None);
+    let (mut published, mut edited, mut version) = (None, None, None);
+    for element in document {
+        let (key, value) = element.map_err(unreadable)?;
+        match (key.as_str(), value) {
+            ("from_user_id", RawBsonRef::String(text)) => from = Some(text.to_owned()),
+            ("to_user_id", RawBsonRef::String(text)) => to = Some(text.to_owned()),
+            ("content", RawBsonRef::String(text)) => content = Some(text.to_owned()),
+            ("publish_timestamp", RawBsonRef::DateTime(date)) => published = Some(date),
+            ("edit_timestamp", RawBsonRef::DateTime(date)) => edited = Some(Some(date)),
+            ("edit_timestamp", RawBsonRef::Null) => edited = Some(None),
+            ("version", RawBsonRef::Int64(number)) => version = Some(number),
+            _ => {}
+        }
+    }
+    let damaged = |name| move || StoreError::Unreadable(format!("{name} is missing or damaged"));
+    let message = Message {
+        id: raw_id(document)?,
+        from_user_id: from.ok_or_else(damaged("from_user_id"))?.try_into().map_err(unreadable)?,
+        to_user_id: to.ok_or_else(damaged("to_user_id"))?.try_into().map_err(unreadable)?,
+        content: content.ok_or_else(damaged("content"))?.try_into().map_err(unreadable)?,
+        publish_timestamp: from_bson_date(published.ok_or_else(damaged("publish_timestamp"))?)?,
+        edit_timestamp: edited
+            .ok_or_else(damaged("edit_timestamp"))?
+            .map(from_bson_date)
+            .transpose()?,
+    };
+    let version = version.ok_or_else(damaged("version"))?;
+    Ok(VersionedMessage { message, version: Version::try_from(version).map_err(unreadable)? })
 }
 
 /// Whether `command` is among the newest that changed the document.

@@ -9,6 +9,7 @@ mod client;
 mod documents;
 mod draw;
 mod endings;
+mod finds;
 mod indexes;
 mod operations;
 mod queries;

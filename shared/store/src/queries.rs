@@ -1,12 +1,12 @@
-//! Reading messages, for the gateway.
+//! Listing messages, for the gateway.
 
 use contracts::{MessageId, Timestamp, UserId, VersionedMessage};
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 
 use crate::{
     Store, StoreError,
-    documents::{MessageDocument, bson_date, message_uuid},
+    documents::{bson_date, message_uuid, raw_message},
 };
 
 /// Which messages to list.
@@ -43,30 +43,22 @@ pub struct Page {
 }
 
 impl Store {
-    /// A message, unless there is none or it is deleted.
-    pub async fn find(&self, id: MessageId) -> Result<Option<VersionedMessage>, StoreError> {
-        let messages = self.messages.clone();
-        let filter = doc! { "_id": message_uuid(id), "deleted_at": { "$exists": false } };
-        let found = self.run(async move { messages.find_one(filter).await }).await?;
-        found.map(MessageDocument::into_versioned).transpose()
-    }
-
     /// A page of the messages between two users, newest first.
     pub async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        let messages = self.messages.clone();
+        let messages = self.messages.clone_with_type::<RawDocumentBuf>();
         let filter = query.filter();
         let limit = usize::from(query.limit);
         // One more, to see whether there is a next page.
         let fetched = i64::from(query.limit) + 1;
-        let found: Vec<MessageDocument> = self
+        let found: Vec<RawDocumentBuf> = self
             .run(async move {
                 messages.find(filter).sort(order()).limit(fetched).await?.try_collect().await
             })
             .await?;
         let more = found.len() > limit;
         let mut messages = Vec::with_capacity(limit);
-        for document in found.into_iter().take(limit) {
-            messages.push(document.into_versioned()?);
+        for document in found.iter().take(limit) {
+            messages.push(raw_message(document)?);
         }
         let next = if more { messages.last().map(Position::of) } else { None };
         Ok(Page { messages, next })

@@ -1,0 +1,46 @@
+//! Reads that come together share queries; each must get its own answer.
+
+mod common;
+
+use anyhow::Result;
+use contracts::{CommandId, MessageId, Timestamp, UserId};
+use futures_util::future::try_join_all;
+use store::{CreateCommand, DeleteCommand};
+use testkit::TestEnvironment;
+
+#[tokio::test]
+async fn of_many_reads_at_once_each_finds_its_own_message() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let mut creates = Vec::new();
+    for number in 0..1_000 {
+        creates.push(CreateCommand {
+            command_id: CommandId::generate(),
+            message_id: MessageId::generate(),
+            from_user_id: UserId::try_from("alice".to_owned())?,
+            to_user_id: UserId::try_from("bob".to_owned())?,
+            content: format!("number {number}").try_into()?,
+            publish_timestamp: Timestamp::now(),
+        });
+    }
+    store.create_many(&creates).await?;
+    let deleted = creates[7].message_id;
+    let command_id = CommandId::generate();
+    store.delete(&DeleteCommand { command_id, message_id: deleted, if_match: None }).await?;
+
+    // Twice each, with as many between them that are not there.
+    let twice = creates.iter().chain(&creates);
+    let ids: Vec<MessageId> =
+        twice.flat_map(|create| [create.message_id, MessageId::generate()]).collect();
+    let found = try_join_all(ids.iter().map(|id| store.find(*id))).await?;
+    for (index, (id, found)) in ids.iter().zip(found).enumerate() {
+        let expected = &creates[index / 2 % creates.len()];
+        if index % 2 == 1 || *id == deleted {
+            assert_eq!(found, None);
+        } else {
+            let message = found.map(|found| (found.message.id, found.message.content));
+            assert_eq!(message, Some((*id, expected.content.clone())));
+        }
+    }
+    Ok(())
+}
