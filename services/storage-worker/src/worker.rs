@@ -1,13 +1,13 @@
 //! The worker's loop: take what is there, apply it, set aside what can't be, ack, answer.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, pin::pin, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
 use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
 use runtime::Phases;
 use store::{AttemptId, Ending, StoreError};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     apply::{Applied, apply},
@@ -27,6 +27,9 @@ pub(crate) struct Worker<S> {
 
 /// How often a command that may have killed a worker is tried.
 const MAX_ATTEMPTS: u32 = 2;
+
+/// A command that takes longer than this does not kill its worker by itself.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A command that came to its end, and what to answer.
 struct Finished {
@@ -117,7 +120,7 @@ impl<S: CommandStore> Worker<S> {
                 results.push(Applied::Impossible(reason));
                 continue;
             }
-            results.extend(self.apply(std::slice::from_ref(received)).await?);
+            results.extend(self.try_suspect(received, attempt).await?);
             if attempts > 0 {
                 // At once: the next one may be the killer, and this one would be suspected with it.
                 let survived = async || self.store.note_survival(id).await;
@@ -128,6 +131,28 @@ impl<S: CommandStore> Worker<S> {
         let clear = async || self.store.clear_suspects(&harmless).await;
         self.until_stored("cannot clear", clear).await?;
         Ok(results)
+    }
+
+    /// Applies one suspect. What kills a worker kills it at once, so a try that takes longer waits for
+    /// MongoDB and does not count any more: workers that are killed meanwhile were killed by others.
+    async fn try_suspect(
+        &self,
+        received: &ReceivedCommand,
+        attempt: AttemptId,
+    ) -> Result<Vec<Applied>, Abandoned> {
+        let id = received.id();
+        let mut applying = pin!(self.apply(std::slice::from_ref(received)));
+        if let Ok(applied) = timeout(AT_ONCE, applying.as_mut()).await {
+            return applied;
+        }
+        let withdraw = async || self.store.withdraw_attempt(id, attempt).await;
+        let withdrawing = async {
+            self.until_stored("cannot withdraw a count", withdraw).await?;
+            tracing::info!(command.id = %id, "a suspect waits for MongoDB; it is innocent so far");
+            Ok(())
+        };
+        let (applied, ()) = tokio::try_join!(applying, withdrawing)?;
+        Ok(applied)
     }
 
     /// Records what left no trace in its message. Where another ending of a command was recorded
