@@ -89,6 +89,42 @@ async fn a_command_that_kills_the_worker_is_parked_and_its_neighbours_are_applie
 }
 
 #[tokio::test]
+async fn workers_that_are_killed_while_a_suspect_waits_for_mongodb_park_nothing() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let gateway = env.gateway().start().await?;
+    let commands = ["before", "stall!", "after"]
+        .into_iter()
+        .map(|content| create_command("alice", "bob", content))
+        .collect::<Result<Vec<_>>>()?;
+    inject(&env, &serde_json::to_vec(&commands)?).await?;
+    let management = env.management();
+    // Put back three times, it counts as redelivered so often that it is suspected.
+    for _ in 0..3 {
+        management.peek("messages.commands", 1).await?;
+    }
+    for _ in 0..4 {
+        let worker = faulty_worker(&env).start_unready().await?;
+        eventually("the suspect waits", SOON, async || {
+            worker.log_text().contains("it is innocent so far")
+        })
+        .await;
+        worker.kill()?;
+    }
+    let worker = env.storage_worker().start().await?;
+    let api = gateway.api()?;
+    eventually("all are applied", SOON, async || {
+        let answer = api.get("/api/messages?from_user_id=alice&to_user_id=bob").await?;
+        let listed: Vec<Message> = answer.json()?;
+        anyhow::ensure!(listed.len() == 3, "{} are there", listed.len());
+        Ok(())
+    })
+    .await;
+    assert_eq!(management.queue_depth("messages.dead").await?, 0);
+    drop(worker);
+    Ok(())
+}
+
+#[tokio::test]
 async fn parking_goes_on_after_its_connection_was_lost() -> Result<()> {
     let system = System::start().await?;
     inject(&system.env, b"first").await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use futures_util::future::{join_all, join3};
 use testkit::{Api, ServiceProcess};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::{
     client::{Client, Prefer},
@@ -21,7 +21,8 @@ const RECENT_FRAMES: usize = 64;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Waits until a write succeeds through each gateway, every service says that it is ready, and every
-/// subscriber has had a frame. `None` where that is not so by the deadline.
+/// subscriber has had a frame. `None` where that is not so by the deadline, and a little later where
+/// an answer was awaited then: no request is given up, for it is part of the history.
 pub(crate) async fn recovered(
     system: &System,
     probe: &Client,
@@ -32,11 +33,13 @@ pub(crate) async fn recovered(
     for service in system.services() {
         apis.push(service.api()?);
     }
-    let writes = join_all((0..probe.gateways.len()).map(|gateway| written(probe, gateway)));
-    let ready = join_all(apis.iter().map(ready));
-    let frames = (0..system.broadcasters.len()).map(|number| frame(&probe.history, number));
-    let all = timeout_at(deadline, join3(writes, ready, join_all(frames))).await;
-    Ok(all.is_ok().then(|| since.elapsed()))
+    let writes = (0..probe.gateways.len()).map(|gateway| written(probe, gateway, deadline));
+    let ready = apis.iter().map(|api| ready(api, deadline));
+    let frames =
+        (0..system.broadcasters.len()).map(|number| frame(&probe.history, number, deadline));
+    let (writes, ready, frames) = join3(join_all(writes), join_all(ready), join_all(frames)).await;
+    let all = [writes, ready, frames].concat().into_iter().all(|recovered| recovered);
+    Ok(all.then(|| since.elapsed()))
 }
 
 /// Which services do not say that they are ready, and what they say.
@@ -60,8 +63,8 @@ async fn said(service: &ServiceProcess) -> String {
     }
 }
 
-async fn written(probe: &Client, gateway: usize) {
-    loop {
+async fn written(probe: &Client, gateway: usize, deadline: Instant) -> bool {
+    while Instant::now() < deadline {
         let request = Request::Create {
             id: None,
             from: probe.name.clone(),
@@ -71,27 +74,33 @@ async fn written(probe: &Client, gateway: usize) {
         };
         let done = probe.ask(gateway, request, Prefer::Nothing).await;
         if matches!(done.outcome, Outcome::Stored { .. }) {
-            return;
+            return true;
         }
         tokio::time::sleep(PAUSE).await;
     }
+    false
 }
 
-/// Ends with the first frame to this subscriber from now on.
-async fn frame(history: &History, subscriber: usize) {
+/// Waits for a frame to this subscriber.
+async fn frame(history: &History, subscriber: usize, deadline: Instant) -> bool {
     let now = history.now();
     let is_it = |frame: &Frame| frame.subscriber == subscriber && frame.at > now;
-    while !history.frames().iter().rev().take(RECENT_FRAMES).any(is_it) {
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-async fn ready(api: &Api) {
-    loop {
-        let call = api.request(reqwest::Method::GET, "/readyz").timeout(Duration::from_secs(2));
-        if api.send(call).await.is_ok_and(|answer| answer.status == 200) {
-            return;
+    while Instant::now() < deadline {
+        if history.frames().iter().rev().take(RECENT_FRAMES).any(is_it) {
+            return true;
         }
         tokio::time::sleep(PAUSE).await;
     }
+    false
+}
+
+async fn ready(api: &Api, deadline: Instant) -> bool {
+    while Instant::now() < deadline {
+        let call = api.request(reqwest::Method::GET, "/readyz").timeout(Duration::from_secs(2));
+        if api.send(call).await.is_ok_and(|answer| answer.status == 200) {
+            return true;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    false
 }

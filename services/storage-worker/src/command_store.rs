@@ -50,6 +50,13 @@ pub trait CommandStore: Clone + Send + Sync + 'static {
         attempt: AttemptId,
     ) -> impl Future<Output = Result<u32, StoreError>> + Send;
 
+    /// Counts a try no longer.
+    fn withdraw_attempt(
+        &self,
+        command: CommandId,
+        attempt: AttemptId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Notes that a try did no harm.
     fn note_survival(
         &self,
@@ -103,6 +110,14 @@ impl CommandStore for Store {
         attempt: AttemptId,
     ) -> Result<u32, StoreError> {
         Store::count_attempt(self, command, attempt).await
+    }
+
+    async fn withdraw_attempt(
+        &self,
+        command: CommandId,
+        attempt: AttemptId,
+    ) -> Result<(), StoreError> {
+        Store::withdraw_attempt(self, command, attempt).await
     }
 
     async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {

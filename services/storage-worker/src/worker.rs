@@ -15,7 +15,10 @@ use futures_util::{
 };
 use runtime::Phases;
 use store::{AttemptId, Ending, StoreError};
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
 use crate::{
     apply::{Applied, apply},
@@ -50,6 +53,9 @@ struct Claim {
     /// A suspect may end the process, so nothing else is under way meanwhile.
     alone: bool,
 }
+
+/// A command that takes longer than this does not kill its worker by itself.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A command that came to its end, and what to answer.
 struct Finished {
@@ -176,7 +182,7 @@ impl<S: CommandStore> Worker<S> {
                 results.push(Applied::Impossible(reason));
                 continue;
             }
-            results.extend(self.apply(std::slice::from_ref(received)).await?);
+            results.extend(self.try_suspect(received, attempt).await?);
             if attempts > 0 {
                 // At once: the next one may be the killer, and this one would be suspected with it.
                 let survived = async || self.store.note_survival(id).await;
@@ -187,6 +193,28 @@ impl<S: CommandStore> Worker<S> {
         let clear = async || self.store.clear_suspects(&harmless).await;
         self.until_stored("cannot clear", clear).await?;
         Ok(results)
+    }
+
+    /// Applies one suspect. What kills a worker kills it at once, so a try that takes longer waits for
+    /// MongoDB and does not count any more: workers that are killed meanwhile were killed by others.
+    async fn try_suspect(
+        &self,
+        received: &ReceivedCommand,
+        attempt: AttemptId,
+    ) -> Result<Vec<Applied>, Abandoned> {
+        let id = received.id();
+        let mut applying = pin!(self.apply(std::slice::from_ref(received)));
+        if let Ok(applied) = timeout(AT_ONCE, applying.as_mut()).await {
+            return applied;
+        }
+        let withdraw = async || self.store.withdraw_attempt(id, attempt).await;
+        let withdrawing = async {
+            self.until_stored("cannot withdraw a count", withdraw).await?;
+            tracing::info!(command.id = %id, "a suspect waits for MongoDB; it is innocent so far");
+            Ok(())
+        };
+        let (applied, ()) = tokio::try_join!(applying, withdrawing)?;
+        Ok(applied)
     }
 
     /// Records what left no trace in its message. Where another ending of a command was recorded

@@ -48,6 +48,18 @@ impl Store {
         .await
     }
 
+    /// Counts a try no longer, which has not killed the worker at once.
+    pub async fn withdraw_attempt(
+        &self,
+        command: CommandId,
+        attempt: AttemptId,
+    ) -> Result<(), StoreError> {
+        let suspects = self.suspects.clone();
+        let filter = doc! { "_id": command_uuid(command) };
+        let update = doc! { "$pull": { "tries": attempt.0 } };
+        self.run(async move { suspects.update_one(filter, update).await }).await.map(drop)
+    }
+
     /// Notes that a command was tried and did no harm. It is not suspected any more, also where its
     /// delivery comes again because a later one of its commands did.
     pub async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {

@@ -26,6 +26,22 @@ async fn a_try_is_counted_once_however_often_its_count_is_repeated() -> Result<(
 }
 
 #[tokio::test]
+async fn a_try_that_was_withdrawn_does_not_count() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let command = CommandId::generate();
+    let first = AttemptId::generate();
+    assert_eq!(store.count_attempt(command, first).await?, 1);
+    let second = AttemptId::generate();
+    assert_eq!(store.count_attempt(command, second).await?, 2);
+    for _ in 0..2 {
+        store.withdraw_attempt(command, second).await?;
+    }
+    assert_eq!(store.count_attempt(command, AttemptId::generate()).await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_survived_a_try_is_not_suspected_any_more() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;

@@ -1,7 +1,7 @@
-//! A storage worker with faults in its store, for the tests: it panics over, or dies of, a create
-//! whose content asks for it.
+//! A storage worker with faults in its store, for the tests: it panics over, dies of, or cannot store
+//! for now, a create whose content asks for it.
 
-use std::{collections::HashMap, process::ExitCode};
+use std::{collections::HashMap, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use contracts::{CommandId, CommandResult, MessageId};
@@ -18,6 +18,9 @@ const PANIC: &str = "panic!";
 /// A content that kills the process which stores it.
 const ABORT: &str = "abort!";
 
+/// A content that this store is never ready for.
+const STALL: &str = "stall!";
+
 #[derive(Clone)]
 struct FaultyStore(Store);
 
@@ -32,7 +35,7 @@ async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         database: common.mongo_database.clone(),
         app_name: "faulty-worker".to_owned(),
         max_connections: 8,
-        operation_timeout: std::time::Duration::from_secs(10),
+        operation_timeout: Duration::from_secs(10),
     })
     .await
     .context("MONGO_URI")?;
@@ -58,6 +61,7 @@ impl CommandStore for FaultyStore {
                     }
                 }
                 ABORT => std::process::abort(),
+                STALL => return Err(StoreError::Silent(Duration::ZERO)),
                 _ => {}
             }
         }
@@ -92,6 +96,14 @@ impl CommandStore for FaultyStore {
         attempt: AttemptId,
     ) -> Result<u32, StoreError> {
         self.0.count_attempt(command, attempt).await
+    }
+
+    async fn withdraw_attempt(
+        &self,
+        command: CommandId,
+        attempt: AttemptId,
+    ) -> Result<(), StoreError> {
+        self.0.withdraw_attempt(command, attempt).await
     }
 
     async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {

@@ -84,6 +84,14 @@ impl CommandStore for LyingStore {
         self.0.count_attempt(command, attempt).await
     }
 
+    async fn withdraw_attempt(
+        &self,
+        command: CommandId,
+        attempt: AttemptId,
+    ) -> Result<(), StoreError> {
+        self.0.withdraw_attempt(command, attempt).await
+    }
+
     async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {
         self.0.note_survival(command).await
     }
