@@ -146,7 +146,7 @@ async fn a_deletion_delivered_again_deletes_nothing_else_and_parks_nothing() -> 
 #[tokio::test]
 async fn commands_of_many_deliveries_for_one_message_are_applied_in_order() -> Result<()> {
     let system = System::start().await?;
-    // One that works on two deliveries at once, each in a group of its own.
+    // One that takes two deliveries at once.
     system.worker.kill()?;
     let mut deleted = Vec::new();
     for round in 0..30 {

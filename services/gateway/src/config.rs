@@ -29,11 +29,12 @@ pub struct Config {
     /// Milliseconds a write waits to be stored before it is answered 202
     #[arg(long, env = "WRITE_WAIT_MS", default_value = "5000", value_parser = millis)]
     pub write_wait_ms: Duration,
-    /// Connections that publish commands, each with one publish in flight
+    /// Connections that publish commands, each with one publish in flight; more of them make smaller
+    /// batches
     #[arg(
         long,
         env = "PUBLISH_LANES",
-        default_value_t = 2,
+        default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=64)
     )]
     pub publish_lanes: u16,

@@ -16,7 +16,7 @@ use anyhow::Context;
 use broker::{BrokerUrl, CommandSource, DeadLetters, ReplyPublisher};
 use runtime::{Dependency, Health, Phases, Shutdown, http};
 use store::{Store, StoreSettings};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
 pub use command_store::CommandStore;
 pub use config::{Command, Config};
@@ -86,9 +86,8 @@ pub async fn run_with(
     let (replies, sending) = ReplyPublisher::start(url.clone(), "storage-worker replies");
     let dead_letters = DeadLetters::new(url, "storage-worker dead letters", host_name(), stop);
     let expired = phases.expired.clone();
-    let worker =
-        Worker { store, dead_letters: Mutex::new(dead_letters), replies, progress, phases };
-    if expired.run_until_cancelled(Box::pin(worker.work(source))).await.is_none() {
+    let worker = Worker { source, store, dead_letters, replies, progress, phases };
+    if expired.run_until_cancelled(Box::pin(worker.work())).await.is_none() {
         tracing::warn!("stopped at the end of the grace; what was in hand is delivered again");
     }
     // The last sender is gone with the worker, so this ends once the last reply is out.

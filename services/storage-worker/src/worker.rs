@@ -1,24 +1,13 @@
 //! The worker's loop: take what is there, apply it, set aside what can't be, ack, answer.
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    pin::pin,
-    time::Duration,
-};
+use std::{collections::HashMap, pin::pin, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use broker::{CommandSource, DeadLetters, Delivery, DeliveryGroup, ReplyPublisher};
+use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
 use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
-use futures_util::{
-    StreamExt,
-    stream::{self, FuturesOrdered},
-};
 use runtime::Phases;
 use store::{AttemptId, Ending, StoreError};
-use tokio::{
-    sync::{Mutex, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     apply::{Applied, apply},
@@ -27,32 +16,17 @@ use crate::{
 };
 
 pub(crate) struct Worker<S> {
+    pub(crate) source: CommandSource,
     pub(crate) store: S,
-    pub(crate) dead_letters: Mutex<DeadLetters>,
+    pub(crate) dead_letters: DeadLetters,
     pub(crate) replies: ReplyPublisher,
     /// Whether the last write was done; false while commands are held.
     pub(crate) progress: watch::Sender<bool>,
     pub(crate) phases: Phases,
 }
 
-/// Groups at once: while MongoDB writes one, the next is read and sent to it.
-const MAX_GROUPS: usize = 2;
-
 /// How often a command that may have killed a worker is tried.
 const MAX_ATTEMPTS: u32 = 2;
-
-/// A group and the commands that were read from it.
-struct Task {
-    group: DeliveryGroup,
-    batch: Batch,
-}
-
-/// What a group in hand keeps others from.
-struct Claim {
-    messages: HashSet<MessageId>,
-    /// A suspect may end the process, so nothing else is under way meanwhile.
-    alone: bool,
-}
 
 /// A command that takes longer than this does not kill its worker by itself.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -63,68 +37,30 @@ struct Finished {
     result: CommandResult,
 }
 
-/// Outcomes by the reply queue that waits for them.
-type Replies = Vec<(String, Vec<Outcome>)>;
-
 /// Stopping came before the group was done. It stays with the broker.
 struct Abandoned;
 
 impl<S: CommandStore> Worker<S> {
     /// Works until the shutdown.
-    pub(crate) async fn work(self, mut source: CommandSource) {
-        if self.make_indexes().await.is_ok() && self.work_through(&mut source).await.is_err() {
-            tracing::info!("stopping with commands in hand; they are delivered again");
-        }
-        source.close().await;
-    }
-
-    /// Takes groups and finishes them in their order. Those that are in hand together have no
-    /// message in common, so the commands for a message still run in delivery order.
-    async fn work_through(&self, source: &mut CommandSource) -> Result<(), Abandoned> {
-        let groups =
-            stream::unfold(source, async |source| Some((source.next().await?, source))).fuse();
-        let mut groups = pin!(groups);
-        let mut in_hand = FuturesOrdered::new();
-        let mut claims: VecDeque<Claim> = VecDeque::new();
-        loop {
-            tokio::select! {
-                biased;
-                Some(finished) = in_hand.next() => {
-                    claims.pop_front();
-                    self.conclude(finished?).await;
-                }
-                group = groups.next(), if in_hand.len() < MAX_GROUPS => {
-                    let Some(group) = group else { break };
-                    let task = Task::read(group);
-                    let claim = task.claim();
-                    while claims.iter().any(|other| claim.conflicts_with(other)) {
-                        claims.pop_front();
-                        if let Some(finished) = in_hand.next().await {
-                            self.conclude(finished?).await;
-                        }
-                    }
-                    claims.push_back(claim);
-                    in_hand.push_back(self.finish(task));
+    pub(crate) async fn work(mut self) {
+        if self.make_indexes().await.is_ok() {
+            while let Some(group) = self.source.next().await {
+                let Ok(outcomes) = self.finish(&group.deliveries).await else {
+                    tracing::info!("stopping with commands in hand; they are delivered again");
+                    break;
+                };
+                tracing::debug!(
+                    deliveries = group.deliveries.len(),
+                    answered = outcomes.iter().map(|(_, outcomes)| outcomes.len()).sum::<usize>(),
+                    "applied"
+                );
+                group.ack().await;
+                for (reply_to, outcomes) in outcomes {
+                    self.replies.send(&reply_to, &outcomes);
                 }
             }
         }
-        while let Some(finished) = in_hand.next().await {
-            self.conclude(finished?).await;
-        }
-        Ok(())
-    }
-
-    /// Acks what was brought to its end, then answers.
-    async fn conclude(&self, (group, replies): (DeliveryGroup, Replies)) {
-        tracing::debug!(
-            deliveries = group.deliveries.len(),
-            answered = replies.iter().map(|(_, outcomes)| outcomes.len()).sum::<usize>(),
-            "applied"
-        );
-        group.ack().await;
-        for (reply_to, outcomes) in replies {
-            self.replies.send(&reply_to, &outcomes);
-        }
+        self.source.close().await;
     }
 
     async fn make_indexes(&self) -> Result<(), Abandoned> {
@@ -133,9 +69,12 @@ impl<S: CommandStore> Worker<S> {
     }
 
     /// Brings a group to its end, so that it may be acked, and gives the outcomes to answer with.
-    async fn finish(&self, task: Task) -> Result<(DeliveryGroup, Replies), Abandoned> {
-        let Task { group, batch } = task;
-        let applied = if group.is_suspect() {
+    async fn finish(
+        &mut self,
+        deliveries: &[Delivery],
+    ) -> Result<Vec<(String, Vec<Outcome>)>, Abandoned> {
+        let batch = Batch::read(deliveries, Timestamp::now());
+        let applied = if deliveries.iter().any(|delivery| delivery.suspect) {
             self.apply_suspects(&batch.commands).await?
         } else {
             self.apply(&batch.commands).await?
@@ -150,15 +89,14 @@ impl<S: CommandStore> Worker<S> {
             }
         }
         for Poison { letter, command } in poison {
-            if !self.dead_letters.lock().await.park(&letter).await {
+            if !self.dead_letters.park(&letter).await {
                 return Err(Abandoned);
             }
             let dead = CommandResult::Failed(Failure::DeadLettered);
             finished.extend(command.map(|received| Finished { received, result: dead }));
         }
         let finished = self.record_endings(finished).await?;
-        let replies = outcomes_by_delivery(&group.deliveries, finished);
-        Ok((group, replies))
+        Ok(outcomes_by_delivery(deliveries, finished))
     }
 
     async fn apply(&self, commands: &[ReceivedCommand]) -> Result<Vec<Applied>, Abandoned> {
@@ -275,27 +213,6 @@ impl<S: CommandStore> Worker<S> {
     }
 }
 
-impl Task {
-    fn read(group: DeliveryGroup) -> Self {
-        let batch = Batch::read(&group.deliveries, Timestamp::now());
-        Self { group, batch }
-    }
-
-    fn claim(&self) -> Claim {
-        let commands = self.batch.commands.iter();
-        Claim {
-            messages: commands.map(|received| received.command.message_id).collect(),
-            alone: self.group.is_suspect(),
-        }
-    }
-}
-
-impl Claim {
-    fn conflicts_with(&self, other: &Self) -> bool {
-        self.alone || other.alone || !self.messages.is_disjoint(&other.messages)
-    }
-}
-
 /// What to record of a result; nothing where the message remembers the command.
 fn ending(result: &CommandResult) -> Option<Ending> {
     match result {
@@ -309,7 +226,10 @@ fn ending(result: &CommandResult) -> Option<Ending> {
     }
 }
 
-fn outcomes_by_delivery(deliveries: &[Delivery], finished: Vec<Finished>) -> Replies {
+fn outcomes_by_delivery(
+    deliveries: &[Delivery],
+    finished: Vec<Finished>,
+) -> Vec<(String, Vec<Outcome>)> {
     let mut outcomes: Vec<Vec<Outcome>> = deliveries.iter().map(|_| Vec::new()).collect();
     for Finished { received, result } in finished {
         if let Some(outcomes) = outcomes.get_mut(received.delivery) {

@@ -85,7 +85,7 @@ impl CommandSource {
     }
 
     /// The next deliveries, as soon as there is one; `None` once it has been stopped. Connects
-    /// again by itself. Groups are acked in the order in which they came.
+    /// again by itself. A group must be acked, or given up, before the next is asked for.
     pub async fn next(&mut self) -> Option<DeliveryGroup> {
         let mut delays = backoff();
         loop {
@@ -128,15 +128,14 @@ impl CommandSource {
             }
         };
         if let Some(suspect) = link.held_back.take() {
-            return Ok(Some(link.group_from(suspect, 1)));
+            return Ok(Some(link.group_from(suspect)));
         }
         let first = tokio::select! {
             first = link.consumer.next() => first.ok_or(BrokerError::ConsumerEnded)??,
             () = lost(&link.connection, &link.channel) => return Err(BrokerError::ConsumerEnded),
             () = self.stop.cancelled() => return Ok(None),
         };
-        // The other half can be fetched while this one is worked on.
-        Ok(Some(link.group_from(first, usize::from(self.prefetch.div_ceil(2)))))
+        Ok(Some(link.group_from(first)))
     }
 
     fn disconnect(&mut self) {
@@ -148,16 +147,11 @@ impl CommandSource {
 }
 
 impl Link {
-    /// The delivery and what has arrived behind it, `max_deliveries` in all; a fault shows when more
-    /// is asked for.
-    fn group_from(
-        &mut self,
-        first: lapin::message::Delivery,
-        max_deliveries: usize,
-    ) -> DeliveryGroup {
+    /// The delivery and what has arrived behind it; a fault shows when more is asked for.
+    fn group_from(&mut self, first: lapin::message::Delivery) -> DeliveryGroup {
         let mut last = first.acker.clone();
         let mut deliveries = vec![Delivery::from(first)];
-        while deliveries.len() < max_deliveries && !deliveries.iter().any(|one| one.suspect) {
+        while !deliveries.iter().any(|delivery| delivery.suspect) {
             let Some(Some(Ok(next))) = self.consumer.next().now_or_never() else { break };
             if redeliveries(&next.properties) >= SUSPECT_REDELIVERIES {
                 self.held_back = Some(next);
@@ -171,15 +165,9 @@ impl Link {
 }
 
 impl DeliveryGroup {
-    /// Whether it is one delivery that may be what its consumers died of.
-    #[must_use]
-    pub fn is_suspect(&self) -> bool {
-        self.deliveries.iter().any(|delivery| delivery.suspect)
-    }
-
     /// Acks every delivery of the group. Where that fails they are delivered again.
     pub async fn ack(self) {
-        // Whatever is older on its channel was acked before.
+        // Nothing older than the group is left unacked on its channel.
         let options = BasicAckOptions { multiple: true };
         match in_time(RPC_TIMEOUT, self.last.ack(options)).await {
             Ok(true) => {}
