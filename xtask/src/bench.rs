@@ -121,8 +121,10 @@ async fn provide(
     let without = |option: &str| options.iter().any(|given| given == option);
     steps.say("building the services and the probes for release");
     let bin_dir = cargo::build_services(true).await?;
-    let examples = EXAMPLES.map(|(package, name)| ["--package", package, "--example", name]);
-    build(&[&["--release"], examples.as_flattened()].concat()).await?;
+    for (package, name) in EXAMPLES {
+        // One by one: built together, all would be built anew with the features of the store's tests.
+        build(&["--release", "--package", package, "--example", name]).await?;
+    }
     let mut places = vec![
         (settings::BIN_DIR, bin_dir),
         (settings::RABBITMQ_SERVER, provide_rabbitmq(target_dir, &steps).await?),
