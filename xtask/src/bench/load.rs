@@ -60,8 +60,10 @@ async fn provide(
     let without = |option: &str| options.iter().any(|given| given == option);
     steps.say("building the services and the probes for release");
     let bin_dir = cargo::build_services(true).await?;
-    let examples = EXAMPLES.map(|(package, name)| ["--package", package, "--example", name]);
-    build(&[&["--release"], examples.as_flattened()].concat()).await?;
+    for (package, name) in EXAMPLES {
+        // One by one: built together, all would be built anew with the features of the store's tests.
+        build(&["--release", "--package", package, "--example", name]).await?;
+    }
     let mut places = servers(bin_dir, target_dir, steps).await?;
     places.push(("MESSAGES_BENCH_WRK", provide_wrk(target_dir, &steps).await?));
     if !without("--no-rates") {
