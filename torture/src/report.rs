@@ -151,13 +151,14 @@ impl Report {
             self.recoveries.len()
         )?;
         for (kind, (count, total, worst)) in kinds {
+            let name = kind.name();
+            write!(f, "  {name:<18} {count:>4} times   ")?;
+            if worst == Duration::MAX {
+                writeln!(f, "once never")?;
+                continue;
+            }
             let mean = total.as_secs_f64() / f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-            writeln!(
-                f,
-                "  {:<15} {count:>4} times   mean {mean:>5.1} s   worst {:>5.1} s",
-                kind.name(),
-                worst.as_secs_f64()
-            )?;
+            writeln!(f, "mean {mean:>5.1} s   worst {:>5.1} s", worst.as_secs_f64())?;
         }
         let worst = self.recoveries.iter().filter_map(|recovery| recovery.took).max();
         let worst = worst.unwrap_or_default().as_secs_f64();

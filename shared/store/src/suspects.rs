@@ -2,7 +2,10 @@
 //! that it can be told from one that only was in hand when a worker died.
 
 use contracts::CommandId;
-use mongodb::bson::{self, Bson, DateTime, doc};
+use mongodb::{
+    bson::{self, Bson, doc},
+    options::ReturnDocument,
+};
 
 use crate::{Store, StoreError, documents::command_uuid};
 
@@ -29,23 +32,25 @@ impl Store {
         command: CommandId,
         attempt: AttemptId,
     ) -> Result<u32, StoreError> {
+        let tries = doc! { "$ifNull": ["$tries", []] };
+        let with_this = doc! { "$setUnion": [tries.clone(), [attempt.0]] };
+        let update = vec![doc! { "$set": {
+            "tries": { "$cond": [{ "$eq": ["$survived", true] }, tries, with_this] },
+            "tried_at": "$$NOW",
+        } }];
         let suspects = self.suspects.clone();
-        let id = command_uuid(command);
-        self.run(async move {
-            let known = suspects.find_one(doc! { "_id": id }).await?;
-            if known.is_some_and(|suspect| suspect.survived) {
-                return Ok(0);
-            }
-            let update = doc! {
-                "$addToSet": { "tries": attempt.0 },
-                "$set": { "tried_at": DateTime::now() },
-            };
-            suspects.update_one(doc! { "_id": id }, update).upsert(true).await?;
-            let counted = suspects.find_one(doc! { "_id": id }).await?;
-            let tries = counted.map_or(1, |suspect| suspect.tries.len());
-            Ok(u32::try_from(tries).unwrap_or(u32::MAX))
-        })
-        .await
+        let filter = doc! { "_id": command_uuid(command) };
+        let counted = self
+            .run(async move {
+                suspects
+                    .find_one_and_update(filter, update)
+                    .upsert(true)
+                    .return_document(ReturnDocument::After)
+                    .await
+            })
+            .await?;
+        let tries = counted.filter(|suspect| !suspect.survived).map(|suspect| suspect.tries.len());
+        Ok(u32::try_from(tries.unwrap_or_default()).unwrap_or(u32::MAX))
     }
 
     /// Counts a try no longer, which has not killed the worker at once.
