@@ -3,9 +3,11 @@
 
 use std::{collections::HashMap, panic::AssertUnwindSafe};
 
-use contracts::{Action, CommandId, CommandResult, MessageId};
+use contracts::{Action, Command, CommandId, CommandResult, MessageId};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
-use store::{CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, StoreError};
+use store::{
+    ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, StoreError,
+};
 
 use crate::{batch::ReceivedCommand, command_store::CommandStore};
 
@@ -100,24 +102,66 @@ async fn create_then_change(
     Ok(results)
 }
 
-/// Runs each chain in order, many chains at a time.
+/// Runs each chain in order: the first command of each, then the second of each, and so on.
 async fn change(
     store: &impl CommandStore,
     commands: &[ReceivedCommand],
     chains: Vec<Chain>,
 ) -> Result<Vec<(usize, Applied)>, StoreError> {
-    let running = chains.into_iter().filter(|chain| !chain.is_empty()).map(|chain| async move {
-        let mut results = Vec::with_capacity(chain.len());
-        for index in chain {
-            if let Some(received) = commands.get(index) {
-                results.push((index, apply_alone(store, received).await?));
+    let longest = chains.iter().map(Vec::len).max().unwrap_or_default();
+    let mut results = Vec::new();
+    for step in 0..longest {
+        let round: Vec<usize> =
+            chains.iter().filter_map(|chain| chain.get(step).copied()).collect();
+        results.extend(change_round(store, commands, &round).await?);
+    }
+    Ok(results)
+}
+
+/// Applies commands for different messages: edits and deletions together, and one at a time what
+/// can't be done that way.
+async fn change_round(
+    store: &impl CommandStore,
+    commands: &[ReceivedCommand],
+    round: &[usize],
+) -> Result<Vec<(usize, Applied)>, StoreError> {
+    let mut results = Vec::with_capacity(round.len());
+    let mut alone = Vec::new();
+    let (mut places, mut changes) = (Vec::new(), Vec::new());
+    for &index in round {
+        match commands.get(index).and_then(change_command) {
+            Some(change) => {
+                places.push(index);
+                changes.push(change);
             }
+            None => alone.push(index),
         }
-        Ok::<_, StoreError>(results)
+    }
+    if changes.len() < 2 {
+        alone.append(&mut places);
+    } else {
+        match AssertUnwindSafe(store.change_many(&changes)).catch_unwind().await {
+            Ok(Ok(outcomes)) => {
+                for (index, result) in places.into_iter().zip(outcomes) {
+                    match result {
+                        Some(result) => results.push((index, Applied::Done(result))),
+                        None => alone.push(index),
+                    }
+                }
+            }
+            Ok(Err(error)) if !error.is_permanent() => return Err(error),
+            // One of them is to blame; alone, that one takes no other with it.
+            Ok(Err(_)) | Err(_) => alone.append(&mut places),
+        }
+    }
+    let one_by_one = alone.into_iter().filter_map(|index| {
+        let received = commands.get(index)?;
+        Some(async move { Ok::<_, StoreError>((index, apply_alone(store, received).await?)) })
     });
-    let chunks: Vec<Vec<(usize, Applied)>> =
-        stream::iter(running).buffer_unordered(MAX_CONCURRENT_MESSAGES).try_collect().await?;
-    Ok(chunks.into_iter().flatten().collect())
+    let done: Vec<(usize, Applied)> =
+        stream::iter(one_by_one).buffer_unordered(MAX_CONCURRENT_MESSAGES).try_collect().await?;
+    results.extend(done);
+    Ok(results)
 }
 
 /// Applies one command. If that panics, or can't ever be done, it is this command's fault.
@@ -146,23 +190,12 @@ async fn apply_one(
             let results = store.create_many(&creates).await?;
             results.into_iter().next().map(applied).ok_or(StoreError::LeftOut)
         }
-        Action::Edit { content, edit_timestamp, if_match } => {
-            let edit = EditCommand {
-                command_id: command.id,
-                message_id: command.message_id,
-                content: content.clone(),
-                edit_timestamp: *edit_timestamp,
-                if_match: *if_match,
+        Action::Edit { .. } | Action::Delete { .. } => {
+            let result = match change_command(received).ok_or(StoreError::LeftOut)? {
+                ChangeCommand::Edit(edit) => store.edit(&edit).await?,
+                ChangeCommand::Delete(delete) => store.delete(&delete).await?,
             };
-            store.edit(&edit).await.map(Applied::Done)
-        }
-        Action::Delete { if_match } => {
-            let delete = DeleteCommand {
-                command_id: command.id,
-                message_id: command.message_id,
-                if_match: *if_match,
-            };
-            store.delete(&delete).await.map(Applied::Done)
+            Ok(Applied::Done(result))
         }
     }
 }
@@ -187,4 +220,25 @@ fn create_command(received: &ReceivedCommand) -> Option<CreateCommand> {
         content: content.clone(),
         publish_timestamp: command.issued_at,
     })
+}
+
+fn change_command(received: &ReceivedCommand) -> Option<ChangeCommand> {
+    let Command { id: command_id, message_id, action, .. } = &received.command;
+    let (command_id, message_id) = (*command_id, *message_id);
+    match action {
+        Action::Create { .. } => None,
+        Action::Edit { content, edit_timestamp, if_match } => {
+            Some(ChangeCommand::Edit(EditCommand {
+                command_id,
+                message_id,
+                content: content.clone(),
+                edit_timestamp: *edit_timestamp,
+                if_match: *if_match,
+            }))
+        }
+        Action::Delete { if_match } => {
+            let if_match = *if_match;
+            Some(ChangeCommand::Delete(DeleteCommand { command_id, message_id, if_match }))
+        }
+    }
 }

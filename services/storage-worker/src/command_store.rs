@@ -4,7 +4,8 @@
 use contracts::{CommandId, CommandResult, MessageId};
 use std::collections::HashMap;
 use store::{
-    AttemptId, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError,
+    AttemptId, ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store,
+    StoreError,
 };
 
 /// Applies commands and remembers how they ended. Every call may be repeated without harm.
@@ -29,6 +30,13 @@ pub trait CommandStore: Clone + Send + Sync + 'static {
         &self,
         command: &DeleteCommand,
     ) -> impl Future<Output = Result<CommandResult, StoreError>> + Send;
+
+    /// Applies changes to different messages. The results stand in the commands' order, without one
+    /// where a change has to be tried by itself.
+    fn change_many(
+        &self,
+        commands: &[ChangeCommand],
+    ) -> impl Future<Output = Result<Vec<Option<CommandResult>>, StoreError>> + Send;
 
     /// Records how commands ended, and gives what is recorded of each.
     fn record_endings(
@@ -88,6 +96,13 @@ impl CommandStore for Store {
 
     async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
         Store::delete(self, command).await
+    }
+
+    async fn change_many(
+        &self,
+        commands: &[ChangeCommand],
+    ) -> Result<Vec<Option<CommandResult>>, StoreError> {
+        Store::change_many(self, commands).await
     }
 
     async fn record_endings(

@@ -70,6 +70,9 @@ pub enum StoreError {
     /// The server, or the way to it, failed. It may do it the next time.
     #[error("MongoDB failed: {0}")]
     Failed(mongodb::error::Error),
+    /// The server did it, and can't say that a majority has it.
+    #[error("MongoDB has no majority: {0}")]
+    Unconfirmed(String),
     /// The server will not do it, however often it is asked.
     #[error("MongoDB refuses: {0}")]
     Refused(mongodb::error::Error),

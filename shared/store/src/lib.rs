@@ -5,6 +5,7 @@
 //! it applies; that makes it safe to deliver twice, or after a newer one.
 
 pub mod admin;
+mod changes;
 mod client;
 mod documents;
 mod draw;
@@ -16,6 +17,7 @@ mod queries;
 mod suspects;
 mod writes;
 
+pub use changes::ChangeCommand;
 pub use client::{InvalidMongoUri, Store, StoreError, StoreSettings};
 pub use endings::Ending;
 pub use operations::OperationState;

@@ -148,11 +148,7 @@ impl Store {
     /// Applies a deletion.
     pub async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
         for _ in 0..MAX_ATTEMPTS {
-            let mut filter = live(command.message_id);
-            if let Some(version) = command.if_match {
-                filter.insert("version", bson_version(version));
-            }
-            let update = tombstone_update(command);
+            let (filter, update) = (delete_filter(command), tombstone_update(command));
             let messages = self.messages.clone();
             let deleted =
                 self.run(async move { messages.update_one(filter, vec![update]).await }).await?;
@@ -178,7 +174,7 @@ impl Store {
         found.map(StoredDocument::from_document).transpose()
     }
 
-    async fn read_stored(
+    pub(crate) async fn read_stored(
         &self,
         ids: impl Iterator<Item = MessageId>,
     ) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
@@ -258,7 +254,7 @@ fn met_on_create(
 
 /// The documents that an edit applies to: with `if_match` those of that version, else those that
 /// changed before it (by timestamp, then by command id).
-fn edit_filter(command: &EditCommand) -> Document {
+pub(crate) fn edit_filter(command: &EditCommand) -> Document {
     let mut filter = live(command.message_id);
     if let Some(version) = command.if_match {
         filter.insert("version", bson_version(version));
@@ -280,7 +276,7 @@ fn edit_filter(command: &EditCommand) -> Document {
     filter
 }
 
-fn edit_update(command: &EditCommand) -> Document {
+pub(crate) fn edit_update(command: &EditCommand) -> Document {
     let edited_at = Bson::from(bson_date(command.edit_timestamp));
     let edited_at = if command.if_match.is_some() {
         // The version decides here, and still the timestamp must not run backwards.
@@ -299,7 +295,16 @@ fn edit_update(command: &EditCommand) -> Document {
     } }
 }
 
-fn tombstone_update(command: &DeleteCommand) -> Document {
+/// The documents that a deletion applies to.
+pub(crate) fn delete_filter(command: &DeleteCommand) -> Document {
+    let mut filter = live(command.message_id);
+    if let Some(version) = command.if_match {
+        filter.insert("version", bson_version(version));
+    }
+    filter
+}
+
+pub(crate) fn tombstone_update(command: &DeleteCommand) -> Document {
     doc! { "$replaceWith": {
         "_id": "$_id",
         "deleted_at": "$$NOW",
@@ -315,7 +320,7 @@ fn remember(command: CommandId, version: Bson) -> Document {
 }
 
 /// Why an edit's filter matched nothing; `None` where it would match now.
-fn not_edited(
+pub(crate) fn not_edited(
     existing: Option<StoredDocument>,
     command: &EditCommand,
 ) -> Result<Option<CommandResult>, StoreError> {
@@ -352,7 +357,10 @@ fn is_newer(command: &EditCommand, message: &MessageDocument) -> bool {
 }
 
 /// Why a deletion's filter matched nothing; `None` where it would match now.
-fn not_deleted(existing: Option<StoredDocument>, command: &DeleteCommand) -> Option<CommandResult> {
+pub(crate) fn not_deleted(
+    existing: Option<StoredDocument>,
+    command: &DeleteCommand,
+) -> Option<CommandResult> {
     match existing {
         None => Some(CommandResult::Failed(Failure::NotFound)),
         Some(StoredDocument::Tombstone(tombstone)) => {

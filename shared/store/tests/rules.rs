@@ -15,7 +15,7 @@ use proptest::{
     prop_oneof,
     test_runner::{Config, TestCaseError, TestRunner},
 };
-use store::{CreateCommand, DeleteCommand, EditCommand, Store};
+use store::{ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Store};
 use testkit::TestEnvironment;
 
 /// A command before its ids are made. Timestamps are offsets from the create's, few enough that
@@ -93,9 +93,18 @@ async fn check(store: &Store, drafts: &[Draft], order: &[usize]) -> Result<()> {
     let commands: Vec<Issued> =
         drafts.iter().map(|draft| issue(*draft, id, begun)).collect::<Result<_>>()?;
     let mut model = Model::Absent;
-    for &index in order {
+    for (step, &index) in order.iter().enumerate() {
         let expected = model.apply(&commands[index]);
-        let actual = apply(store, &commands[index]).await?;
+        // By itself and together with others in turn: both ways have the same rules.
+        let actual = match &commands[index] {
+            Issued::Edit(edit) if step % 2 == 1 => {
+                apply_among_others(store, ChangeCommand::Edit(edit.clone())).await?
+            }
+            Issued::Delete(delete) if step % 2 == 1 => {
+                apply_among_others(store, ChangeCommand::Delete(delete.clone())).await?
+            }
+            command => apply(store, command).await?,
+        };
         anyhow::ensure!(
             actual == expected,
             "{actual:?} is not {expected:?} of {:?}",
@@ -141,6 +150,19 @@ async fn apply(store: &Store, command: &Issued) -> Result<CommandResult> {
         Issued::Edit(edit) => store.edit(edit).await?,
         Issued::Delete(delete) => store.delete(delete).await?,
     })
+}
+
+/// Applies it together with a change of a message that is not there.
+async fn apply_among_others(store: &Store, command: ChangeCommand) -> Result<CommandResult> {
+    let other = ChangeCommand::Delete(DeleteCommand {
+        command_id: CommandId::generate(),
+        message_id: MessageId::generate(),
+        if_match: None,
+    });
+    let mut results = store.change_many(&[other, command]).await?.into_iter();
+    let not_found = Some(CommandResult::Failed(Failure::NotFound));
+    anyhow::ensure!(results.next() == Some(not_found), "the other met something");
+    results.next().flatten().context("a change without a result")
 }
 
 impl Model {

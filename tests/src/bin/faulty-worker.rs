@@ -8,8 +8,8 @@ use contracts::{CommandId, CommandResult, MessageId};
 use runtime::{ServiceConfig, Shutdown};
 use storage_worker::{CommandStore, Config};
 use store::{
-    AttemptId, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError,
-    StoreSettings,
+    AttemptId, ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store,
+    StoreError, StoreSettings,
 };
 
 /// A content that panics whoever stores it.
@@ -74,6 +74,13 @@ impl CommandStore for FaultyStore {
 
     async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
         self.0.delete(command).await
+    }
+
+    async fn change_many(
+        &self,
+        commands: &[ChangeCommand],
+    ) -> Result<Vec<Option<CommandResult>>, StoreError> {
+        self.0.change_many(commands).await
     }
 
     async fn record_endings(

@@ -7,8 +7,8 @@ use contracts::{CommandId, CommandResult, MessageId};
 use runtime::{ServiceConfig, Shutdown};
 use storage_worker::{CommandStore, Config};
 use store::{
-    AttemptId, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store, StoreError,
-    StoreSettings,
+    AttemptId, ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store,
+    StoreError, StoreSettings,
 };
 
 /// How long after its answer it writes.
@@ -60,6 +60,13 @@ impl CommandStore for LyingStore {
 
     async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
         self.0.delete(command).await
+    }
+
+    async fn change_many(
+        &self,
+        commands: &[ChangeCommand],
+    ) -> Result<Vec<Option<CommandResult>>, StoreError> {
+        self.0.change_many(commands).await
     }
 
     async fn record_endings(
