@@ -196,7 +196,7 @@ mod tests {
     async fn a_frame_that_no_session_could_send_is_dropped() {
         let hub = Hub::new();
         hub.publish(&[0xff]);
-        hub.publish(&[b'x'; MAX_FRAME_BYTES + 1]);
+        hub.publish(&vec![b'x'; MAX_FRAME_BYTES + 1]);
         assert_eq!(hub.newest.borrow().number, 0);
         hub.publish(b"{}");
         assert_eq!(hub.newest.borrow().number, 1);
