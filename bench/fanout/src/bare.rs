@@ -23,7 +23,8 @@ pub(crate) struct Options {
     message: String,
 }
 
-/// Serves until it is killed. Says `listening ADDRESS`, then `tick ID MICROSECONDS` each second.
+/// Serves until it is killed. Says `listening ADDRESS`, then `tick ID MICROSECONDS MICROSECONDS` each
+/// second: nothing is drawn, so both are the same.
 pub(crate) fn run(options: &Options) -> Result<()> {
     // As the broadcaster does: what the accepted sockets inherit must be set before.
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -56,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Err(error) => error.kind() == ErrorKind::WouldBlock,
         });
         drop(subscribers);
-        writeln!(stdout, "tick {id} {tick_us}")?;
+        writeln!(stdout, "tick {id} {tick_us} {tick_us}")?;
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) enum Candidate {
 pub(crate) struct Tick {
     pub(crate) id: String,
     pub(crate) at_us: u64,
+    /// When the database had answered.
+    pub(crate) drawn_us: u64,
 }
 
 impl Candidate {
@@ -170,10 +172,12 @@ fn still_runs(process: &Process, since: Instant) -> Result<()> {
     Ok(())
 }
 
-/// A line `tick ID MICROSECONDS`.
+/// A line `tick ID MICROSECONDS MICROSECONDS`: when it was due, and drawn.
 fn tick(line: &str) -> Option<Tick> {
-    let (id, at_us) = line.strip_prefix("tick ")?.split_once(' ')?;
-    Some(Tick { id: id.to_owned(), at_us: at_us.parse().ok()? })
+    let mut words = line.strip_prefix("tick ")?.split(' ');
+    let id = words.next()?.to_owned();
+    let at_us = words.next()?.parse().ok()?;
+    Some(Tick { id, at_us, drawn_us: words.next()?.parse().ok()? })
 }
 
 /// A broadcaster's line about a draw.
@@ -183,7 +187,7 @@ fn drawn(line: &str) -> Option<Tick> {
         return None;
     }
     let logged = DateTime::parse_from_rfc3339(line.get("timestamp")?.as_str()?).ok()?;
-    let logged_us = u64::try_from(logged.timestamp_micros()).ok()?;
-    let at_us = logged_us.checked_sub(line.get("after_tick_us")?.as_u64()?)?;
-    Some(Tick { id: line.get("message.id")?.as_str()?.to_owned(), at_us })
+    let drawn_us = u64::try_from(logged.timestamp_micros()).ok()?;
+    let at_us = drawn_us.checked_sub(line.get("after_tick_us")?.as_u64()?)?;
+    Some(Tick { id: line.get("message.id")?.as_str()?.to_owned(), at_us, drawn_us })
 }

@@ -67,9 +67,9 @@ impl fmt::Display for Report {
         if !self.measurements.is_empty() {
             writeln!(
                 formatter,
-                "| subscribers | | frames | tick to last, ms | worst | first to last, ms | worst | \
+                "| subscribers | | frames | tick to last, ms | worst | of it the draw | first to last, ms | worst | \
                  tick to each p50 | p99 | CPU ms a frame | KiB RSS per subscriber | missed |\n\
-                 | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+                 | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
             )?;
         }
         for it in &self.measurements {
@@ -79,9 +79,9 @@ impl fmt::Display for Report {
             writeln!(
                 formatter,
                 "\n10,000 subscribers, messages of 4,000 characters; the figures are of the 9,000 that read:\n\n\
-                 | | | frames | tick to last, ms | worst | first to last, ms | worst | \
+                 | | | frames | tick to last, ms | worst | of it the draw | first to last, ms | worst | \
                  tick to each p50 | p99 | CPU ms a frame | KiB RSS per subscriber | missed |\n\
-                 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+                 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
             )?;
             row(formatter, "all read", "broadcaster", before)?;
             row(formatter, "1,000 stall", "broadcaster", during)?;
@@ -99,10 +99,11 @@ fn row(
     let delays = &it.delays;
     writeln!(
         formatter,
-        "| {head} | {name} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.1} | {} |",
+        "| {head} | {name} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.1} | {} |",
         delays.frames,
         delays.tick_to_last_ms.median,
         delays.tick_to_last_ms.worst,
+        delays.tick_to_drawn_ms.median,
         delays.first_to_last_ms.median,
         delays.first_to_last_ms.worst,
         delays.tick_to_each_ms.p50,

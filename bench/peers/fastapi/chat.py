@@ -40,7 +40,7 @@ async def draw(exchange: aio_pika.abc.AbstractExchange) -> None:
         await asyncio.sleep(due - time.monotonic())
         tick_us = time.time_ns() // 1000
         async for document in messages.aggregate([{"$sample": {"size": 1}}]):
-            print(f"tick {document['_id']} {tick_us}", flush=True)
+            print(f"tick {document['_id']} {tick_us} {time.time_ns() // 1000}", flush=True)
             await exchange.publish(aio_pika.Message(encode(document).encode()), routing_key="")
 
 

@@ -243,11 +243,14 @@ impl Server {
             // It left before it had the 101.
             return;
         };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-            tracing::error!("an upgraded connection is not on TCP");
-            return;
+        let (stream, read_ahead) = {
+            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+                tracing::error!("an upgraded connection is not on TCP");
+                return;
+            };
+            // A copy, even of nothing: hyper's buffer of several KiB would live as long as it.
+            (parts.io.into_inner(), parts.read_buf.to_vec())
         };
-        let (stream, read_ahead) = (parts.io.into_inner(), parts.read_buf.to_vec());
         let closing = self.time_to_close();
         session::run(stream, read_ahead, subscription, self.settings.timing, closing).await;
     }
