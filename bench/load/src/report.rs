@@ -9,6 +9,9 @@ use crate::{
     system,
 };
 
+/// From so many processors on, busy with something else, a cell is said to be disturbed.
+const DISTURBED: f64 = 0.25;
+
 /// One cell in one line.
 pub(crate) fn line(cell: &Cell) -> String {
     let measured = &cell.measured;
@@ -22,8 +25,9 @@ pub(crate) fn line(cell: &Cell) -> String {
         .filter(|used| used.name != "broadcaster")
         .map(|used| format!("{} {:.3}", used.name, cell.cpu_per_thousand(used)))
         .collect();
+    let disturbed = if cell.foreign_cores() > DISTURBED { " | DISTURBED" } else { "" };
     format!(
-        "{}: {:<10} {load:>10}: {:>6.0}/s  p50 {:.2}  p99 {:.2}  p99.9 {:.2} ms  errors {}  | s/1000: {} | {:.2} cores",
+        "{}: {:<10} {load:>10}: {:>6.0}/s  p50 {:.2}  p99 {:.2}  p99.9 {:.2} ms  errors {}  | s/1000: {} | {:.2} cores, {:.2} foreign{disturbed}",
         cell.subject,
         cell.operation.title(),
         measured.rate,
@@ -33,6 +37,7 @@ pub(crate) fn line(cell: &Cell) -> String {
         cell.errors(),
         cpu.join(", "),
         cell.busy_cores,
+        cell.foreign_cores(),
     )
 }
 
@@ -52,6 +57,14 @@ fn write_all(out: &mut String, results: &Results) -> std::fmt::Result {
         "{} s each, {} messages stored beforehand.\n",
         results.seconds_per_cell, results.messages
     )?;
+    let disturbed = results.cells.iter().filter(|cell| cell.foreign_cores() > DISTURBED).count();
+    if disturbed > 0 {
+        writeln!(
+            out,
+            "**Disturbed**: in {disturbed} of {} cells something else kept more than {DISTURBED} processors busy.\n",
+            results.cells.len()
+        )?;
+    }
     saturation(out, results)?;
     rates(out, results)?;
     usage(out, results)?;
@@ -117,8 +130,12 @@ fn usage(out: &mut String, results: &Results) -> std::fmt::Result {
             names.push(&used.name);
         }
     }
-    writeln!(out, "| | | load | {} | busy cores |", names.join(" | "))?;
-    writeln!(out, "| --- | --- | --: |{} --: |", " --: |".repeat(names.len()))?;
+    writeln!(
+        out,
+        "| | | load | {} | busy cores | of these with something else |",
+        names.join(" | ")
+    )?;
+    writeln!(out, "| --- | --- | --: |{} --: | --: |", " --: |".repeat(names.len()))?;
     for cell in &results.cells {
         let load = match cell.share {
             Some(share) => format!("{share} %"),
@@ -134,7 +151,7 @@ fn usage(out: &mut String, results: &Results) -> std::fmt::Result {
             });
             write!(out, " {text} |")?;
         }
-        writeln!(out, " {:.2} |", cell.busy_cores)?;
+        writeln!(out, " {:.2} | {:.2} |", cell.busy_cores, cell.foreign_cores())?;
     }
     writeln!(out)
 }

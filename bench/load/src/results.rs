@@ -73,6 +73,13 @@ impl Cell {
         used.cpu_seconds * 1e3 / to_f64(self.measured.requests.max(1))
     }
 
+    /// How many processors were busy with something that is not measured. More than a few hundredths
+    /// mean that the figures are too low.
+    pub(crate) fn foreign_cores(&self) -> f64 {
+        let own: f64 = self.usage.iter().map(|used| used.cpu_seconds).sum();
+        (self.busy_cores - own / self.measured.seconds).max(0.0)
+    }
+
     pub(crate) fn errors(&self) -> u64 {
         self.measured.refused + self.measured.failed
     }

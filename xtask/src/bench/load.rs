@@ -20,9 +20,11 @@ const OHA_VERSION: &str = "1.16.0";
 
 const PEER_REQUIREMENTS: &str = include_str!("../../../bench/peers/fastapi/requirements.txt");
 
+/// Fills databases.
+const SEEDER: (&str, &str) = ("store", "bench-store");
+
 /// The programs that measure limits, and the packages whose examples they are.
-const EXAMPLES: [(&str, &str); 3] =
-    [("broker", "bench-broker"), ("store", "bench-store"), ("gateway", "bench-constant")];
+const LIMITS: [(&str, &str); 2] = [("broker", "bench-broker"), ("runtime", "bench-constant")];
 
 pub(super) async fn prepare(
     options: &[String],
@@ -60,8 +62,9 @@ async fn provide(
     let without = |option: &str| options.iter().any(|given| given == option);
     steps.say("building the services and the probes for release");
     let bin_dir = cargo::build_services(true).await?;
-    for (package, name) in EXAMPLES {
-        // One by one: built together, all would be built anew with the features of the store's tests.
+    let probes = if without("--no-limits") { &[][..] } else { &LIMITS };
+    // One by one: built together with the services, these would get the features that only tests want.
+    for (package, name) in [&[SEEDER], probes].concat() {
         build(&["--release", "--package", package, "--example", name]).await?;
     }
     let mut places = servers(bin_dir, target_dir, steps).await?;
