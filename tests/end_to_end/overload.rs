@@ -179,8 +179,18 @@ async fn a_hundred_worker_kills_in_an_outage_park_nothing() -> Result<()> {
             api.post("/api/messages", &draft("alice", "bob", &format!("number {number}"))).await?;
         assert_eq!(answer.status, 202, "{}", answer.text);
         accepted.push(answer.json()?);
+        if number == 0 {
+            eventually("the worker holds what it has taken", SOON, async || {
+                system.worker.log_text().contains("holding commands")
+            })
+            .await;
+        }
         system.worker.kill()?;
         system.worker = system.env.storage_worker().start_unready().await?;
+    }
+    // Each put back so often that it is suspected of those kills.
+    for _ in 0..3 {
+        system.env.management().peek("messages.commands", u32::try_from(2 * KILLS)?).await?;
     }
     mongod.restart().await?;
     drained(&system.env).await;
