@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(20);
 const FAILOVER: Duration = Duration::from_secs(5);
 
 /// Until frames flow again by themselves after an outage: servers are back, connections are retried.
-const RECOVERY: Duration = Duration::from_secs(40);
+const RECOVERY: Duration = Duration::from_secs(90);
 
 /// Draws are in the log of a broadcaster that runs with this.
 const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster::drawer=debug");
