@@ -1,6 +1,9 @@
 //! Who draws, and what becomes of the frames when something fails.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use end_to_end::System;
@@ -15,6 +18,9 @@ const FAILOVER: Duration = Duration::from_secs(5);
 
 /// Until frames flow again by themselves after an outage: servers are back, connections are retried.
 const RECOVERY: Duration = Duration::from_secs(90);
+
+/// Longer than an outage and the recovery from it take together.
+const OUTAGE: Duration = Duration::from_mins(5);
 
 /// Draws are in the log of a broadcaster that runs with this.
 const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster::drawer=debug");
@@ -66,6 +72,23 @@ async fn one_frame_a_second(subscriber: &mut Subscriber) -> Result<()> {
     let took = begun.elapsed();
     assert!(took > Duration::from_secs(3), "5 frames in {took:?}");
     Ok(())
+}
+
+/// Waits while the subscriber goes on reading, as clients do: one that answers no pings is closed.
+async fn while_reading(
+    subscriber: &mut Subscriber,
+    waiting: impl Future<Output = ()>,
+) -> Result<()> {
+    let mut waiting = pin!(waiting);
+    loop {
+        tokio::select! {
+            () = &mut waiting => return Ok(()),
+            // Outages have no frames.
+            frame = subscriber.next_text(OUTAGE) => {
+                frame?;
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -141,17 +164,25 @@ async fn sockets_outlive_the_broker_and_the_database_and_frames_resume() -> Resu
     let mut subscriber = subscribe(&broadcaster).await?;
     subscriber.next_text(SOON).await?;
 
-    mongod.kill()?;
-    eventually("it cannot draw", SOON, async || logged(&broadcaster, "cannot draw") > 0).await;
-    mongod.restart().await?;
-    eventually("it can again", RECOVERY, async || logged(&broadcaster, "can draw again") > 0).await;
+    while_reading(&mut subscriber, async {
+        mongod.kill().unwrap();
+        eventually("it cannot draw", SOON, async || logged(&broadcaster, "cannot draw") > 0).await;
+        mongod.restart().await.unwrap();
+        let drawing = async || logged(&broadcaster, "can draw again") > 0;
+        eventually("it can again", RECOVERY, drawing).await;
+    })
+    .await?;
     subscriber.next_text(SOON).await?;
 
-    broker.kill()?;
-    eventually("it draws no longer", SOON, async || logged(&broadcaster, "draws no longer") > 0)
-        .await;
-    broker.restart().await?;
-    eventually("it is elected again", RECOVERY, async || logged(&broadcaster, "elected") > 1).await;
+    while_reading(&mut subscriber, async {
+        broker.kill().unwrap();
+        let resigned = async || logged(&broadcaster, "draws no longer") > 0;
+        eventually("it draws no longer", SOON, resigned).await;
+        broker.restart().await.unwrap();
+        let elected = async || logged(&broadcaster, "elected") > 1;
+        eventually("it is elected again", RECOVERY, elected).await;
+    })
+    .await?;
     // One that arrived before the broker died may not have been read yet.
     for _ in 0..3 {
         subscriber.next_text(RECOVERY).await?;
