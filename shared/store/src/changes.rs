@@ -2,15 +2,21 @@
 //! that tells what each of them met. Every statement is the single-document operation that
 //! [`Store::edit`] and [`Store::delete`] would run, with the same filter.
 
+use std::collections::HashMap;
+
 use contracts::{CommandResult, MessageId};
-use mongodb::bson::{Bson, doc};
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, Document, doc};
 
 use crate::{
     DeleteCommand, EditCommand, Store, StoreError,
-    writes::{delete_filter, edit_filter, edit_update, not_deleted, not_edited, tombstone_update},
+    documents::{StoredDocument, message_uuid},
+    writes::{
+        by_id, delete_filter, edit_filter, edit_update, not_deleted, not_edited, tombstone_update,
+    },
 };
 
-/// Statements in one operation: a message is 48 MB at most, and a statement some 17 kB.
+/// Statements in one command, which is 16 MiB at most; a statement is some 17 kB.
 const MAX_STATEMENTS: usize = 500;
 
 /// Change a stored message.
@@ -32,13 +38,9 @@ impl Store {
     ) -> Result<Vec<Option<CommandResult>>, StoreError> {
         let mut results = Vec::with_capacity(commands.len());
         for chunk in commands.chunks(MAX_STATEMENTS) {
-            self.update_many(chunk).await?;
-            let ids = chunk.iter().map(ChangeCommand::message_id);
-            let mut existing = self.read_stored(ids).await?;
+            let mut existing = self.update_and_read(chunk).await?;
             for command in chunk {
                 let met = existing.remove(&command.message_id());
-                // What an edit's answer shows may be newer than the edit, as it may be when the
-                // edit is delivered again.
                 results.push(match command {
                     ChangeCommand::Edit(edit) => not_edited(met, edit)?,
                     ChangeCommand::Delete(delete) => not_deleted(met, delete),
@@ -48,36 +50,49 @@ impl Store {
         Ok(results)
     }
 
-    /// Which statements applied is then read off the documents; one that MongoDB refused applied
-    /// as little as one whose filter matched nothing.
-    async fn update_many(&self, commands: &[ChangeCommand]) -> Result<(), StoreError> {
-        let statements: Vec<Bson> = commands
-            .iter()
-            .map(|command| {
-                let (filter, update) = match command {
-                    ChangeCommand::Edit(edit) => (edit_filter(edit), edit_update(edit)),
-                    ChangeCommand::Delete(delete) => {
-                        (delete_filter(delete), tombstone_update(delete))
-                    }
-                };
-                Bson::from(doc! { "q": filter, "u": [update] })
-            })
-            .collect();
+    /// Which statements applied is read off the documents: one that MongoDB refused applied as
+    /// little as one whose filter matched nothing.
+    async fn update_and_read(
+        &self,
+        commands: &[ChangeCommand],
+    ) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
         // The driver has no such call for the servers that this runs on, and adds no write concern
         // to a command of one's own.
         let update = doc! {
             "update": self.messages.name(),
-            "updates": statements,
+            "updates": commands.iter().map(statement).collect::<Vec<Bson>>(),
             "ordered": false,
             "writeConcern": { "w": "majority", "j": true },
         };
-        let database = self.database().clone();
-        let answer = self.run(async move { database.run_command(update).await }).await?;
+        let ids: Vec<Bson> =
+            commands.iter().map(|command| message_uuid(command.message_id()).into()).collect();
+        let (database, stored) = (self.database().clone(), self.stored.clone());
+        let (answer, documents) = self
+            .run(async move {
+                // In one session, so that the read sees the update also where another server has
+                // become the primary between them.
+                let mut session =
+                    database.client().start_session().causal_consistency(true).await?;
+                let answer = database.run_command(update).session(&mut session).await?;
+                let mut found =
+                    stored.find(doc! { "_id": { "$in": ids } }).session(&mut session).await?;
+                let documents: Vec<Document> = found.stream(&mut session).try_collect().await?;
+                Ok((answer, documents))
+            })
+            .await?;
         match answer.get("writeConcernError") {
-            None => Ok(()),
+            None => by_id(documents),
             Some(error) => Err(StoreError::Unconfirmed(error.to_string())),
         }
     }
+}
+
+fn statement(command: &ChangeCommand) -> Bson {
+    let (filter, update) = match command {
+        ChangeCommand::Edit(edit) => (edit_filter(edit), edit_update(edit)),
+        ChangeCommand::Delete(delete) => (delete_filter(delete), tombstone_update(delete)),
+    };
+    Bson::from(doc! { "q": filter, "u": [update] })
 }
 
 impl ChangeCommand {

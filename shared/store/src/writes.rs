@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use contracts::{
     CommandId, CommandResult, Content, Failure, MessageId, Timestamp, UserId, Version,
+    VersionedMessage,
 };
 use futures_util::TryStreamExt;
 use mongodb::{
@@ -174,7 +175,7 @@ impl Store {
         found.map(StoredDocument::from_document).transpose()
     }
 
-    pub(crate) async fn read_stored(
+    async fn read_stored(
         &self,
         ids: impl Iterator<Item = MessageId>,
     ) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
@@ -185,13 +186,19 @@ impl Store {
                 stored.find(doc! { "_id": { "$in": ids } }).await?.try_collect().await
             })
             .await?;
-        let mut by_id = HashMap::with_capacity(documents.len());
-        for document in documents {
-            let document = StoredDocument::from_document(document)?;
-            by_id.insert(MessageId::from(from_bson_uuid(document.id())), document);
-        }
-        Ok(by_id)
+        by_id(documents)
     }
+}
+
+pub(crate) fn by_id(
+    documents: Vec<Document>,
+) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
+    let mut by_id = HashMap::with_capacity(documents.len());
+    for document in documents {
+        let document = StoredDocument::from_document(document)?;
+        by_id.insert(MessageId::from(from_bson_uuid(document.id())), document);
+    }
+    Ok(by_id)
 }
 
 /// The documents that an unordered insert could not store, for good; all others are stored. Any
@@ -335,8 +342,8 @@ pub(crate) fn not_edited(
         }
         Some(StoredDocument::Message(message)) => message,
     };
-    if applied_version(&message.applied, command.command_id).is_some() {
-        return Ok(Some(CommandResult::Edited(message.into_versioned()?)));
+    if let Some(version) = applied_version(&message.applied, command.command_id) {
+        return Ok(Some(CommandResult::Edited(as_edited(*message, version, command)?)));
     }
     match command.if_match {
         Some(version) if message.version == bson_version(version) => Ok(None),
@@ -344,6 +351,24 @@ pub(crate) fn not_edited(
         None if is_newer(command, &message) => Ok(None),
         None => Ok(Some(CommandResult::Superseded(message.into_versioned()?))),
     }
+}
+
+/// The message as this edit made it. Where others have come after it, their version would be a
+/// validator for content that its client has never seen.
+fn as_edited(
+    message: MessageDocument,
+    version: i64,
+    command: &EditCommand,
+) -> Result<VersionedMessage, StoreError> {
+    let newest = message.version == version;
+    let mut edited = message.into_versioned()?;
+    if !newest {
+        edited.version = Version::try_from(version)
+            .map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        edited.message.content = command.content.clone();
+        edited.message.edit_timestamp = Some(command.edit_timestamp);
+    }
+    Ok(edited)
 }
 
 /// The rule of [`edit_filter`] for edits without `if_match`.

@@ -222,7 +222,14 @@ impl Model {
                 None => CommandResult::Failed(Failure::NotFound),
             },
             Self::Live { stored, applied, .. } if applied.contains_key(&edit.command_id) => {
-                CommandResult::Edited(stored.clone())
+                let mut edited = stored.clone();
+                let version = applied[&edit.command_id];
+                if version != stored.version {
+                    edited.version = version;
+                    edited.message.content = edit.content.clone();
+                    edited.message.edit_timestamp = Some(edit.edit_timestamp);
+                }
+                CommandResult::Edited(edited)
             }
             Self::Live { stored, applied, last, .. } => {
                 let message = &stored.message;
