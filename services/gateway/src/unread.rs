@@ -14,6 +14,7 @@ use axum::{
     http::header,
 };
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 use tokio::{
     sync::oneshot::{self, error::TryRecvError},
@@ -59,12 +60,23 @@ impl Unread {
             Ok(rest) => {
                 !self.held_back
                     && rest.size_hint().lower() <= MAX_BODY_BYTES as u64
-                    && timeout(REST_TIMEOUT, axum::body::to_bytes(rest, MAX_BODY_BYTES))
-                        .await
-                        .is_ok_and(|read| read.is_ok())
+                    && timeout(REST_TIMEOUT, discard(rest)).await.unwrap_or(false)
             }
         }
     }
+}
+
+/// Reads a body to its end; false where it is too long or breaks off.
+async fn discard(mut body: Body) -> bool {
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > MAX_BODY_BYTES {
+            return false;
+        }
+    }
+    true
 }
 
 impl HttpBody for Lent {

@@ -3,7 +3,15 @@
 
 mod lingering;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ::http::{Request, Response, StatusCode, header};
 use anyhow::Context;
@@ -134,7 +142,8 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_read_timeout(Some(IDLE_TIMEOUT));
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    let io = TokioIo::new(Lingering::new(Box::pin(stream)));
+    let upgraded = Arc::new(AtomicBool::new(false));
+    let io = TokioIo::new(Lingering::new(Box::pin(stream), Arc::clone(&upgraded)));
     let first_request = CancellationToken::new();
     let service = ServiceBuilder::new()
         .map_request({
@@ -144,6 +153,12 @@ where
                 request.extensions_mut().insert(Peer(peer));
                 request
             }
+        })
+        .map_response(move |response: Response<B>| {
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                upgraded.store(true, Ordering::Release);
+            }
+            response
         })
         .service(service);
     let connection = builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service));

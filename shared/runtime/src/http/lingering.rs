@@ -5,6 +5,10 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -24,6 +28,8 @@ const MAX_UNREAD_BYTES: usize = 1024 * 1024;
 pub(super) struct Lingering<S> {
     stream: S,
     shutdown: Shutdown,
+    /// Set once somebody else reads the connection, after an upgrade.
+    upgraded: Arc<AtomicBool>,
 }
 
 enum Shutdown {
@@ -34,8 +40,8 @@ enum Shutdown {
 }
 
 impl<S> Lingering<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, shutdown: Shutdown::Open }
+    pub(super) fn new(stream: S, upgraded: Arc<AtomicBool>) -> Self {
+        Self { stream, shutdown: Shutdown::Open, upgraded }
     }
 }
 
@@ -78,6 +84,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         let this = self.get_mut();
         if let Shutdown::Open = this.shutdown {
             ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            if this.upgraded.load(Ordering::Acquire) {
+                return Poll::Ready(Ok(()));
+            }
             this.shutdown =
                 Shutdown::Discarding { until: Box::pin(sleep(LINGER)), left: MAX_UNREAD_BYTES };
         }
@@ -107,7 +116,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_still_comes_is_read_until_the_other_side_ends() {
         let (stream, mut client) = duplex(64);
-        let ending = tokio::spawn(async move { Lingering::new(stream).shutdown().await });
+        let ending =
+            tokio::spawn(async move { Lingering::new(stream, Arc::default()).shutdown().await });
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         // More than the pipe holds: it gets through only if somebody reads.
@@ -120,7 +130,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_never_ends_is_left_after_a_while() {
         let (stream, client) = duplex(64);
-        Lingering::new(stream).shutdown().await.unwrap();
+        Lingering::new(stream, Arc::default()).shutdown().await.unwrap();
         drop(client);
     }
 
@@ -128,7 +138,7 @@ mod tests {
     async fn a_client_that_sends_for_ever_is_left_after_a_while() {
         let (stream, mut client) = duplex(64);
         let flood = tokio::spawn(async move { while client.write_all(&[0; 64]).await.is_ok() {} });
-        Lingering::new(stream).shutdown().await.unwrap();
+        Lingering::new(stream, Arc::default()).shutdown().await.unwrap();
         flood.await.unwrap();
     }
 }
