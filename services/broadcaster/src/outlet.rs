@@ -98,8 +98,12 @@ impl Outlet {
             None => return Poll::Ready(Ok(Event::Ended)),
         };
         if received.is_ping() {
-            // The library has answered it, or still has to.
-            self.flush(&mut state, context)?;
+            // The library has answered it, or still has to. If that takes along what was on its way,
+            // the session has to know, for a frame may have passed meanwhile.
+            let was_due = state.sent_due.is_some();
+            if self.flush(&mut state, context)? && was_due {
+                return Poll::Ready(Ok(Event::Sent));
+            }
         }
         Poll::Ready(Ok(Event::Received(received)))
     }
@@ -117,16 +121,18 @@ impl Outlet {
     /// Whether everything is out. If not, `context` is woken when it may go on.
     fn flush(&self, state: &mut State, context: &mut Context<'_>) -> Result<bool, Error> {
         let Some(socket) = &mut state.socket else { return Ok(false) };
-        match socket.poll_flush_unpin(context) {
-            Poll::Ready(flushed) => {
-                state.sent_due = None;
-                flushed.map(|()| true)
-            }
-            Poll::Pending => {
-                state.sent_due.get_or_insert_with(|| Instant::now() + self.limit);
-                Ok(false)
+        // A second time for the pong that the library held back while its buffer was full.
+        for _ in 0..2 {
+            match socket.poll_flush_unpin(context) {
+                Poll::Ready(flushed) => flushed?,
+                Poll::Pending => {
+                    state.sent_due.get_or_insert_with(|| Instant::now() + self.limit);
+                    return Ok(false);
+                }
             }
         }
+        state.sent_due = None;
+        Ok(true)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
