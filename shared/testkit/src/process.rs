@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
@@ -40,6 +40,9 @@ pub struct ProcessId {
     /// When it started, as the system writes it; only ever compared.
     pub started: String,
 }
+
+/// How long a process may take to stop.
+const FREEZE_LIMIT: Duration = Duration::from_secs(10);
 
 impl ProcessId {
     /// The process that has this pid now; none where it is gone or a zombie.
@@ -199,9 +202,16 @@ impl Process {
         Ok(())
     }
 
-    /// Stops it where it is (`SIGSTOP`): its sockets stay open and nobody answers.
+    /// Stops it where it is (`SIGSTOP`): its sockets stay open and nobody answers. On a busy machine
+    /// its threads go on for a moment after the signal; when this returns they have all stopped.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.signal(Signal::SIGSTOP)?;
+        let deadline = Instant::now() + FREEZE_LIMIT;
+        while any_thread_runs(self.pid) {
+            ensure!(Instant::now() < deadline, "{} does not stop", self.name);
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Lets it go on after [`Process::freeze`].
@@ -270,6 +280,18 @@ fn started_by_ps(pid: u32) -> Option<String> {
         Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output().ok()?;
     let started = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (!started.is_empty()).then_some(started)
+}
+
+/// Whether a thread of the process is neither stopped nor at its end. False where the system does
+/// not tell.
+fn any_thread_runs(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        // The state follows the name, which is in parentheses and may have some itself.
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+        state.is_some_and(|state| !matches!(state, 'T' | 'Z' | 'X'))
+    })
 }
 
 #[cfg(test)]
