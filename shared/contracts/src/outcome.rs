@@ -22,7 +22,7 @@ pub enum CommandResult {
     Created,
     /// An earlier command with the same idempotency key had made the message; here it is as it is now.
     Replayed(VersionedMessage),
-    /// The edit is stored; here is the message with it.
+    /// The edit is stored; here is the message as it made it, whatever has come after it.
     Edited(VersionedMessage),
     /// The edit was stored, and the message deleted since: only its version is left to tell.
     EditedThenDeleted {
