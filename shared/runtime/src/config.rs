@@ -174,7 +174,8 @@ fn parse<C: ServiceConfig>(
     let mut command = C::command().subcommand(check);
     let mut matches = command.try_get_matches_from_mut(arguments)?;
     let checks = matches.subcommand_name() == Some(healthcheck::NAME);
-    let config = C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
+    let config =
+        C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
     Ok(if checks { Invocation::HealthCheck(config.bind()) } else { Invocation::Run(config) })
 }
 
