@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     cargo::{self, Running},
-    console,
+    console, manifests,
 };
 
 /// Each check: its name, cargo's arguments, an environment variable to set.
@@ -31,6 +31,15 @@ pub(crate) async fn run() -> Result<ExitCode> {
         command.envs(variable);
         if !Running::start(command)?.wait().await?.success() {
             failed.push(name);
+        }
+    }
+    console::line("== manifests: kubectl kustomize, kubernetes-validate");
+    match manifests::check().await {
+        Ok(true) => {}
+        Ok(false) => failed.push("manifests"),
+        Err(error) => {
+            console::error(&error);
+            failed.push("manifests");
         }
     }
     if failed.is_empty() {

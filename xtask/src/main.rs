@@ -8,6 +8,7 @@ mod down;
 mod fuzz;
 mod infrastructure;
 mod interrupt;
+mod manifests;
 mod python;
 mod stack;
 mod test;
@@ -37,7 +38,9 @@ enum Command {
     /// They are started for this run, under cargo's target directory, and leave nothing behind. A stack
     /// that `up` has started is not disturbed.
     Test(test::Options),
-    /// Check format, lints and documentation
+    /// Check format, lints, documentation and the Kubernetes manifests
+    ///
+    /// Where kubectl is missing the manifests are skipped, except where `CI` is set: there it is installed.
     Check,
     /// Fuzz the HTTP surface with schemathesis, on a system of its own
     ///

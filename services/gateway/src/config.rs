@@ -77,6 +77,10 @@ impl ServiceConfig for Config {
         &self.common
     }
 
+    fn bind(&self) -> SocketAddr {
+        self.bind
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         BrokerUrl::parse(self.common.rabbitmq_url.expose())
             .map_err(|error| ConfigError::new("RABBITMQ_URL", error))?;

@@ -50,6 +50,10 @@ impl ServiceConfig for Config {
         &self.common
     }
 
+    fn bind(&self) -> SocketAddr {
+        self.bind
+    }
+
     fn is_tool(&self) -> bool {
         self.command.is_some()
     }

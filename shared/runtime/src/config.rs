@@ -1,9 +1,11 @@
 //! Configuration by flags and environment variables of the same meaning. A bad value ends the
 //! process before it opens a port or a connection, with a message that names the key.
 
-use std::{fmt, process::ExitCode, str::FromStr, time::Duration};
+use std::{ffi::OsString, fmt, net::SocketAddr, process::ExitCode, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, ValueEnum, error::ErrorKind};
+use clap::{Args, Command, Parser, ValueEnum, error::ErrorKind};
+
+use crate::healthcheck;
 
 /// `EX_CONFIG` of BSD's sysexits.h: the configuration is wrong, and a restart won't mend it.
 pub const EXIT_CONFIG: u8 = 78;
@@ -12,6 +14,9 @@ pub const EXIT_CONFIG: u8 = 78;
 pub trait ServiceConfig: Parser {
     /// What all services share.
     fn common(&self) -> &CommonConfig;
+
+    /// Where `/readyz` is served.
+    fn bind(&self) -> SocketAddr;
 
     /// Whether the process does one thing for a person and ends, instead of serving. Its standard
     /// output is that person's, so logs go to standard error, and only warnings.
@@ -133,10 +138,18 @@ pub fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_millis)
 }
 
+/// What the process was started for.
+pub(crate) enum Invocation<C> {
+    /// What the service itself makes of its configuration.
+    Run(C),
+    /// To ask the service that listens there whether it is ready.
+    HealthCheck(SocketAddr),
+}
+
 /// Reads and checks the process's configuration. On `--help` and on errors it prints what clap or
 /// the check has to say and gives the code to exit with.
-pub(crate) fn read<C: ServiceConfig>() -> Result<C, ExitCode> {
-    let config = C::try_parse().map_err(|error| {
+pub(crate) fn read<C: ServiceConfig>() -> Result<Invocation<C>, ExitCode> {
+    let invocation = parse::<C>(std::env::args_os()).map_err(|error| {
         // Nothing can be done where even this can't be printed.
         let _ = error.print();
         match error.kind() {
@@ -144,11 +157,26 @@ pub(crate) fn read<C: ServiceConfig>() -> Result<C, ExitCode> {
             _ => ExitCode::from(EXIT_CONFIG),
         }
     })?;
+    let Invocation::Run(config) = &invocation else { return Ok(invocation) };
     check_common(config.common()).and_then(|()| config.validate()).map_err(|error| {
         eprintln!("error: {error}");
         ExitCode::from(EXIT_CONFIG)
     })?;
-    Ok(config)
+    Ok(invocation)
+}
+
+/// A service's own arguments, and a subcommand that all services have.
+fn parse<C: ServiceConfig>(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<Invocation<C>, clap::Error> {
+    let check = Command::new(healthcheck::NAME)
+        .about("Asks the service that runs here whether it is ready; exits with 0 where it is");
+    let mut command = C::command().subcommand(check);
+    let mut matches = command.try_get_matches_from_mut(arguments)?;
+    let checks = matches.subcommand_name() == Some(healthcheck::NAME);
+    let config =
+        C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
+    Ok(if checks { Invocation::HealthCheck(config.bind()) } else { Invocation::Run(config) })
 }
 
 fn check_common(common: &CommonConfig) -> Result<(), ConfigError> {
@@ -172,5 +200,47 @@ mod tests {
         let url: SecretUrl = "amqp://user:hunter2@host/%2f".parse().unwrap();
         assert_eq!(format!("{url:?}"), "amqp://[redacted]");
         assert!(url.expose().contains("hunter2"));
+    }
+
+    #[derive(Parser)]
+    struct Plain {
+        #[command(flatten)]
+        common: CommonConfig,
+        #[arg(long, default_value = "0.0.0.0:7")]
+        bind: SocketAddr,
+        #[command(subcommand)]
+        tool: Option<Tool>,
+    }
+
+    #[derive(clap::Subcommand)]
+    enum Tool {
+        Other,
+    }
+
+    impl ServiceConfig for Plain {
+        fn common(&self) -> &CommonConfig {
+            &self.common
+        }
+
+        fn bind(&self) -> SocketAddr {
+            self.bind
+        }
+
+        fn validate(&self) -> Result<(), ConfigError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_health_check_asks_where_the_service_listens() {
+        let parsed = |arguments: &[&str]| parse::<Plain>([&["service"], arguments].concat());
+        let Ok(Invocation::HealthCheck(bind)) = parsed(&["--bind", "0.0.0.0:8", "healthcheck"])
+        else {
+            panic!("no health check");
+        };
+        assert_eq!(bind.port(), 8);
+        assert!(matches!(parsed(&[]), Ok(Invocation::Run(Plain { tool: None, .. }))));
+        assert!(matches!(parsed(&["other"]), Ok(Invocation::Run(Plain { tool: Some(_), .. }))));
+        assert!(parsed(&["unknown"]).is_err());
     }
 }

@@ -4,6 +4,7 @@
 pub mod config;
 pub mod descriptors;
 pub mod health;
+mod healthcheck;
 pub mod http;
 pub mod origin;
 pub mod shutdown;
@@ -11,6 +12,7 @@ pub mod telemetry;
 
 use std::{any::Any, process::ExitCode};
 
+use config::Invocation;
 pub use config::{CommonConfig, ConfigError, SecretUrl, ServiceConfig};
 pub use health::{Dependency, Health};
 pub use origin::{InvalidOrigin, Origin};
@@ -18,7 +20,8 @@ pub use shutdown::{Phases, Shutdown};
 
 /// Runs a service from its `main`: reads the configuration (and ends with code 78 where it is
 /// bad), starts telemetry, hands over a shutdown that follows the process's signals, and turns
-/// how `run` ended into an exit code.
+/// how `run` ended into an exit code. `healthcheck` as the first argument asks the service that
+/// already runs here instead.
 pub fn run_service<C, F, Fut>(name: &'static str, run: F) -> ExitCode
 where
     C: ServiceConfig,
@@ -26,7 +29,16 @@ where
     Fut: Future<Output = anyhow::Result<()>>,
 {
     let config = match config::read::<C>() {
-        Ok(config) => config,
+        Ok(Invocation::Run(config)) => config,
+        Ok(Invocation::HealthCheck(bind)) => {
+            return healthcheck::run(bind).map_or_else(
+                |error| {
+                    eprintln!("error: {error:#}");
+                    ExitCode::FAILURE
+                },
+                |()| ExitCode::SUCCESS,
+            );
+        }
         Err(exit_code) => return exit_code,
     };
     let serves = !config.is_tool();

@@ -2,10 +2,12 @@
 //! without a vendor's own host. Several provisioners at a time do not disturb each other.
 
 mod fetch;
+mod kubectl;
 mod mongod;
 mod rabbitmq;
 mod wrk;
 
+pub use kubectl::{find_kubectl, provide_kubectl};
 pub use mongod::provide_mongod;
 pub(crate) use rabbitmq::find_epmd;
 pub use rabbitmq::provide_rabbitmq;
