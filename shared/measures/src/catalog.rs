@@ -15,9 +15,9 @@ pub(crate) struct Description {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    CounterName,
-    GaugeName,
-    HistogramName,
+    Counter,
+    Gauge,
+    Histogram,
 }
 
 /// Makes a constant of each name, and the list of them all.
@@ -28,7 +28,7 @@ macro_rules! catalog {
         pub(crate) const ALL: &[Description] = &[$(Description {
             name: $name,
             help: concat!($($help),+),
-            kind: Kind::$kind,
+            kind: $kind::KIND,
         }),+];
     };
 }
@@ -114,7 +114,7 @@ mod tests {
         let readme = include_str!("../../../README.md");
         for Description { name, kind, .. } in ALL {
             assert!(name.starts_with("messages_"), "{name}");
-            assert_eq!(name.ends_with("_total"), matches!(kind, Kind::CounterName), "{name}");
+            assert_eq!(name.ends_with("_total"), matches!(kind, Kind::Counter), "{name}");
             assert!(readme.contains(&format!("| `{name}` |")), "README: {name}");
         }
         let listed = readme.lines().filter(|line| line.starts_with("| `messages_")).count();

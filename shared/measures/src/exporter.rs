@@ -107,9 +107,9 @@ fn describe(&Description { name, help, kind }: &Description) {
     // Backticks are for the documentation.
     let help = help.trim_start().replace('`', "");
     match kind {
-        Kind::CounterName => metrics::describe_counter!(name, help),
-        Kind::GaugeName => metrics::describe_gauge!(name, help),
-        Kind::HistogramName => metrics::describe_histogram!(name, help),
+        Kind::Counter => metrics::describe_counter!(name, help),
+        Kind::Gauge => metrics::describe_gauge!(name, help),
+        Kind::Histogram => metrics::describe_histogram!(name, help),
     }
 }
 

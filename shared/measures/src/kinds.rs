@@ -2,6 +2,8 @@
 
 use metrics::{Counter, Gauge, Histogram};
 
+use crate::catalog::Kind;
+
 /// Labels with values that are known when the program is written: never anything a client sends.
 type Labels<'a> = &'a [(&'static str, &'static str)];
 
@@ -27,6 +29,8 @@ pub struct Counters(Vec<(&'static str, Counter)>);
 pub struct Raised(Gauge);
 
 impl CounterName {
+    pub(crate) const KIND: Kind = Kind::Counter;
+
     /// The one counter of this name.
     pub fn register(self) -> Counter {
         self.with(&[])
@@ -46,6 +50,8 @@ impl CounterName {
 }
 
 impl GaugeName {
+    pub(crate) const KIND: Kind = Kind::Gauge;
+
     /// The one gauge of this name.
     pub fn register(self) -> Gauge {
         self.with(&[])
@@ -58,6 +64,8 @@ impl GaugeName {
 }
 
 impl HistogramName {
+    pub(crate) const KIND: Kind = Kind::Histogram;
+
     /// The one histogram of this name.
     pub fn register(self) -> Histogram {
         self.with(&[])
