@@ -53,7 +53,74 @@ fn metric(sample: &str) -> &str {
 #[tokio::test]
 async fn metrics_follow_what_the_services_do() -> Result<()> {
     let mut system = System::start().await?;
-    // This delivery comes to its worker twice.
+    write(&mut system).await?;
+    let gateway = check_gateway(&system).await?;
+    let worker = check_worker(&system).await?;
+    let broadcaster = check_broadcaster(&system).await?;
+
+    let exported: BTreeSet<&str> =
+        [&gateway, &worker, &broadcaster].into_iter().flat_map(Scrape::names).collect();
+    for (file, named) in
+        [("the dashboard", named_by_the_dashboard()?), ("an alert", named_by_the_alerts()?)]
+    {
+        assert!(named.len() > 10, "{file}: {named:?}");
+        for name in named {
+            assert!(exported.contains(&*name), "{file} asks for {name}, which nobody exports");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn frames_that_a_slow_subscriber_misses_are_counted() -> Result<()> {
+    let system = System::start().await?;
+    // So large that a few of them fill what the kernel buffers.
+    system.create("alice", "bob", &"\u{1f600}".repeat(4000)).await?;
+    let broadcaster = system.env.broadcaster().env("BROADCAST_INTERVAL_MS", 10).start().await?;
+    let mut slow = Subscriber::connect(&broadcaster.websocket_url("/api/chat")).await?;
+    slow.next_text(SOON).await?;
+    let has_missed = |scrape: &Scrape| {
+        let sum = |name| scrape.sum(name, &[]);
+        sum("messages_frames_total") - sum("messages_frames_sent_total")
+    };
+    // Frames from before it came are not its own.
+    let before = has_missed(&Scrape::of(&broadcaster).await?);
+    eventually("frames pass it", SOON, async || {
+        Scrape::of(&broadcaster).await.is_ok_and(|it| has_missed(&it) > before + 20.0)
+    })
+    .await;
+    eventually("it reads on, and gets a newer one", SOON, async || {
+        slow.next_text(SOON).await.is_ok()
+            && Scrape::of(&broadcaster)
+                .await
+                .is_ok_and(|it| it.sum("messages_frames_dropped_total", &[]) >= 20.0)
+    })
+    .await;
+    Ok(())
+}
+
+#[test]
+fn every_alert_leads_to_a_paragraph_that_is_there() -> Result<()> {
+    let alerts = read("monitoring/prometheus/alerts.yml")?;
+    let guide = read("docs/operating.md")?;
+    let anchors: BTreeSet<String> = guide
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"))
+        .collect();
+    let count = |word: &str| alerts.lines().filter(|line| line.contains(word)).count();
+    assert!(count("- alert:") > 0);
+    assert_eq!(count("summary:"), count("- alert:"));
+    assert_eq!(count("runbook_url:"), count("- alert:"));
+    for url in alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: ")) {
+        let anchor = url.strip_prefix("docs/operating.md#").context("another page")?;
+        assert!(anchors.contains(anchor), "{url}");
+    }
+    Ok(())
+}
+
+/// Five creates, one of which comes to its worker twice, and one of everything else.
+async fn write(system: &mut System) -> Result<()> {
     system.worker.freeze()?;
     let held = system.api.request(Method::POST, "/api/messages").header("prefer", "respond-async");
     let answer = system.api.send(held.json(&draft("alice", "bob", "held"))).await?;
@@ -74,8 +141,10 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
     assert_eq!(system.read(&edited).await?, Some(edited.clone()));
     let nowhere = system.api.get("/nowhere/with-an-id-4711").await?;
     assert_eq!(nowhere.status, 404);
-    inject(&system.env, b"not JSON").await?;
+    inject(&system.env, b"not JSON").await
+}
 
+async fn check_gateway(system: &System) -> Result<Scrape> {
     let gateway = Scrape::of(&system.gateway).await?;
     let route = |method, route, status| {
         let labels = [("method", method), ("route", route), ("status", status)];
@@ -100,7 +169,10 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
     assert_equal(gateway.sum("messages_ready", &[]), 1.0);
     assert_equal(gateway.sum("messages_dependency_up", &[]), 3.0);
     assert!(gateway.sum("messages_store_operation_duration_seconds_count", &[]) >= 2.0);
+    Ok(gateway)
+}
 
+async fn check_worker(system: &System) -> Result<Scrape> {
     eventually("what is no command is parked", SOON, async || {
         Scrape::of(&system.worker).await.is_ok_and(|it| it.sum("messages_parked_total", &[]) > 0.0)
     })
@@ -121,7 +193,10 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
     assert!(worker.sum("messages_replies_total", &[("result", "sent")]) > 0.0);
     assert_equal(worker.sum("messages_store_retries_total", &[]), 0.0);
     assert_equal(worker.sum("messages_dependency_up", &[("dependency", "rabbitmq")]), 1.0);
+    Ok(worker)
+}
 
+async fn check_broadcaster(system: &System) -> Result<Scrape> {
     let broadcaster = system.env.broadcaster().env("BROADCAST_INTERVAL_MS", 50).start().await?;
     let url = broadcaster.websocket_url("/api/chat");
     let mut stays = Subscriber::connect(&url).await?;
@@ -148,38 +223,7 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
     assert!(broadcaster.sum("messages_draw_duration_seconds_count", &[]) >= 3.0);
     let upgraded = [("route", "/api/chat"), ("status", "101")];
     assert_equal(broadcaster.sum("messages_http_requests_total", &upgraded), 2.0);
-
-    let exported: BTreeSet<&str> =
-        [&gateway, &worker, &broadcaster].into_iter().flat_map(Scrape::names).collect();
-    for (file, named) in
-        [("the dashboard", named_by_the_dashboard()?), ("an alert", named_by_the_alerts()?)]
-    {
-        assert!(named.len() > 10, "{file}: {named:?}");
-        for name in named {
-            assert!(exported.contains(&*name), "{file} asks for {name}, which nobody exports");
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn every_alert_leads_to_a_paragraph_that_is_there() -> Result<()> {
-    let alerts = read("monitoring/prometheus/alerts.yml")?;
-    let guide = read("docs/operating.md")?;
-    let anchors: BTreeSet<String> = guide
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"))
-        .collect();
-    let count = |word: &str| alerts.lines().filter(|line| line.contains(word)).count();
-    assert!(count("- alert:") > 0);
-    assert_eq!(count("summary:"), count("- alert:"));
-    assert_eq!(count("runbook_url:"), count("- alert:"));
-    for url in alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: ")) {
-        let anchor = url.strip_prefix("docs/operating.md#").context("another page")?;
-        assert!(anchors.contains(anchor), "{url}");
-    }
-    Ok(())
+    Ok(broadcaster)
 }
 
 /// Counts are whole numbers: two of them differ by nothing or by 1 at least.
