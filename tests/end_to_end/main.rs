@@ -9,6 +9,7 @@ mod http;
 mod idempotency;
 mod lists;
 mod messages;
+mod metrics;
 mod operations;
 mod outages;
 mod overload;

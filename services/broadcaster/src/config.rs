@@ -21,7 +21,7 @@ pub struct Config {
     /// What all services share.
     #[command(flatten)]
     pub common: CommonConfig,
-    /// Where /api/chat, /livez and /readyz are served
+    /// Where /api/chat, /livez, /readyz and /metrics are served
     #[arg(
         long = "bind",
         env = "BROADCASTER_BIND",

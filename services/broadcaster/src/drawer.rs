@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use broker::{Election, Leader, LeadershipLost};
 use contracts::Message;
+use measures::{Counters, Gauge, Histogram, Raised, catalog};
 use store::{Store, StoreError};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// How a term as the elected one ended.
 enum TermEnd {
     Stopped,
     Lost(LeadershipLost),
+}
+
+struct Measures {
+    leading: Gauge,
+    duration: Histogram,
+    draws: Counters,
 }
 
 /// Draws whenever this replica is elected, until `stop`; then resigns, so that another takes over
@@ -23,8 +30,12 @@ pub(crate) async fn run(
     between_frames: Duration,
     stop: CancellationToken,
 ) {
+    let measures = Measures::new();
     while let Some(leader) = election.win().await {
-        match lead(&leader, &store, between_frames, &stop).await {
+        let leading = Raised::new(&measures.leading);
+        let term = lead(&leader, &store, between_frames, &stop, &measures).await;
+        drop(leading);
+        match term {
             TermEnd::Stopped => {
                 leader.resign().await;
                 tracing::info!("resigned");
@@ -47,6 +58,7 @@ async fn lead(
     store: &Store,
     between_frames: Duration,
     stop: &CancellationToken,
+    measures: &Measures,
 ) -> TermEnd {
     let mut ticks = interval(between_frames);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -59,11 +71,13 @@ async fn lead(
             error = leader.lost() => return TermEnd::Lost(error),
             due = ticks.tick() => tick = due,
         }
+        let begun = Instant::now();
         let drawn = tokio::select! {
             drawn = store.draw() => drawn,
             // Nothing draws after this, so the query may be left to itself.
             () = stop.cancelled() => return TermEnd::Stopped,
         };
+        measures.note(&drawn, begun.elapsed());
         report_change(&drawn, &mut failing);
         let Some(message) = drawn.ok().flatten() else { continue };
         let after_tick_us = u64::try_from(tick.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -72,6 +86,25 @@ async fn lead(
         if let Err(error) = leader.publish(&frame).await {
             return TermEnd::Lost(error);
         }
+    }
+}
+
+impl Measures {
+    fn new() -> Self {
+        Self {
+            leading: catalog::LEADER.register(),
+            duration: catalog::DRAW_DURATION.register(),
+            draws: catalog::DRAWS.each("result", &["drawn", "empty", "failed"]),
+        }
+    }
+
+    fn note(&self, drawn: &Result<Option<Message>, StoreError>, took: Duration) {
+        self.duration.record(took);
+        self.draws.count(match drawn {
+            Ok(Some(_)) => "drawn",
+            Ok(None) => "empty",
+            Err(_) => "failed",
+        });
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use measures::{Counter, Gauge, Raised, catalog};
 use slab::Slab;
 use tokio::{sync::watch, task::yield_now};
 use tokio_tungstenite::tungstenite::protocol::frame::{
@@ -36,6 +37,9 @@ pub struct Hub {
     shards: Vec<Arc<Shard>>,
     subscribers: AtomicUsize,
     admitted: AtomicUsize,
+    connected: Gauge,
+    frames: Counter,
+    measures: FanOut,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -46,6 +50,13 @@ pub(crate) struct Frame {
     pub(crate) number: u64,
     /// A text frame as it is on the wire (RFC 6455, section 5.2), shared by all.
     pub(crate) encoded: Bytes,
+}
+
+/// What became of frames. Added up for many sockets before it is noted.
+#[derive(Clone, Debug)]
+struct FanOut {
+    sent: Counter,
+    dropped: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +71,7 @@ pub(crate) struct Subscription {
     pub(crate) last: u64,
     shard: usize,
     outlet: Option<usize>,
+    _connected: Raised,
 }
 
 impl Default for Hub {
@@ -75,13 +87,26 @@ impl Hub {
         let newest = watch::Sender::new(Frame::default());
         let tasks = available_parallelism().map_or(1, NonZero::get);
         let shards: Vec<Arc<Shard>> = (0..tasks).map(|_| Arc::default()).collect();
+        let measures = FanOut {
+            sent: catalog::FRAMES_SENT.register(),
+            dropped: catalog::FRAMES_DROPPED.register(),
+        };
         let tasks = shards.iter().map(|shard| {
-            let fan_out = Arc::clone(shard).fan_out(newest.subscribe());
+            let fan_out = Arc::clone(shard).fan_out(newest.subscribe(), measures.clone());
             AbortOnDropHandle::new(tokio::spawn(fan_out))
         });
         let tasks = tasks.collect();
         let (subscribers, admitted) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { newest, shards, subscribers, admitted, _tasks: tasks }
+        Self {
+            newest,
+            shards,
+            subscribers,
+            admitted,
+            connected: catalog::SUBSCRIBERS.register(),
+            frames: catalog::FRAMES.register(),
+            measures,
+            _tasks: tasks,
+        }
     }
 
     /// Sends a frame to all sessions.
@@ -96,6 +121,7 @@ impl Hub {
         }
         match encode(frame) {
             Ok(encoded) => {
+                self.frames.increment(1);
                 self.newest.send_modify(|newest| {
                     *newest = Frame { number: newest.number + 1, encoded };
                 });
@@ -119,6 +145,7 @@ impl Hub {
             last: self.newest.borrow().number,
             shard,
             outlet: None,
+            _connected: Raised::new(&self.connected),
         }
     }
 }
@@ -135,7 +162,7 @@ impl Subscription {
     /// Sends the newest frame, unless it was sent.
     pub(crate) fn catch_up(&self, outlet: &Outlet) {
         let newest = self.hub.newest.borrow().clone();
-        outlet.offer(&newest);
+        self.hub.measures.note(outlet.offer(&newest), 1);
     }
 }
 
@@ -148,16 +175,30 @@ impl Drop for Subscription {
     }
 }
 
+impl FanOut {
+    /// Notes that sockets are ahead by so many frames in all, after at most `sent` of them were
+    /// handed over.
+    fn note(&self, advanced: u64, sent: u64) {
+        let sent = sent.min(advanced);
+        self.sent.increment(sent);
+        self.dropped.increment(advanced - sent);
+    }
+}
+
 impl Shard {
-    async fn fan_out(self: Arc<Self>, mut newest: watch::Receiver<Frame>) {
+    async fn fan_out(self: Arc<Self>, mut newest: watch::Receiver<Frame>, measures: FanOut) {
         let mut batch = Vec::with_capacity(BATCH);
         while newest.changed().await.is_ok() {
             let frame = newest.borrow_and_update().clone();
             let mut from = 0;
             while self.take_batch(&mut from, &mut batch) {
+                let (mut advanced, mut sent) = (0, 0);
                 for outlet in batch.drain(..) {
-                    outlet.offer(&frame);
+                    let newer = outlet.offer(&frame);
+                    advanced += newer;
+                    sent += u64::from(newer > 0);
                 }
+                measures.note(advanced, sent);
                 yield_now().await;
             }
         }

@@ -17,6 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use broker::{BrokerUrl, Election, FrameSource};
+use measures::Exporter;
 use runtime::{Dependency, Health, Shutdown, descriptors};
 use store::{Store, StoreSettings};
 
@@ -39,6 +40,7 @@ const OTHER_DESCRIPTORS: usize = server::MAX_HANDSHAKES + 128;
 
 /// Runs a broadcaster until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let exporter = Exporter::start("broadcaster")?;
     let common = &config.common;
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
     let store = Store::new(StoreSettings {
@@ -72,7 +74,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             Dependency::at_start("mongodb", store.up()),
         ],
         phases.draining.clone(),
-    );
+    )
+    .with_metrics(exporter);
     // It resigns as soon as the draining begins, while subscribers are still served: another one
     // draws for them.
     let stop = phases.draining.clone();

@@ -57,13 +57,14 @@ impl Outlet {
         Self { state: Mutex::new(state), limit }
     }
 
-    /// Sends a frame, unless it was sent before, or another one is still on its way.
-    pub(crate) fn offer(&self, frame: &Frame) {
+    /// Sends a frame, unless it was sent before, or another one is still on its way. How many newer
+    /// frames that makes than the last one sent: those before this one were left out for good.
+    pub(crate) fn offer(&self, frame: &Frame) -> u64 {
         let mut state = self.state();
         if frame.number <= state.last || state.sent_due.is_some() {
-            return;
+            return 0;
         }
-        let Some(socket) = &mut state.socket else { return };
+        let Some(socket) = &mut state.socket else { return 0 };
         // An error is found by the session, too: the socket can be read then.
         if let Ok(false) = socket.get_mut().offer(&frame.encoded) {
             state.sent_due = Some(Instant::now() + self.limit);
@@ -71,7 +72,7 @@ impl Outlet {
                 session.wake();
             }
         }
-        state.last = frame.number;
+        frame.number - std::mem::replace(&mut state.last, frame.number)
     }
 
     /// Sends a message beside the frames. Only if nothing is on its way; whether that was so.

@@ -18,11 +18,12 @@ use anyhow::Context;
 use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
+use measures::{Counters, Requests};
 use runtime::{Health, Phases};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -93,6 +94,8 @@ struct Server {
     phases: Phases,
     seats: Arc<Semaphore>,
     sessions: TaskTracker,
+    requests: Requests,
+    ends: Counters,
 }
 
 /// What one subscriber takes of what there is a limit of.
@@ -127,6 +130,8 @@ pub async fn serve(
         settings,
         phases: phases.clone(),
         sessions: TaskTracker::new(),
+        requests: Requests::default(),
+        ends: session::count_ends(),
     });
     let connections = TaskTracker::new();
     let accepting = accept_all(&listener, &server, &connections);
@@ -173,7 +178,7 @@ impl Server {
             tracing::debug!(%error, "gone before its request");
             return;
         }
-        let service = service_fn(|request| ready(Ok::<_, Infallible>(self.answer(peer, request))));
+        let service = service_fn(|request| ready(Ok::<_, Infallible>(self.observe(peer, request))));
         let connection = http1::Builder::new()
             .max_buf_size(HEADER_BYTES)
             // One limit for the whole conversation covers the headers, too.
@@ -193,6 +198,16 @@ impl Server {
             Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
             Err(_) => tracing::debug!("no request in time"),
         }
+    }
+
+    fn observe(self: &Arc<Self>, peer: SocketAddr, request: Request<Incoming>) -> Answer {
+        let begun = Instant::now();
+        let method = request.method().clone();
+        let path = request.uri().path();
+        let route = Health::route(path).or_else(|| handshake::route(path));
+        let answer = self.answer(peer, request);
+        self.requests.answered(&method, route, answer.status(), begun.elapsed());
+        answer
     }
 
     fn answer(self: &Arc<Self>, peer: SocketAddr, mut request: Request<Incoming>) -> Answer {
@@ -252,7 +267,8 @@ impl Server {
             (parts.io.into_inner(), parts.read_buf.to_vec())
         };
         let closing = self.time_to_close();
-        session::run(stream, read_ahead, subscription, self.settings.timing, closing).await;
+        let (timing, ends) = (self.settings.timing, &self.ends);
+        session::run(stream, read_ahead, subscription, timing, ends, closing).await;
     }
 
     /// Ends when this session's turn has come to close: a random moment of a time that is the

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
+use measures::{Exporter, Requests};
 use runtime::{Dependency, Health, Shutdown, descriptors, http};
 use store::{Store, StoreSettings};
 
@@ -59,6 +60,7 @@ const OTHER_DESCRIPTORS: usize = MAX_TUNNELS + 128;
 
 /// Runs a gateway until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let exporter = Exporter::start("gateway")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
@@ -93,7 +95,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             Dependency::at_start("mongodb", store.up()),
         ],
         phases.draining.clone(),
-    );
+    )
+    .with_metrics(exporter);
     let writes = Writes::new(
         publisher.clone(),
         pending,
@@ -105,6 +108,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         store,
         writes,
         health,
+        requests: Requests::default(),
         tunnel: tunnel.clone(),
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),

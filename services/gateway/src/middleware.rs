@@ -1,9 +1,13 @@
 //! What every request passes through on its way to a handler, and every answer on its way back.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -30,7 +34,7 @@ const MAX_REQUEST_ID_CHARACTERS: usize = 128;
 /// How long a browser may remember what CORS allows.
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
-/// Takes or makes the request's id, gives it to the log and the answer, and logs faults. Says so
+/// Takes or makes the request's id, gives it to the log and the answer, and counts the request. Says so
 /// if the answer is the connection's last: when the request could not be read to its end, and
 /// while draining, so that the balancer leads the client to another gateway.
 pub(crate) async fn observe(
@@ -38,6 +42,9 @@ pub(crate) async fn observe(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let id = request_id(request.headers());
     request.headers_mut().insert(X_REQUEST_ID, id.clone());
     let span = tracing::info_span!(
@@ -52,6 +59,8 @@ pub(crate) async fn observe(
     let (request, unread) = Unread::watch(request);
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    app.requests.answered(&method, route, status, begun.elapsed());
     span.in_scope(|| tracing::debug!(status = status.as_u16(), "answered"));
     response.headers_mut().insert(X_REQUEST_ID, id);
     if status == StatusCode::SWITCHING_PROTOCOLS || !http1 {

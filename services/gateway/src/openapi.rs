@@ -139,6 +139,7 @@ mod tests {
             ("editMessage", ("/api/messages/{id}", "put")),
             ("listMessages", ("/api/messages", "get")),
             ("live", ("/livez", "get")),
+            ("metrics", ("/metrics", "get")),
             ("readMessage", ("/api/messages/{id}", "get")),
             ("readOperation", ("/api/operations/{op}", "get")),
             ("ready", ("/readyz", "get")),

@@ -12,6 +12,7 @@ use axum::{
     routing::get,
 };
 use contracts::{Problem, ProblemKind};
+use measures::Requests;
 use runtime::Health;
 use store::Store;
 use tokio::sync::Semaphore;
@@ -27,7 +28,7 @@ use crate::{
     messages, middleware, openapi,
     openapi::{
         problems::ChatProblems,
-        responses::{Alive, NotReady, Ready, SwitchingProtocols, ToBroadcaster},
+        responses::{Alive, Measured, NotReady, Ready, SwitchingProtocols, ToBroadcaster},
     },
     operations,
     tunnel::Tunnel,
@@ -39,6 +40,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) writes: Writes,
     pub(crate) health: Health,
+    pub(crate) requests: Requests,
     pub(crate) tunnel: Tunnel,
     pub(crate) write_wait: Duration,
     pub(crate) draining: CancellationToken,
@@ -74,6 +76,7 @@ pub(crate) fn api(requests: Arc<Semaphore>) -> (Router<Arc<App>>, OpenApi) {
         // An overloaded gateway still says that it lives.
         .routes(routes!(live))
         .routes(routes!(ready))
+        .routes(routes!(measured))
         .split_for_parts()
 }
 
@@ -121,6 +124,18 @@ async fn live(app: State<Arc<App>>, request: Request) -> Response {
     ),
 )]
 async fn ready(app: State<Arc<App>>, request: Request) -> Response {
+    health(app, request).await
+}
+
+/// What the process measures, for Prometheus
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "health",
+    responses((status = 200, response = inline(Measured))),
+)]
+async fn measured(app: State<Arc<App>>, request: Request) -> Response {
     health(app, request).await
 }
 

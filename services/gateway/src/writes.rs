@@ -4,10 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use broker::{PublishError, Publisher};
 use contracts::{Command, CommandResult, OperationId, Problem, ProblemKind};
+use measures::{Counters, Gauge, Histogram, Raised, catalog};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::pending::Pending;
+
+/// How writes are counted that were answered without an outcome.
+const ACCEPTED: &str = "accepted";
+const NOT_ACCEPTED: &str = "not_accepted";
+const UNKNOWN: &str = "outcome_unknown";
 
 /// Publishes commands and waits for what becomes of them. Cheap to clone.
 #[derive(Clone)]
@@ -16,6 +22,14 @@ pub(crate) struct Writes {
     pending: Pending,
     permits: Arc<Semaphore>,
     hurrying: CancellationToken,
+    measures: Measures,
+}
+
+#[derive(Clone)]
+struct Measures {
+    waiting: Gauge,
+    answers: Counters,
+    duration: Histogram,
 }
 
 /// How long a write's answer may wait.
@@ -43,18 +57,33 @@ impl Writes {
         max_waiting: usize,
         hurrying: CancellationToken,
     ) -> Self {
-        Self { publisher, pending, permits: Arc::new(Semaphore::new(max_waiting)), hurrying }
+        let permits = Arc::new(Semaphore::new(max_waiting));
+        Self { publisher, pending, permits, hurrying, measures: Measures::new() }
     }
 
     /// Publishes a command, then waits for its outcome. Ends within 2 s where the broker does not
     /// confirm.
     pub(crate) async fn submit(&self, command: &Command, wait: Wait) -> Result<Progress, Problem> {
         let Ok(_permit) = self.permits.try_acquire() else {
+            self.measures.answers.count(NOT_ACCEPTED);
             let detail = "too many writes are waiting; nothing was written, repeat it later";
             return Err(Problem::new(ProblemKind::NotAccepted, detail));
         };
+        let begun = Instant::now();
+        let waiting = Raised::new(&self.measures.waiting);
+        let answer = self.publish_and_wait(command, wait).await;
+        drop(waiting);
+        self.measures.note(&answer, begun.elapsed());
+        answer.map_err(|error| unconfirmed(&error))
+    }
+
+    async fn publish_and_wait(
+        &self,
+        command: &Command,
+        wait: Wait,
+    ) -> Result<Progress, PublishError> {
         let Wait::For(wait) = wait else {
-            self.publisher.publish(command).await.map_err(|error| unconfirmed(&error))?;
+            self.publisher.publish(command).await?;
             return Ok(accepted(command));
         };
         let deadline = Instant::now() + wait;
@@ -64,8 +93,7 @@ impl Writes {
             biased;
             result = waiter.result() => return Ok(Progress::Finished(result)),
             confirmed = self.publisher.publish(command) => {
-                let confirmed = confirmed.map_err(|error| unconfirmed(&error))?;
-                if !confirmed.reply_expected {
+                if !confirmed?.reply_expected {
                     return Ok(accepted(command));
                 }
             }
@@ -76,6 +104,31 @@ impl Writes {
             () = tokio::time::sleep_until(deadline) => Ok(accepted(command)),
             () = self.hurrying.cancelled() => Ok(accepted(command)),
         }
+    }
+}
+
+impl Measures {
+    fn new() -> Self {
+        let kinds = CommandResult::KINDS;
+        let kinds: Vec<_> = kinds.into_iter().chain([ACCEPTED, NOT_ACCEPTED, UNKNOWN]).collect();
+        Self {
+            waiting: catalog::WRITES_WAITING.register(),
+            answers: catalog::WRITES.each("outcome", &kinds),
+            duration: catalog::WRITE_DURATION.register(),
+        }
+    }
+
+    fn note(&self, answer: &Result<Progress, PublishError>, took: Duration) {
+        let kind = match answer {
+            Ok(Progress::Finished(result)) => {
+                self.duration.record(took);
+                result.kind()
+            }
+            Ok(Progress::Accepted(_)) => ACCEPTED,
+            Err(PublishError::NotAccepted(_)) => NOT_ACCEPTED,
+            Err(PublishError::OutcomeUnknown(_)) => UNKNOWN,
+        };
+        self.answers.count(kind);
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Config {
     /// What all services share.
     #[command(flatten)]
     pub common: CommonConfig,
-    /// Where /livez and /readyz are served
+    /// Where /livez, /readyz and /metrics are served
     #[arg(
         long = "bind",
         env = "STORAGE_WORKER_BIND",

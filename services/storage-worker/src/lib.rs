@@ -8,12 +8,14 @@ mod batch;
 mod command_store;
 mod config;
 mod dead_letters;
+mod measuring;
 mod worker;
 
 use std::time::Duration;
 
 use anyhow::Context;
 use broker::{BrokerUrl, CommandSource, DeadLetters, ReplyPublisher};
+use measures::Exporter;
 use runtime::{Dependency, Health, Phases, Shutdown, http};
 use store::{Store, StoreSettings};
 use tokio::sync::watch;
@@ -21,6 +23,7 @@ use tokio::sync::watch;
 pub use command_store::CommandStore;
 pub use config::{Command, Config};
 pub use dead_letters::{DeadLettersCommand, Selection};
+use measuring::Measures;
 use worker::Worker;
 
 /// Operations on MongoDB at once.
@@ -41,6 +44,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             () = shutdown.requested() => anyhow::bail!("interrupted"),
         };
     }
+    // Before the store is made, which measures too.
+    let _exporter = Exporter::start("storage-worker")?;
     let store = Store::new(StoreSettings {
         uri: config.common.mongo_uri.expose().to_owned(),
         database: config.common.mongo_database.clone(),
@@ -61,6 +66,7 @@ pub async fn run_with(
     store: impl CommandStore,
     store_up: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
+    let exporter = Exporter::start("storage-worker")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
@@ -77,7 +83,8 @@ pub async fn run_with(
             Dependency::always("writes", progressing),
         ],
         phases.draining.clone(),
-    );
+    )
+    .with_metrics(exporter);
     let listener = http::bind(config.bind).await?;
     let serving = tokio::spawn({
         let phases: Phases = phases.clone();
@@ -86,7 +93,8 @@ pub async fn run_with(
     let (replies, sending) = ReplyPublisher::start(url.clone(), "storage-worker replies");
     let dead_letters = DeadLetters::new(url, "storage-worker dead letters", host_name(), stop);
     let expired = phases.expired.clone();
-    let worker = Worker { source, store, dead_letters, replies, progress, phases };
+    let measures = Measures::new();
+    let worker = Worker { source, store, dead_letters, replies, progress, phases, measures };
     if expired.run_until_cancelled(Box::pin(worker.work())).await.is_none() {
         tracing::warn!("stopped at the end of the grace; what was in hand is delivered again");
     }

@@ -7,12 +7,16 @@ use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
 use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
 use runtime::Phases;
 use store::{AttemptId, Ending, StoreError};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use crate::{
     apply::{Applied, apply},
     batch::{Batch, Poison, ReceivedCommand},
     command_store::CommandStore,
+    measuring::Measures,
 };
 
 pub(crate) struct Worker<S> {
@@ -23,6 +27,7 @@ pub(crate) struct Worker<S> {
     /// Whether the last write was done; false while commands are held.
     pub(crate) progress: watch::Sender<bool>,
     pub(crate) phases: Phases,
+    pub(crate) measures: Measures,
 }
 
 /// How often a command that may have killed a worker is tried.
@@ -73,7 +78,9 @@ impl<S: CommandStore> Worker<S> {
         &mut self,
         deliveries: &[Delivery],
     ) -> Result<Vec<(String, Vec<Outcome>)>, Abandoned> {
-        let batch = Batch::read(deliveries, Timestamp::now());
+        let (begun, now) = (Instant::now(), Timestamp::now());
+        let batch = Batch::read(deliveries, now);
+        self.measures.arrived(&batch, now);
         let applied = if deliveries.iter().any(|delivery| delivery.suspect) {
             self.apply_suspects(&batch.commands).await?
         } else {
@@ -96,6 +103,10 @@ impl<S: CommandStore> Worker<S> {
             finished.extend(command.map(|received| Finished { received, result: dead }));
         }
         let finished = self.record_endings(finished).await?;
+        for done in &finished {
+            self.measures.ended(&done.result);
+        }
+        self.measures.apply_duration.record(begun.elapsed());
         Ok(outcomes_by_delivery(deliveries, finished))
     }
 
@@ -201,6 +212,7 @@ impl<S: CommandStore> Worker<S> {
                 }
                 Err(error) => {
                     self.progress.send_replace(false);
+                    self.measures.retries.increment(1);
                     tracing::warn!(%error, "{what}, trying again");
                 }
             }

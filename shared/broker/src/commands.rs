@@ -6,6 +6,7 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
+use measures::{Counter, catalog};
 use tokio::{
     sync::watch,
     time::{Duration, sleep},
@@ -33,6 +34,8 @@ pub struct CommandSource {
     link: Option<Link>,
     up: watch::Sender<bool>,
     stop: CancellationToken,
+    deliveries: Counter,
+    redeliveries: Counter,
 }
 
 struct Link {
@@ -75,7 +78,15 @@ impl CommandSource {
         stop: CancellationToken,
     ) -> Self {
         let connector = Connector::new(url, connection_name);
-        Self { connector, prefetch, link: None, up: watch::Sender::new(false), stop }
+        Self {
+            connector,
+            prefetch,
+            link: None,
+            up: watch::Sender::new(false),
+            stop,
+            deliveries: catalog::DELIVERIES.register(),
+            redeliveries: catalog::REDELIVERIES.register(),
+        }
     }
 
     /// Whether commands can arrive.
@@ -93,7 +104,10 @@ impl CommandSource {
                 return None;
             }
             match self.take_group().await {
-                Ok(group) => return group,
+                Ok(group) => {
+                    self.count(group.as_ref());
+                    return group;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot consume commands");
                     self.disconnect();
@@ -136,6 +150,13 @@ impl CommandSource {
             () = self.stop.cancelled() => return Ok(None),
         };
         Ok(Some(link.group_from(first)))
+    }
+
+    fn count(&self, group: Option<&DeliveryGroup>) {
+        let deliveries = group.map(|group| &*group.deliveries).unwrap_or_default();
+        let redelivered = deliveries.iter().filter(|delivery| delivery.redelivered).count();
+        self.deliveries.increment(deliveries.len() as u64);
+        self.redeliveries.increment(redelivered as u64);
     }
 
     fn disconnect(&mut self) {

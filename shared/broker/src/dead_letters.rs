@@ -7,6 +7,7 @@ use lapin::{
     options::BasicPublishOptions,
     types::{AMQPValue, FieldTable},
 };
+use measures::{Counter, catalog};
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -36,6 +37,7 @@ pub struct DeadLetters {
     channel: Option<(PooledConnection, Channel)>,
     host: String,
     stop: CancellationToken,
+    parked: Counter,
 }
 
 impl DeadLetters {
@@ -48,7 +50,7 @@ impl DeadLetters {
         stop: CancellationToken,
     ) -> Self {
         let pool = Connector::new(url, connection_name).pool(1);
-        Self { pool, channel: None, host, stop }
+        Self { pool, channel: None, host, stop, parked: catalog::PARKED.register() }
     }
 
     /// Parks a letter. Tries until the broker has confirmed it: what is neither applied nor parked
@@ -64,6 +66,7 @@ impl DeadLetters {
             };
             match published {
                 Ok(()) => {
+                    self.parked.increment(1);
                     tracing::warn!(reason = letter.reason, "parked in {DEAD}");
                     return true;
                 }

@@ -17,9 +17,10 @@ use deadpool_lapin::Connection as PooledConnection;
 use lapin::{
     BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::ShortString,
 };
+use measures::{Counters, Gauge, Histogram, catalog};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -42,6 +43,7 @@ pub(crate) struct Lane {
     pub(crate) tickets: async_channel::Receiver<Ticket>,
     pub(crate) reply_to: watch::Receiver<Option<String>>,
     pub(crate) gauge: LaneGauge,
+    pub(crate) measures: LaneMeasures,
     pub(crate) stop: CancellationToken,
 }
 
@@ -50,6 +52,15 @@ pub(crate) struct Lane {
 pub(crate) struct LaneGauge {
     open: Arc<AtomicUsize>,
     up: Arc<watch::Sender<bool>>,
+    exported: Gauge,
+}
+
+/// What lanes measure, once for each batch.
+#[derive(Clone)]
+pub(crate) struct LaneMeasures {
+    confirm_duration: Histogram,
+    batch_commands: Histogram,
+    batches: Counters,
 }
 
 /// Why a lane stopped publishing on its channel.
@@ -68,17 +79,32 @@ struct OpenLane {
 impl LaneGauge {
     pub(crate) fn new() -> (Self, watch::Receiver<bool>) {
         let (up, receiver) = watch::channel(false);
-        (Self { open: Arc::default(), up: Arc::new(up) }, receiver)
+        let exported = catalog::PUBLISH_LANES_OPEN.register();
+        (Self { open: Arc::default(), up: Arc::new(up), exported }, receiver)
     }
 
     fn opened(&self) {
         self.open.fetch_add(1, Ordering::AcqRel);
+        self.exported.increment(1.0);
         self.up.send_replace(true);
     }
 
     fn retired(&self) {
         let before = self.open.fetch_sub(1, Ordering::AcqRel);
+        self.exported.decrement(1.0);
         self.up.send_replace(before > 1);
+    }
+}
+
+impl LaneMeasures {
+    pub(crate) fn new() -> Self {
+        const RESULTS: [&str; 6] =
+            ["confirmed", "blocked", "refused", "unroutable", "lost", "silent"];
+        Self {
+            confirm_duration: catalog::PUBLISH_CONFIRM_DURATION.register(),
+            batch_commands: catalog::PUBLISH_BATCH_COMMANDS.register(),
+            batches: catalog::PUBLISH_BATCHES.each("result", &RESULTS),
+        }
     }
 }
 
@@ -192,6 +218,7 @@ impl Lane {
         batch: &[Ticket],
     ) -> (Result<Confirmed, PublishError>, bool) {
         if open.connection.status().blocked() {
+            self.measures.batches.count("blocked");
             let error = PublishError::NotAccepted("the broker is blocked by an alarm");
             return (Err(error), true);
         }
@@ -211,30 +238,43 @@ impl Lane {
                 .await?;
             confirm.await
         };
-        match timeout(CONFIRM_TIMEOUT, publishing).await {
-            Ok(Ok(Confirmation::Ack(None))) => (Ok(confirmed), true),
+        let begun = Instant::now();
+        let answer = timeout(CONFIRM_TIMEOUT, publishing).await;
+        #[expect(clippy::cast_precision_loss, reason = "a batch has 256 commands at most")]
+        self.measures.batch_commands.record(batch.len() as f64);
+        let (what, result, channel_is_good) = match answer {
+            Ok(Ok(Confirmation::Ack(None))) => {
+                self.measures.confirm_duration.record(begun.elapsed());
+                ("confirmed", Ok(confirmed), true)
+            }
             Ok(Ok(Confirmation::Nack(_))) => {
-                (Err(PublishError::NotAccepted("the queue of commands is full")), true)
+                let why = "the queue of commands is full";
+                ("refused", Err(PublishError::NotAccepted(why)), true)
             }
             // The broker also acks what it could not route; the return says that it is gone. A new
             // lane declares the queue anew.
             Ok(Ok(Confirmation::Ack(Some(_)))) => {
                 tracing::error!(lane = self.number, "the queue of commands is missing");
-                (Err(PublishError::NotAccepted("the broker has no queue for commands")), false)
+                let why = "the broker has no queue for commands";
+                ("unroutable", Err(PublishError::NotAccepted(why)), false)
             }
             Ok(Ok(Confirmation::NotRequested)) => {
-                (Err(PublishError::OutcomeUnknown("the channel does not confirm")), false)
+                let why = "the channel does not confirm";
+                ("lost", Err(PublishError::OutcomeUnknown(why)), false)
             }
             Ok(Err(error)) => {
                 tracing::warn!(lane = self.number, %error, "publish failed, retiring the lane");
-                let what = "the connection to the broker was lost";
-                (Err(PublishError::OutcomeUnknown(what)), false)
+                let why = "the connection to the broker was lost";
+                ("lost", Err(PublishError::OutcomeUnknown(why)), false)
             }
             Err(_) => {
                 tracing::warn!(lane = self.number, "no confirm in time, retiring the lane");
-                (Err(PublishError::OutcomeUnknown("the broker did not confirm in time")), false)
+                let why = "the broker did not confirm in time";
+                ("silent", Err(PublishError::OutcomeUnknown(why)), false)
             }
-        }
+        };
+        self.measures.batches.count(what);
+        (result, channel_is_good)
     }
 
     /// Gives the connection up. One that an alarm blocks is kept until the alarm is over: a fresh

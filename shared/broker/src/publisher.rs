@@ -10,6 +10,7 @@ use std::{
 };
 
 use contracts::Command;
+use measures::catalog;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, timeout_at},
@@ -19,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     BrokerUrl,
     connection::Connector,
-    lane::{Lane, LaneGauge},
+    lane::{Lane, LaneGauge, LaneMeasures},
 };
 
 /// How long a command may take from its acceptance to the broker's confirm, its time in the queue
@@ -88,6 +89,9 @@ impl Publisher {
         let (queue, tickets) = async_channel::bounded(settings.max_waiting);
         let pool = Connector::new(settings.url, settings.connection_name).pool(settings.lanes);
         let (gauge, up) = LaneGauge::new();
+        let measures = LaneMeasures::new();
+        #[expect(clippy::cast_precision_loss, reason = "there are 64 lanes at most")]
+        catalog::PUBLISH_LANES.register().set(settings.lanes as f64);
         let stop = CancellationToken::new();
         let lanes = TaskTracker::new();
         for number in 0..settings.lanes {
@@ -97,6 +101,7 @@ impl Publisher {
                 tickets: tickets.clone(),
                 reply_to: reply_to.clone(),
                 gauge: gauge.clone(),
+                measures: measures.clone(),
                 stop: stop.clone(),
             };
             lanes.spawn(lane.run());

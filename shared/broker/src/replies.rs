@@ -6,6 +6,7 @@ use std::time::Duration;
 use contracts::Outcome;
 use deadpool_lapin::Connection as PooledConnection;
 use lapin::{BasicProperties, Channel, options::BasicPublishOptions};
+use measures::{Counters, catalog};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -39,6 +40,7 @@ pub struct ReplySource {
 #[derive(Clone)]
 pub struct ReplyPublisher {
     replies: mpsc::Sender<Reply>,
+    counted: Counters,
 }
 
 struct Reply {
@@ -86,7 +88,9 @@ impl ReplyPublisher {
     pub fn start(url: BrokerUrl, connection_name: &str) -> (Self, JoinHandle<()>) {
         let (replies, waiting) = mpsc::channel(MAX_WAITING_REPLIES);
         let pool = Connector::new(url, connection_name).pool(1);
-        (Self { replies }, tokio::spawn(send_replies(pool, waiting)))
+        let counted = catalog::REPLIES.each("result", &["sent", "dropped"]);
+        let sending = tokio::spawn(send_replies(pool, waiting, counted.clone()));
+        (Self { replies, counted }, sending)
     }
 
     /// Sends outcomes to the gateway that consumes `queue`, or drops them where too many wait.
@@ -98,12 +102,13 @@ impl ReplyPublisher {
         let expires = Instant::now() + REPLY_LIFETIME;
         let reply = Reply { queue: queue.to_owned(), body, expires };
         if self.replies.try_send(reply).is_err() {
+            self.counted.count("dropped");
             tracing::debug!("a reply was dropped: too many wait");
         }
     }
 }
 
-async fn send_replies(pool: ConnectionPool, mut waiting: mpsc::Receiver<Reply>) {
+async fn send_replies(pool: ConnectionPool, mut waiting: mpsc::Receiver<Reply>, counted: Counters) {
     let mut unsent = None;
     let mut delays = backoff();
     let stop = CancellationToken::new();
@@ -111,7 +116,8 @@ async fn send_replies(pool: ConnectionPool, mut waiting: mpsc::Receiver<Reply>) 
         match open(&pool).await {
             Ok((connection, channel)) => {
                 delays = backoff();
-                let sent = send_all(&connection, &channel, &mut waiting, &mut unsent).await;
+                let sent =
+                    send_all(&connection, &channel, &mut waiting, &mut unsent, &counted).await;
                 close_in_background(PooledConnection::take(connection));
                 match sent {
                     Ok(()) => stop.cancel(),
@@ -146,6 +152,7 @@ async fn send_all(
     channel: &Channel,
     waiting: &mut mpsc::Receiver<Reply>,
     unsent: &mut Option<Reply>,
+    counted: &Counters,
 ) -> Result<(), BrokerError> {
     loop {
         let reply = match unsent.take() {
@@ -157,6 +164,7 @@ async fn send_all(
         };
         // A blocked connection would only pile replies up in the client library.
         if reply.expires < Instant::now() || connection.status().blocked() {
+            counted.count("dropped");
             continue;
         }
         let publishing = channel.basic_publish(
@@ -170,5 +178,6 @@ async fn send_all(
             *unsent = Some(reply);
             return Err(error);
         }
+        counted.count("sent");
     }
 }

@@ -37,6 +37,41 @@ pub enum CommandResult {
     Failed(Failure),
 }
 
+impl CommandResult {
+    /// All kinds, as [`CommandResult::kind`] names them.
+    pub const KINDS: [&'static str; 11] = [
+        "created",
+        "replayed",
+        "edited",
+        "edited_then_deleted",
+        "superseded",
+        "deleted",
+        "not_found",
+        "version_mismatch",
+        "key_reused",
+        "deleted_since",
+        "dead_lettered",
+    ];
+
+    /// Which kind of end this is, for counting.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Replayed(_) => "replayed",
+            Self::Edited(_) => "edited",
+            Self::EditedThenDeleted { .. } => "edited_then_deleted",
+            Self::Superseded(_) => "superseded",
+            Self::Deleted => "deleted",
+            Self::Failed(Failure::NotFound) => "not_found",
+            Self::Failed(Failure::VersionMismatch) => "version_mismatch",
+            Self::Failed(Failure::KeyReused) => "key_reused",
+            Self::Failed(Failure::DeletedSince) => "deleted_since",
+            Self::Failed(Failure::DeadLettered) => "dead_lettered",
+        }
+    }
+}
+
 /// Why a command changed nothing, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,13 +1,19 @@
-//! `/livez` and `/readyz`: whether to restart this process, and whether to send it work.
+//! `/livez` and `/readyz`: whether to restart this process, and whether to send it work. And
+//! `/metrics`, which says the same and more to Prometheus.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use ::http::{Method, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::Full;
+use measures::{Exporter, catalog, flag};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+const LIVE: &str = "/livez";
+const READY: &str = "/readyz";
+const METRICS: &str = "/metrics";
 
 /// What a service needs from outside.
 #[derive(Clone, Debug)]
@@ -43,6 +49,7 @@ impl Dependency {
 pub struct Health {
     dependencies: Arc<Vec<(Dependency, watch::Receiver<bool>)>>,
     draining: CancellationToken,
+    exporter: Option<Exporter>,
 }
 
 #[derive(Serialize)]
@@ -62,7 +69,19 @@ impl Health {
                 (dependency, seen)
             })
             .collect();
-        Self { dependencies: Arc::new(dependencies), draining }
+        Self { dependencies: Arc::new(dependencies), draining, exporter: None }
+    }
+
+    /// The same, with `/metrics` beside it.
+    #[must_use]
+    pub fn with_metrics(self, exporter: Exporter) -> Self {
+        Self { exporter: Some(exporter), ..self }
+    }
+
+    /// Which of the paths that are answered here this is.
+    #[must_use]
+    pub fn route(path: &str) -> Option<&'static str> {
+        [LIVE, READY, METRICS].into_iter().find(|route| *route == path)
     }
 
     /// The answer for `path`, or `None` where it is no health path.
@@ -72,13 +91,24 @@ impl Health {
             return None;
         }
         match path {
-            "/livez" => Some(json(StatusCode::OK, &serde_json::json!({ "status": "alive" }))),
-            "/readyz" => {
+            LIVE => Some(json(StatusCode::OK, &serde_json::json!({ "status": "alive" }))),
+            READY => {
                 let (status, readiness) = self.readiness();
                 Some(json(status, &readiness))
             }
+            METRICS => self.exporter.as_ref().map(|exporter| text(self.scrape(exporter))),
             _ => None,
         }
+    }
+
+    /// What is known here is looked up when it is asked for, so it is never out of date.
+    fn scrape(&self, exporter: &Exporter) -> String {
+        catalog::READY.register().set(flag(self.readiness().0 == StatusCode::OK));
+        for (dependency, _) in self.dependencies.iter() {
+            let up = *dependency.up.borrow();
+            catalog::DEPENDENCY_UP.with(&[("dependency", dependency.name)]).set(flag(up));
+        }
+        exporter.render()
     }
 
     fn readiness(&self) -> (StatusCode, Readiness) {
@@ -124,10 +154,20 @@ fn remember_first_contact(mut up: watch::Receiver<bool>) -> watch::Receiver<bool
 fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     // These bodies are maps with text keys: they always serialize.
     let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = fresh("application/json", body);
     *response.status_mut() = status;
+    response
+}
+
+fn text(metrics: String) -> Response<Full<Bytes>> {
+    fresh(measures::CONTENT_TYPE, metrics)
+}
+
+/// An answer that is out of date as soon as it is given.
+fn fresh(media_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }
@@ -173,5 +213,20 @@ mod tests {
         let health = Health::new(Vec::new(), CancellationToken::new());
         assert!(health.answer(&Method::GET, "/api/messages").is_none());
         assert!(health.answer(&Method::POST, "/readyz").is_none());
+        assert!(health.answer(&Method::GET, "/metrics").is_none(), "there are none");
+    }
+
+    #[tokio::test]
+    async fn metrics_say_what_is_there() {
+        let (_broker, up) = watch::channel(true);
+        let dependencies = vec![Dependency::always("rabbitmq", up)];
+        let health = Health::new(dependencies, CancellationToken::new())
+            .with_metrics(Exporter::start("test").unwrap());
+        let answer = health.answer(&Method::GET, "/metrics").unwrap();
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/plain; version=0.0.4");
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains("messages_dependency_up{dependency=\"rabbitmq\"} 1"), "{body}");
+        assert!(body.contains("messages_ready 1"), "{body}");
     }
 }

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::http::{Request, Response, StatusCode, header};
@@ -23,6 +23,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+use measures::Requests;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -109,11 +110,15 @@ where
     }
 }
 
-/// Serves `/livez` and `/readyz` alone, until the grace is over.
+/// Serves `/livez`, `/readyz` and `/metrics` alone, until the grace is over.
 pub async fn serve_health(listener: TcpListener, health: Health, phases: &Phases) {
+    let requests = Requests::default();
     let service = tower::service_fn(move |request: Request<Incoming>| {
-        let answer = health.answer(request.method(), request.uri().path());
-        async move { Ok::<_, Infallible>(answer.unwrap_or_else(not_found)) }
+        let begun = Instant::now();
+        let (method, path) = (request.method(), request.uri().path());
+        let answer = health.answer(method, path).unwrap_or_else(not_found);
+        requests.answered(method, Health::route(path), answer.status(), begun.elapsed());
+        std::future::ready(Ok::<_, Infallible>(answer))
     });
     serve(listener, service, HEALTH_CONNECTIONS, phases).await;
 }

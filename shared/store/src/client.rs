@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use measures::{Histogram, catalog};
 use mongodb::{
     Client, Collection, Database,
     bson::{Document, doc},
@@ -101,6 +102,14 @@ pub struct Store {
     pub(crate) finds: Finds,
     permits: Arc<Semaphore>,
     operation_timeout: Duration,
+    durations: Durations,
+}
+
+/// How long operations took, by how they ended.
+#[derive(Clone)]
+struct Durations {
+    ok: Histogram,
+    failed: Histogram,
 }
 
 impl StoreError {
@@ -187,6 +196,10 @@ impl Store {
             database,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             operation_timeout: settings.operation_timeout,
+            durations: Durations {
+                ok: catalog::STORE_DURATION.with(&[("result", "ok")]),
+                failed: catalog::STORE_DURATION.with(&[("result", "failed")]),
+            },
         })
     }
 
@@ -223,7 +236,11 @@ impl Store {
         &self,
         operation: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.run_within(self.operation_timeout, operation).await
+        let begun = Instant::now();
+        let result = self.run_within(self.operation_timeout, operation).await;
+        let Durations { ok, failed } = &self.durations;
+        if result.is_ok() { ok } else { failed }.record(begun.elapsed());
+        result
     }
 
     async fn run_within<T: Send + 'static>(

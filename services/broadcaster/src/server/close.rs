@@ -23,7 +23,6 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 6] = [
         Self::Stopping,
         Self::BadProtocol,
@@ -47,6 +46,18 @@ impl Reason {
     /// The close frame.
     pub(crate) fn frame(self) -> CloseFrame {
         CloseFrame { code: self.code(), reason: self.text().into() }
+    }
+
+    /// What this is counted as.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stopping => "stopping",
+            Self::BadProtocol => "bad_protocol",
+            Self::NotUtf8 => "not_utf8",
+            Self::TooLarge => "too_large",
+            Self::TakesNothing => "takes_nothing",
+            Self::Mute => "mute",
+        }
     }
 
     pub(crate) fn code(self) -> CloseCode {

@@ -54,6 +54,11 @@ pub(crate) fn describe(method: &Method, path: &str) -> Option<Answer> {
     })
 }
 
+/// Which of the paths that are answered here this is.
+pub(crate) fn route(path: &str) -> Option<&'static str> {
+    [CHAT, DESCRIPTION].into_iter().find(|route| *route == path)
+}
+
 /// Checks a request that is no health question. Returns the `Sec-WebSocket-Accept` to answer with.
 pub(crate) fn check<B>(
     request: &Request<B>,
@@ -62,7 +67,7 @@ pub(crate) fn check<B>(
     match request.uri().path() {
         CHAT if request.method() == Method::GET => {}
         CHAT => return Err(Refusal::WrongMethod { allowed: "GET" }),
-        "/livez" | "/readyz" | DESCRIPTION => {
+        "/livez" | "/readyz" | "/metrics" | DESCRIPTION => {
             return Err(Refusal::WrongMethod { allowed: "GET, HEAD" });
         }
         _ => return Err(Refusal::UnknownPath),

@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
+use measures::{Counters, catalog};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -75,6 +76,23 @@ enum End {
     ByUs(Reason),
 }
 
+/// Counts how sessions end.
+pub(super) fn count_ends() -> Counters {
+    let reasons = Reason::ALL.map(Reason::name);
+    let names: Vec<_> = reasons.into_iter().chain([End::Gone.name(), End::ByPeer.name()]).collect();
+    catalog::SESSIONS_CLOSED.each("reason", &names)
+}
+
+impl End {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::ByPeer => "by_peer",
+            Self::ByUs(reason) => reason.name(),
+        }
+    }
+}
+
 /// What a session does next.
 enum Step {
     Close,
@@ -96,6 +114,7 @@ pub(super) async fn run(
     read_ahead: Vec<u8>,
     mut subscription: Subscription,
     timing: Timing,
+    ends: &Counters,
     closing: impl Future<Output = ()>,
 ) {
     let config = WebSocketConfig::default()
@@ -112,6 +131,7 @@ pub(super) async fn run(
     let outlet = Arc::new(Outlet::new(socket, subscription.last, timing.send));
     subscription.open(&outlet);
     let end = serve(&outlet, &subscription, timing, closing).await;
+    ends.count(end.name());
     if let Some(mut socket) = outlet.take() {
         // Whoever does not finish the closing handshake in time is cut off.
         let _ = timeout(timing.close, finish(&mut socket, end)).await;

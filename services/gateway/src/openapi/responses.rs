@@ -134,6 +134,15 @@ response! {
     NotReady = health("Send its requests elsewhere", "Readiness")
 }
 
+response! {
+    /// 200 of `/metrics`.
+    Measured = not_stored(
+        ResponseBuilder::new()
+            .description("Prometheus' text format, version 0.0.4")
+            .content("text/plain", ContentBuilder::new().schema(Some(text())).build()),
+    )
+}
+
 /// The header that every answer has.
 pub(super) fn request_id() -> Header {
     string_header("The request's id", text())
@@ -154,7 +163,11 @@ fn json(description: &str, schema: impl Into<RefOr<Schema>>) -> ResponseBuilder 
 }
 
 fn health(description: &str, schema: &str) -> ResponseBuilder {
-    json(description, reference(schema)).header(
+    not_stored(json(description, reference(schema)))
+}
+
+fn not_stored(response: ResponseBuilder) -> ResponseBuilder {
+    response.header(
         "Cache-Control",
         string_header("Not to be stored", text().enum_values(Some(["no-store"]))),
     )

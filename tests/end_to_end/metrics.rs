@@ -1,0 +1,266 @@
+//! What the services measure, and that the dashboard and the alerts name nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use contracts::Message;
+use end_to_end::{System, draft, inject};
+use reqwest::Method;
+use serde_json::Value;
+use testkit::{ServiceProcess, Subscriber, eventually};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// One scrape: samples by name and labels, as they are written.
+struct Scrape(BTreeMap<String, f64>);
+
+impl Scrape {
+    async fn of(service: &ServiceProcess) -> Result<Self> {
+        let answer = service.api()?.get("/metrics").await?;
+        ensure!(answer.status == 200, "{} {}", answer.status, answer.text);
+        assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4"));
+        let samples = answer.text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let samples = samples.map(|line| {
+            let (sample, value) = line.rsplit_once(' ').context("no value")?;
+            Ok((sample.to_owned(), value.parse()?))
+        });
+        samples.collect::<Result<_>>().map(Self)
+    }
+
+    /// The sum of a metric's samples that have all these labels.
+    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels = labels.iter().map(|(name, value)| format!("{name}=\"{value}\""));
+        let labels: Vec<String> = labels.collect();
+        let samples = self.0.iter().filter(|(sample, _)| {
+            metric(sample) == name && labels.iter().all(|label| sample.contains(label))
+        });
+        samples.map(|(_, value)| value).sum()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(|sample| metric(sample))
+    }
+}
+
+fn metric(sample: &str) -> &str {
+    sample.split('{').next().unwrap_or(sample)
+}
+
+#[tokio::test]
+async fn metrics_follow_what_the_services_do() -> Result<()> {
+    let mut system = System::start().await?;
+    write(&mut system).await?;
+    let gateway = check_gateway(&system).await?;
+    let worker = check_worker(&system).await?;
+    let broadcaster = check_broadcaster(&system).await?;
+
+    let exported: BTreeSet<&str> =
+        [&gateway, &worker, &broadcaster].into_iter().flat_map(Scrape::names).collect();
+    for (file, named) in
+        [("the dashboard", named_by_the_dashboard()?), ("an alert", named_by_the_alerts()?)]
+    {
+        assert!(named.len() > 10, "{file}: {named:?}");
+        for name in named {
+            assert!(exported.contains(&*name), "{file} asks for {name}, which nobody exports");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn frames_that_a_slow_subscriber_misses_are_counted() -> Result<()> {
+    let system = System::start().await?;
+    // So large that a few of them fill what the kernel buffers.
+    system.create("alice", "bob", &"\u{1f600}".repeat(4000)).await?;
+    let broadcaster = system.env.broadcaster().env("BROADCAST_INTERVAL_MS", 10).start().await?;
+    let mut slow = Subscriber::connect(&broadcaster.websocket_url("/api/chat")).await?;
+    slow.next_text(SOON).await?;
+    let has_missed = |scrape: &Scrape| {
+        let sum = |name| scrape.sum(name, &[]);
+        sum("messages_frames_total") - sum("messages_frames_sent_total")
+    };
+    // Frames from before it came are not its own.
+    let before = has_missed(&Scrape::of(&broadcaster).await?);
+    eventually("frames pass it", SOON, async || {
+        Scrape::of(&broadcaster).await.is_ok_and(|it| has_missed(&it) > before + 20.0)
+    })
+    .await;
+    eventually("it reads on, and gets a newer one", SOON, async || {
+        slow.next_text(SOON).await.is_ok()
+            && Scrape::of(&broadcaster)
+                .await
+                .is_ok_and(|it| it.sum("messages_frames_dropped_total", &[]) >= 20.0)
+    })
+    .await;
+    Ok(())
+}
+
+#[test]
+fn every_alert_leads_to_a_paragraph_that_is_there() -> Result<()> {
+    let alerts = read("monitoring/prometheus/alerts.yml")?;
+    let guide = read("docs/operating.md")?;
+    let anchors: BTreeSet<String> = guide
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"))
+        .collect();
+    let count = |word: &str| alerts.lines().filter(|line| line.contains(word)).count();
+    assert!(count("- alert:") > 0);
+    assert_eq!(count("summary:"), count("- alert:"));
+    assert_eq!(count("runbook_url:"), count("- alert:"));
+    for url in alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: ")) {
+        let anchor = url.strip_prefix("docs/operating.md#").context("another page")?;
+        assert!(anchors.contains(anchor), "{url}");
+    }
+    Ok(())
+}
+
+/// Five creates, one of which comes to its worker twice, and one of everything else.
+async fn write(system: &mut System) -> Result<()> {
+    system.worker.freeze()?;
+    let held = system.api.request(Method::POST, "/api/messages").header("prefer", "respond-async");
+    let answer = system.api.send(held.json(&draft("alice", "bob", "held"))).await?;
+    assert_eq!(answer.status, 202);
+    eventually("the frozen worker has it", SOON, async || {
+        let queue = system.env.management().queue("messages.commands").await;
+        queue.is_ok_and(|queue| queue.messages_unacknowledged == 1)
+    })
+    .await;
+    system.worker.restart().await?;
+
+    let mut messages = Vec::new();
+    for number in 0..4 {
+        messages.push(system.create("alice", "bob", &format!("number {number}")).await?);
+    }
+    let edited = system.edit(&messages[0], "edited").await?;
+    assert_eq!(system.delete(&messages[1]).await?, 204);
+    assert_eq!(system.read(&edited).await?, Some(edited.clone()));
+    let nowhere = system.api.get("/nowhere/with-an-id-4711").await?;
+    assert_eq!(nowhere.status, 404);
+    inject(&system.env, b"not JSON").await
+}
+
+async fn check_gateway(system: &System) -> Result<Scrape> {
+    let gateway = Scrape::of(&system.gateway).await?;
+    let route = |method, route, status| {
+        let labels = [("method", method), ("route", route), ("status", status)];
+        gateway.sum("messages_http_requests_total", &labels)
+    };
+    assert_equal(route("POST", "/api/messages", "201"), 4.0);
+    assert_equal(route("POST", "/api/messages", "202"), 1.0);
+    assert_equal(route("PUT", "/api/messages/{id}", "200"), 1.0);
+    assert_equal(route("DELETE", "/api/messages/{id}", "204"), 1.0);
+    assert_equal(route("GET", "unmatched", "404"), 1.0);
+    assert!(!gateway.0.keys().any(|sample| sample.contains("4711")), "a path became a label");
+    let posts = [("method", "POST"), ("route", "/api/messages")];
+    assert_equal(gateway.sum("messages_http_request_duration_seconds_count", &posts), 5.0);
+    assert_equal(gateway.sum("messages_writes_total", &[("outcome", "created")]), 4.0);
+    assert_equal(gateway.sum("messages_writes_total", &[("outcome", "accepted")]), 1.0);
+    assert_equal(gateway.sum("messages_write_duration_seconds_count", &[]), 6.0);
+    assert_equal(gateway.sum("messages_writes_waiting", &[]), 0.0);
+    assert_equal(gateway.sum("messages_publish_confirm_duration_seconds_count", &[]), 7.0);
+    assert_equal(gateway.sum("messages_publish_batch_commands_sum", &[]), 7.0);
+    assert_equal(gateway.sum("messages_publish_batches_total", &[("result", "confirmed")]), 7.0);
+    assert_equal(gateway.sum("messages_publish_lanes_open", &[]), 1.0);
+    assert_equal(gateway.sum("messages_ready", &[]), 1.0);
+    assert_equal(gateway.sum("messages_dependency_up", &[]), 3.0);
+    assert!(gateway.sum("messages_store_operation_duration_seconds_count", &[]) >= 2.0);
+    Ok(gateway)
+}
+
+async fn check_worker(system: &System) -> Result<Scrape> {
+    eventually("what is no command is parked", SOON, async || {
+        Scrape::of(&system.worker).await.is_ok_and(|it| it.sum("messages_parked_total", &[]) > 0.0)
+    })
+    .await;
+    let worker = Scrape::of(&system.worker).await?;
+    assert_equal(worker.sum("messages_commands_total", &[("outcome", "created")]), 5.0);
+    assert_equal(worker.sum("messages_commands_total", &[("outcome", "edited")]), 1.0);
+    assert_equal(worker.sum("messages_commands_total", &[("outcome", "deleted")]), 1.0);
+    assert_equal(worker.sum("messages_deliveries_total", &[]), 8.0);
+    assert_equal(worker.sum("messages_redeliveries_total", &[]), 1.0);
+    assert_equal(worker.sum("messages_parked_total", &[]), 1.0);
+    assert_equal(worker.sum("messages_command_queue_age_seconds_count", &[]), 7.0);
+    assert_equal(worker.sum("messages_apply_batch_commands_sum", &[]), 7.0);
+    assert!(worker.sum("messages_apply_duration_seconds_count", &[]) > 0.0);
+    assert!(
+        worker.sum("messages_store_operation_duration_seconds_count", &[("result", "ok")]) > 0.0
+    );
+    assert!(worker.sum("messages_replies_total", &[("result", "sent")]) > 0.0);
+    assert_equal(worker.sum("messages_store_retries_total", &[]), 0.0);
+    assert_equal(worker.sum("messages_dependency_up", &[("dependency", "rabbitmq")]), 1.0);
+    Ok(worker)
+}
+
+async fn check_broadcaster(system: &System) -> Result<Scrape> {
+    let broadcaster = system.env.broadcaster().env("BROADCAST_INTERVAL_MS", 50).start().await?;
+    let url = broadcaster.websocket_url("/api/chat");
+    let mut stays = Subscriber::connect(&url).await?;
+    let mut leaves = Subscriber::connect(&url).await?;
+    for _ in 0..3 {
+        stays.next_json::<Message>(SOON).await?;
+        leaves.next_json::<Message>(SOON).await?;
+    }
+    drop(leaves);
+    eventually("one has left", SOON, async || {
+        Scrape::of(&broadcaster).await.is_ok_and(|it| it.sum("messages_subscribers", &[]) < 2.0)
+    })
+    .await;
+    let broadcaster = Scrape::of(&broadcaster).await?;
+    assert_equal(broadcaster.sum("messages_subscribers", &[]), 1.0);
+    assert_equal(broadcaster.sum("messages_leader", &[]), 1.0);
+    let (frames, sent) = (
+        broadcaster.sum("messages_frames_total", &[]),
+        broadcaster.sum("messages_frames_sent_total", &[]),
+    );
+    assert!(frames >= 3.0 && sent >= 6.0 && sent <= 2.0 * frames, "{frames} {sent}");
+    assert_equal(broadcaster.sum("messages_sessions_closed_total", &[]), 1.0);
+    assert!(broadcaster.sum("messages_draws_total", &[("result", "drawn")]) >= 3.0);
+    assert!(broadcaster.sum("messages_draw_duration_seconds_count", &[]) >= 3.0);
+    let upgraded = [("route", "/api/chat"), ("status", "101")];
+    assert_equal(broadcaster.sum("messages_http_requests_total", &upgraded), 2.0);
+    Ok(broadcaster)
+}
+
+/// Counts are whole numbers: two of them differ by nothing or by 1 at least.
+#[track_caller]
+fn assert_equal(found: f64, expected: f64) {
+    assert!((found - expected).abs() < 0.5, "{found} is not {expected}");
+}
+
+fn named_by_the_dashboard() -> Result<BTreeSet<String>> {
+    fn collect(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(object) => {
+                let query = object.get("expr").and_then(Value::as_str);
+                found.extend(query.map(names).unwrap_or_default());
+                object.values().for_each(|value| collect(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
+            _ => {}
+        }
+    }
+    let dashboard = serde_json::from_str(&read("monitoring/grafana/dashboards/messages.json")?)?;
+    let mut found = BTreeSet::new();
+    collect(&dashboard, &mut found);
+    Ok(found)
+}
+
+fn named_by_the_alerts() -> Result<BTreeSet<String>> {
+    Ok(names(&read("monitoring/prometheus/alerts.yml")?))
+}
+
+/// The words of a query that are metrics of ours.
+fn names(query: &str) -> BTreeSet<String> {
+    let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("messages_")).map(str::to_owned).collect()
+}
+
+fn read(path: &str) -> Result<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent")?;
+    std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned())
+}
