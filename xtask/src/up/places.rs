@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_avoided_and_no_place_is_given_twice() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let holder = TcpListener::bind(taken).unwrap();
+        let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let taken = holder.local_addr().unwrap();
         let mut places = Places::default();
         let place = places.free(taken).unwrap();
         assert_ne!(place, taken);
