@@ -54,11 +54,20 @@ async fn a_command_that_panics_the_worker_is_parked_and_its_neighbours_are_appli
 
 #[tokio::test]
 async fn a_command_that_kills_the_worker_is_parked_and_its_neighbours_are_applied() -> Result<()> {
+    a_killer_is_parked("abort!").await
+}
+
+#[tokio::test]
+async fn so_is_one_that_takes_its_time_to_kill_the_worker() -> Result<()> {
+    a_killer_is_parked("abort later!").await
+}
+
+async fn a_killer_is_parked(content: &str) -> Result<()> {
     let env = TestEnvironment::new().await;
     let (mut worker, gateway) =
         tokio::try_join!(faulty_worker(&env).start(), env.gateway().start())?;
     let commands =
-        ["before", "abort!", "after"].map(|content| create_command("alice", "bob", content));
+        ["before", content, "after"].map(|content| create_command("alice", "bob", content));
     let commands = commands.into_iter().collect::<Result<Vec<_>>>()?;
     inject(&env, &serde_json::to_vec(&commands)?).await?;
     // Its supervisor starts it again whenever it dies.

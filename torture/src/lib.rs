@@ -23,7 +23,7 @@ mod subscribers;
 mod system;
 mod workload;
 
-pub use options::Options;
+pub use options::{Lie, Options};
 pub use plan::Kind;
 pub use report::Report;
 pub use run::run;

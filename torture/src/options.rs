@@ -33,9 +33,9 @@ pub struct Options {
     /// `all` and `none` are what they say
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub faults: String,
-    /// Runs workers that answer before they write, to show that they are found out
-    #[arg(long)]
-    pub lie: bool,
+    /// Runs workers that answer these commands before they apply them, to show that they are found out
+    #[arg(long, value_name = "COMMANDS", num_args = 0..=1, default_missing_value = "creates")]
+    pub lie: Option<Lie>,
     /// Seconds within which writes must succeed, and frames come, after a fault. A busy machine may
     /// need more; the promise is the default, here and below
     #[arg(long, value_name = "N", default_value_t = RECOVERY_SECS)]
@@ -51,6 +51,32 @@ pub struct Options {
     pub frame_gap_secs: u64,
 }
 
+/// Which commands a lying worker answers before it applies them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Lie {
+    /// Those that create a message.
+    Creates,
+    /// Those that edit one.
+    Edits,
+    /// Those that delete one.
+    Deletions,
+}
+
+impl Lie {
+    /// The variable that tells a lying worker.
+    pub const VARIABLE: &str = "LIE_ABOUT";
+
+    /// As `--lie` takes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Creates => "creates",
+            Self::Edits => "edits",
+            Self::Deletions => "deletions",
+        }
+    }
+}
+
 impl Options {
     /// Defaults, for tests that change some.
     #[must_use]
@@ -61,7 +87,7 @@ impl Options {
             seed: Some(seed),
             clients: 16,
             faults: "all".to_owned(),
-            lie: false,
+            lie: None,
             recovery_secs: RECOVERY_SECS,
             black_hole_recovery_secs: BLACK_HOLE_RECOVERY_SECS,
             answer_slack_secs: ANSWER_SLACK_SECS,

@@ -48,7 +48,7 @@ pub async fn run(
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     progress.say(&format!("seed {seed}"));
     progress.say("starting a broker, a database, and two of each service");
-    let liar = options.lie.then_some(lying_worker);
+    let liar = options.lie.map(|lie| (lying_worker, lie));
     let mut system = System::start(liar).await?;
     let history = Arc::new(History::default());
     let shared = Arc::new(Shared::new(options.operations.unwrap_or(u64::MAX)));

@@ -7,7 +7,10 @@ use testkit::{
     Api, PrivateBroker, PrivateMongod, Proxy, ServiceBuilder, ServiceProcess, TestEnvironment,
 };
 
-use crate::plan::{Link, REPLICAS};
+use crate::{
+    options::Lie,
+    plan::{Link, REPLICAS},
+};
 
 /// Short, so that faults make many 202s.
 pub(crate) const WRITE_WAIT: Duration = Duration::from_millis(1_500);
@@ -33,8 +36,8 @@ pub(crate) struct Member {
 }
 
 impl System {
-    /// Starts all of it. `liar`: this program runs in the workers' place.
-    pub(crate) async fn start(liar: Option<PathBuf>) -> Result<Self> {
+    /// Starts all of it. `liar`: this program runs in the workers' place, and lies about that.
+    pub(crate) async fn start(liar: Option<(PathBuf, Lie)>) -> Result<Self> {
         let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
         let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
         let mut workers = Vec::new();
@@ -42,8 +45,8 @@ impl System {
         let mut broadcasters = Vec::new();
         for _ in 0..REPLICAS {
             let mut worker = env.storage_worker();
-            if let Some(liar) = &liar {
-                worker = worker.program(liar);
+            if let Some((program, lie)) = &liar {
+                worker = worker.program(program).env(Lie::VARIABLE, lie.name());
             }
             workers.push(Member::start(&env, worker).await?);
             let gateway = env.gateway().env("WRITE_WAIT_MS", WRITE_WAIT.as_millis());

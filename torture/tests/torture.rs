@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 use testkit::{Progress, TestEnvironment};
-use torture::{Options, Report, run};
+use torture::{Lie, Options, Report, run};
 
 /// A verdict must not hang on how busy the machine is, so recoveries may take their time here.
 const PATIENT_SECS: u64 = 120;
@@ -36,14 +36,28 @@ async fn the_promises_are_kept_under_faults() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_worker_that_answers_before_it_writes_is_found_out() -> Result<()> {
-    let faults = "none".to_owned();
-    let options = Options { operations: Some(300), faults, lie: true, ..Options::with_seed(12) };
+/// Workers that answer before they write break this rule, and nothing else is done to them.
+async fn is_found_out(lie: Lie, rule: &str) -> Result<()> {
+    let (lie, faults) = (Some(lie), "none".to_owned());
+    let options = Options { operations: Some(300), faults, lie, ..Options::with_seed(12) };
     let report = torture(options).await?;
-    let rules: Vec<&str> = report.violations.iter().map(|violation| violation.rule).collect();
-    assert!(rules.contains(&"an acknowledged message is missing"), "{report}");
+    assert!(report.violations.iter().any(|violation| violation.rule == rule), "{report}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_answers_before_it_creates_is_found_out() -> Result<()> {
+    is_found_out(Lie::Creates, "an acknowledged message is missing").await
+}
+
+#[tokio::test]
+async fn a_worker_that_answers_before_it_edits_is_found_out() -> Result<()> {
+    is_found_out(Lie::Edits, "an acknowledged state was undone, or not seen").await
+}
+
+#[tokio::test]
+async fn a_worker_that_answers_before_it_deletes_is_found_out() -> Result<()> {
+    is_found_out(Lie::Deletions, "a deleted message came back").await
 }
 
 /// What the replays of a torture lean on: a copy that was looked at and put back is delivered as what

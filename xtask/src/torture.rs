@@ -35,7 +35,7 @@ const RELEASE: &str = "--release";
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// `--seconds N` | `--operations N`, `--seed S`, `--clients N`, `--faults LIST`, `--lie`, …;
+    /// `--seconds N` | `--operations N`, `--seed S`, `--clients N`, `--faults LIST`, `--lie COMMANDS`, …;
     /// `--help` explains them. `--release`, among them, builds all for speed
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     options: Vec<String>,

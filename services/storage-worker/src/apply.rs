@@ -52,7 +52,9 @@ pub(crate) async fn apply(
     let in_order = commands.iter().enumerate().map(|(index, received)| {
         match ended_before.get(&received.id()) {
             Some(Ending::Failed(failure)) => Ok(Applied::Done(CommandResult::Failed(*failure))),
-            Some(Ending::Replayed | Ending::Superseded) => Ok(Applied::DoneBefore),
+            Some(Ending::Replayed | Ending::Superseded | Ending::Unknown) => {
+                Ok(Applied::DoneBefore)
+            }
             None => results.remove(&index).ok_or(StoreError::LeftOut),
         }
     });

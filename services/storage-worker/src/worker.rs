@@ -7,10 +7,7 @@ use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
 use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
 use runtime::Phases;
 use store::{AttemptId, Ending, StoreError};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     apply::{Applied, apply},
@@ -32,9 +29,6 @@ pub(crate) struct Worker<S> {
 
 /// How often a command that may have killed a worker is tried.
 const MAX_ATTEMPTS: u32 = 2;
-
-/// A command that takes longer than this does not kill its worker by itself.
-const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A command that came to its end, and what to answer.
 struct Finished {
@@ -144,17 +138,19 @@ impl<S: CommandStore> Worker<S> {
         Ok(results)
     }
 
-    /// Applies one suspect. What kills a worker kills it at once, so a try that takes longer waits for
-    /// MongoDB and does not count any more: workers that are killed meanwhile were killed by others.
+    /// Applies one suspect. A try in which MongoDB fails does not count any more: it goes on for as
+    /// long as the outage does, and workers that are killed meanwhile were killed by others.
     async fn try_suspect(
         &self,
         received: &ReceivedCommand,
         attempt: AttemptId,
     ) -> Result<Vec<Applied>, Abandoned> {
         let id = received.id();
+        let mut progress = self.progress.subscribe();
         let mut applying = pin!(self.apply(std::slice::from_ref(received)));
-        if let Ok(applied) = timeout(AT_ONCE, applying.as_mut()).await {
-            return applied;
+        tokio::select! {
+            applied = applying.as_mut() => return applied,
+            _ = progress.wait_for(|progress| !progress) => {}
         }
         let withdraw = async || self.store.withdraw_attempt(id, attempt).await;
         let withdrawing = async {

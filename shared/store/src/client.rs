@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    documents::{EndingDocument, MessageDocument, SuspectDocument},
+    documents::{EndingDocument, MessageDocument},
     finds::Finds,
 };
 
@@ -83,6 +83,9 @@ pub enum StoreError {
     /// The operation's task ended without a result: it panicked, or the process is going down.
     #[error("the operation was given up: {0}")]
     GivenUp(String),
+    /// Too many reads wait for the server already.
+    #[error("too many reads wait for MongoDB")]
+    Overloaded,
     /// The document changed under each of many attempts.
     #[error("a document changed too often while it was written")]
     Contended,
@@ -98,7 +101,7 @@ pub struct Store {
     pub(crate) messages: Collection<MessageDocument>,
     pub(crate) stored: Collection<Document>,
     pub(crate) endings: Collection<EndingDocument>,
-    pub(crate) suspects: Collection<SuspectDocument>,
+    pub(crate) suspects: Collection<Document>,
     pub(crate) finds: Finds,
     permits: Arc<Semaphore>,
     operation_timeout: Duration,

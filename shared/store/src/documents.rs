@@ -66,19 +66,6 @@ pub(crate) struct EndingDocument {
     pub(crate) recorded_at: DateTime,
 }
 
-/// A command that may have killed a worker, in the collection `suspects`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct SuspectDocument {
-    #[serde(rename = "_id")]
-    pub(crate) id: bson::Uuid,
-    /// The tries that began.
-    #[serde(default)]
-    pub(crate) tries: Vec<bson::Uuid>,
-    #[serde(default)]
-    pub(crate) survived: bool,
-    pub(crate) tried_at: DateTime,
-}
-
 impl StoredDocument {
     /// Only a tombstone has `deleted_at`.
     pub(crate) fn from_document(document: Document) -> Result<Self, StoreError> {
@@ -118,10 +105,10 @@ impl MessageDocument {
     }
 }
 
-/// The id of a message's document.
-pub(crate) fn raw_id(document: &RawDocument) -> Result<MessageId, StoreError> {
+/// The id of a document.
+pub(crate) fn raw_uuid(document: &RawDocument) -> Result<Uuid, StoreError> {
     let id = document.get_binary("_id").map_err(unreadable)?;
-    Ok(MessageId::from(Uuid::from_slice(id.bytes).map_err(unreadable)?))
+    Uuid::from_slice(id.bytes).map_err(unreadable)
 }
 
 /// What clients see of a message's document. Read by hand, since a page has many and serde takes
@@ -144,7 +131,7 @@ pub(crate) fn raw_message(document: &RawDocument) -> Result<VersionedMessage, St
     }
     let damaged = |name| move || StoreError::Unreadable(format!("{name} is missing or damaged"));
     let message = Message {
-        id: raw_id(document)?,
+        id: MessageId::from(raw_uuid(document)?),
         from_user_id: from.ok_or_else(damaged("from_user_id"))?.try_into().map_err(unreadable)?,
         to_user_id: to.ok_or_else(damaged("to_user_id"))?.try_into().map_err(unreadable)?,
         content: content.ok_or_else(damaged("content"))?.try_into().map_err(unreadable)?,

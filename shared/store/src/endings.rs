@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use contracts::{CommandId, Failure, MessageId};
 use futures_util::TryStreamExt;
 use mongodb::{
-    bson::{Bson, DateTime, doc},
+    bson::{self, Bson, DateTime, RawDocument, RawDocumentBuf, doc},
     error::{Error, ErrorKind},
 };
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Store, StoreError,
     client::DUPLICATE_KEY,
-    documents::{EndingDocument, command_uuid, from_bson_uuid, message_uuid},
+    documents::{EndingDocument, command_uuid, message_uuid, raw_uuid},
 };
 
 /// How a command ended that changed nothing.
@@ -29,6 +29,9 @@ pub enum Ending {
     Replayed,
     /// A newer edit was there already.
     Superseded,
+    /// It ended; how is recorded in words that this version does not know.
+    #[serde(skip)]
+    Unknown,
 }
 
 impl Store {
@@ -89,17 +92,27 @@ impl Store {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let endings = self.endings.clone();
-        let found: Vec<EndingDocument> =
+        let endings = self.endings.clone_with_type::<RawDocumentBuf>();
+        let found: Vec<RawDocumentBuf> =
             self.run(async move {
                 endings.find(doc! { "_id": { "$in": ids } }).await?.try_collect().await
             })
             .await?;
-        let by_command = found
-            .into_iter()
-            .map(|document| (CommandId::from(from_bson_uuid(document.id)), document.ending));
-        Ok(by_command.collect())
+        found.iter().map(|document| recorded_ending(document)).collect()
     }
+}
+
+/// A record that another version wrote, or that is damaged, says at least that the command ended.
+fn recorded_ending(document: &RawDocument) -> Result<(CommandId, Ending), StoreError> {
+    let command = CommandId::from(raw_uuid(document)?);
+    let ending = match bson::deserialize_from_slice::<EndingDocument>(document.as_bytes()) {
+        Ok(readable) => readable.ending,
+        Err(error) => {
+            tracing::warn!(command.id = %command, %error, "how a command ended cannot be read");
+            Ending::Unknown
+        }
+    };
+    Ok((command, ending))
 }
 
 fn only_duplicates(error: &Error) -> bool {

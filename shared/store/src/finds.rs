@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     Store, StoreError,
-    documents::{message_uuid, raw_id, raw_message},
+    documents::{message_uuid, raw_message, raw_uuid},
 };
 
 /// Queries at once. More would only make each of them smaller.
@@ -46,12 +46,18 @@ struct Wanted {
     found: oneshot::Sender<Found>,
 }
 
+/// The right to be one of the readers, until it is dropped: also if its task panics.
+struct Reader {
+    finds: Finds,
+    reading: bool,
+}
+
 /// What becomes of a read.
 enum Queued {
     /// A reader under way takes it next.
     Waiting,
     /// It needs a reader of its own.
-    NeedsReader,
+    NeedsReader(Reader),
     /// There are too many already.
     Refused,
 }
@@ -64,10 +70,10 @@ impl Store {
         let (sender, found) = oneshot::channel();
         match self.finds.queue(Wanted { id, found: sender }) {
             Queued::Waiting => {}
-            Queued::NeedsReader => {
-                tokio::spawn(self.clone().read_waiting());
+            Queued::NeedsReader(reader) => {
+                tokio::spawn(self.clone().read_waiting(reader));
             }
-            Queued::Refused => return Err(StoreError::Silent(limit)),
+            Queued::Refused => return Err(StoreError::Overloaded),
         }
         match timeout_at(deadline, found).await {
             Ok(Ok(found)) => found,
@@ -76,8 +82,8 @@ impl Store {
         }
     }
 
-    async fn read_waiting(self) {
-        while let Some(wanted) = self.finds.take() {
+    async fn read_waiting(self, mut reader: Reader) {
+        while let Some(wanted) = reader.take() {
             let ids = wanted.iter().map(|wanted| wanted.id).collect();
             match self.find_many(ids).await {
                 Ok(mut found) => {
@@ -118,7 +124,7 @@ impl Store {
             self.run(async move { messages.find(filter).await?.try_collect().await }).await?;
         let mut found = HashMap::with_capacity(documents.len());
         for document in documents {
-            found.insert(raw_id(&document)?, raw_message(&document));
+            found.insert(MessageId::from(raw_uuid(&document)?), raw_message(&document));
         }
         Ok(found)
     }
@@ -139,23 +145,35 @@ impl Finds {
             return Queued::Waiting;
         }
         state.readers += 1;
-        Queued::NeedsReader
-    }
-
-    /// What the next query reads; nothing ends the reader that asks.
-    fn take(&self) -> Option<Vec<Wanted>> {
-        let mut state = self.lock();
-        state.waiting.retain(|wanted| !wanted.found.is_closed());
-        if state.waiting.is_empty() {
-            state.readers -= 1;
-            return None;
-        }
-        let count = state.waiting.len().min(MAX_IDS);
-        Some(state.waiting.drain(..count).collect())
+        Queued::NeedsReader(Reader { finds: self.clone(), reading: true })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that could panic half way is done under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    /// What the next query reads; nothing ends the reader that asks.
+    fn take(&mut self) -> Option<Vec<Wanted>> {
+        let mut state = self.finds.lock();
+        state.waiting.retain(|wanted| !wanted.found.is_closed());
+        if state.waiting.is_empty() {
+            // Under the same lock: what is queued next must find one reader less.
+            state.readers -= 1;
+            self.reading = false;
+            return None;
+        }
+        let count = state.waiting.len().min(MAX_IDS);
+        Some(state.waiting.drain(..count).collect())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.reading {
+            self.finds.lock().readers -= 1;
+        }
     }
 }

@@ -36,6 +36,9 @@ impl Store {
         match endings.get(&id.command_id) {
             Some(Ending::Failed(failure)) => return Ok(OperationState::Failed(*failure)),
             Some(Ending::Replayed | Ending::Superseded) => return Ok(OperationState::Succeeded),
+            Some(Ending::Unknown) => {
+                return Err(StoreError::Unreadable("how the command ended".to_owned()));
+            }
             None => {}
         }
         // By then a record would have expired, so that nothing is known says nothing any more.

@@ -3,7 +3,7 @@
 
 use contracts::CommandId;
 use mongodb::{
-    bson::{self, Bson, doc},
+    bson::{self, Bson, Document, doc},
     options::ReturnDocument,
 };
 
@@ -32,7 +32,8 @@ impl Store {
         command: CommandId,
         attempt: AttemptId,
     ) -> Result<u32, StoreError> {
-        let tries = doc! { "$ifNull": ["$tries", []] };
+        // Whatever stands there, it must not be in the way of the commands.
+        let tries = doc! { "$cond": [{ "$isArray": "$tries" }, "$tries", []] };
         let with_this = doc! { "$setUnion": [tries.clone(), [attempt.0]] };
         let update = vec![doc! { "$set": {
             "tries": { "$cond": [{ "$eq": ["$survived", true] }, tries, with_this] },
@@ -49,8 +50,7 @@ impl Store {
                     .await
             })
             .await?;
-        let tries = counted.filter(|suspect| !suspect.survived).map(|suspect| suspect.tries.len());
-        Ok(u32::try_from(tries.unwrap_or_default()).unwrap_or(u32::MAX))
+        Ok(counted.as_ref().map_or(0, tries_of))
     }
 
     /// Counts a try no longer, which has not killed the worker at once.
@@ -85,4 +85,12 @@ impl Store {
             .await
             .map(drop)
     }
+}
+
+fn tries_of(suspect: &Document) -> u32 {
+    if suspect.get_bool("survived").unwrap_or_default() {
+        return 0;
+    }
+    let tries = suspect.get_array("tries").map(Vec::len).unwrap_or_default();
+    u32::try_from(tries).unwrap_or(u32::MAX)
 }

@@ -6,12 +6,12 @@ mod common;
 use std::time::Duration;
 
 use anyhow::Result;
-use contracts::{CommandId, CommandResult, MessageId, Timestamp, UserId};
+use contracts::{CommandId, CommandResult, Failure, MessageId, OperationId, Timestamp, UserId};
 use mongodb::{
     Client,
     bson::{self, Document, doc},
 };
-use store::{CreateCommand, DeleteCommand, EditCommand, Store, StoreSettings};
+use store::{AttemptId, CreateCommand, DeleteCommand, EditCommand, Ending, Store, StoreSettings};
 use testkit::TestEnvironment;
 use uuid::Uuid;
 
@@ -54,6 +54,51 @@ async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Res
     let delete =
         DeleteCommand { command_id: CommandId::generate(), message_id: id, if_match: None };
     assert_eq!(store.delete(&delete).await?, CommandResult::Deleted);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_ending_in_unknown_words_is_an_ending_and_harms_no_other() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let message_id = MessageId::generate();
+    let [known, unknown, damaged, new] = std::array::from_fn(|_| CommandId::generate());
+    let not_found = Ending::Failed(Failure::NotFound);
+    let raw = Client::with_uri_str(env.mongo_uri()).await?;
+    let operations = raw.database(env.database()).collection::<Document>("operations");
+    let id = |command| bson::Uuid::from_bytes(Uuid::from(command).into_bytes());
+    // As a later version may write it, and as nobody does.
+    operations
+        .insert_many([
+            doc! { "_id": id(unknown), "message_id": bson::Uuid::new(),
+            "ending": { "failed": "out_of_fashion" }, "recorded_at": bson::DateTime::now() },
+            doc! { "_id": id(damaged) },
+        ])
+        .await?;
+    store.record_endings(&[(known, message_id, not_found)]).await?;
+
+    let all = [known, unknown, damaged, new].map(|command| (command, message_id, not_found));
+    let recorded = store.record_endings(&all).await?;
+    assert_eq!(recorded.len(), 4);
+    assert_eq!((recorded[&known], recorded[&new]), (not_found, not_found));
+    assert_eq!((recorded[&unknown], recorded[&damaged]), (Ending::Unknown, Ending::Unknown));
+    let error = store.operation(OperationId { command_id: unknown, message_id }).await.unwrap_err();
+    assert!(error.is_permanent(), "{error:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_suspect_is_counted_anew() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let raw = Client::with_uri_str(env.mongo_uri()).await?;
+    let suspects = raw.database(env.database()).collection::<Document>("suspects");
+    let command = CommandId::generate();
+    let id = bson::Uuid::from_bytes(Uuid::from(command).into_bytes());
+    suspects.insert_one(doc! { "_id": id, "tries": "many", "survived": "perhaps" }).await?;
+    for attempt in 1..=2 {
+        assert_eq!(store.count_attempt(command, AttemptId::generate()).await?, attempt);
+    }
     Ok(())
 }
 

@@ -35,6 +35,8 @@ impl Api {
             .timeout(CALL_TIMEOUT)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
+            // What a service does to a request is the test's to see.
+            .retry(reqwest::retry::never())
             .build()?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
     }

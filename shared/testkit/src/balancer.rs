@@ -103,9 +103,13 @@ async fn follow(backend: &Backend) {
     }
 }
 
-/// Whether no connection came to be, so that nobody can have seen the request.
+/// Whether nobody listened, so that nobody can have seen the request. A connection that takes too
+/// long is something else: it says that a replica went without a word.
 fn was_refused(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect)
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,12 @@ const PANIC: &str = "panic!";
 /// A content that kills the process which stores it.
 const ABORT: &str = "abort!";
 
+/// A content that kills the process after a while.
+const ABORT_LATER: &str = "abort later!";
+
+/// How much later.
+const LATER: Duration = Duration::from_millis(1_500);
+
 /// A content that this store is never ready for.
 const STALL: &str = "stall!";
 
@@ -61,6 +67,10 @@ impl CommandStore for FaultyStore {
                     }
                 }
                 ABORT => std::process::abort(),
+                ABORT_LATER => {
+                    tokio::time::sleep(LATER).await;
+                    std::process::abort()
+                }
                 STALL => return Err(StoreError::Silent(Duration::ZERO)),
                 _ => {}
             }

@@ -1,8 +1,10 @@
-//! A storage worker whose store answers before it writes, to show that the checker finds it out.
+//! A storage worker whose store answers some commands before it applies them, to show that the
+//! checker finds it out. `LIE_ABOUT` says which.
 
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 
 use anyhow::Context;
+use clap::ValueEnum;
 use contracts::{CommandId, CommandResult, MessageId};
 use runtime::{ServiceConfig, Shutdown};
 use storage_worker::{CommandStore, Config};
@@ -10,12 +12,13 @@ use store::{
     AttemptId, ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store,
     StoreError, StoreSettings,
 };
+use torture::Lie;
 
 /// How long after its answer it writes.
 const LATER: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
-struct LyingStore(Store);
+struct LyingStore(Store, Lie);
 
 fn main() -> ExitCode {
     runtime::run_service("lying-worker", run)
@@ -32,8 +35,10 @@ async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     })
     .await
     .context("MONGO_URI")?;
+    let lie = std::env::var(Lie::VARIABLE).context(Lie::VARIABLE)?;
+    let lie = Lie::from_str(&lie, false).map_err(anyhow::Error::msg).context(Lie::VARIABLE)?;
     let up = store.up();
-    storage_worker::run_with(config, shutdown, LyingStore(store), up).await
+    storage_worker::run_with(config, shutdown, LyingStore(store, lie), up).await
 }
 
 impl CommandStore for LyingStore {
@@ -45,6 +50,9 @@ impl CommandStore for LyingStore {
         &self,
         commands: &[CreateCommand],
     ) -> Result<Vec<Result<CommandResult, Rejected>>, StoreError> {
+        if self.1 != Lie::Creates {
+            return self.0.create_many(commands).await;
+        }
         let (store, commands) = (self.0.clone(), commands.to_vec());
         let answers = vec![Ok(CommandResult::Created); commands.len()];
         tokio::spawn(async move {
@@ -55,18 +63,45 @@ impl CommandStore for LyingStore {
     }
 
     async fn edit(&self, command: &EditCommand) -> Result<CommandResult, StoreError> {
-        self.0.edit(command).await
+        if self.1 != Lie::Edits || command.if_match.is_some() {
+            return self.0.edit(command).await;
+        }
+        let Some(mut edited) = self.0.find(command.message_id).await? else {
+            return self.0.edit(command).await;
+        };
+        edited.message.content = command.content.clone();
+        edited.message.edit_timestamp = Some(command.edit_timestamp);
+        edited.version += 1;
+        let (store, command) = (self.0.clone(), command.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(LATER).await;
+            let _ = store.edit(&command).await;
+        });
+        Ok(CommandResult::Edited(edited))
     }
 
     async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
-        self.0.delete(command).await
+        let known = self.0.find(command.message_id).await?;
+        if self.1 != Lie::Deletions || command.if_match.is_some() || known.is_none() {
+            return self.0.delete(command).await;
+        }
+        let (store, command) = (self.0.clone(), command.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(LATER).await;
+            let _ = store.delete(&command).await;
+        });
+        Ok(CommandResult::Deleted)
     }
 
     async fn change_many(
         &self,
         commands: &[ChangeCommand],
     ) -> Result<Vec<Option<CommandResult>>, StoreError> {
-        self.0.change_many(commands).await
+        if self.1 == Lie::Creates {
+            return self.0.change_many(commands).await;
+        }
+        // Each by itself, by the rules above.
+        Ok(vec![None; commands.len()])
     }
 
     async fn record_endings(
