@@ -1,4 +1,4 @@
-//! Clients that create messages as fast as they are answered.
+//! Clients that write messages as fast as they are answered.
 
 use std::{
     sync::{
@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::Result;
-use contracts::Message;
+use contracts::{Message, MessageId};
 use reqwest::Method;
+use serde_json::json;
 use testkit::{Answer, Api, Balancer};
 use tokio::task::JoinSet;
 
@@ -31,10 +32,12 @@ pub struct Load {
 /// What the clients were told.
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {
-    /// What was answered 201 or 202.
+    /// What was answered 201 or 202, as its last accepted edit left it.
     pub accepted: Vec<Message>,
     /// How many of them were answered 202.
     pub deferred: usize,
+    /// What was accepted to be deleted.
+    pub deleted: Vec<MessageId>,
     /// Every other end of a request.
     pub failures: Vec<String>,
     /// How long the slowest of those took.
@@ -46,7 +49,8 @@ pub struct LoadReport {
 enum Route {
     /// To one gateway, until it asks to close the connection, as a draining one does.
     Straight(Api),
-    /// To whichever is ready. What is answered 201 is read back, from any of them.
+    /// To whichever is ready. What is answered 201 is read back, from any of them, listed, edited, and
+    /// deleted in the end, some of it.
     Balanced(Arc<Balancer>),
 }
 
@@ -64,7 +68,8 @@ impl Load {
         Ok(Self::with(routes.collect::<Result<_>>()?, LONGEST_CONTENT))
     }
 
-    /// Starts this many clients of a balancer. They also read what they were told is stored.
+    /// Starts this many clients of a balancer. They also read, list, edit and delete what they were
+    /// told is stored.
     #[must_use]
     pub fn through(balancer: &Arc<Balancer>, clients: usize) -> Self {
         let route = Route::Balanced(Arc::clone(balancer));
@@ -136,7 +141,7 @@ impl Client {
             let asked = Instant::now();
             let answer = self.send(Method::POST, "/api/messages", Some(&draft)).await;
             let goes_on = match answer {
-                Ok(answer) => self.take(&answer, asked.elapsed()).await,
+                Ok(answer) => self.take(number, &answer, asked.elapsed()).await,
                 Err(error) => {
                     self.fail(format!("{error:#}"));
                     false
@@ -149,11 +154,13 @@ impl Client {
     }
 
     /// Takes an answer in, and tells whether to go on.
-    async fn take(&self, answer: &Answer, took: Duration) -> bool {
+    async fn take(&self, number: usize, answer: &Answer, took: Duration) -> bool {
         if let (status @ (201 | 202), Ok(message)) = (answer.status, answer.json::<Message>()) {
-            self.accept(message.clone(), status == 202);
+            self.accepted.fetch_add(1, Ordering::Relaxed);
             if status == 201 && matches!(self.route, Route::Balanced(_)) {
-                self.read_back(&message).await;
+                self.go_on_with(number, message).await;
+            } else {
+                self.accept(message, status == 202);
             }
         } else {
             self.refused.fetch_add(usize::from(answer.status == 503), Ordering::Relaxed);
@@ -168,15 +175,51 @@ impl Client {
         let mut report = self.report();
         report.accepted.push(message);
         report.deferred += usize::from(deferred);
-        self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn read_back(&self, message: &Message) {
+    /// All else that can be done with a stored message: every third one is edited, every third one
+    /// deleted.
+    async fn go_on_with(&self, number: usize, message: Message) {
         let path = format!("/api/messages/{}", message.id);
-        match self.send(Method::GET, &path, None).await {
-            Ok(answer) if answer.json::<Message>().is_ok_and(|read| read == *message) => {}
-            Ok(answer) => self.fail(format!("GET: {} {}", answer.status, answer.text)),
-            Err(error) => self.fail(format!("GET: {error:#}")),
+        self.expect("GET", &self.send(Method::GET, &path, None).await, |answer| {
+            answer.json::<Message>().is_ok_and(|read| read == message)
+        });
+        let list = format!("/api/messages?from_user_id={}&to_user_id=load&limit=1", self.user);
+        self.expect("list", &self.send(Method::GET, &list, None).await, |answer| {
+            answer.json::<Vec<Message>>().is_ok_and(|newest| newest == [message.clone()])
+        });
+        match number % 3 {
+            0 => {
+                let edit = json!({ "content": format!("edited {number}") });
+                let answer = self.send(Method::PUT, &path, Some(&edit)).await;
+                let is_edit = |answer: &Answer| {
+                    answer
+                        .json::<Message>()
+                        .is_ok_and(|read| edit["content"] == String::from(read.content))
+                };
+                self.expect("PUT", &answer, |answer| {
+                    matches!(answer.status, 200 | 202) && is_edit(answer)
+                });
+                if let Ok((edited, status)) = answer.and_then(|a| Ok((a.json()?, a.status))) {
+                    self.accept(edited, status == 202);
+                }
+            }
+            1 => {
+                let answer = self.send(Method::DELETE, &path, None).await;
+                self.expect("DELETE", &answer, |answer| matches!(answer.status, 202 | 204));
+                let mut report = self.report();
+                report.deferred += usize::from(answer.is_ok_and(|answer| answer.status == 202));
+                report.deleted.push(message.id);
+            }
+            _ => self.accept(message, false),
+        }
+    }
+
+    fn expect(&self, what: &str, answer: &Result<Answer>, is_right: impl Fn(&Answer) -> bool) {
+        match answer {
+            Ok(answer) if is_right(answer) => {}
+            Ok(answer) => self.fail(format!("{what}: {} {}", answer.status, answer.text)),
+            Err(error) => self.fail(format!("{what}: {error:#}")),
         }
     }
 

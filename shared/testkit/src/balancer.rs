@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use reqwest::{Method, RequestBuilder};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Answer, Api};
+use crate::{Answer, Api, Subscriber};
 
 /// How often each replica is asked whether it is ready.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -66,16 +66,22 @@ impl Balancer {
         Err(refused.unwrap_or_else(|| anyhow::anyhow!("no replica is ready")))
     }
 
+    /// Connects to a WebSocket path on the next ready replica, by the same rule.
+    pub async fn subscribe(&self, path: &str) -> Result<Subscriber> {
+        let mut refused = None;
+        for backend in self.in_turn() {
+            match Subscriber::connect(&backend.websocket_url(path)).await {
+                Err(error) if was_refused(&error) => refused = Some(error),
+                ended => return ended,
+            }
+        }
+        Err(refused.unwrap_or_else(|| anyhow::anyhow!("no replica is ready")))
+    }
+
     /// How many replicas are ready, by their last word.
     #[must_use]
     pub fn ready(&self) -> usize {
         self.backends.iter().filter(|backend| backend.is_ready()).count()
-    }
-
-    /// The URL of a WebSocket path on the next ready replica.
-    pub fn websocket_url(&self, path: &str) -> Result<String> {
-        let backend = self.in_turn().next().context("no replica is ready")?;
-        Ok(format!("{}{path}", backend.url.replacen("http", "ws", 1)))
     }
 
     /// The replicas that are ready now, another one first each time.
@@ -87,6 +93,10 @@ impl Balancer {
 }
 
 impl Backend {
+    fn websocket_url(&self, path: &str) -> String {
+        format!("{}{path}", self.url.replacen("http", "ws", 1))
+    }
+
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::SeqCst)
     }
@@ -169,7 +179,7 @@ mod tests {
             stand_in("b", &status[1]).await,
             stand_in("c", &status[2]).await,
         ];
-        let balancer = Balancer::start(urls.clone()).unwrap();
+        let balancer = Balancer::start(urls).unwrap();
         assert!(balancer.send(|api| api.request(Method::GET, "/")).await.is_err());
         until_ready(&balancer, 2).await;
         let names = answers(&balancer).await.concat();
@@ -177,7 +187,8 @@ mod tests {
         status[0].store(503, Ordering::SeqCst);
         until_ready(&balancer, 1).await;
         assert_eq!(answers(&balancer).await, ["b"; 4]);
-        assert_eq!(balancer.websocket_url("/x").unwrap(), urls[1].replace("http", "ws") + "/x");
+        let subscribing = balancer.subscribe("/x").await.unwrap_err();
+        assert!(!was_refused(&subscribing), "{subscribing:#}");
     }
 
     #[tokio::test]
