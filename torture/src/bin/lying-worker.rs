@@ -14,8 +14,9 @@ use store::{
 };
 use torture::Lie;
 
-/// How long after its answer it writes.
-const LATER: Duration = Duration::from_millis(500);
+/// How long after its answer it writes: long enough that a short run meets the lie when it reads
+/// what is stored, if no client does before.
+const LATER: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct LyingStore(Store, Lie);
