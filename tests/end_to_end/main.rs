@@ -19,3 +19,5 @@ mod rolling_restart;
 mod scaling;
 mod settings;
 mod shutdown;
+mod start_order;
+mod tls;

@@ -33,6 +33,7 @@ pub(crate) async fn start_broker(
         dir: place.dir,
         log_dir: place.log_dir,
         group: Group::Own,
+        tls: None,
     })?;
     ledger.add(Role::PortMapper, broker.epmd())?;
     ledger.add(Role::Broker, broker.process())?;
@@ -58,6 +59,7 @@ pub(crate) async fn start_mongod(
         replica_set,
         cache_gb: 0.5,
         group: Group::Own,
+        tls: None,
     })?;
     ledger.add(Role::Database, mongod.process())?;
     mongod.ready(&steps).await?;

@@ -28,6 +28,7 @@ impl Servers {
             dir: dir.join("rabbitmq"),
             log_dir: dir.to_owned(),
             group: Group::Callers,
+            tls: None,
         })?;
         let mongod = PrivateMongod::spawn(MongodOptions {
             program: required(MONGOD)?.into(),
@@ -36,6 +37,7 @@ impl Servers {
             replica_set: true,
             cache_gb: CACHE_GB,
             group: Group::Callers,
+            tls: None,
         })?;
         tokio::try_join!(broker.ready(&Silent), mongod.ready(&Silent))?;
         Ok(Self { broker, mongod })

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::{
-    Group, Management, Process, Progress, Silent, free_port,
+    Group, Management, Process, Progress, Silent, TlsFiles, free_port,
     provision::find_epmd,
     settings::{self, required},
 };
@@ -38,6 +38,8 @@ pub struct BrokerOptions {
     pub log_dir: PathBuf,
     /// The process group it joins.
     pub group: Group,
+    /// What it speaks TLS with, on a port beside the plain one.
+    pub tls: Option<TlsFiles>,
 }
 
 /// A running RabbitMQ node on free loopback ports. Killed on drop.
@@ -55,6 +57,7 @@ pub struct PrivateBroker {
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     amqp: u16,
+    amqps: u16,
     management: u16,
     distribution: u16,
     epmd: u16,
@@ -63,12 +66,22 @@ struct Ports {
 impl PrivateBroker {
     /// Starts a test's own broker, empty, in a directory that goes with it. Takes 10 s and a core.
     pub async fn start() -> Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// The same with a TLS listener beside the plain one.
+    pub async fn start_with_tls(files: &TlsFiles) -> Result<Self> {
+        Self::start_with(Some(files.clone())).await
+    }
+
+    async fn start_with(tls: Option<TlsFiles>) -> Result<Self> {
         let scratch = settings::scratch_dir("rabbitmq-")?;
         let options = BrokerOptions {
             server: required(settings::RABBITMQ_SERVER)?.into(),
             dir: scratch.path().join("node"),
             log_dir: scratch.path().to_owned(),
             group: Group::Callers,
+            tls,
         };
         let mut broker = Self::spawn(options)?;
         broker.ready(&Silent).await?;
@@ -80,6 +93,7 @@ impl PrivateBroker {
     pub fn spawn(options: BrokerOptions) -> Result<Self> {
         let ports = Ports {
             amqp: free_port()?,
+            amqps: free_port()?,
             management: free_port()?,
             distribution: free_port()?,
             epmd: free_port()?,
@@ -96,6 +110,12 @@ impl PrivateBroker {
     #[must_use]
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.amqp)
+    }
+
+    /// Host and port where it speaks TLS.
+    #[must_use]
+    pub fn tls_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.amqps)
     }
 
     /// A client of its management API, for the vhost `/`.
@@ -219,7 +239,7 @@ fn write_configuration(options: &BrokerOptions, ports: Ports) -> Result<()> {
         fs::create_dir_all(dir.join(directory))
             .with_context(|| format!("{} cannot be made", dir.join(directory).display()))?;
     }
-    let configuration = [
+    let mut configuration = vec![
         format!("listeners.tcp.1 = 127.0.0.1:{}", ports.amqp),
         "management.tcp.ip = 127.0.0.1".to_owned(),
         format!("management.tcp.port = {}", ports.management),
@@ -235,6 +255,14 @@ fn write_configuration(options: &BrokerOptions, ports: Ports) -> Result<()> {
         "log.console = true".to_owned(),
         "log.file = false".to_owned(),
     ];
+    if let Some(files) = &options.tls {
+        configuration.extend([
+            format!("listeners.ssl.1 = 127.0.0.1:{}", ports.amqps),
+            format!("ssl_options.cacertfile = {}", files.authority.display()),
+            format!("ssl_options.certfile = {}", files.certificate.display()),
+            format!("ssl_options.keyfile = {}", files.key.display()),
+        ]);
+    }
     fs::write(dir.join("rabbitmq.conf"), configuration.join("\n") + "\n")?;
     fs::write(dir.join("enabled_plugins"), "[rabbitmq_management].\n")?;
     // Instead of the system's, which may set anything.

@@ -21,6 +21,7 @@ mod proxy;
 mod service;
 pub mod settings;
 mod subscriber;
+mod tls;
 
 pub use api::{Answer, Api};
 pub use balancer::Balancer;
@@ -35,3 +36,4 @@ pub use progress::{Progress, Silent};
 pub use proxy::Proxy;
 pub use service::{Service, ServiceBuilder, ServiceProcess};
 pub use subscriber::Subscriber;
+pub use tls::TlsFiles;

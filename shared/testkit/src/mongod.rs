@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::{
-    Group, Process, Progress, Silent, free_port,
+    Group, Process, Progress, Silent, TlsFiles, free_port,
     settings::{self, required},
 };
 
@@ -41,6 +41,8 @@ pub struct MongodOptions {
     pub cache_gb: f32,
     /// The process group it joins.
     pub group: Group,
+    /// What it speaks TLS with, to clients that do.
+    pub tls: Option<TlsFiles>,
 }
 
 /// A running `mongod` on a free loopback port. Killed on drop.
@@ -56,12 +58,17 @@ pub struct PrivateMongod {
 impl PrivateMongod {
     /// Starts a test's own single-member replica set, empty, in a directory that goes with it.
     pub async fn start() -> Result<Self> {
-        Self::start_with(true).await
+        Self::start_with(true, None).await
     }
 
     /// Starts a test's own standalone server, as [`PrivateMongod::start`] does.
     pub async fn start_standalone() -> Result<Self> {
-        Self::start_with(false).await
+        Self::start_with(false, None).await
+    }
+
+    /// As [`PrivateMongod::start`], for clients that speak TLS, too.
+    pub async fn start_with_tls(files: &TlsFiles) -> Result<Self> {
+        Self::start_with(true, Some(files.clone())).await
     }
 
     /// Starts one and does not wait.
@@ -156,7 +163,7 @@ impl PrivateMongod {
         }
     }
 
-    async fn start_with(replica_set: bool) -> Result<Self> {
+    async fn start_with(replica_set: bool, tls: Option<TlsFiles>) -> Result<Self> {
         let scratch = settings::scratch_dir("mongod-")?;
         let options = MongodOptions {
             program: required(settings::MONGOD)?.into(),
@@ -165,6 +172,7 @@ impl PrivateMongod {
             replica_set,
             cache_gb: 0.25,
             group: Group::Callers,
+            tls,
         };
         let mut mongod = Self::spawn(options)?;
         mongod.ready(&Silent).await?;
@@ -213,6 +221,14 @@ fn spawn(options: &MongodOptions, port: u16) -> Result<Process> {
         .args(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
     if options.replica_set {
         command.args(["--replSet", REPLICA_SET]);
+    }
+    if let Some(files) = &options.tls {
+        command
+            .args(["--tlsMode", "preferTLS", "--tlsAllowConnectionsWithoutCertificates"])
+            .arg("--tlsCertificateKeyFile")
+            .arg(&files.certificate_and_key)
+            .arg("--tlsCAFile")
+            .arg(&files.authority);
     }
     Process::spawn("mongod", command, &options.log_dir.join("mongod.log"), options.group)
 }

@@ -1,0 +1,49 @@
+//! Certificates of a test's own authority, for servers on loopback.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+/// What a server needs to speak TLS, and a client to trust it, as PEM files.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate of the authority.
+    pub authority: PathBuf,
+    /// The server's certificate, for `localhost` and `127.0.0.1`.
+    pub certificate: PathBuf,
+    /// The key of the server's certificate.
+    pub key: PathBuf,
+    /// Certificate and key in one file.
+    pub certificate_and_key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Makes a new authority and one server's certificate in this directory.
+    pub fn make(dir: &Path) -> Result<Self> {
+        let mut authority = CertificateParams::new(Vec::new())?;
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(DnType::CommonName, "an authority of tests");
+        let authority_key = KeyPair::generate()?;
+        let authority_pem = authority.self_signed(&authority_key)?.pem();
+        let issuer = Issuer::new(authority, authority_key);
+        let mut server = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+        server.distinguished_name.push(DnType::CommonName, "a server of tests");
+        let key = KeyPair::generate()?;
+        let certificate = server.signed_by(&key, &issuer)?.pem();
+        let key = key.serialize_pem();
+        let write = |name: &str, pem: &str| {
+            let path = dir.join(name);
+            fs::write(&path, pem).map(|()| path)
+        };
+        Ok(Self {
+            authority: write("ca.pem", &authority_pem)?,
+            certificate_and_key: write("server.pem", &format!("{certificate}{key}"))?,
+            certificate: write("server.crt", &certificate)?,
+            key: write("server.key", &key)?,
+        })
+    }
+}
