@@ -26,16 +26,24 @@ const OLDEST_KUSTOMIZE: u32 = 5;
 const REQUIREMENTS: &str = include_str!("../manifests/requirements.txt");
 const VALIDATE: &str = include_str!("../manifests/validate.py");
 
-/// Checks all overlays, and says whether nothing is wrong. Where the tools are missing it says so and
-/// finds nothing wrong, except in CI, which installs them or fails.
-pub(crate) async fn check() -> Result<bool> {
+/// What came of the check.
+pub(crate) enum Verdict {
+    Valid,
+    Invalid,
+    /// The tools are missing.
+    Skipped,
+}
+
+/// Checks all overlays. Where the tools are missing it says so and skips it, except in CI, which
+/// installs them or fails.
+pub(crate) async fn check() -> Result<Verdict> {
     let target_dir = cargo::target_dir().await?;
     let steps = Steps::begin();
     let (kubectl, programs) = match tools(&target_dir, steps).await {
         Ok(tools) => tools,
         Err(error) if !in_ci() => {
             console::line(&format!("skipped: {error:#}"));
-            return Ok(true);
+            return Ok(Verdict::Skipped);
         }
         Err(error) => return Err(error),
     };
@@ -55,7 +63,7 @@ pub(crate) async fn check() -> Result<bool> {
         .await
         .with_context(|| format!("not validated within {RUN_LIMIT:?}"))?
         .context("python cannot be started")?;
-    Ok(status.success())
+    Ok(if status.success() { Verdict::Valid } else { Verdict::Invalid })
 }
 
 fn in_ci() -> bool {
