@@ -18,4 +18,4 @@ pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessa
 pub use outcome::{CommandResult, Failure, Outcome};
 pub use problem::{FieldError, Location, Problem, ProblemKind};
 pub use timestamp::{InvalidTimestamp, Timestamp};
-pub use trace::{InvalidTraceParent, TraceParent};
+pub use trace::{InvalidTraceParent, TraceId, TraceParent};

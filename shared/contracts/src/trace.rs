@@ -14,11 +14,15 @@ const KNOWN_FLAGS: u8 = 0b11;
 /// The length of a `traceparent` of version 00.
 const LENGTH: usize = 55;
 
+/// A trace's id, shown as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId([u8; 16]);
+
 /// A trace, and the span in it that is the parent of what comes next. Shown as a `traceparent` of
 /// version 00, and read from one of any version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    trace_id: [u8; 16],
+    trace_id: TraceId,
     span_id: [u8; 8],
     flags: u8,
 }
@@ -28,17 +32,32 @@ pub struct TraceParent {
 #[error("not a traceparent of W3C's Trace Context")]
 pub struct InvalidTraceParent;
 
+impl TraceId {
+    /// Its bytes, as the digits show them.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
 impl TraceParent {
     /// `None` where an id is all zeros, which the standard forbids.
     #[must_use]
     pub fn new(trace_id: [u8; 16], span_id: [u8; 8], flags: u8) -> Option<Self> {
         let valid = trace_id != [0; 16] && span_id != [0; 8];
-        valid.then_some(Self { trace_id, span_id, flags: flags & KNOWN_FLAGS })
+        let flags = flags & KNOWN_FLAGS;
+        valid.then_some(Self { trace_id: TraceId(trace_id), span_id, flags })
     }
 
     /// The trace.
     #[must_use]
-    pub fn trace_id(&self) -> [u8; 16] {
+    pub fn trace_id(&self) -> TraceId {
         self.trace_id
     }
 
@@ -80,9 +99,8 @@ impl TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace_id, span_id) =
-            (u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.span_id));
-        write!(formatter, "00-{trace_id:032x}-{span_id:016x}-{:02x}", self.flags)
+        let Self { trace_id, span_id, flags } = self;
+        write!(formatter, "00-{trace_id}-{:016x}-{flags:02x}", u64::from_be_bytes(*span_id))
     }
 }
 
@@ -152,6 +170,7 @@ mod tests {
         let unsampled: TraceParent = GOOD.replace("-01", "-00").parse().unwrap();
         assert!(!unsampled.is_sampled());
         assert_eq!(unsampled.trace_id(), parent.trace_id());
+        assert_eq!(parent.trace_id().to_string(), GOOD[3..35]);
     }
 
     #[test]
