@@ -243,3 +243,82 @@ fn host_name() -> String {
     nix::unistd::gethostname()
         .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use http::HeaderValue;
+
+    use super::*;
+
+    const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const UNSAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+    #[derive(Parser)]
+    struct Settings {
+        #[command(flatten)]
+        traces: TracesConfig,
+    }
+
+    /// Traces for a collector that is not there.
+    fn traces(arguments: &[&str]) -> Traces {
+        let to_nobody = ["service", "--otlp-endpoint", "http://127.0.0.1:1"];
+        let settings = Settings::parse_from([&to_nobody, arguments].concat());
+        Traces::start(&settings.traces, "service").unwrap()
+    }
+
+    fn headers(traceparents: &[&'static str]) -> HeaderMap {
+        let values = traceparents.iter().map(|value| HeaderValue::from_static(value));
+        values.map(|value| (TRACEPARENT, value)).collect()
+    }
+
+    /// Whether a request with these headers is recorded, and whether in its caller's trace.
+    fn recorded(traces: &Traces, traceparents: &[&'static str]) -> (bool, bool) {
+        let span = traces.request(|| "request".to_owned(), &headers(traceparents)).unwrap();
+        let callers = span.trace_id().to_string() == SAMPLED[3..35];
+        (span.trace().is_some(), callers)
+    }
+
+    #[tokio::test]
+    async fn a_request_is_recorded_as_its_caller_does_or_as_configured() {
+        let default = traces(&[]);
+        assert_eq!(recorded(&default, &[SAMPLED]), (true, true));
+        assert_eq!(recorded(&default, &[UNSAMPLED]), (false, true));
+        assert_eq!(recorded(&default, &[]), (true, false));
+        assert_eq!(recorded(&default, &["garbage"]), (true, false));
+        assert_eq!(recorded(&default, &[SAMPLED, SAMPLED]), (true, false));
+        let asked_only = traces(&["--traces-sampler", "parentbased_always_off"]);
+        assert_eq!(recorded(&asked_only, &[SAMPLED]), (true, true));
+        assert_eq!(recorded(&asked_only, &[]), (false, false));
+        let none = traces(&["--traces-sampler", "traceidratio", "--traces-sampler-arg", "0"]);
+        assert_eq!(recorded(&none, &[SAMPLED]), (false, true));
+        for traces in [default, asked_only, none] {
+            traces.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn spans_are_made_below_what_is_recorded_and_while_they_can_be_sent() {
+        let traces = traces(&[]);
+        let parent = SAMPLED.parse().unwrap();
+        let span = traces.message("process", Some(parent)).unwrap();
+        let place = span.trace().unwrap().clone();
+        let below = place.span(Kind::Client, "insert").unwrap();
+        assert_eq!(below.trace_id(), parent.trace_id());
+        assert_ne!(below.traceparent(), span.traceparent());
+        assert!(traces.message("process", None).is_none());
+        assert!(traces.message("process", UNSAMPLED.parse().ok()).unwrap().trace().is_none());
+        traces.clone().close().await;
+        assert!(place.span(Kind::Client, "too late").is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_where_nothing_is_configured() {
+        let settings = Settings::parse_from(["service", "--otlp-endpoint", ""]);
+        let traces = Traces::start(&settings.traces, "service").unwrap();
+        assert!(!traces.is_on());
+        assert!(traces.request(|| unreachable!(), &headers(&[SAMPLED])).is_none());
+        assert!(traces.message("process", SAMPLED.parse().ok()).is_none());
+        traces.close().await;
+    }
+}

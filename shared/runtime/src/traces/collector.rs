@@ -51,10 +51,10 @@ impl Collector {
 #[async_trait::async_trait]
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        // The SDK sends from a thread of its own, which has neither this runtime's sockets nor its
-        // clock.
-        let sending = self.executor.spawn(timeout(ANSWER_TIMEOUT, send(request)));
-        let answer = match sending.await {
+        // The SDK sends from a thread of its own, on which neither the runtime's sockets nor its
+        // clock can be used.
+        let sending = async { timeout(ANSWER_TIMEOUT, send(request)).await };
+        let answer = match self.executor.spawn(sending).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(anyhow::anyhow!("the collector did not answer in time")),
             Err(_) => Err(anyhow::anyhow!("the service is stopping")),
