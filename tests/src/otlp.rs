@@ -139,7 +139,7 @@ fn text(value: Option<AnyValue>) -> String {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn lock(spans: &Spans) -> MutexGuard<'_, Vec<ReceivedSpan>> {

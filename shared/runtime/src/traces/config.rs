@@ -22,8 +22,8 @@ pub struct TracesConfig {
         value_parser = unless_empty::<CollectorUrl>
     )]
     endpoint: Setting<CollectorUrl>,
-    /// Which traces are recorded: always_on, always_off, traceidratio, or the same with
-    /// parentbased_ in front, which does as the caller does where the caller says it
+    /// Which traces are recorded: `always_on`, `always_off`, `traceidratio`, or these with
+    /// `parentbased_` in front, which do as the caller does where there is one
     #[arg(
         long = "traces-sampler",
         env = "OTEL_TRACES_SAMPLER",
