@@ -7,11 +7,15 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use contracts::{Command, Message};
-use end_to_end::{Collector, ReceivedSpan, System, create_command, created, draft, inject};
+use end_to_end::{
+    Collector, ReceivedSpan, System, at_millis, create_command, created, draft, inject,
+};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::{Api, Service, ServiceBuilder, ServiceProcess, TestEnvironment, eventually};
+use testkit::{
+    Api, Service, ServiceBuilder, ServiceProcess, TestEnvironment, TlsFiles, eventually,
+};
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -205,6 +209,48 @@ async fn what_the_caller_does_not_record_is_not_sent() -> Result<()> {
     assert!(collector.trace(&silent.trace_id).is_empty());
     // Probes are no traces: only these four spans were sent.
     assert_eq!(collector.spans().len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_parked_command_is_logged_with_its_trace() -> Result<()> {
+    let collector = Collector::start().await?;
+    let system = start(TestEnvironment::new().await, collector.endpoint()).await?;
+    let caller = Caller::new();
+    let mut command = create_command("alice", "bob", "too late")?;
+    command.issued_at = at_millis(command.issued_at, -7 * 86_400_000)?;
+    command.traceparent = Some(caller.traceparent("01").parse()?);
+    inject(&system.env, &serde_json::to_vec(&[&command])?).await?;
+    let spans = chain(&collector, &caller.trace_id, &CREATE[2..3]).await;
+    assert_eq!(spans[0].attributes.get("outcome").map(String::as_str), Some("dead_lettered"));
+    let events = system.worker.log_text();
+    let parked =
+        events.lines().find(|line| line.contains("parked")).context("nothing is logged")?;
+    let parked: Value = serde_json::from_str(parked)?;
+    assert_eq!(parked["span"]["trace_id"], caller.trace_id, "{parked}");
+    assert_eq!(parked["span"]["command.id"], command.id.to_string(), "{parked}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn spans_are_sent_over_tls_to_a_collector_that_is_trusted() -> Result<()> {
+    let dir = testkit::settings::scratch_dir("tls-")?;
+    let files = TlsFiles::make(dir.path())?;
+    let collector = Collector::start_with_tls(&files).await?;
+    let env = TestEnvironment::new().await;
+    let worker = env.storage_worker().start().await?;
+    let suspicious = traced(env.gateway(), collector.endpoint()).start().await?;
+    created(&suspicious.api()?, "alice", "bob", "hello").await?;
+    eventually("it says that it does not trust the collector", SOON, async || {
+        suspicious.log_text().contains("no TLS with the collector")
+    })
+    .await;
+    assert!(collector.spans().is_empty());
+    let trusting = traced(env.gateway(), collector.endpoint());
+    let trusting = trusting.env("SSL_CERT_FILE", files.authority.display()).start().await?;
+    created(&trusting.api()?, "alice", "bob", "hello").await?;
+    eventually("spans arrive", SOON, async || collector.spans().len() == 2).await;
+    drop(worker);
     Ok(())
 }
 

@@ -2,18 +2,33 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Debug,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Result;
-use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
+use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post, serve::Listener};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{AnyValue, KeyValue, any_value},
     trace::v1::{ResourceSpans, Span, span::SpanKind, status::StatusCode as SpanStatus},
 };
 use prost::Message;
-use tokio::{net::TcpListener, task::JoinHandle};
+use testkit::TlsFiles;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+    server::TlsStream,
+};
 
 /// A running collector. It is gone when it is dropped.
 pub struct Collector {
@@ -52,6 +67,27 @@ impl Collector {
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
+        Ok(Self::serve(listener, endpoint))
+    }
+
+    /// Starts one that speaks TLS.
+    pub async fn start_with_tls(files: &TlsFiles) -> Result<Self> {
+        let certificates = CertificateDer::pem_file_iter(&files.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&files.key)?;
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(certificates.collect::<Result<_, _>>()?, key)?;
+        let plain = TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint = format!("https://{}", plain.local_addr()?);
+        let tls = TlsAcceptor::from(Arc::new(config));
+        Ok(Self::serve(TlsListener { plain, tls }, endpoint))
+    }
+
+    fn serve<L>(listener: L, endpoint: String) -> Self
+    where
+        L: Listener<Addr: Debug>,
+    {
         let spans = Spans::default();
         let router =
             Router::new().route("/v1/traces", post(receive)).with_state(Arc::clone(&spans));
@@ -60,7 +96,7 @@ impl Collector {
                 eprintln!("the collector has ended: {error}");
             }
         });
-        Ok(Self { endpoint, spans, serving })
+        Self { endpoint, spans, serving }
     }
 
     /// What services are told in `OTEL_EXPORTER_OTLP_ENDPOINT`.
@@ -88,6 +124,31 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         self.serving.abort();
+    }
+}
+
+/// Takes connections on which a TLS handshake was done.
+struct TlsListener {
+    plain: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, peer) = Listener::accept(&mut self.plain).await;
+            match self.tls.accept(stream).await {
+                Ok(stream) => return (stream, peer),
+                Err(error) => eprintln!("no TLS with {peer}: {error}"),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.plain.local_addr()
     }
 }
 

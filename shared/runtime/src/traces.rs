@@ -86,7 +86,7 @@ impl Traces {
         };
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Collector::new(tokio::runtime::Handle::current()))
+            .with_http_client(Collector::new(collector, tokio::runtime::Handle::current())?)
             .with_endpoint(collector.traces_url())
             .with_protocol(Protocol::HttpBinary)
             .with_timeout(EXPORT_TIMEOUT)

@@ -80,7 +80,7 @@ struct Ratio(f64);
 /// Why a value can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidSetting {
-    #[error("must be an http URL such as http://localhost:4318")]
+    #[error("must be an http or https URL without a password, such as http://localhost:4318")]
     Endpoint,
     #[error(
         "must be always_on, always_off, traceidratio, parentbased_always_on, \
@@ -113,6 +113,10 @@ impl TracesConfig {
 }
 
 impl CollectorUrl {
+    pub(super) fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
     /// Where traces go, as the specification derives it from the base.
     pub(super) fn traces_url(&self) -> String {
         format!("{}/v1/traces", self.0.as_str().trim_end_matches('/'))
@@ -126,7 +130,7 @@ impl FromStr for CollectorUrl {
         let url: Url = text.parse().map_err(|_| InvalidSetting::Endpoint)?;
         let plain = url.query().is_none() && url.fragment().is_none();
         let open = url.username().is_empty() && url.password().is_none();
-        if url.scheme() == "http" && url.has_host() && plain && open {
+        if matches!(url.scheme(), "http" | "https") && url.has_host() && plain && open {
             Ok(Self(url))
         } else {
             Err(InvalidSetting::Endpoint)
