@@ -21,3 +21,4 @@ mod settings;
 mod shutdown;
 mod start_order;
 mod tls;
+mod traces;

@@ -2,8 +2,10 @@
 
 mod commands;
 mod load;
+mod otlp;
 mod system;
 
 pub use commands::{at_millis, create_command, delete_command, edit_command, inject};
 pub use load::{Load, LoadReport};
+pub use otlp::{Collector, ReceivedSpan};
 pub use system::{System, created, draft};

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use broker::BrokerUrl;
 use clap::Parser;
-use runtime::{CommonConfig, ConfigError, InvalidOrigin, Origin, ServiceConfig, config::millis};
+use runtime::{
+    CommonConfig, ConfigError, InvalidOrigin, Origin, ServiceConfig, TracesConfig, config::millis,
+};
 use store::StoreSettings;
 use url::Url;
 
@@ -18,6 +20,9 @@ pub struct Config {
     /// What all services share.
     #[command(flatten)]
     pub common: CommonConfig,
+    /// Where spans are sent, and which.
+    #[command(flatten)]
+    pub traces: TracesConfig,
     /// Where the API is served
     #[arg(
         long = "bind",

@@ -21,6 +21,7 @@ mod pending;
 mod prefer;
 mod query;
 mod routes;
+mod traced;
 mod tunnel;
 mod unread;
 mod writes;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use anyhow::Context;
 use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
 use measures::{Exporter, Requests};
-use runtime::{Dependency, Health, Shutdown, descriptors, http};
+use runtime::{Dependency, Health, Shutdown, Traces, descriptors, http};
 use store::{Store, StoreSettings};
 
 pub use config::Config;
@@ -61,6 +62,7 @@ const OTHER_DESCRIPTORS: usize = MAX_TUNNELS + 128;
 /// Runs a gateway until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let exporter = Exporter::start("gateway")?;
+    let traces = Traces::start(&config.traces, "gateway")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
@@ -109,6 +111,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         writes,
         health,
         requests: Requests::default(),
+        traces: traces.clone(),
         tunnel: tunnel.clone(),
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),
@@ -126,5 +129,6 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     if phases.expired.run_until_cancelled(ending).await.is_none() {
         tracing::warn!("the broker did not let go within the grace");
     }
+    traces.close().await;
     Ok(())
 }

@@ -31,6 +31,7 @@ use crate::{
     prefer::Preference,
     query::{list_query, next_link},
     routes::App,
+    traced::Place,
     writes::Progress,
 };
 
@@ -50,7 +51,12 @@ type Answer = Result<Response, ProblemAnswer>;
         CreateProblems,
     ),
 )]
-pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer {
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    place: Place,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     let mut fields = Fields::read(&headers, body).await?;
     let key = fields.header(IdempotencyKey::read(&headers)).flatten();
     let from_user_id = fields.user_id("from_user_id");
@@ -72,7 +78,7 @@ pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body
     let action = Action::Create { from_user_id, to_user_id, content };
     let command = Command::new(message.id, message.publish_timestamp, action);
     let preference = Preference::read(&headers, app.write_wait);
-    let answer = match app.writes.submit(&command, preference.wait).await? {
+    let answer = match app.writes.submit(command, preference.wait, &place).await? {
         Progress::Accepted(operation) => accepted(operation, message),
         Progress::Finished(CommandResult::Created) => {
             answers::created(&VersionedMessage { message, version: 1 })
@@ -102,9 +108,10 @@ pub(crate) async fn create(State(app): State<Arc<App>>, headers: HeaderMap, body
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     Parameter(id): Parameter<MessageId>,
+    place: Place,
     headers: HeaderMap,
 ) -> Answer {
-    let stored = app.store.find(id).await?.ok_or_else(message_not_found)?;
+    let stored = place.find(app.store.find(id)).await?.ok_or_else(message_not_found)?;
     if has_version(&headers, stored.version)? {
         return Ok(answers::not_modified(stored.version));
     }
@@ -120,9 +127,13 @@ pub(crate) async fn read(
     params(ListQuery),
     responses((status = 200, response = inline(Page)), ListProblems),
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    place: Place,
+    RawQuery(query): RawQuery,
+) -> Answer {
     let query = list_query(query.as_deref())?;
-    let page = app.store.list(&query).await?;
+    let page = place.find(app.store.list(&query)).await?;
     let link = page.next.map(|next| next_link(&query, next));
     Ok(answers::list(page.messages, link))
 }
@@ -144,6 +155,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
 pub(crate) async fn edit(
     State(app): State<Arc<App>>,
     Parameter(id): Parameter<MessageId>,
+    place: Place,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -156,7 +168,7 @@ pub(crate) async fn edit(
         return Err(answers::internal("an edit without content passed the checks"));
     };
     let VersionedMessage { message, version } =
-        app.store.find(id).await?.ok_or_else(message_not_found)?;
+        place.find(app.store.find(id)).await?.ok_or_else(message_not_found)?;
     // Versions only grow, so this mismatch is final. It says more than that a field of an older
     // version differs.
     if if_match.version().is_some_and(|asked| asked < version) {
@@ -172,7 +184,7 @@ pub(crate) async fn edit(
     let command = Command::new(id, now, action);
     let edited = Message { content, edit_timestamp: Some(edit_timestamp), ..message };
     let preference = Preference::read(&headers, app.write_wait);
-    let answer = match app.writes.submit(&command, preference.wait).await? {
+    let answer = match app.writes.submit(command, preference.wait, &place).await? {
         Progress::Accepted(operation) => accepted(operation, edited),
         Progress::Finished(CommandResult::Edited(stored) | CommandResult::Superseded(stored)) => {
             answers::message(StatusCode::OK, &stored)
@@ -201,12 +213,13 @@ pub(crate) async fn edit(
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     Parameter(id): Parameter<MessageId>,
+    place: Place,
     headers: HeaderMap,
 ) -> Answer {
     let if_match = IfMatch::read(&headers)?.version();
     let command = Command::new(id, Timestamp::now(), Action::Delete { if_match });
     let preference = Preference::read(&headers, app.write_wait);
-    let answer = match app.writes.submit(&command, preference.wait).await? {
+    let answer = match app.writes.submit(command, preference.wait, &place).await? {
         Progress::Accepted(operation) => accepted(operation, Operation::pending(operation)),
         Progress::Finished(CommandResult::Deleted) => StatusCode::NO_CONTENT.into_response(),
         Progress::Finished(result) => return Err(failed(&result)),

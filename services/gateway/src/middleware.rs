@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contracts::{Problem, ProblemKind};
+use runtime::traces::TRACEPARENT;
 use tokio::sync::Semaphore;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
@@ -22,6 +23,7 @@ use crate::{
     answers::{self, ProblemAnswer, with_header},
     config::AllowedOrigin,
     routes::App,
+    traced,
     unread::Unread,
 };
 
@@ -34,9 +36,10 @@ const MAX_REQUEST_ID_CHARACTERS: usize = 128;
 /// How long a browser may remember what CORS allows.
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
-/// Takes or makes the request's id, gives it to the log and the answer, and counts the request. Says so
-/// if the answer is the connection's last: when the request could not be read to its end, and
-/// while draining, so that the balancer leads the client to another gateway.
+/// Takes or makes the request's id, gives it to the log and the answer, counts the request, and
+/// makes its span where traces are recorded. Says so if the answer is the connection's last: when
+/// the request could not be read to its end, and while draining, so that the balancer leads the
+/// client to another gateway.
 pub(crate) async fn observe(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -47,12 +50,17 @@ pub(crate) async fn observe(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let id = request_id(request.headers());
     request.headers_mut().insert(X_REQUEST_ID, id.clone());
+    let traced = traced::begin(&app.traces, &mut request, route.as_ref(), &id);
     let span = tracing::info_span!(
         "request",
         request.id = id.to_str().unwrap_or_default(),
         method = %request.method(),
         path = request.uri().path(),
+        trace_id = tracing::field::Empty,
     );
+    if let Some(traced) = &traced {
+        span.record("trace_id", tracing::field::display(traced.trace_id()));
+    }
     // HTTP/2 knows no Connection header; its connections are told to go away when the service
     // closes.
     let http1 = request.version() < Version::HTTP_2;
@@ -62,6 +70,7 @@ pub(crate) async fn observe(
     let route = route.as_ref().map(MatchedPath::as_str);
     app.requests.answered(&method, route, status, begun.elapsed());
     span.in_scope(|| tracing::debug!(status = status.as_u16(), "answered"));
+    traced::end(traced, status);
     response.headers_mut().insert(X_REQUEST_ID, id);
     if status == StatusCode::SWITCHING_PROTOCOLS || !http1 {
         return response;
@@ -117,6 +126,7 @@ pub(crate) fn cors(origins: &[AllowedOrigin]) -> CorsLayer {
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("prefer"),
             X_REQUEST_ID,
+            TRACEPARENT,
         ])
         .expose_headers([
             header::ETAG,

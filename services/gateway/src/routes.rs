@@ -13,7 +13,7 @@ use axum::{
 };
 use contracts::{Problem, ProblemKind};
 use measures::Requests;
-use runtime::Health;
+use runtime::{Health, Traces};
 use store::Store;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,7 @@ pub(crate) struct App {
     pub(crate) writes: Writes,
     pub(crate) health: Health,
     pub(crate) requests: Requests,
+    pub(crate) traces: Traces,
     pub(crate) tunnel: Tunnel,
     pub(crate) write_wait: Duration,
     pub(crate) draining: CancellationToken,

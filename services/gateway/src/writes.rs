@@ -2,13 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{PublishError, Publisher};
+use broker::{Confirmed, PublishError, Publisher};
 use contracts::{Command, CommandResult, OperationId, Problem, ProblemKind};
 use measures::{Counters, Gauge, Histogram, Raised, catalog};
+use runtime::traces::Span;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::pending::Pending;
+use crate::{
+    pending::Pending,
+    traced::{self, Place},
+};
 
 /// How writes are counted that were answered without an outcome.
 const ACCEPTED: &str = "accepted";
@@ -63,7 +67,12 @@ impl Writes {
 
     /// Publishes a command, then waits for its outcome. Ends within 2 s where the broker does not
     /// confirm.
-    pub(crate) async fn submit(&self, command: &Command, wait: Wait) -> Result<Progress, Problem> {
+    pub(crate) async fn submit(
+        &self,
+        mut command: Command,
+        wait: Wait,
+        place: &Place,
+    ) -> Result<Progress, Problem> {
         let Ok(_permit) = self.permits.try_acquire() else {
             self.measures.answers.count(NOT_ACCEPTED);
             let detail = "too many writes are waiting; nothing was written, repeat it later";
@@ -71,7 +80,8 @@ impl Writes {
         };
         let begun = Instant::now();
         let waiting = Raised::new(&self.measures.waiting);
-        let answer = self.publish_and_wait(command, wait).await;
+        let span = place.publish(&mut command);
+        let answer = self.publish_and_wait(&command, wait, span).await;
         drop(waiting);
         self.measures.note(&answer, begun.elapsed());
         answer.map_err(|error| unconfirmed(&error))
@@ -81,9 +91,10 @@ impl Writes {
         &self,
         command: &Command,
         wait: Wait,
+        span: Option<Span>,
     ) -> Result<Progress, PublishError> {
         let Wait::For(wait) = wait else {
-            self.publisher.publish(command).await?;
+            self.publish(command, span).await?;
             return Ok(accepted(command));
         };
         let deadline = Instant::now() + wait;
@@ -92,7 +103,7 @@ impl Writes {
             // An outcome can overtake the confirm; it says more.
             biased;
             result = waiter.result() => return Ok(Progress::Finished(result)),
-            confirmed = self.publisher.publish(command) => {
+            confirmed = self.publish(command, span) => {
                 if !confirmed?.reply_expected {
                     return Ok(accepted(command));
                 }
@@ -104,6 +115,16 @@ impl Writes {
             () = tokio::time::sleep_until(deadline) => Ok(accepted(command)),
             () = self.hurrying.cancelled() => Ok(accepted(command)),
         }
+    }
+
+    async fn publish(
+        &self,
+        command: &Command,
+        span: Option<Span>,
+    ) -> Result<Confirmed, PublishError> {
+        let confirmed = self.publisher.publish(command).await;
+        traced::published(span, &confirmed);
+        confirmed
     }
 }
 

@@ -1,7 +1,7 @@
 //! Applying a batch: as few operations as possible, commands for one message in delivery order,
 //! different messages at the same time. Nothing here acks; applying a batch twice is harmless.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe};
+use std::{collections::HashMap, iter, panic::AssertUnwindSafe};
 
 use contracts::{Action, Command, CommandId, CommandResult, MessageId};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
@@ -9,7 +9,11 @@ use store::{
     ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, StoreError,
 };
 
-use crate::{batch::ReceivedCommand, command_store::CommandStore};
+use crate::{
+    batch::ReceivedCommand,
+    command_store::CommandStore,
+    traced::{Operation, Writing},
+};
 
 /// Messages changed at the same time.
 const MAX_CONCURRENT_MESSAGES: usize = 32;
@@ -87,7 +91,9 @@ async fn create_then_change(
         heads.iter().filter_map(|&index| create_command(commands.get(index)?)).collect();
     let mut results = Vec::with_capacity(heads.len());
     if !creates.is_empty() {
-        match AssertUnwindSafe(store.create_many(&creates)).catch_unwind().await {
+        let writing = Writing::begin(Operation::Insert, pick(commands, &heads));
+        let creating = writing.time(store.create_many(&creates));
+        match AssertUnwindSafe(creating).catch_unwind().await {
             Ok(Ok(outcomes)) => {
                 results.extend(heads.into_iter().zip(outcomes.into_iter().map(applied)));
             }
@@ -142,7 +148,9 @@ async fn change_round(
     if changes.len() < 2 {
         alone.append(&mut places);
     } else {
-        match AssertUnwindSafe(store.change_many(&changes)).catch_unwind().await {
+        let writing = Writing::begin(Operation::Update, pick(commands, &places));
+        let changing = writing.time(store.change_many(&changes));
+        match AssertUnwindSafe(changing).catch_unwind().await {
             Ok(Ok(outcomes)) => {
                 for (index, result) in places.into_iter().zip(outcomes) {
                     match result {
@@ -164,6 +172,14 @@ async fn change_round(
         stream::iter(one_by_one).buffer_unordered(MAX_CONCURRENT_MESSAGES).try_collect().await?;
     results.extend(done);
     Ok(results)
+}
+
+/// The commands at these places.
+fn pick<'a>(
+    commands: &'a [ReceivedCommand],
+    places: &'a [usize],
+) -> impl Iterator<Item = &'a ReceivedCommand> {
+    places.iter().filter_map(|&index| commands.get(index))
 }
 
 /// Applies one command. If that panics, or can't ever be done, it is this command's fault.
@@ -189,13 +205,16 @@ async fn apply_one(
     match &command.action {
         Action::Create { .. } => {
             let creates: Vec<CreateCommand> = create_command(received).into_iter().collect();
-            let results = store.create_many(&creates).await?;
+            let writing = Writing::begin(Operation::Insert, iter::once(received));
+            let results = writing.time(store.create_many(&creates)).await?;
             results.into_iter().next().map(applied).ok_or(StoreError::LeftOut)
         }
         Action::Edit { .. } | Action::Delete { .. } => {
-            let result = match change_command(received).ok_or(StoreError::LeftOut)? {
-                ChangeCommand::Edit(edit) => store.edit(&edit).await?,
-                ChangeCommand::Delete(delete) => store.delete(&delete).await?,
+            let change = change_command(received).ok_or(StoreError::LeftOut)?;
+            let writing = Writing::begin(Operation::Update, iter::once(received));
+            let result = match change {
+                ChangeCommand::Edit(edit) => writing.time(store.edit(&edit)).await?,
+                ChangeCommand::Delete(delete) => writing.time(store.delete(&delete)).await?,
             };
             Ok(Applied::Done(result))
         }

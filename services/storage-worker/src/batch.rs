@@ -5,7 +5,10 @@ use broker::{DeadLetter, Delivery};
 use contracts::{
     Command, CommandId, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS, Timestamp,
 };
+use runtime::traces::{Span, Traces};
 use serde_json::value::RawValue;
+
+use crate::traced;
 
 /// What a group of deliveries holds.
 #[derive(Debug, Default)]
@@ -17,13 +20,15 @@ pub(crate) struct Batch {
 }
 
 /// A command and how it came here.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct ReceivedCommand {
     pub(crate) command: Command,
     /// Which of the group's deliveries it came with.
     pub(crate) delivery: usize,
     /// Whether it may have been applied before.
     pub(crate) redelivered: bool,
+    /// Working on it, where its trace is recorded.
+    pub(crate) span: Option<Span>,
 }
 
 /// Something to park, and the command it is, where that could be told.
@@ -47,15 +52,21 @@ impl Poison {
 }
 
 impl Batch {
-    pub(crate) fn read(deliveries: &[Delivery], now: Timestamp) -> Self {
+    pub(crate) fn read(deliveries: &[Delivery], now: Timestamp, traces: &Traces) -> Self {
         let mut batch = Self::default();
         for (index, delivery) in deliveries.iter().enumerate() {
-            batch.read_delivery(index, delivery, now);
+            batch.read_delivery(index, delivery, now, traces);
         }
         batch
     }
 
-    fn read_delivery(&mut self, index: usize, delivery: &Delivery, now: Timestamp) {
+    fn read_delivery(
+        &mut self,
+        index: usize,
+        delivery: &Delivery,
+        now: Timestamp,
+        traces: &Traces,
+    ) {
         let elements: Vec<&RawValue> = match serde_json::from_slice(&delivery.body) {
             Ok(elements) => elements,
             Err(error) => {
@@ -75,7 +86,9 @@ impl Batch {
             match serde_json::from_str::<Command>(element.get()) {
                 Ok(command) => {
                     let redelivered = delivery.redelivered;
-                    self.receive(ReceivedCommand { command, delivery: index, redelivered }, now);
+                    let span = traced::received(traces, &command, redelivered);
+                    let received = ReceivedCommand { command, delivery: index, redelivered, span };
+                    self.receive(received, now);
                 }
                 Err(error) => {
                     let body = format!("[{}]", element.get()).into_bytes();
@@ -122,7 +135,7 @@ mod tests {
         let good = serde_json::to_string(&delete()).unwrap();
         let future = good.replace("\"format\":1", "\"format\":9");
         let body = format!("[{good},{{\"x\":1}},{future},{good}]");
-        let batch = Batch::read(&[delivery(body)], Timestamp::now());
+        let batch = Batch::read(&[delivery(body)], Timestamp::now(), &Traces::default());
         assert_eq!(batch.commands.len(), 2);
         assert_eq!(batch.poison.len(), 2);
         assert!(batch.poison[1].letter.reason.contains("unknown command format 9"));
@@ -131,7 +144,8 @@ mod tests {
 
     #[test]
     fn what_is_no_array_is_parked_as_it_came() {
-        let batch = Batch::read(&[delivery("{oops"), delivery("[]")], Timestamp::now());
+        let batch =
+            Batch::read(&[delivery("{oops"), delivery("[]")], Timestamp::now(), &Traces::default());
         assert!(batch.commands.is_empty());
         assert_eq!(batch.poison.len(), 1);
         assert_eq!(batch.poison[0].letter.body, b"{oops");
@@ -148,7 +162,7 @@ mod tests {
         let issued = Timestamp::from_unix_millis(now.unix_millis() - 7 * 86_400_000).unwrap();
         let late = Command::new(MessageId::generate(), issued, action);
         let body = serde_json::to_vec(std::slice::from_ref(&late)).unwrap();
-        let batch = Batch::read(&[delivery(body)], now);
+        let batch = Batch::read(&[delivery(body)], now, &Traces::default());
         assert!(batch.commands.is_empty());
         assert_eq!(batch.poison[0].command.as_ref().unwrap().id(), late.id);
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use broker::BrokerUrl;
 use clap::{Parser, Subcommand};
-use runtime::{CommonConfig, ConfigError, ServiceConfig};
+use runtime::{CommonConfig, ConfigError, ServiceConfig, TracesConfig};
 use store::StoreSettings;
 
 use crate::dead_letters::DeadLettersCommand;
@@ -16,6 +16,9 @@ pub struct Config {
     /// What all services share.
     #[command(flatten)]
     pub common: CommonConfig,
+    /// Where spans are sent, and which.
+    #[command(flatten)]
+    pub traces: TracesConfig,
     /// Where /livez, /readyz and /metrics are served
     #[arg(
         long = "bind",

@@ -9,6 +9,7 @@ mod command_store;
 mod config;
 mod dead_letters;
 mod measuring;
+mod traced;
 mod worker;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use broker::{BrokerUrl, CommandSource, DeadLetters, ReplyPublisher};
 use measures::Exporter;
-use runtime::{Dependency, Health, Phases, Shutdown, http};
+use runtime::{Dependency, Health, Phases, Shutdown, Traces, http};
 use store::{Store, StoreSettings};
 use tokio::sync::watch;
 
@@ -67,6 +68,7 @@ pub async fn run_with(
     store_up: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let exporter = Exporter::start("storage-worker")?;
+    let traces = Traces::start(&config.traces, "storage-worker")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
@@ -94,7 +96,16 @@ pub async fn run_with(
     let dead_letters = DeadLetters::new(url, "storage-worker dead letters", host_name(), stop);
     let expired = phases.expired.clone();
     let measures = Measures::new();
-    let worker = Worker { source, store, dead_letters, replies, progress, phases, measures };
+    let worker = Worker {
+        source,
+        store,
+        dead_letters,
+        replies,
+        progress,
+        phases,
+        measures,
+        traces: traces.clone(),
+    };
     if expired.run_until_cancelled(Box::pin(worker.work())).await.is_none() {
         tracing::warn!("stopped at the end of the grace; what was in hand is delivered again");
     }
@@ -102,6 +113,7 @@ pub async fn run_with(
     if tokio::time::timeout(REPLY_FLUSH_TIMEOUT, sending).await.is_err() {
         tracing::warn!("some replies were not sent; their gateways answer 202");
     }
+    traces.close().await;
     serving.abort();
     Ok(())
 }

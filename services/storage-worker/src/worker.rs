@@ -5,15 +5,17 @@ use std::{collections::HashMap, pin::pin, time::Duration};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
 use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
-use runtime::Phases;
+use runtime::{Phases, Traces};
 use store::{AttemptId, Ending, StoreError};
 use tokio::{sync::watch, time::Instant};
+use tracing::Instrument;
 
 use crate::{
     apply::{Applied, apply},
     batch::{Batch, Poison, ReceivedCommand},
     command_store::CommandStore,
     measuring::Measures,
+    traced,
 };
 
 pub(crate) struct Worker<S> {
@@ -25,6 +27,7 @@ pub(crate) struct Worker<S> {
     pub(crate) progress: watch::Sender<bool>,
     pub(crate) phases: Phases,
     pub(crate) measures: Measures,
+    pub(crate) traces: Traces,
 }
 
 /// How often a command that may have killed a worker is tried.
@@ -73,7 +76,7 @@ impl<S: CommandStore> Worker<S> {
         deliveries: &[Delivery],
     ) -> Result<Vec<(String, Vec<Outcome>)>, Abandoned> {
         let (begun, now) = (Instant::now(), Timestamp::now());
-        let batch = Batch::read(deliveries, now);
+        let batch = Batch::read(deliveries, now, &self.traces);
         self.measures.arrived(&batch, now);
         let applied = if deliveries.iter().any(|delivery| delivery.suspect) {
             self.apply_suspects(&batch.commands).await?
@@ -90,15 +93,17 @@ impl<S: CommandStore> Worker<S> {
             }
         }
         for Poison { letter, command } in poison {
-            if !self.dead_letters.park(&letter).await {
+            let named = command.as_ref().map_or_else(tracing::Span::none, traced::log_span);
+            if !self.dead_letters.park(&letter).instrument(named).await {
                 return Err(Abandoned);
             }
             let dead = CommandResult::Failed(Failure::DeadLettered);
             finished.extend(command.map(|received| Finished { received, result: dead }));
         }
-        let finished = self.record_endings(finished).await?;
-        for done in &finished {
+        let mut finished = self.record_endings(finished).await?;
+        for done in &mut finished {
             self.measures.ended(&done.result);
+            traced::ended(done.received.span.take(), &done.result);
         }
         self.measures.apply_duration.record(begun.elapsed());
         Ok(outcomes_by_delivery(deliveries, finished))
@@ -155,7 +160,9 @@ impl<S: CommandStore> Worker<S> {
         let withdraw = async || self.store.withdraw_attempt(id, attempt).await;
         let withdrawing = async {
             self.until_stored("cannot withdraw a count", withdraw).await?;
-            tracing::info!(command.id = %id, "a suspect waits for MongoDB; it is innocent so far");
+            traced::log_span(received).in_scope(|| {
+                tracing::info!("a suspect waits for MongoDB; it is innocent so far");
+            });
             Ok(())
         };
         let (applied, ()) = tokio::try_join!(applying, withdrawing)?;

@@ -8,6 +8,7 @@ mod message;
 mod outcome;
 mod problem;
 mod timestamp;
+mod trace;
 
 pub use command::{
     Action, Command, FORMAT, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS,
@@ -17,3 +18,4 @@ pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessa
 pub use outcome::{CommandResult, Failure, Outcome};
 pub use problem::{FieldError, Location, Problem, ProblemKind};
 pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use trace::{InvalidTraceParent, TraceId, TraceParent};

@@ -9,6 +9,7 @@ pub mod http;
 pub mod origin;
 pub mod shutdown;
 pub mod telemetry;
+pub mod traces;
 
 use std::{any::Any, process::ExitCode};
 
@@ -17,6 +18,7 @@ pub use config::{CommonConfig, ConfigError, SecretUrl, ServiceConfig};
 pub use health::{Dependency, Health};
 pub use origin::{InvalidOrigin, Origin};
 pub use shutdown::{Phases, Shutdown};
+pub use traces::{Traces, TracesConfig};
 
 /// Runs a service from its `main`: reads the configuration (and ends with code 78 where it is
 /// bad), starts telemetry, hands over a shutdown that follows the process's signals, and turns

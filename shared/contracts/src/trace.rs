@@ -1,0 +1,204 @@
+//! Where in a distributed trace something belongs: the `traceparent` of W3C's Trace Context, as it
+//! comes with a request and crosses the broker beside a command.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::IgnoredAny};
+
+/// The flag that says that the trace is recorded.
+const SAMPLED: u8 = 0b01;
+
+/// The flags that the standard knows; the others are sent as zero.
+const KNOWN_FLAGS: u8 = 0b11;
+
+/// The length of a `traceparent` of version 00.
+const LENGTH: usize = 55;
+
+/// A trace's id, shown as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId([u8; 16]);
+
+/// A trace, and the span in it that is the parent of what comes next. Shown as a `traceparent` of
+/// version 00, and read from one of any version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    trace_id: TraceId,
+    span_id: [u8; 8],
+    flags: u8,
+}
+
+/// The text is no `traceparent`. Where one is taken from outside, that means that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a traceparent of W3C's Trace Context")]
+pub struct InvalidTraceParent;
+
+impl TraceId {
+    /// Its bytes, as the digits show them.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl TraceParent {
+    /// `None` where an id is all zeros, which the standard forbids.
+    #[must_use]
+    pub fn new(trace_id: [u8; 16], span_id: [u8; 8], flags: u8) -> Option<Self> {
+        let valid = trace_id != [0; 16] && span_id != [0; 8];
+        let flags = flags & KNOWN_FLAGS;
+        valid.then_some(Self { trace_id: TraceId(trace_id), span_id, flags })
+    }
+
+    /// The trace.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        self.trace_id
+    }
+
+    /// The span that is the parent.
+    #[must_use]
+    pub fn span_id(&self) -> [u8; 8] {
+        self.span_id
+    }
+
+    /// The trace's flags.
+    #[must_use]
+    pub fn flags(&self) -> u8 {
+        self.flags
+    }
+
+    /// Whether the trace is recorded.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// Reads one that a command carries. A trace is no part of what a command does, so one that
+    /// can't be read is none, and never a reason to set the command aside.
+    pub(crate) fn lenient<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Self>, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Anything {
+            Text(String),
+            Other(IgnoredAny),
+        }
+        Ok(match Anything::deserialize(deserializer)? {
+            Anything::Text(text) => text.parse().ok(),
+            Anything::Other(_) => None,
+        })
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trace_id, span_id, flags } = self;
+        write!(formatter, "00-{trace_id}-{:016x}-{flags:02x}", u64::from_be_bytes(*span_id))
+    }
+}
+
+impl FromStr for TraceParent {
+    type Err = InvalidTraceParent;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text.as_bytes()).ok_or(InvalidTraceParent)
+    }
+}
+
+impl Serialize for TraceParent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The rules of W3C's Trace Context, section 3.2.2: lower-case digits only, version ff never, and
+/// of a version that is not known yet the part that version 00 has.
+fn parse(text: &[u8]) -> Option<TraceParent> {
+    let version = byte(text.get(0..2)?)?;
+    let fits = match version {
+        0 => text.len() == LENGTH,
+        0xff => false,
+        _ => text.get(LENGTH).is_none_or(|&next| next == b'-'),
+    };
+    let dashes = [2, 35, 52].iter().all(|&at| text.get(at) == Some(&b'-'));
+    if !fits || !dashes {
+        return None;
+    }
+    let flags = byte(text.get(53..55)?)?;
+    TraceParent::new(bytes(text.get(3..35)?)?, bytes(text.get(36..52)?)?, flags)
+}
+
+fn bytes<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    for (byte_of, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        *byte_of = byte(pair)?;
+    }
+    Some(bytes)
+}
+
+fn byte(digits: &[u8]) -> Option<u8> {
+    let [high, low] = digits else { return None };
+    Some(digit(*high)? << 4 | digit(*low)?)
+}
+
+fn digit(character: u8) -> Option<u8> {
+    match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'a'..=b'f' => Some(character - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_traceparent_is_written_as_it_was_read() {
+        let parent: TraceParent = GOOD.parse().unwrap();
+        assert!(parent.is_sampled());
+        assert_eq!(parent.to_string(), GOOD);
+        let unsampled: TraceParent = GOOD.replace("-01", "-00").parse().unwrap();
+        assert!(!unsampled.is_sampled());
+        assert_eq!(unsampled.trace_id(), parent.trace_id());
+        assert_eq!(parent.trace_id().to_string(), GOOD[3..35]);
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        let later = GOOD.replacen("00-", "cc-", 1);
+        assert_eq!(later.parse::<TraceParent>().unwrap().to_string(), GOOD);
+        assert!(format!("{later}-what-comes-next").parse::<TraceParent>().is_ok());
+        assert!(format!("{later}.").parse::<TraceParent>().is_err());
+        let flags = GOOD.replace("-01", "-ff").parse::<TraceParent>().unwrap();
+        assert_eq!(flags.flags(), KNOWN_FLAGS);
+    }
+
+    #[test]
+    fn what_the_standard_forbids_is_refused() {
+        for bad in [
+            "",
+            "00",
+            &GOOD[..54],
+            &format!("{GOOD}-"),
+            &GOOD.to_uppercase(),
+            &GOOD.replacen("00-", "ff-", 1),
+            &GOOD.replace("-01", "_01"),
+            &GOOD.replace("-01", "-0x"),
+            &GOOD.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            &GOOD.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            &GOOD.replace("4bf9", "é9"),
+        ] {
+            assert_eq!(bad.parse::<TraceParent>(), Err(InvalidTraceParent), "{bad}");
+        }
+    }
+}
