@@ -135,11 +135,11 @@ impl Fault {
         self.seed.is_multiple_of(2)
     }
 
-    /// The gateway that keeps its clients waiting meanwhile, whatever it does: it is frozen, or the
-    /// way to it is disturbed.
+    /// The gateway that keeps its clients waiting meanwhile, whatever it does: it is dead or frozen,
+    /// or the way to it is disturbed.
     pub(crate) fn silences_gateway(self) -> Option<usize> {
         match (self.kind, self.link) {
-            (Kind::FreezeGateway, _) => Some(self.replica),
+            (Kind::KillGateway | Kind::FreezeGateway, _) => Some(self.replica),
             (Kind::Cut | Kind::Delay | Kind::BlackHole, Link::ClientsToGateway(gateway)) => {
                 Some(gateway)
             }
