@@ -74,6 +74,7 @@ async fn lead(
         let begun = Instant::now();
         let drawn = tokio::select! {
             drawn = store.draw() => drawn,
+            error = leader.lost() => return TermEnd::Lost(error),
             // Nothing draws after this, so the query may be left to itself.
             () = stop.cancelled() => return TermEnd::Stopped,
         };

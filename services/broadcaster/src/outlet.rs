@@ -114,6 +114,11 @@ impl Outlet {
         self.state().sent_due
     }
 
+    /// When the subscriber can be read again, if that pauses.
+    pub(crate) fn reads_again(&self) -> Option<Instant> {
+        self.state().socket.as_ref().and_then(|socket| socket.get_ref().reads_again())
+    }
+
     /// The socket, for its end. No more frames are sent.
     pub(crate) fn take(&self) -> Option<Box<Socket>> {
         self.state().socket.take()

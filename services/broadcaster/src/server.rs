@@ -11,7 +11,8 @@ mod session;
 mod tests;
 
 use std::{
-    convert::Infallible, future::ready, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+    collections::VecDeque, convert::Infallible, future::ready, net::SocketAddr, pin::pin,
+    sync::Arc, time::Duration,
 };
 
 use anyhow::Context;
@@ -20,10 +21,12 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::O
 use hyper_util::rt::TokioIo;
 use measures::{Counters, Requests};
 use runtime::{Health, Phases};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +41,10 @@ pub use session::Timing;
 /// Connections that are not, or not yet, a subscriber's. Each lives for [`Settings::handshake`] at
 /// most, so health questions are answered whatever the number of subscribers.
 pub(crate) const MAX_HANDSHAKES: usize = 512;
+
+/// How long a conversation has at least when others wait for its place. Most take a millisecond; who
+/// only connects, and says nothing, must not keep health questions out.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Connections that wait in the kernel to be accepted, as after a broadcaster that had thousands of
 /// subscribers.
@@ -107,6 +114,10 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        // The buffer would hold a minute of ordinary frames. So there is room for the next one only
+        // once all before it is on the network.
+        #[cfg(target_os = "linux")]
+        SockRef::from(&socket).set_tcp_notsent_lowat(1)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
@@ -151,20 +162,52 @@ pub async fn serve(
 }
 
 async fn accept_all(listener: &TcpListener, server: &Arc<Server>, connections: &TaskTracker) {
-    let free = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let mut conversations = Conversations::new();
     // Never closed, so it never fails.
-    while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
+    while let Ok(permit) = conversations.room().await {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let server = Arc::clone(server);
-                connections.spawn(async move {
+                let conversation = connections.spawn(async move {
                     server.converse(stream, peer).await;
                     drop(permit);
                 });
+                conversations.under_way.push_back((Instant::now(), conversation.abort_handle()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The connections that are not, or not yet, a subscriber's, the oldest first.
+struct Conversations {
+    free: Arc<Semaphore>,
+    under_way: VecDeque<(Instant, AbortHandle)>,
+}
+
+impl Conversations {
+    fn new() -> Self {
+        Self { free: Arc::new(Semaphore::new(MAX_HANDSHAKES)), under_way: VecDeque::new() }
+    }
+
+    /// Room for one more, if need be that of the oldest.
+    async fn room(&mut self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let mut permit = pin!(Arc::clone(&self.free).acquire_owned());
+        loop {
+            if self.under_way.len() >= MAX_HANDSHAKES {
+                self.under_way.retain(|(_, conversation)| !conversation.is_finished());
+            }
+            let Some((begun, oldest)) = self.under_way.front() else { return permit.await };
+            tokio::select! {
+                biased;
+                permit = permit.as_mut() => return permit,
+                () = sleep_until(*begun + PATIENCE) => {
+                    oldest.abort();
+                    self.under_way.pop_front();
+                }
             }
         }
     }

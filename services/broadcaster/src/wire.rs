@@ -5,30 +5,83 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
+    time::Instant,
 };
+
+/// What is read of a subscriber before it has to wait. Who only answers pings needs days for it.
+const READ_AT_A_TIME: usize = 2 * 1024;
+
+/// Nothing is added to a frame that the kernel still holds (`MSG_EOR` of Linux). With the listener's
+/// low-water mark, the next frame then finds no room, instead of a place behind all those before it
+/// that the subscriber has not taken either.
+#[cfg(target_os = "linux")]
+const FRAME_END: i32 = 0x80;
+#[cfg(not(target_os = "linux"))]
+const FRAME_END: i32 = 0;
 
 /// A socket and what is left of the frame on its way, which goes before everything else.
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
     rest: Bytes,
+    reading: Reading,
+}
+
+/// How much is read. A score of subscribers that send as fast as they can would else take the
+/// processors from all others.
+#[derive(Debug)]
+enum Reading {
+    /// So many bytes, then it pauses for so long.
+    Paced { left: usize, pause: Duration },
+    /// Nothing until then.
+    Paused { until: Instant, pause: Duration },
+    /// Whatever comes.
+    Free,
 }
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, rest: Bytes::new() }
+    /// A socket that is not read for a `pause` after each [`READ_AT_A_TIME`].
+    pub(crate) fn new(stream: TcpStream, pause: Duration) -> Self {
+        let reading = Reading::Paced { left: READ_AT_A_TIME, pause };
+        Self { stream, rest: Bytes::new(), reading }
+    }
+
+    /// When it can be read again, if it pauses. Nothing wakes the reader then: it has to ask.
+    pub(crate) fn reads_again(&self) -> Option<Instant> {
+        match self.reading {
+            Reading::Paused { until, .. } if until > Instant::now() => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Pauses no more.
+    pub(crate) fn read_freely(&mut self) {
+        self.reading = Reading::Free;
+    }
+
+    fn note_read(&mut self, bytes: usize) {
+        if let Reading::Paced { left, pause } = &mut self.reading {
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                let until = Instant::now() + *pause;
+                self.reading = Reading::Paused { until, pause: *pause };
+            }
+        }
     }
 
     /// Writes an encoded frame, or as much of it as the kernel takes. Whether that was all; if not,
     /// flushing sends the rest. Nothing else may be on its way.
     pub(crate) fn offer(&mut self, frame: &Bytes) -> io::Result<bool> {
-        let taken = match self.stream.try_write(frame) {
+        let send = || SockRef::from(&self.stream).send_with_flags(frame, FRAME_END);
+        let taken = match self.stream.try_io(Interest::WRITABLE, send) {
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
@@ -59,7 +112,16 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if let Reading::Paused { until, pause } = self.reading {
+            if until > Instant::now() {
+                return Poll::Pending;
+            }
+            self.reading = Reading::Paced { left: READ_AT_A_TIME, pause };
+        }
+        let filled = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        self.note_read(buffer.filled().len() - filled);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -81,5 +143,35 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_rest(context))?;
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::timeout,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_sends_much_is_read_in_parts() {
+        const PAUSE: Duration = Duration::from_secs(3600);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut wire = Wire::new(listener.accept().await.unwrap().0, PAUSE);
+        sender.write_all(&[b'x'; 2 * READ_AT_A_TIME]).await.unwrap();
+        assert!(wire.reads_again().is_none());
+        wire.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
+        assert!(wire.reads_again().is_some());
+        let more = timeout(Duration::from_millis(100), wire.read_u8()).await;
+        assert!(more.is_err(), "it was read during the pause");
+        wire.read_freely();
+        wire.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
+        assert!(wire.reads_again().is_none());
     }
 }

@@ -53,6 +53,8 @@ pub struct Timing {
     pub send: Duration,
     /// For the closing handshake.
     pub close: Duration,
+    /// Between two parts that are read of a subscriber that sends much: 8 KiB/s by default.
+    pub pause: Duration,
 }
 
 impl Default for Timing {
@@ -62,6 +64,7 @@ impl Default for Timing {
             pong: Duration::from_secs(10),
             send: Duration::from_secs(10),
             close: Duration::from_secs(5),
+            pause: Duration::from_millis(250),
         }
     }
 }
@@ -125,7 +128,7 @@ pub(super) async fn run(
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let wire = Wire::new(stream);
+    let wire = Wire::new(stream, timing.pause);
     let socket =
         WebSocketStream::from_partially_read(wire, read_ahead, Role::Server, Some(config)).await;
     let outlet = Arc::new(Outlet::new(socket, subscription.last, timing.send));
@@ -133,6 +136,8 @@ pub(super) async fn run(
     let end = serve(&outlet, &subscription, timing, closing).await;
     ends.count(end.name());
     if let Some(mut socket) = outlet.take() {
+        // Its answer to the close may be behind much else.
+        socket.get_mut().read_freely();
         // Whoever does not finish the closing handshake in time is cut off.
         let _ = timeout(timing.close, finish(&mut socket, end)).await;
     }
@@ -159,7 +164,7 @@ async fn serve(
             let event = outlet.poll(context);
             // Where the alarm may ring later it is left: it finds nothing to do then, which costs
             // less than to set it each time.
-            let earliest = deadlines.earliest(outlet.sent_due());
+            let earliest = deadlines.earliest(outlet);
             if earliest < alarm.deadline() {
                 alarm.as_mut().reset(earliest);
                 // It is asked in the next round, and then knows whom to wake.
@@ -174,7 +179,7 @@ async fn serve(
                     return End::ByUs(reason);
                 }
                 let pinged = poll_fn(|context| Poll::Ready(deadlines.ping(outlet, context))).await;
-                alarm.as_mut().reset(deadlines.earliest(outlet.sent_due()));
+                alarm.as_mut().reset(deadlines.earliest(outlet));
                 match pinged {
                     Ok(()) => continue,
                     Err(error) => return end_of(&error),
@@ -234,8 +239,9 @@ impl Deadlines {
         Self { timing, next_ping: Instant::now() + timing.ping, pong_due: None }
     }
 
-    fn earliest(&self, sent_due: Option<Instant>) -> Instant {
-        [self.pong_due, sent_due].into_iter().flatten().fold(self.next_ping, Instant::min)
+    fn earliest(&self, outlet: &Outlet) -> Instant {
+        let others = [self.pong_due, outlet.sent_due(), outlet.reads_again()];
+        others.into_iter().flatten().fold(self.next_ping, Instant::min)
     }
 
     /// What the subscriber has missed, if anything.

@@ -60,13 +60,22 @@ impl Fixture {
     }
 
     async fn try_subscribe(&self, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
+        // Little room on this side too, so that a client that does not read is soon noticed.
+        self.subscribe_with(headers, 16 * 1024).await
+    }
+
+    /// A client whose kernel takes in so many bytes that it does not read.
+    async fn subscribe_with(
+        &self,
+        headers: &[(&'static str, &str)],
+        receive_buffer_bytes: u32,
+    ) -> Result<Client, Error> {
         let mut request = format!("ws://{}/api/chat", self.address).into_client_request()?;
         for (name, value) in headers {
             request.headers_mut().insert(*name, HeaderValue::from_str(value)?);
         }
-        // Little room on this side too, so that a client that does not read is soon noticed.
         let socket = TcpSocket::new_v4()?;
-        socket.set_recv_buffer_size(16 * 1024)?;
+        socket.set_recv_buffer_size(receive_buffer_bytes)?;
         let stream = socket.connect(self.address).await?;
         Ok(client_async(request, stream).await?.0)
     }
@@ -83,9 +92,14 @@ impl Fixture {
     /// Publishes `count` numbered frames of 16 KiB, each a little after the one before.
     async fn flood(&self, count: usize) {
         for number in 0..count {
-            self.hub.publish(format!("{number:0>16384}").as_bytes());
-            sleep(Duration::from_millis(2)).await;
+            self.publish_number(number, 16 * 1024).await;
         }
+    }
+
+    /// Publishes a frame of so many bytes, and leaves time for it to go out.
+    async fn publish_number(&self, number: usize, bytes: usize) {
+        self.hub.publish(format!("{number:0>bytes$}").as_bytes());
+        sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -88,3 +88,17 @@ async fn garbage_instead_of_a_request_is_refused() {
     let answer = server.ask("\u{1}\u{2}garbage\r\n\r\n").await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_keeps_nobody_out() {
+    // Longer than the test waits: only giving up the oldest makes room.
+    let settings = Settings { handshake: 2 * LIMIT, ..Settings::default() };
+    let server = Fixture::start(settings);
+    let mut silent = Vec::new();
+    for _ in 0..MAX_HANDSHAKES {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let mut client = timeout(LIMIT, server.subscribe()).await.expect("room in time");
+    server.hub.publish(b"heard");
+    assert_eq!(next_text(&mut client).await, "heard");
+}

@@ -17,13 +17,50 @@ async fn a_slow_client_gets_the_newest_frame_and_delays_nobody() {
     });
     server.flood(COUNT).await;
     assert!(reading.await.unwrap() > COUNT / 2, "the slow client delayed the quick one");
-    let mut received = Vec::new();
-    while received.last() != Some(&(COUNT - 1)) {
-        let text = next_text(&mut slow).await;
-        received.push(text.trim_start_matches('0').parse().unwrap_or(0));
-    }
+    let received = numbers_until(&mut slow, COUNT - 1).await;
     assert!(received.len() < COUNT / 4, "{} frames were kept for it", received.len());
     assert!(received.is_sorted(), "{received:?}");
+}
+
+/// The numbers of the frames that still come, up to this one.
+async fn numbers_until(client: &mut Client, last: usize) -> Vec<usize> {
+    let mut received = Vec::new();
+    while received.last() != Some(&last) {
+        let text = next_text(client).await;
+        received.push(text.trim_start_matches('0').parse().unwrap_or(0));
+    }
+    received
+}
+
+/// As large as an ordinary message.
+const SMALL_FRAME_BYTES: usize = 300;
+
+/// The least that the kernel grants: hardly more than one such frame.
+const LEAST_BUFFER_BYTES: u32 = 2048;
+
+#[tokio::test]
+async fn small_frames_do_not_pile_up_for_a_slow_client() {
+    const COUNT: usize = 100;
+    let server = Fixture::start(Settings::default());
+    let mut slow = server.subscribe_with(&[], LEAST_BUFFER_BYTES).await.unwrap();
+    for number in 0..COUNT {
+        server.publish_number(number, SMALL_FRAME_BYTES).await;
+    }
+    let received = numbers_until(&mut slow, COUNT - 1).await;
+    let (last, before) = received.split_last().unwrap();
+    // What its own kernel had taken, one frame that was on its way, and then the newest.
+    assert!(before.iter().is_sorted(), "{received:?}");
+    assert!(before.len() < COUNT / 4, "{} frames before {last}", before.len());
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_small_frames_is_closed() {
+    let server = Fixture::with_timing(|timing| timing.send = Duration::from_millis(300));
+    let mut client = server.subscribe_with(&[], LEAST_BUFFER_BYTES).await.unwrap();
+    for number in 0..300 {
+        server.publish_number(number, SMALL_FRAME_BYTES).await;
+    }
+    assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
 }
 
 #[tokio::test]
@@ -109,6 +146,8 @@ async fn who_sends_without_end_delays_nobody() {
 #[tokio::test]
 async fn who_floods_with_pings_and_takes_no_answer_is_cut_off() {
     let server = Fixture::with_timing(|timing| {
+        // So that its answers soon fill what there is between the two.
+        timing.pause = Duration::ZERO;
         timing.send = Duration::from_millis(300);
         timing.close = Duration::from_millis(300);
     });
