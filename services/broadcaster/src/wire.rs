@@ -160,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_sends_much_is_read_in_parts() {
-        const PAUSE: Duration = Duration::from_secs(3600);
+        const PAUSE: Duration = Duration::from_hours(1);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let mut wire = Wire::new(listener.accept().await.unwrap().0, PAUSE);
