@@ -1,19 +1,27 @@
-//! Drawing: the elected replica asks the store for a random message at each tick and publishes it
-//! to all replicas. The others wait for their election.
+//! Drawing: the elected replica asks the store for random messages between two ticks, and publishes
+//! one of them to all replicas at the tick. The others wait for their election.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use broker::{Election, Leader, LeadershipLost};
-use contracts::Message;
+use contracts::{Message, MessageId};
 use measures::{Counters, Gauge, Histogram, Raised, catalog};
 use store::{Store, StoreError};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// How a term as the elected one ended.
 enum TermEnd {
     Stopped,
     Lost(LeadershipLost),
+}
+
+/// What the next frame is chosen from, drawn while nobody waits for it: the database takes tens of
+/// milliseconds for it, which would delay each frame.
+#[derive(Default)]
+struct Pool {
+    drawn: Vec<MessageId>,
+    took: Duration,
 }
 
 struct Measures {
@@ -33,7 +41,7 @@ pub(crate) async fn run(
     let measures = Measures::new();
     while let Some(leader) = election.win().await {
         let leading = Raised::new(&measures.leading);
-        let term = lead(&leader, &store, between_frames, &stop, &measures).await;
+        let Err(term) = lead(&leader, &store, between_frames, &stop, &measures).await;
         drop(leading);
         match term {
             TermEnd::Stopped => {
@@ -59,33 +67,57 @@ async fn lead(
     between_frames: Duration,
     stop: &CancellationToken,
     measures: &Measures,
-) -> TermEnd {
+) -> Result<Infallible, TermEnd> {
     let mut ticks = interval(between_frames);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut pool = Pool::default();
     let mut failing = false;
     loop {
-        let tick;
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return TermEnd::Stopped,
-            error = leader.lost() => return TermEnd::Lost(error),
-            due = ticks.tick() => tick = due,
-        }
+        let tick = in_term(leader, stop, ticks.tick()).await?;
         let begun = Instant::now();
-        let drawn = tokio::select! {
-            drawn = store.draw() => drawn,
-            error = leader.lost() => return TermEnd::Lost(error),
-            // Nothing draws after this, so the query may be left to itself.
-            () = stop.cancelled() => return TermEnd::Stopped,
-        };
-        measures.note(&drawn, begun.elapsed());
+        let drawn = in_term(leader, stop, pool.choose(store)).await?;
+        measures.note(&drawn, pool.took + begun.elapsed());
         report_change(&drawn, &mut failing);
-        let Some(message) = drawn.ok().flatten() else { continue };
-        let after_tick_us = u64::try_from(tick.elapsed().as_micros()).unwrap_or(u64::MAX);
-        tracing::debug!(message.id = %message.id, after_tick_us, "drawn");
-        let Some(frame) = encode(&message) else { continue };
-        if let Err(error) = leader.publish(&frame).await {
-            return TermEnd::Lost(error);
+        if let Some(message) = drawn.ok().flatten() {
+            let after_tick_us = u64::try_from(tick.elapsed().as_micros()).unwrap_or(u64::MAX);
+            tracing::debug!(message.id = %message.id, after_tick_us, "drawn");
+            if let Some(frame) = encode(&message) {
+                leader.publish(&frame).await.map_err(TermEnd::Lost)?;
+            }
+        }
+        // By then the frame is out. Where this fails the draw at the tick tries again, and says so.
+        in_term(leader, stop, sleep_until(tick + between_frames / 2)).await?;
+        pool = in_term(leader, stop, Pool::draw(store)).await?.unwrap_or_default();
+    }
+}
+
+/// Waits for `work`, unless the term ends before. What is asked of the store then may be left to
+/// itself: nothing draws after it.
+async fn in_term<T>(
+    leader: &Leader,
+    stop: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, TermEnd> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(TermEnd::Stopped),
+        error = leader.lost() => Err(TermEnd::Lost(error)),
+        done = work => Ok(done),
+    }
+}
+
+impl Pool {
+    async fn draw(store: &Store) -> Result<Self, StoreError> {
+        let begun = Instant::now();
+        let drawn = store.draw().await?;
+        Ok(Self { drawn, took: begun.elapsed() })
+    }
+
+    /// A message as it is stored now. Where nothing is left of the pool it is drawn anew.
+    async fn choose(&self, store: &Store) -> Result<Option<Message>, StoreError> {
+        match store.first_of(&self.drawn).await? {
+            Some(message) => Ok(Some(message)),
+            None => store.first_of(&store.draw().await?).await,
         }
     }
 }

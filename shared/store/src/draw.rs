@@ -16,19 +16,27 @@ const POOL_SIZES: [i64; 3] = [16, 256, 4096];
 const LAST_RESORT_SIZE: i64 = 256;
 
 impl Store {
-    /// A message drawn at random, or `None` where there are none.
-    pub async fn draw(&self) -> Result<Option<Message>, StoreError> {
+    /// Messages drawn at random, in random order, to choose from with [`Store::first_of`]; none where
+    /// none are stored. This is the slow half of a draw, and can be done ahead of time.
+    pub async fn draw(&self) -> Result<Vec<MessageId>, StoreError> {
         for size in POOL_SIZES {
-            let (drawn, mut live) = self.draw_pool(size).await?;
-            if drawn == 0 {
-                return Ok(None);
-            }
-            if let Some(message) = self.first_of(&mut live).await? {
-                return Ok(Some(message));
+            let (drawn, live) = self.draw_pool(size).await?;
+            if drawn == 0 || !live.is_empty() {
+                return Ok(shuffled(live));
             }
         }
-        let mut live = self.first_live().await?;
-        self.first_of(&mut live).await
+        Ok(shuffled(self.first_live().await?))
+    }
+
+    /// The first of these that is still there, as it is now: it may have been edited since it was
+    /// drawn, and those before it deleted.
+    pub async fn first_of(&self, drawn: &[MessageId]) -> Result<Option<Message>, StoreError> {
+        for id in drawn {
+            if let Some(found) = self.find(*id).await? {
+                return Ok(Some(found.message));
+            }
+        }
+        Ok(None)
     }
 
     /// How many were drawn, and those that are messages.
@@ -61,17 +69,11 @@ impl Store {
             .await?;
         Ok(found.iter().filter_map(message_id).collect())
     }
+}
 
-    /// One of these, read anew: it may have been edited or deleted since it was drawn.
-    async fn first_of(&self, ids: &mut [MessageId]) -> Result<Option<Message>, StoreError> {
-        ids.shuffle(&mut rand::rng());
-        for id in ids {
-            if let Some(found) = self.find(*id).await? {
-                return Ok(Some(found.message));
-            }
-        }
-        Ok(None)
-    }
+fn shuffled(mut ids: Vec<MessageId>) -> Vec<MessageId> {
+    ids.shuffle(&mut rand::rng());
+    ids
 }
 
 fn message_id(document: &Document) -> Option<MessageId> {

@@ -27,11 +27,16 @@ async fn create(store: &Store, count: usize) -> Result<Vec<MessageId>> {
     Ok(commands.iter().map(|command| command.message_id).collect())
 }
 
+async fn draw(store: &Store) -> Result<Option<MessageId>> {
+    let drawn = store.draw().await?;
+    Ok(store.first_of(&drawn).await?.map(|message| message.id))
+}
+
 #[tokio::test]
 async fn the_one_message_among_thousands_of_tombstones_is_drawn_and_no_other() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
-    assert!(store.draw().await?.is_none());
+    assert!(draw(&store).await?.is_none());
     let doomed = create(&store, DELETED).await?;
     let mut deletions = JoinSet::new();
     for chunk in doomed.chunks(DELETED / 8) {
@@ -48,10 +53,27 @@ async fn the_one_message_among_thousands_of_tombstones_is_drawn_and_no_other() -
     for deleted in deletions.join_all().await {
         deleted?;
     }
-    assert!(store.draw().await?.is_none());
+    assert!(draw(&store).await?.is_none());
     let kept = create(&store, 1).await?;
     for _ in 0..5 {
-        assert_eq!(store.draw().await?.map(|message| message.id), kept.first().copied());
+        assert_eq!(draw(&store).await?, kept.first().copied());
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_deleted_after_it_was_drawn_is_passed_over() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    create(&store, 2).await?;
+    let drawn = store.draw().await?;
+    assert_eq!(drawn.len(), 2);
+    for (index, &message_id) in drawn.iter().enumerate() {
+        let left = store.first_of(&drawn).await?.map(|message| message.id);
+        assert_eq!(left, drawn.get(index).copied());
+        let command_id = CommandId::generate();
+        store.delete(&DeleteCommand { command_id, message_id, if_match: None }).await?;
+    }
+    assert!(store.first_of(&drawn).await?.is_none());
     Ok(())
 }
