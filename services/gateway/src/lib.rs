@@ -91,9 +91,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     );
     let health = Health::new(
         vec![
-            Dependency::always("rabbitmq_publish", publisher.up()),
-            Dependency::always("rabbitmq_replies", replies.up()),
-            // Without it, creates and deletions are still taken and answered 202.
+            // Without the broker, reads still work, and writes are refused in time. Without the
+            // database, creates and deletions are still taken and answered 202.
+            Dependency::at_start("rabbitmq_publish", publisher.up()),
+            Dependency::at_start("rabbitmq_replies", replies.up()),
             Dependency::at_start("mongodb", store.up()),
         ],
         phases.draining.clone(),

@@ -79,7 +79,7 @@ pub(crate) async fn create(
     let command = Command::new(message.id, message.publish_timestamp, action);
     let preference = Preference::read(&headers, app.write_wait);
     let answer = match app.writes.submit(command, preference.wait, &place).await? {
-        Progress::Accepted(operation) => accepted(operation, message),
+        Progress::Accepted { operation, .. } => accepted(operation, message),
         Progress::Finished(CommandResult::Created) => {
             answers::created(&VersionedMessage { message, version: 1 })
         }
@@ -185,7 +185,7 @@ pub(crate) async fn edit(
     let edited = Message { content, edit_timestamp: Some(edit_timestamp), ..message };
     let preference = Preference::read(&headers, app.write_wait);
     let answer = match app.writes.submit(command, preference.wait, &place).await? {
-        Progress::Accepted(operation) => accepted(operation, edited),
+        Progress::Accepted { operation, .. } => accepted(operation, edited),
         Progress::Finished(CommandResult::Edited(stored) | CommandResult::Superseded(stored)) => {
             answers::message(StatusCode::OK, &stored)
         }
@@ -220,7 +220,7 @@ pub(crate) async fn delete(
     let command = Command::new(id, Timestamp::now(), Action::Delete { if_match });
     let preference = Preference::read(&headers, app.write_wait);
     let answer = match app.writes.submit(command, preference.wait, &place).await? {
-        Progress::Accepted(operation) => accepted(operation, Operation::pending(operation)),
+        Progress::Accepted { operation, .. } => accepted(operation, Operation::pending(operation)),
         Progress::Finished(CommandResult::Deleted) => StatusCode::NO_CONTENT.into_response(),
         Progress::Finished(result) => return Err(failed(&result)),
     };

@@ -16,6 +16,7 @@ use crate::{
 
 /// How writes are counted that were answered without an outcome.
 const ACCEPTED: &str = "accepted";
+const TIMED_OUT: &str = "timed_out";
 const NOT_ACCEPTED: &str = "not_accepted";
 const UNKNOWN: &str = "outcome_unknown";
 
@@ -50,7 +51,11 @@ pub(crate) enum Progress {
     /// It came to its end.
     Finished(CommandResult),
     /// The broker has it for good; it is not applied yet, as far as is known.
-    Accepted(OperationId),
+    Accepted {
+        operation: OperationId,
+        /// Whether its outcome took longer than there was time for.
+        timed_out: bool,
+    },
 }
 
 impl Writes {
@@ -112,7 +117,7 @@ impl Writes {
         tokio::select! {
             biased;
             result = waiter.result() => Ok(Progress::Finished(result)),
-            () = tokio::time::sleep_until(deadline) => Ok(accepted(command)),
+            () = tokio::time::sleep_until(deadline) => Ok(timed_out(command)),
             () = self.hurrying.cancelled() => Ok(accepted(command)),
         }
     }
@@ -131,7 +136,8 @@ impl Writes {
 impl Measures {
     fn new() -> Self {
         let kinds = CommandResult::KINDS;
-        let kinds: Vec<_> = kinds.into_iter().chain([ACCEPTED, NOT_ACCEPTED, UNKNOWN]).collect();
+        let others = [ACCEPTED, TIMED_OUT, NOT_ACCEPTED, UNKNOWN];
+        let kinds: Vec<_> = kinds.into_iter().chain(others).collect();
         Self {
             waiting: catalog::WRITES_WAITING.register(),
             answers: catalog::WRITES.each("outcome", &kinds),
@@ -145,7 +151,12 @@ impl Measures {
                 self.duration.record(took);
                 result.kind()
             }
-            Ok(Progress::Accepted(_)) => ACCEPTED,
+            Ok(Progress::Accepted { timed_out: false, .. }) => ACCEPTED,
+            Ok(Progress::Accepted { timed_out: true, .. }) => {
+                // Left out, the slowest writes would make the others look fast.
+                self.duration.record(took);
+                TIMED_OUT
+            }
             Err(PublishError::NotAccepted(_)) => NOT_ACCEPTED,
             Err(PublishError::OutcomeUnknown(_)) => UNKNOWN,
         };
@@ -154,7 +165,15 @@ impl Measures {
 }
 
 fn accepted(command: &Command) -> Progress {
-    Progress::Accepted(OperationId { command_id: command.id, message_id: command.message_id })
+    Progress::Accepted { operation: operation(command), timed_out: false }
+}
+
+fn timed_out(command: &Command) -> Progress {
+    Progress::Accepted { operation: operation(command), timed_out: true }
+}
+
+fn operation(command: &Command) -> OperationId {
+    OperationId { command_id: command.id, message_id: command.message_id }
 }
 
 fn unconfirmed(error: &PublishError) -> Problem {

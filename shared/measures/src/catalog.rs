@@ -46,10 +46,12 @@ catalog! {
     /// From a request's headers to the head of its answer (labels: method, route).
     HTTP_REQUEST_DURATION: HistogramName = "messages_http_request_duration_seconds";
 
-    /// From a command's acceptance to the outcome that its worker sent back.
+    /// From a command's acceptance to the outcome that its worker sent back, or to the
+    /// end of the wait for it.
     WRITE_DURATION: HistogramName = "messages_write_duration_seconds";
-    /// What writes were answered with: an outcome, or accepted (202), `not_accepted`
-    /// or `outcome_unknown` (503) (label: outcome).
+    /// What writes were answered with: an outcome; accepted (202 without waiting) or
+    /// `timed_out` (202 after the wait); `not_accepted` or `outcome_unknown` (503)
+    /// (label: outcome).
     WRITES: CounterName = "messages_writes_total";
     /// Writes whose clients wait now.
     WRITES_WAITING: GaugeName = "messages_writes_waiting";
