@@ -13,6 +13,7 @@ mod metrics;
 mod operations;
 mod outages;
 mod overload;
+mod permissions;
 mod poison;
 mod redelivery;
 mod rolling_restart;

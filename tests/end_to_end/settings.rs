@@ -21,6 +21,9 @@ async fn a_bad_value_ends_the_process_with_code_78_and_names_its_key() -> Result
             ("RUST_LOG", "gateway=shout"),
             ("LOG_FORMAT", "xml"),
             ("SHUTDOWN_GRACE_MS", "soon"),
+            ("MONGO_URI", "mongodb://user:hunter2@localhost/?tls=true&tlsCAFile=/nowhere/ca.pem"),
+            ("MONGO_URI", "mongodb://user:hunter2@one,two/?directConnection=true"),
+            ("SSL_CERT_FILE", "/nowhere/ca.pem"),
         ] {
             let output = env.service(service).env(key, value).output(SOON).await?;
             let printed = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use broker::{BrokerUrl, Election, FrameSource};
 use measures::Exporter;
-use runtime::{Dependency, Health, Shutdown, descriptors};
+use runtime::{ConfigError, Dependency, Health, Shutdown, descriptors};
 use store::{Store, StoreSettings};
 
 use addresses::AddressLimit;
@@ -51,7 +51,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         operation_timeout: STORE_TIMEOUT,
     })
     .await
-    .context("MONGO_URI")?;
+    .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let listener = server::bind(config.bind)?;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let settings = Settings {

@@ -31,7 +31,7 @@ use std::time::Duration;
 use anyhow::Context;
 use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
 use measures::{Exporter, Requests};
-use runtime::{Dependency, Health, Shutdown, Traces, descriptors, http};
+use runtime::{ConfigError, Dependency, Health, Shutdown, Traces, descriptors, http};
 use store::{Store, StoreSettings};
 
 pub use config::Config;
@@ -74,7 +74,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         operation_timeout: STORE_TIMEOUT,
     })
     .await
-    .context("MONGO_URI")?;
+    .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let pending = Pending::default();
     let replies = ReplySource::start(url.clone(), "gateway replies", {
         let pending = pending.clone();

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use broker::{BrokerUrl, CommandSource, DeadLetters, ReplyPublisher};
 use measures::Exporter;
-use runtime::{Dependency, Health, Phases, Shutdown, Traces, http};
+use runtime::{ConfigError, Dependency, Health, Phases, Shutdown, Traces, http};
 use store::{Store, StoreSettings};
 use tokio::sync::watch;
 
@@ -55,7 +55,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         operation_timeout: STORE_TIMEOUT,
     })
     .await
-    .context("MONGO_URI")?;
+    .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let store_up = store.up();
     run_with(config, shutdown, store, store_up).await
 }
@@ -77,9 +77,12 @@ pub async fn run_with(
     let source =
         CommandSource::new(url.clone(), "storage-worker commands", config.prefetch, stop.clone());
     let (progress, progressing) = watch::channel(true);
+    let (replies, sending) = ReplyPublisher::start(url.clone(), "storage-worker replies");
     let health = Health::new(
         vec![
             Dependency::always("rabbitmq", source.up()),
+            // Without it, commands are still applied, and gateways answer 202.
+            Dependency::at_start("rabbitmq_replies", replies.up()),
             Dependency::always("mongodb", store_up),
             // MongoDB may answer a ping and still take no writes.
             Dependency::always("writes", progressing),
@@ -92,7 +95,6 @@ pub async fn run_with(
         let phases: Phases = phases.clone();
         async move { http::serve_health(listener, health, &phases).await }
     });
-    let (replies, sending) = ReplyPublisher::start(url.clone(), "storage-worker replies");
     let dead_letters = DeadLetters::new(url, "storage-worker dead letters", host_name(), stop);
     let expired = phases.expired.clone();
     let measures = Measures::new();

@@ -40,6 +40,7 @@ pub struct ReplySource {
 #[derive(Clone)]
 pub struct ReplyPublisher {
     replies: mpsc::Sender<Reply>,
+    up: watch::Receiver<bool>,
     counted: Counters,
 }
 
@@ -89,8 +90,15 @@ impl ReplyPublisher {
         let (replies, waiting) = mpsc::channel(MAX_WAITING_REPLIES);
         let pool = Connector::new(url, connection_name).pool(1);
         let counted = catalog::REPLIES.each("result", &["sent", "dropped"]);
-        let sending = tokio::spawn(send_replies(pool, waiting, counted.clone()));
-        (Self { replies, counted }, sending)
+        let (connected, up) = watch::channel(false);
+        let sending = tokio::spawn(send_replies(pool, waiting, connected, counted.clone()));
+        (Self { replies, up, counted }, sending)
+    }
+
+    /// Whether replies can be sent.
+    #[must_use]
+    pub fn up(&self) -> watch::Receiver<bool> {
+        self.up.clone()
     }
 
     /// Sends outcomes to the gateway that consumes `queue`, or drops them where too many wait.
@@ -108,7 +116,12 @@ impl ReplyPublisher {
     }
 }
 
-async fn send_replies(pool: ConnectionPool, mut waiting: mpsc::Receiver<Reply>, counted: Counters) {
+async fn send_replies(
+    pool: ConnectionPool,
+    mut waiting: mpsc::Receiver<Reply>,
+    connected: watch::Sender<bool>,
+    counted: Counters,
+) {
     let mut unsent = None;
     let mut delays = backoff();
     let stop = CancellationToken::new();
@@ -116,8 +129,10 @@ async fn send_replies(pool: ConnectionPool, mut waiting: mpsc::Receiver<Reply>, 
         match open(&pool).await {
             Ok((connection, channel)) => {
                 delays = backoff();
+                connected.send_replace(true);
                 let sent =
                     send_all(&connection, &channel, &mut waiting, &mut unsent, &counted).await;
+                connected.send_replace(false);
                 close_in_background(PooledConnection::take(connection));
                 match sent {
                     Ok(()) => stop.cancel(),

@@ -188,6 +188,22 @@ fn check_common(common: &CommonConfig) -> Result<(), ConfigError> {
         let rule = "must be 1 to 63 bytes without any of / \\ . \" $ or spaces";
         return Err(ConfigError::new("MONGO_DATABASE", rule));
     }
+    check_authorities()
+}
+
+/// A file of authorities that can't be used would show only as a broker whose certificate nobody
+/// vouches for.
+fn check_authorities() -> Result<(), ConfigError> {
+    const KEY: &str = "SSL_CERT_FILE";
+    if std::env::var_os(KEY).is_none_or(|path| path.is_empty()) {
+        return Ok(());
+    }
+    let loaded = rustls_native_certs::load_native_certs();
+    if loaded.certs.is_empty() {
+        let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
+        let reason = format!("has no certificate that can be read {}", errors.join(", "));
+        return Err(ConfigError::new(KEY, reason.trim_end()));
+    }
     Ok(())
 }
 

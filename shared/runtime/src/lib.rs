@@ -68,13 +68,15 @@ where
             tracing::info!(service = name, "stopped");
             ExitCode::SUCCESS
         }
-        Err(error) if !serves => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
         Err(error) => {
-            tracing::error!(service = name, error = format!("{error:#}"), "failed");
-            ExitCode::FAILURE
+            // Some values show to be wrong only when they are used.
+            let bad_value = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
+            if serves && !bad_value {
+                tracing::error!(service = name, error = format!("{error:#}"), "failed");
+            } else {
+                eprintln!("error: {error:#}");
+            }
+            if bad_value { ExitCode::from(config::EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -1,0 +1,77 @@
+//! The users of `definitions.json`, which compose and the local overlay give to the broker: each may
+//! do what its service does, and hardly more.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use contracts::Message;
+use end_to_end::{created, inject};
+use reqwest::Method;
+use serde_json::{Value, json};
+use testkit::{Service, ServiceBuilder, Subscriber, TestEnvironment, eventually};
+
+const SOON: Duration = Duration::from_secs(30);
+
+const DEFINITIONS: &str = include_str!("../../k8s/overlays/local/rabbitmq/definitions.json");
+
+/// Gives the test's vhost the users and the permissions that the definitions have for `/`.
+async fn import(env: &TestEnvironment) -> Result<()> {
+    let mut definitions: Value = serde_json::from_str(DEFINITIONS)?;
+    definitions["vhosts"] = json!([{ "name": env.vhost() }]);
+    let permissions = definitions["permissions"].as_array_mut().context("no permissions")?;
+    for permission in permissions {
+        permission["vhost"] = env.vhost().into();
+    }
+    env.management().call(Method::POST, "/api/definitions", Some(definitions)).await.map(drop)
+}
+
+/// A service that connects as the user of another one, or its own.
+fn as_user(env: &TestEnvironment, service: Service, user: Service) -> Result<ServiceBuilder> {
+    let url = env.rabbitmq_url();
+    let (_, place) = url.split_once('@').context("an AMQP URL with a user was expected")?;
+    let user = user.binary();
+    let url = format!("amqp://{user}:{user}-local@{place}");
+    Ok(env.service(service).env("RABBITMQ_URL", url))
+}
+
+#[tokio::test]
+async fn each_service_works_with_the_permissions_of_its_user_and_not_with_anothers() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    import(&env).await?;
+    let start = async |service| as_user(&env, service, service)?.start().await;
+    let (_worker, gateway, broadcaster) = tokio::try_join!(
+        start(Service::StorageWorker),
+        start(Service::Gateway),
+        start(Service::Broadcaster)
+    )?;
+    let message = created(&gateway.api()?, "alice", "bob", "hello").await?;
+    let mut subscriber = Subscriber::connect(&broadcaster.websocket_url("/api/chat")).await?;
+    assert_eq!(subscriber.next_json::<Message>(SOON).await?, message);
+
+    inject(&env, b"not JSON").await?;
+    let tool = async |arguments: &[&str]| -> Result<String> {
+        let builder = as_user(&env, Service::StorageWorker, Service::StorageWorker)?;
+        let builder = arguments.iter().fold(builder.arg("dead-letters"), |it, word| it.arg(*word));
+        Ok(String::from_utf8(builder.output(SOON).await?.stdout)?)
+    };
+    eventually("what is no command is parked", SOON, async || {
+        tool(&["list"]).await.is_ok_and(|listed| listed.ends_with("1 of 1 shown\n"))
+    })
+    .await;
+    assert!(tool(&["replay", "--all"]).await?.starts_with("replayed"));
+
+    // A gateway's user can't draw, a worker's takes no replies, a broadcaster's answers no gateway.
+    for (service, user) in [
+        (Service::Broadcaster, Service::Gateway),
+        (Service::Gateway, Service::StorageWorker),
+        (Service::StorageWorker, Service::Broadcaster),
+    ] {
+        let intruder = as_user(&env, service, user)?.start_unready().await?;
+        let what = format!("{service:?} is refused as {user:?}");
+        eventually(&what, SOON, async || {
+            intruder.log_text().contains("ACCESS_REFUSED").then_some(())
+        })
+        .await;
+    }
+    Ok(())
+}
