@@ -111,8 +111,8 @@ fn every_alert_leads_to_a_paragraph_that_is_there() -> Result<()> {
     let count = |word: &str| alerts.lines().filter(|line| line.contains(word)).count();
     assert!(count("- alert:") > 0);
     assert_eq!(count("summary:"), count("- alert:"));
-    assert_eq!(count("runbook_url:"), count("- alert:"));
-    for url in alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: ")) {
+    assert_eq!(count("runbook:"), count("- alert:"));
+    for url in alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook: ")) {
         let anchor = url.strip_prefix("docs/operating.md#").context("another page")?;
         assert!(anchors.contains(anchor), "{url}");
     }

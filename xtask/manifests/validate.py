@@ -1,5 +1,6 @@
 """Validates rendered manifests: by the schemas of Kubernetes where there is one, and by what they say
-of each other. Takes file names, prints what is wrong, exits with 1 where anything is."""
+of each other. Takes the file of the alerts and those of the manifests, prints what is wrong, exits with
+1 where anything is."""
 
 import re
 import sys
@@ -10,12 +11,33 @@ import yaml
 
 # The oldest minor version whose fields are used, and the newest whose schemas are known here.
 VERSIONS = ["1.30", kubernetes_validate.latest_version()]
-# Made by operators or other programs before these manifests are applied.
-OUTSIDE = ["*-connections", "messages-tls"]
+# Made by operators or other programs before these manifests are applied, and their keys. The first that fits counts.
+OUTSIDE = {
+    "keda-connections": ["RABBITMQ_URL", "tls", "ca"],
+    "*-connections": ["RABBITMQ_URL", "MONGO_URI"],
+    "messages-tls": ["tls.crt", "tls.key"],
+    "messages-ca": ["ca.pem"],
+}
+# What a file of this name promises: replicas of each Deployment.
+LEAST_REPLICAS = {"production": 3}
+# Between a pod's end by itself and its being killed, in seconds.
+MARGIN = 5
+# What the Pod Security Standard "restricted" lets pods mount.
+VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
 
 def pod_of(document):
     return document.get("spec", {}).get("template", {})
+
+
+def outside(name):
+    """The keys of a ConfigMap or Secret that is made elsewhere, or nothing."""
+    return next((keys for pattern, keys in OUTSIDE.items() if fnmatchcase(name, pattern)), None)
+
+
+def ports_of(pod):
+    """By name."""
+    return {p.get("name"): p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or []}
 
 
 def selects(selector, labels):
@@ -32,8 +54,10 @@ def selects(selector, labels):
 
 
 class Manifests:
-    def __init__(self, documents):
+    def __init__(self, documents, alerts=None, least_replicas=1):
         self.documents = documents
+        self.alerts = alerts
+        self.least_replicas = least_replicas
         self.wrong = []
         self.by_schema = 0
         self.by_structure = []
@@ -41,6 +65,12 @@ class Manifests:
     def complain(self, document, text):
         name = document.get("metadata", {}).get("name", "?")
         self.wrong.append(f"{document.get('kind', '?')}/{name}: {text}")
+
+    def pods(self):
+        return [pod_of(d) for d in self.documents if d["kind"] in ("Deployment", "StatefulSet")]
+
+    def selected(self, selector):
+        return [pod for pod in self.pods() if selects(selector, pod["metadata"]["labels"])]
 
     def named(self, kind):
         return {d["metadata"]["name"]: d for d in self.documents if d["kind"] == kind}
@@ -54,6 +84,7 @@ class Manifests:
             self.check_schema(document)
         self.check_pods()
         self.check_references()
+        self.check_replicas()
 
     def check_schema(self, document):
         try:
@@ -83,20 +114,46 @@ class Manifests:
                 self.complain(document, f"there is no ServiceAccount {account}")
             if spec.get("automountServiceAccountToken") is not False:
                 self.complain(document, "its pods get a token")
-            if spec.get("securityContext", {}).get("runAsNonRoot") is not True:
-                self.complain(document, "its pods may run as root")
+            self.check_restricted(document, spec)
+            volumes = [v["name"] for v in spec.get("volumes") or []]
+            volumes += [v["metadata"]["name"] for v in document["spec"].get("volumeClaimTemplates") or []]
             for container in spec["containers"]:
+                for mount in container.get("volumeMounts") or []:
+                    if mount["name"] not in volumes:
+                        self.complain(document, f"there is no volume {mount['name']}")
                 environment = dict(self.environment(document, container, settings))
                 for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                     if probe not in container:
                         self.complain(document, f"{container['name']} has no {probe}")
-                if container.get("securityContext", {}).get("allowPrivilegeEscalation") is not False:
-                    self.complain(document, f"{container['name']} may escalate its privileges")
                 self.check_stop(document, container, environment)
             for volume in spec.get("volumes") or []:
                 name = volume.get("configMap", {}).get("name")
-                if name and name not in settings["ConfigMap"]:
+                if name and name not in settings["ConfigMap"] and not outside(name):
                     self.complain(document, f"there is no ConfigMap {name}")
+
+    def check_restricted(self, document, spec):
+        """The Pod Security Standard "restricted", which the namespaces enforce."""
+        for field in ("hostNetwork", "hostPID", "hostIPC"):
+            if spec.get(field):
+                self.complain(document, f"its pods have {field}")
+        for volume in spec.get("volumes") or []:
+            if not VOLUMES.issuperset(volume.keys() - {"name"}):
+                self.complain(document, f"its volume {volume['name']} is of no kind that is allowed")
+        pod = spec.get("securityContext") or {}
+        for container in spec["containers"] + (spec.get("initContainers") or []):
+            name, own = container["name"], container.get("securityContext") or {}
+            context = {**pod, **own}
+            capabilities = own.get("capabilities") or {}
+            if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0:
+                self.complain(document, f"{name} may run as root")
+            if (context.get("seccompProfile") or {}).get("type") not in ("RuntimeDefault", "Localhost"):
+                self.complain(document, f"{name} has no seccompProfile")
+            if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+                self.complain(document, f"{name} may escalate its privileges")
+            if "ALL" not in capabilities.get("drop", []) or set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}:
+                self.complain(document, f"{name} keeps capabilities")
+            if any(port.get("hostPort") for port in container.get("ports") or []):
+                self.complain(document, f"{name} has a port of its node")
 
     def environment(self, document, container, settings):
         for source in container.get("envFrom") or []:
@@ -104,7 +161,7 @@ class Manifests:
                 name = source.get(field, {}).get("name")
                 if name in settings[kind]:
                     yield from (settings[kind][name].get("data") or {}).items()
-                elif name and not any(fnmatchcase(name, pattern) for pattern in OUTSIDE):
+                elif name and not outside(name):
                     self.complain(document, f"there is no {kind} {name}")
         for entry in container.get("env") or []:
             yield entry["name"], entry.get("value")
@@ -115,24 +172,32 @@ class Manifests:
         drain = (int(environment["DRAIN_DELAY_MS"]) + int(environment["SHUTDOWN_GRACE_MS"])) / 1000
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         period = pod_of(document)["spec"].get("terminationGracePeriodSeconds", 30)
-        if period <= pause + drain:
-            self.complain(document, f"is killed after {period} s, and takes {pause + drain} s to stop")
+        if period <= pause + drain + MARGIN:
+            self.complain(document, f"is killed after {period} s, and takes {pause + drain} s to stop; {MARGIN} s must be left")
 
     def check_references(self):
-        pods = [pod_of(d) for d in self.documents if d["kind"] in ("Deployment", "StatefulSet")]
         services = self.named("Service")
         for document in self.documents:
             kind, spec = document["kind"], document.get("spec") or {}
             if kind == "Service":
-                found = [pod for pod in pods if selects({"matchLabels": spec["selector"]}, pod["metadata"]["labels"])]
-                ports = {p.get("name") for pod in found for c in pod["spec"]["containers"] for p in c.get("ports") or []}
+                pods = self.selected({"matchLabels": spec["selector"]})
                 for port in spec["ports"]:
-                    if port.get("targetPort") not in ports:
-                        self.complain(document, f"no pod has its port {port.get('targetPort')}")
+                    target = port.get("targetPort")
+                    if not any(target in ports_of(pod) for pod in pods):
+                        self.complain(document, f"no pod has its port {target}")
+                    elif not all(self.admits(pod, ports_of(pod).get(target)) for pod in pods):
+                        self.complain(document, f"no NetworkPolicy lets anybody to its port {target}")
             elif kind in ("PodDisruptionBudget", "NetworkPolicy"):
-                selector = spec.get("selector") or spec.get("podSelector") or {}
-                if not any(selects(selector, pod["metadata"]["labels"]) for pod in pods):
+                if not self.selected(spec.get("selector") or spec.get("podSelector") or {}):
                     self.complain(document, "selects no pod")
+                if kind == "NetworkPolicy":
+                    self.check_policy(document, spec)
+            elif kind == "PodMonitor":
+                self.check_monitor(document, spec)
+            elif kind == "PrometheusRule" and spec != self.alerts:
+                self.complain(document, "has other alerts than the file that it is made from")
+            elif kind == "TriggerAuthentication":
+                self.check_authentication(document, spec)
             elif kind in ("HorizontalPodAutoscaler", "ScaledObject"):
                 target = spec.get("scaleTargetRef") or {}
                 if target.get("name") not in self.named(target.get("kind", "Deployment")):
@@ -140,9 +205,65 @@ class Manifests:
                 if kind == "ScaledObject":
                     self.check_triggers(document, spec)
             elif kind == "Ingress":
+                secure = [host for tls in spec.get("tls") or [] for host in tls["hosts"]]
                 for rule in spec.get("rules") or []:
+                    if secure and rule.get("host") not in secure:
+                        self.complain(document, f"the rule of {rule.get('host')} is without TLS")
                     for path in rule["http"]["paths"]:
                         self.check_backend(document, path, services)
+
+    def admits(self, pod, number):
+        """Whether some NetworkPolicy lets somebody to this port of a pod."""
+        policies = [d["spec"] for d in self.documents if d["kind"] == "NetworkPolicy"]
+        policies = [p for p in policies if selects(p["podSelector"], pod["metadata"]["labels"])]
+        rules = [rule.get("ports") for policy in policies for rule in policy.get("ingress") or []]
+        return any(ports is None or number in [port["port"] for port in ports] for ports in rules)
+
+    def check_policy(self, document, spec):
+        def check(pods, rule):
+            for port in rule.get("ports") or []:
+                if pods and not any(port["port"] in ports_of(pod).values() for pod in pods):
+                    self.complain(document, f"no pod that it is about has the port {port['port']}")
+
+        for rule in spec.get("ingress") or []:
+            check(self.selected(spec["podSelector"]), rule)
+        for rule in spec.get("egress") or []:
+            for peer in rule.get("to") or []:
+                if "podSelector" in peer:
+                    pods = self.selected(peer["podSelector"])
+                    if not pods:
+                        self.complain(document, "leads to no pod")
+                    check(pods, rule)
+
+    def check_monitor(self, document, spec):
+        pods = self.selected(spec["selector"])
+        wanted = {endpoint["port"] for endpoint in spec["podMetricsEndpoints"]}
+        if not pods:
+            self.complain(document, "selects no pod")
+        for pod in pods:
+            if len(wanted & ports_of(pod).keys()) != 1:
+                self.complain(document, f"a pod has not one of the ports {', '.join(sorted(wanted))}")
+            if spec["jobLabel"] not in pod["metadata"]["labels"]:
+                self.complain(document, f"a pod has no label {spec['jobLabel']}")
+
+    def check_authentication(self, document, spec):
+        for reference in spec.get("secretTargetRef") or []:
+            name, key = reference["name"], reference["key"]
+            made = self.named("Secret").get(name)
+            keys = {**(made.get("data") or {}), **(made.get("stringData") or {})} if made else outside(name)
+            if key not in (keys or []):
+                self.complain(document, f"there is no {key} in a Secret {name}")
+
+    def check_replicas(self):
+        scalers = {}
+        for document in self.documents:
+            field = {"HorizontalPodAutoscaler": "minReplicas", "ScaledObject": "minReplicaCount"}.get(document["kind"])
+            if field:
+                scalers[document["spec"]["scaleTargetRef"]["name"]] = document["spec"].get(field, 0)
+        for name, document in self.named("Deployment").items():
+            replicas = scalers.get(name, document["spec"].get("replicas", 1))
+            if replicas < self.least_replicas:
+                self.complain(document, f"may have {replicas} replicas; {self.least_replicas} are promised")
 
     def check_triggers(self, document, spec):
         known = self.named("TriggerAuthentication")
@@ -166,13 +287,21 @@ class Manifests:
             self.complain(document, f"{path['path']}: there is no Service {wanted['name']} with that port")
 
 
-def main(files):
+def load(file, alerts):
+    with open(file, encoding="utf-8") as text:
+        documents = [document for document in yaml.safe_load_all(text) if document]
+    with open(alerts, encoding="utf-8") as text:
+        alerts = yaml.safe_load(text)
+    name = re.sub(r"\.yaml$", "", file.rsplit("/", 1)[-1])
+    least = next((least for prefix, least in LEAST_REPLICAS.items() if name.startswith(prefix)), 1)
+    return name, Manifests(documents, alerts, least)
+
+
+def main(alerts, *files):
     failed = False
     for file in files:
-        with open(file, encoding="utf-8") as text:
-            manifests = Manifests([document for document in yaml.safe_load_all(text) if document])
+        name, manifests = load(file, alerts)
         manifests.check()
-        name = re.sub(r"\.yaml$", "", file.rsplit("/", 1)[-1])
         print(f"{name}: {manifests.by_schema} objects by the schemas of Kubernetes {' and '.join(VERSIONS)}")
         if manifests.by_structure:
             print(f"{name}: no schema, by structure only: {', '.join(manifests.by_structure)}")
@@ -183,4 +312,4 @@ def main(files):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

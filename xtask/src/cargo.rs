@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
 
@@ -28,6 +28,11 @@ pub(crate) async fn target_dir() -> Result<PathBuf> {
     }
     let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
     Ok(metadata.target_directory)
+}
+
+/// The project's directory, whatever the working directory is.
+pub(crate) fn project() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")
 }
 
 /// Builds the services' binaries, cargo's own output visible, and returns their directory.

@@ -1,5 +1,6 @@
 //! The project's commands, `cargo xtask …`. CI runs the same.
 
+mod alerts;
 mod bench;
 mod cargo;
 mod check;
@@ -38,9 +39,10 @@ enum Command {
     /// They are started for this run, under cargo's target directory, and leave nothing behind. A stack
     /// that `up` has started is not disturbed.
     Test(test::Options),
-    /// Check format, lints, documentation and the Kubernetes manifests
+    /// Check format, lints, documentation, the Kubernetes manifests and the alerts
     ///
-    /// Where kubectl is missing the manifests are skipped, except where `CI` is set: there it is installed.
+    /// Where kubectl or promtool is missing, what needs it is skipped, except where `CI` is set: there it is
+    /// installed.
     Check,
     /// Fuzz the HTTP surface with schemathesis, on a system of its own
     ///

@@ -1,8 +1,8 @@
 //! The Kubernetes manifests: rendered by kubectl's Kustomize, held against Kubernetes' own schemas and
-//! against each other.
+//! against each other. What holds them is tried itself, with manifests that are broken on purpose.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -13,9 +13,22 @@ use serde::Deserialize;
 use testkit::provision::{find_kubectl, provide_kubectl};
 use tokio::{process::Command, time::timeout};
 
-use crate::{cargo, console, console::Steps, python};
+use crate::{
+    cargo,
+    check::{Verdict, in_ci},
+    console,
+    console::Steps,
+    python,
+};
 
-const OVERLAYS: [&str; 2] = ["local", "production"];
+/// What is rendered, by name. The validator and its tests know these.
+const RENDERED: [(&str, &str); 3] = [
+    ("local", "k8s/overlays/local"),
+    ("production", "k8s/overlays/production"),
+    ("production-with-components", "xtask/manifests/with-components"),
+];
+/// What the rules of the operator's Prometheus are made from.
+const ALERTS: &str = "monitoring/prometheus/alerts.yml";
 
 /// Longest time for one run of a tool. Nothing here goes over the network.
 const RUN_LIMIT: Duration = Duration::from_mins(2);
@@ -25,17 +38,10 @@ const OLDEST_KUSTOMIZE: u32 = 5;
 
 const REQUIREMENTS: &str = include_str!("../manifests/requirements.txt");
 const VALIDATE: &str = include_str!("../manifests/validate.py");
+const TEST_VALIDATE: &str = include_str!("../manifests/test_validate.py");
 
-/// What came of the check.
-pub(crate) enum Verdict {
-    Valid,
-    Invalid,
-    /// The tools are missing.
-    Skipped,
-}
-
-/// Checks all overlays. Where the tools are missing it says so and skips it, except in CI, which
-/// installs them or fails.
+/// Checks all overlays and components. Where the tools are missing it says so and skips them, except in
+/// CI, which installs them or fails.
 pub(crate) async fn check() -> Result<Verdict> {
     let target_dir = cargo::target_dir().await?;
     let steps = Steps::begin();
@@ -49,25 +55,34 @@ pub(crate) async fn check() -> Result<Verdict> {
     };
     let dir = target_dir.join("manifests");
     fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-    let script = dir.join("validate.py");
-    fs::write(&script, VALIDATE)?;
-    let mut validate = Command::new(programs.join("python"));
-    validate.arg(&script);
-    for overlay in OVERLAYS {
-        let rendered = dir.join(format!("{overlay}.yaml"));
-        fs::write(&rendered, render(&kubectl, overlay).await?)?;
+    fs::write(dir.join("validate.py"), VALIDATE)?;
+    fs::write(dir.join("test_validate.py"), TEST_VALIDATE)?;
+    let project = cargo::project()?;
+    let alerts = project.join(ALERTS);
+    let python = |script: &str| {
+        let mut command = Command::new(programs.join("python"));
+        command.current_dir(&dir).arg(script).arg(&alerts);
+        command
+    };
+    let mut validate = python("validate.py");
+    for (name, path) in RENDERED {
+        let rendered = dir.join(format!("{name}.yaml"));
+        fs::write(&rendered, render(&kubectl, &project.join(path)).await?)?;
         validate.arg(rendered);
     }
-    validate.stdin(Stdio::null()).kill_on_drop(true);
-    let status = timeout(RUN_LIMIT, validate.status())
+    let mut test = python("test_validate.py");
+    test.arg("--quiet");
+    let valid = succeeds(validate).await? && succeeds(test).await?;
+    Ok(if valid { Verdict::Valid } else { Verdict::Invalid })
+}
+
+async fn succeeds(mut python: Command) -> Result<bool> {
+    python.stdin(Stdio::null()).kill_on_drop(true);
+    let status = timeout(RUN_LIMIT, python.status())
         .await
         .with_context(|| format!("not validated within {RUN_LIMIT:?}"))?
         .context("python cannot be started")?;
-    Ok(if status.success() { Verdict::Valid } else { Verdict::Invalid })
-}
-
-fn in_ci() -> bool {
-    env::var_os("CI").is_some_and(|value| !value.is_empty())
+    Ok(status.success())
 }
 
 /// Kubectl, and the directory of the Python that has the schemas.
@@ -101,11 +116,10 @@ async fn check_version(kubectl: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn render(kubectl: &Path, overlay: &str) -> Result<String> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
+async fn render(kubectl: &Path, dir: &Path) -> Result<String> {
     let mut command = Command::new(kubectl);
-    command.arg("kustomize").arg(project.join("k8s/overlays").join(overlay));
-    answer(command).await.with_context(|| format!("k8s/overlays/{overlay} cannot be rendered"))
+    command.arg("kustomize").arg(dir);
+    answer(command).await.with_context(|| format!("{} cannot be rendered", dir.display()))
 }
 
 async fn answer(mut command: Command) -> Result<String> {
