@@ -1,9 +1,10 @@
 //! `/docs`: the API to read and to try out in a browser, with all that it needs compiled in.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY};
+use bytes::Bytes;
 
 use crate::assets::Asset;
 
@@ -54,7 +55,11 @@ fn swagger_ui(name: &str, content_type: &'static str) -> anyhow::Result<Asset> {
     let config = Arc::new(utoipa_swagger_ui::Config::default());
     let file = utoipa_swagger_ui::serve(name, config).map_err(|error| anyhow!("{error}"))?;
     let file = file.with_context(|| format!("Swagger UI has no {name}"))?;
-    let asset = Asset::new(content_type, file.bytes.into_owned());
+    let bytes = match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    let asset = Asset::new(content_type, bytes);
     // There only compressed, which every browser takes: a quarter of the size.
     Ok(if file.gzpipped { asset.with(CONTENT_ENCODING, "gzip") } else { asset })
 }

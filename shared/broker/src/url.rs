@@ -8,6 +8,11 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 /// default of 60 would leave a cut connection unnoticed for two minutes.
 const HEARTBEAT_SECS: u16 = 10;
 
+/// The largest frame, in bytes. The client library holds 64 of them for each connection, and fills
+/// them with zeros: 8 MiB with the broker's own limit of 128 KiB. A batch of commands takes a few
+/// frames more for that.
+const FRAME_MAX_BYTES: u32 = 16 * 1024;
+
 /// An AMQP URI that was found to be one. Shows itself without its password.
 #[derive(Clone)]
 pub struct BrokerUrl(AMQPUri);
@@ -23,6 +28,7 @@ impl BrokerUrl {
         let mut uri: AMQPUri = text.parse().map_err(InvalidBrokerUrl)?;
         // Zero would switch the detection of dead peers off.
         uri.query.heartbeat = uri.query.heartbeat.filter(|secs| *secs > 0).or(Some(HEARTBEAT_SECS));
+        uri.query.frame_max = uri.query.frame_max.or(Some(FRAME_MAX_BYTES));
         Ok(Self(uri))
     }
 
@@ -58,13 +64,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vhost_and_a_password_survive_and_a_heartbeat_is_added() {
+    fn a_vhost_and_a_password_survive_and_what_is_not_said_is_added() {
         let url = BrokerUrl::parse("amqp://us%40er:p%2Fw@localhost:5673/a%2fb").unwrap();
         let again: AMQPUri = url.expose().parse().unwrap();
         assert_eq!(again.vhost, "a/b");
         assert_eq!(again.authority.userinfo.password, "p/w");
         assert_eq!(again.authority.userinfo.username, "us@er");
         assert_eq!(again.query.heartbeat, Some(10));
+        assert_eq!(again.query.frame_max, Some(16_384));
     }
 
     #[test]
