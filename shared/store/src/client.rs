@@ -25,8 +25,9 @@ use crate::{
 /// MongoDB's code for a value that a unique index, here always that of `_id`, already has.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
 
-/// How long the driver looks for a usable server.
-const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the driver looks for a usable server. Less than any operation may take, so that an
+/// operation which finds none fails with the reason, and not only with its time.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How long connecting to a server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -213,12 +214,13 @@ impl Store {
         let store = self.clone();
         tokio::spawn(async move {
             let mut ticks = interval(HEALTH_INTERVAL);
+            let mut told = None;
             while !up.is_closed() {
                 ticks.tick().await;
                 let database = store.database.clone();
                 let ping = async move { database.run_command(doc! { "ping": 1 }).await };
                 let answer = store.run_within(HEALTH_TIMEOUT, ping).await;
-                if *up.borrow() != answer.is_ok() {
+                if told.replace(answer.is_ok()) != Some(answer.is_ok()) {
                     match &answer {
                         Ok(_) => tracing::info!("MongoDB answers"),
                         Err(error) => tracing::warn!(%error, "MongoDB is away"),
