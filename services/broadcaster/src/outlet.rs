@@ -124,6 +124,12 @@ impl Outlet {
         self.state().socket.take()
     }
 
+    /// Whether its session has begun to end.
+    #[cfg(test)]
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state().socket.is_none()
+    }
+
     /// Whether everything is out. If not, `context` is woken when it may go on.
     fn flush(&self, state: &mut State, context: &mut Context<'_>) -> Result<bool, Error> {
         let Some(socket) = &mut state.socket else { return Ok(false) };

@@ -32,6 +32,9 @@ async fn numbers_until(client: &mut Client, last: usize) -> Vec<usize> {
     received
 }
 
+/// A few of these fill all buffers between a server and its client.
+const LARGE_FRAME_BYTES: usize = 16 * 1024;
+
 /// As large as an ordinary message.
 const SMALL_FRAME_BYTES: usize = 300;
 
@@ -53,21 +56,27 @@ async fn small_frames_do_not_pile_up_for_a_slow_client() {
     assert!(before.len() < COUNT / 4, "{} frames before {last}", before.len());
 }
 
+/// A server that soon closes who takes nothing, and gives it time to hear of that.
+fn taking_soon() -> Fixture {
+    Fixture::with_timing(|timing| {
+        timing.send = Duration::from_millis(300);
+        timing.close = LIMIT;
+    })
+}
+
 #[tokio::test]
 async fn a_client_that_takes_no_small_frames_is_closed() {
-    let server = Fixture::with_timing(|timing| timing.send = Duration::from_millis(300));
+    let server = taking_soon();
     let mut client = server.subscribe_with(&[], LEAST_BUFFER_BYTES).await.unwrap();
-    for number in 0..300 {
-        server.publish_number(number, SMALL_FRAME_BYTES).await;
-    }
+    server.publish_until(SMALL_FRAME_BYTES, Outlet::is_ending).await;
     assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
 }
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_closed() {
-    let server = Fixture::with_timing(|timing| timing.send = Duration::from_millis(300));
+    let server = taking_soon();
     let mut client = server.subscribe().await;
-    server.flood(300).await;
+    server.publish_until(LARGE_FRAME_BYTES, Outlet::is_ending).await;
     assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
 }
 
@@ -78,13 +87,8 @@ async fn a_client_that_takes_nothing_at_all_is_cut_off_in_the_end() {
         timing.close = Duration::from_millis(200);
     });
     let _client = server.subscribe().await;
-    server.flood(300).await;
-    let left = async {
-        while server.hub.subscribers() > 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(LIMIT, left).await.expect("the session ends");
+    server.publish_until(LARGE_FRAME_BYTES, Outlet::is_ending).await;
+    left(&server, 0).await;
 }
 
 #[tokio::test]
@@ -153,9 +157,12 @@ async fn who_floods_with_pings_and_takes_no_answer_is_cut_off() {
     });
     let mut other = server.subscribe().await;
     let _pings = flood(server.subscribe().await, &[0x89, 0x80, 0, 0, 0, 0]);
-    while server.hub.subscribers() > 1 {
-        is_served(&server, &mut other).await;
-    }
+    let flooded = async {
+        while server.hub.subscribers() > 1 {
+            is_served(&server, &mut other).await;
+        }
+    };
+    timeout(LIMIT, flooded).await.expect("it is cut off");
     is_served(&server, &mut other).await;
 }
 
