@@ -80,8 +80,7 @@ impl Wire {
     /// Writes an encoded frame, or as much of it as the kernel takes. Whether that was all; if not,
     /// flushing sends the rest. Nothing else may be on its way.
     pub(crate) fn offer(&mut self, frame: &Bytes) -> io::Result<bool> {
-        let send = || SockRef::from(&self.stream).send_with_flags(frame, FRAME_END);
-        let taken = match self.stream.try_io(Interest::WRITABLE, send) {
+        let taken = match self.send(frame) {
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
@@ -92,13 +91,22 @@ impl Wire {
         Ok(self.rest.is_empty())
     }
 
+    /// Writes to a frame's end. How many bytes were taken.
+    fn send(&self, bytes: &Bytes) -> io::Result<usize> {
+        let send = || SockRef::from(&self.stream).send_with_flags(bytes, FRAME_END);
+        self.stream.try_io(Interest::WRITABLE, send)
+    }
+
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.rest.is_empty() {
-            let taken = ready!(Pin::new(&mut self.stream).poll_write(context, &self.rest))?;
-            if taken == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            ready!(self.stream.poll_write_ready(context))?;
+            match self.send(&self.rest) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(taken) => self.rest.advance(taken),
+                // It is not ready after all, which it knows from now on.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
-            self.rest.advance(taken);
         }
         // The frame's memory is not kept for the sake of an empty slice of it.
         self.rest = Bytes::new();
