@@ -1,6 +1,7 @@
 //! Requests on the way to a session, and those that never get there.
 
 use super::*;
+use crate::wire::READ_AT_A_TIME;
 
 #[tokio::test]
 async fn frames_sent_right_behind_the_handshake_are_not_lost() {
@@ -63,7 +64,11 @@ async fn the_description_is_served() {
     assert!(head.contains("content-type: application/json\r\n"), "{head}");
     let description: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(description["asyncapi"], "3.0.0");
-    assert_eq!(description["channels"]["chat"]["address"], "/api/chat");
+    let chat = &description["channels"]["chat"];
+    assert_eq!(chat["address"], "/api/chat");
+    let bytes_a_second = READ_AT_A_TIME as u128 * 1_000 / Timing::default().pause.as_millis();
+    let limit = format!("{} KiB a second", bytes_a_second / 1024);
+    assert!(chat["description"].as_str().unwrap().contains(&limit), "{limit}");
 }
 
 #[tokio::test]
