@@ -1,6 +1,8 @@
-//! The broadcaster before a client that is not ours: `websockets`, a Python package that
-//! `cargo xtask test` installs. What no client can be made to send is tested byte by byte in the
+//! The broadcaster before clients that are not ours: a browser, and `websockets`, a Python package.
+//! `cargo xtask test` installs both. What no client can be made to send is tested byte by byte in the
 //! broadcaster's own tests.
+
+mod browser;
 
 use std::{process::Command, time::Duration};
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use testkit::{
     Progress,
-    provision::{provide_mongod, provide_rabbitmq},
+    provision::{provide_chromium, provide_mongod, provide_rabbitmq},
     settings,
 };
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,9 @@ const DIR_PREFIX: &str = "test-stack-";
 
 /// What tests run in Python, and what it needs. This version runs on Python 3.9 and later.
 const PYTHON_PACKAGES: [&str; 1] = ["websockets==15.0.1"];
+
+/// The package whose tests open a browser.
+const BROWSING: &str = "end-to-end";
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, Args)]
@@ -81,6 +84,13 @@ async fn run_on_servers(
         .arguments
         .iter()
         .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"));
+    let chromium = if !names_packages || options.arguments.iter().any(|it| it.contains(BROWSING)) {
+        // Its test says so once more, and fails: all others can do without.
+        let found = provide_chromium(target_dir, &steps).await;
+        found.inspect_err(|error| steps.say(&format!("no browser: {error:#}"))).ok()
+    } else {
+        None
+    };
     let mut arguments = vec!["test"];
     if !names_packages {
         arguments.push("--workspace");
@@ -97,6 +107,7 @@ async fn run_on_servers(
     ];
     command
         .envs(paths)
+        .envs(chromium.map(|chromium| (settings::CHROMIUM, chromium)))
         .env(settings::RABBITMQ_URL, broker.url())
         .env(settings::MANAGEMENT_URL, broker.management().base())
         .env(settings::MONGO_URI, mongod.url())

@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use runtime::descriptors;
 use socket2::{Domain, Socket, Type};
 use uuid::Uuid;
 
-use crate::clock::now_us;
+use crate::{candidate::MAX_CONNECTIONS, clock::now_us, run::OTHER_DESCRIPTORS};
 
 /// What the bare loop is told.
 #[derive(Args, Debug)]
@@ -23,9 +24,11 @@ pub(crate) struct Options {
     message: String,
 }
 
-/// Serves until it is killed. Says `listening ADDRESS`, then `tick ID MICROSECONDS MICROSECONDS` each
-/// second: nothing is drawn, so both are the same.
+/// Serves until it is killed, or cannot accept any more. Says `listening ADDRESS`, then `tick ID
+/// MICROSECONDS MICROSECONDS` each second: nothing is drawn, so both are the same.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    // If that is too few for this measurement, accepting will say so.
+    let _ = descriptors::make_room(MAX_CONNECTIONS as usize, OTHER_DESCRIPTORS);
     // As the broadcaster does: what the accepted sockets inherit must be set before.
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     listener.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -36,14 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     writeln!(stdout, "listening {}", listener.local_addr()?)?;
     let subscribers: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
     let accepted = Arc::clone(&subscribers);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // One that leaves in its handshake is no subscriber.
-            if let Ok(stream) = shake_hands(stream) {
-                accepted.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
-            }
-        }
-    });
+    let accepting = std::thread::spawn(move || accept_all(&listener, &accepted));
     let mut next = Instant::now();
     loop {
         next += Duration::from_secs(1);
@@ -58,6 +54,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         });
         drop(subscribers);
         writeln!(stdout, "tick {id} {tick_us} {tick_us}")?;
+        if accepting.is_finished() {
+            let Ok(error) = accepting.join() else { bail!("the accepting thread panicked") };
+            return Err(error).context("no more subscribers can be accepted");
+        }
+    }
+}
+
+/// Accepts until that fails: out of descriptors it would fail again at once, and for ever.
+fn accept_all(listener: &TcpListener, accepted: &Mutex<Vec<TcpStream>>) -> std::io::Error {
+    loop {
+        match listener.accept() {
+            // One that leaves in its handshake is no subscriber.
+            Ok((stream, _)) => {
+                if let Ok(stream) = shake_hands(stream) {
+                    accepted.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return error,
+        }
     }
 }
 

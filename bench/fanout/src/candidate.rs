@@ -20,8 +20,8 @@ use crate::procfs;
 /// Longest wait until one that is not ours serves.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// Subscribers of a broadcaster at most.
-const MAX_CONNECTIONS: u32 = 19_300;
+/// Subscribers of a process at most.
+pub(crate) const MAX_CONNECTIONS: u32 = 19_300;
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

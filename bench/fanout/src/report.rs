@@ -53,6 +53,15 @@ impl Measurement {
         self.rss_bytes as f64 / 1024.0 / self.subscribers.max(1) as f64
     }
 
+    /// From the tick to the last subscriber, as a multiple of what the bare loop of the same run took
+    /// for as many.
+    fn times_the_limit(&self, run: &[Self]) -> Option<f64> {
+        let is_limit =
+            |it: &&Self| it.kind == Some(Kind::Bare) && it.subscribers == self.subscribers;
+        let limit = run.iter().find(is_limit)?.delays.tick_to_last_ms.median;
+        Some(self.delays.tick_to_last_ms.median / limit).filter(|ratio| ratio.is_finite())
+    }
+
     fn name(&self) -> String {
         match (self.kind, self.replicas) {
             (Some(kind), 0 | 1) => kind.to_string(),
@@ -68,12 +77,17 @@ impl fmt::Display for Report {
             writeln!(
                 formatter,
                 "| subscribers | | frames | tick to last, ms | worst | of it the draw | first to last, ms | worst | \
-                 tick to each p50 | p99 | CPU ms a frame | KiB RSS per subscriber | missed |\n\
-                 | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+                 tick to each p50 | p99 | CPU ms a frame | KiB RSS per subscriber | missed | \
+                 tick to last / bare loop |\n\
+                 | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
             )?;
         }
         for it in &self.measurements {
             row(formatter, &it.subscribers.to_string(), &it.name(), it)?;
+            match it.times_the_limit(&self.measurements) {
+                Some(ratio) => writeln!(formatter, " {ratio:.2} |")?,
+                None => writeln!(formatter, " – |")?,
+            }
         }
         if let Some((before, during)) = &self.stalled {
             writeln!(
@@ -84,12 +98,15 @@ impl fmt::Display for Report {
                  | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
             )?;
             row(formatter, "all read", "broadcaster", before)?;
+            writeln!(formatter)?;
             row(formatter, "1,000 stall", "broadcaster", during)?;
+            writeln!(formatter)?;
         }
         Ok(())
     }
 }
 
+/// The cells of a line, without its end.
 fn row(
     formatter: &mut fmt::Formatter<'_>,
     head: &str,
@@ -97,7 +114,7 @@ fn row(
     it: &Measurement,
 ) -> fmt::Result {
     let delays = &it.delays;
-    writeln!(
+    write!(
         formatter,
         "| {head} | {name} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.1} | {} |",
         delays.frames,
@@ -112,4 +129,40 @@ fn row(
         it.kib_per_subscriber(),
         delays.missed,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Spread;
+
+    #[test]
+    fn a_delay_is_held_against_the_bare_loop_with_as_many_subscribers() {
+        let measured = |kind, subscribers, median| Measurement {
+            kind: Some(kind),
+            subscribers,
+            delays: Delays {
+                tick_to_last_ms: Spread { median, worst: median },
+                ..Delays::default()
+            },
+            ..Measurement::default()
+        };
+        let measurements = vec![
+            measured(Kind::Bare, 1_000, 10.0),
+            measured(Kind::Broadcaster, 1_000, 12.0),
+            measured(Kind::Bare, 5_000, 50.0),
+            measured(Kind::Broadcaster, 5_000, 75.0),
+            measured(Kind::Broadcaster, 50_000, 900.0),
+        ];
+        let table = Report { measurements, stalled: None }.to_string();
+        let ratios: Vec<_> = table
+            .lines()
+            .skip(2)
+            .filter_map(|line| line.trim_end_matches(" |").rsplit("| ").next())
+            .collect();
+        assert_eq!(ratios, ["1.00", "1.20", "1.00", "1.50", "–"], "{table}");
+        let cells = |line: &str| line.matches('|').count();
+        let width = table.lines().next().map(cells);
+        assert!(table.lines().all(|line| Some(cells(line)) == width), "{table}");
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use contracts::{CommandId, Message, MessageId, Timestamp};
+use runtime::descriptors;
 use store::{CreateCommand, Store, StoreSettings};
 use testkit::{PrivateBroker, PrivateMongod, Progress, TestEnvironment};
 use tokio::time::sleep;
@@ -29,6 +30,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// From the end of the window until its last frame has arrived everywhere.
 const ARRIVE: Duration = Duration::from_secs(2);
+
+/// Descriptors of a process beside its subscribers' sockets.
+pub(crate) const OTHER_DESCRIPTORS: usize = 64;
 
 /// How long subscribers stall: until their buffers are full, 10 s more until they are closed, and
 /// some time without them.
@@ -101,6 +105,13 @@ struct Run<'a> {
 
 /// Measures, and writes the results as text, as JSON and as a plot.
 pub(crate) async fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
+    // What is started from here on has this limit too, and the peer does not raise it by itself.
+    let wanted = options.subscribers.iter().copied().max().unwrap_or_default();
+    let room = descriptors::make_room(wanted, OTHER_DESCRIPTORS);
+    ensure!(
+        room >= wanted,
+        "a process may have {room} subscribers here, not {wanted}: descriptors"
+    );
     progress.say("starting a broker and a database");
     let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
     let mut run = Run { options, progress, broker, mongod, report: Report::default() };

@@ -136,6 +136,15 @@ impl Hub {
         self.subscribers.load(Ordering::Relaxed)
     }
 
+    /// All that frames go to.
+    #[cfg(test)]
+    pub(crate) fn outlets(&self) -> Vec<Arc<Outlet>> {
+        let of = |shard: &Arc<Shard>| -> Vec<_> {
+            shard.outlets().iter().map(|(_, outlet)| Arc::clone(outlet)).collect()
+        };
+        self.shards.iter().flat_map(of).collect()
+    }
+
     /// A subscriber to the frames from now on; the current one is not among them.
     pub(crate) fn subscribe(self: &Arc<Self>) -> Subscription {
         self.subscribers.fetch_add(1, Ordering::Relaxed);

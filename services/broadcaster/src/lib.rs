@@ -8,6 +8,7 @@ pub mod addresses;
 mod config;
 mod drawer;
 pub mod hub;
+mod limit;
 pub mod origins;
 mod outlet;
 pub mod server;

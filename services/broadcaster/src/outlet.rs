@@ -14,7 +14,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use crate::{hub::Frame, wire::Wire};
+use crate::{hub::Frame, limit::Limit, wire::Wire};
 
 /// A subscriber's WebSocket.
 pub(crate) type Socket = WebSocketStream<Wire>;
@@ -24,7 +24,7 @@ pub(crate) type Socket = WebSocketStream<Wire>;
 #[derive(Debug)]
 pub(crate) struct Outlet {
     state: Mutex<State>,
-    /// How long a frame may take to leave this process.
+    /// How long the subscriber may take nothing of what is on its way.
     limit: Duration,
 }
 
@@ -34,9 +34,9 @@ struct State {
     socket: Option<Box<Socket>>,
     /// The number of the last frame that was sent.
     last: u64,
-    /// By when what is on its way must be out. While there is none, nothing is on its way, neither
-    /// here nor in the WebSocket library's own buffer.
-    sent_due: Option<Instant>,
+    /// By when more of what is on its way must be out. While there is none, nothing is on its way,
+    /// neither here nor in the WebSocket library's own buffer.
+    sent_due: Option<Limit>,
     session: Option<Waker>,
 }
 
@@ -67,7 +67,7 @@ impl Outlet {
         let Some(socket) = &mut state.socket else { return 0 };
         // An error is found by the session, too: the socket can be read then.
         if let Ok(false) = socket.get_mut().offer(&frame.encoded) {
-            state.sent_due = Some(Instant::now() + self.limit);
+            state.sent_due = Some(Limit::new(self.limit));
             if let Some(session) = state.session.take() {
                 session.wake();
             }
@@ -109,9 +109,19 @@ impl Outlet {
         Poll::Ready(Ok(Event::Received(received)))
     }
 
-    /// By when what is on its way must be out.
+    /// When to ask whether it is stuck; none while nothing is on its way.
     pub(crate) fn sent_due(&self) -> Option<Instant> {
-        self.state().sent_due
+        self.state().sent_due.map(|limit| limit.until())
+    }
+
+    /// Whether nothing of what is on its way was taken for too long.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.state().sent_due.as_mut().is_some_and(Limit::is_over)
+    }
+
+    /// Whether anything came from the subscriber since this was asked last.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.state().socket.as_mut().is_some_and(|socket| socket.get_mut().has_heard())
     }
 
     /// When the subscriber can be read again, if that pauses.
@@ -124,6 +134,12 @@ impl Outlet {
         self.state().socket.take()
     }
 
+    /// Whether its session has begun to end.
+    #[cfg(test)]
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state().socket.is_none()
+    }
+
     /// Whether everything is out. If not, `context` is woken when it may go on.
     fn flush(&self, state: &mut State, context: &mut Context<'_>) -> Result<bool, Error> {
         let Some(socket) = &mut state.socket else { return Ok(false) };
@@ -132,7 +148,10 @@ impl Outlet {
             match socket.poll_flush_unpin(context) {
                 Poll::Ready(flushed) => flushed?,
                 Poll::Pending => {
-                    state.sent_due.get_or_insert_with(|| Instant::now() + self.limit);
+                    // Who takes a little at a time is slow, but takes.
+                    if socket.get_mut().has_progressed() || state.sent_due.is_none() {
+                        state.sent_due = Some(Limit::new(self.limit));
+                    }
                     return Ok(false);
                 }
             }

@@ -38,13 +38,8 @@ use crate::{
 use handshake::{Answer, Refusal};
 pub use session::Timing;
 
-/// Connections that are not, or not yet, a subscriber's. Each lives for [`Settings::handshake`] at
-/// most, so health questions are answered whatever the number of subscribers.
+/// Room for handshakes unless [`Settings::max_handshakes`] says something else.
 pub(crate) const MAX_HANDSHAKES: usize = 512;
-
-/// How long a conversation has at least when others wait for its place. Most take a millisecond; who
-/// only connects, and says nothing, must not keep health questions out.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Connections that wait in the kernel to be accepted, as after a broadcaster that had thousands of
 /// subscribers.
@@ -70,6 +65,12 @@ pub struct Settings {
     pub origins: AllowedOrigins,
     /// How many of them may come from one address.
     pub addresses: AddressLimit,
+    /// Connections at most that are not, or not yet, a subscriber's. Each lives for `handshake` at
+    /// most, so health questions are answered whatever the number of subscribers.
+    pub max_handshakes: usize,
+    /// How long one has at least when others wait for its place. Most take a millisecond; who only
+    /// connects, and says nothing, must not keep health questions out.
+    pub patience: Duration,
     /// From the TCP connection to the answer's last byte.
     pub handshake: Duration,
     /// How long the sessions take to end when the server does.
@@ -86,6 +87,8 @@ impl Default for Settings {
             max_connections: 19_000,
             origins: AllowedOrigins::default(),
             addresses: AddressLimit::default(),
+            max_handshakes: MAX_HANDSHAKES,
+            patience: Duration::from_secs(1),
             handshake: Duration::from_secs(10),
             close_spread: Duration::from_secs(10),
             closes_per_second: 1_000,
@@ -162,7 +165,7 @@ pub async fn serve(
 }
 
 async fn accept_all(listener: &TcpListener, server: &Arc<Server>, connections: &TaskTracker) {
-    let mut conversations = Conversations::new();
+    let mut conversations = Conversations::new(&server.settings);
     // Never closed, so it never fails.
     while let Ok(permit) = conversations.room().await {
         match listener.accept().await {
@@ -184,30 +187,34 @@ async fn accept_all(listener: &TcpListener, server: &Arc<Server>, connections: &
 
 /// The connections that are not, or not yet, a subscriber's, the oldest first.
 struct Conversations {
+    most: usize,
+    patience: Duration,
     free: Arc<Semaphore>,
     under_way: VecDeque<(Instant, AbortHandle)>,
 }
 
 impl Conversations {
-    fn new() -> Self {
-        Self { free: Arc::new(Semaphore::new(MAX_HANDSHAKES)), under_way: VecDeque::new() }
+    fn new(settings: &Settings) -> Self {
+        let (most, patience) = (settings.max_handshakes, settings.patience);
+        Self { most, patience, free: Arc::new(Semaphore::new(most)), under_way: VecDeque::new() }
     }
 
     /// Room for one more, if need be that of the oldest.
     async fn room(&mut self) -> Result<OwnedSemaphorePermit, AcquireError> {
         let mut permit = pin!(Arc::clone(&self.free).acquire_owned());
-        loop {
-            if self.under_way.len() >= MAX_HANDSHAKES {
-                self.under_way.retain(|(_, conversation)| !conversation.is_finished());
-            }
-            let Some((begun, oldest)) = self.under_way.front() else { return permit.await };
-            tokio::select! {
-                biased;
-                permit = permit.as_mut() => return permit,
-                () = sleep_until(*begun + PATIENCE) => {
-                    oldest.abort();
-                    self.under_way.pop_front();
-                }
+        if self.under_way.len() >= self.most {
+            self.under_way.retain(|(_, conversation)| !conversation.is_finished());
+        }
+        let Some((begun, oldest)) = self.under_way.front() else { return permit.await };
+        tokio::select! {
+            biased;
+            permit = permit.as_mut() => permit,
+            () = sleep_until(*begun + self.patience) => {
+                oldest.abort();
+                self.under_way.pop_front();
+                // Its place is free once the runtime has dropped it. If it has ended by itself
+                // meanwhile, it is free already.
+                permit.await
             }
         }
     }

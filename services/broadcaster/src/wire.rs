@@ -2,7 +2,7 @@
 //! encoding of a frame, and what the kernel does not take of it is not copied either.
 
 use std::{
-    io,
+    io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// What is read of a subscriber before it has to wait. Who only answers pings needs days for it.
-const READ_AT_A_TIME: usize = 2 * 1024;
+pub(crate) const READ_AT_A_TIME: usize = 2 * 1024;
 
 /// Nothing is added to a frame that the kernel still holds (`MSG_EOR` of Linux). With the listener's
 /// low-water mark, the next frame then finds no room, instead of a place behind all those before it
@@ -33,6 +33,8 @@ pub(crate) struct Wire {
     stream: TcpStream,
     rest: Bytes,
     reading: Reading,
+    heard: bool,
+    progressed: bool,
 }
 
 /// How much is read. A score of subscribers that send as fast as they can would else take the
@@ -51,7 +53,7 @@ impl Wire {
     /// A socket that is not read for a `pause` after each [`READ_AT_A_TIME`].
     pub(crate) fn new(stream: TcpStream, pause: Duration) -> Self {
         let reading = Reading::Paced { left: READ_AT_A_TIME, pause };
-        Self { stream, rest: Bytes::new(), reading }
+        Self { stream, rest: Bytes::new(), reading, heard: false, progressed: false }
     }
 
     /// When it can be read again, if it pauses. Nothing wakes the reader then: it has to ask.
@@ -67,7 +69,19 @@ impl Wire {
         self.reading = Reading::Free;
     }
 
+    /// Whether anything was read since this was asked last.
+    pub(crate) fn has_heard(&mut self) -> bool {
+        mem::take(&mut self.heard)
+    }
+
+    /// Whether the kernel has taken anything since this was asked last, beside what was offered: its
+    /// buffer was full then, so the subscriber has taken something, too.
+    pub(crate) fn has_progressed(&mut self) -> bool {
+        mem::take(&mut self.progressed)
+    }
+
     fn note_read(&mut self, bytes: usize) {
+        self.heard |= bytes > 0;
         if let Reading::Paced { left, pause } = &mut self.reading {
             *left = left.saturating_sub(bytes);
             if *left == 0 {
@@ -80,8 +94,7 @@ impl Wire {
     /// Writes an encoded frame, or as much of it as the kernel takes. Whether that was all; if not,
     /// flushing sends the rest. Nothing else may be on its way.
     pub(crate) fn offer(&mut self, frame: &Bytes) -> io::Result<bool> {
-        let send = || SockRef::from(&self.stream).send_with_flags(frame, FRAME_END);
-        let taken = match self.stream.try_io(Interest::WRITABLE, send) {
+        let taken = match self.send(frame) {
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
@@ -92,13 +105,25 @@ impl Wire {
         Ok(self.rest.is_empty())
     }
 
+    /// Writes to a frame's end. How many bytes were taken.
+    fn send(&self, bytes: &Bytes) -> io::Result<usize> {
+        let send = || SockRef::from(&self.stream).send_with_flags(bytes, FRAME_END);
+        self.stream.try_io(Interest::WRITABLE, send)
+    }
+
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.rest.is_empty() {
-            let taken = ready!(Pin::new(&mut self.stream).poll_write(context, &self.rest))?;
-            if taken == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            ready!(self.stream.poll_write_ready(context))?;
+            match self.send(&self.rest) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(taken) => {
+                    self.rest.advance(taken);
+                    self.progressed = true;
+                }
+                // It is not ready after all, which it knows from now on.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
-            self.rest.advance(taken);
         }
         // The frame's memory is not kept for the sake of an empty slice of it.
         self.rest = Bytes::new();
@@ -132,7 +157,9 @@ impl AsyncWrite for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_rest(context))?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let taken = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.progressed |= taken > 0;
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

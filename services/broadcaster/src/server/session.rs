@@ -29,6 +29,7 @@ use tokio_tungstenite::{
 use super::close::Reason;
 use crate::{
     hub::Subscription,
+    limit::Limit,
     outlet::{Event, Outlet, Socket},
     wire::Wire,
 };
@@ -47,9 +48,9 @@ const READ_BUFFER_BYTES: usize = 1024;
 pub struct Timing {
     /// Between two pings.
     pub ping: Duration,
-    /// From a ping to its pong.
+    /// From a ping until the subscriber is heard of.
     pub pong: Duration,
-    /// For a frame to leave this process.
+    /// Without anything of a frame being taken.
     pub send: Duration,
     /// For the closing handshake.
     pub close: Duration,
@@ -107,7 +108,7 @@ enum Step {
 struct Deadlines {
     timing: Timing,
     next_ping: Instant,
-    pong_due: Option<Instant>,
+    pong_due: Option<Limit>,
 }
 
 /// Serves a subscriber whose handshake is done, until it leaves or must, or `closing` ends.
@@ -175,7 +176,7 @@ async fn serve(
         let event = match step.await {
             Step::Close => return End::ByUs(Reason::Stopping),
             Step::Alarm => {
-                if let Some(reason) = deadlines.passed(outlet.sent_due()) {
+                if let Some(reason) = deadlines.missed(outlet) {
                     return End::ByUs(reason);
                 }
                 let pinged = poll_fn(|context| Poll::Ready(deadlines.ping(outlet, context))).await;
@@ -190,8 +191,7 @@ async fn serve(
         match event {
             Ok(Event::Sent) => subscription.catch_up(outlet),
             Ok(Event::Received(Message::Close(_))) => return End::ByPeer,
-            Ok(Event::Received(Message::Pong(_))) => deadlines.pong_due = None,
-            // Pings are answered by the library.
+            // Pings are answered by the library, and that a pong came is seen where bytes are read.
             Ok(Event::Received(_)) => {}
             Ok(Event::Ended) => return End::Gone,
             Err(error) => return end_of(&error),
@@ -240,21 +240,22 @@ impl Deadlines {
     }
 
     fn earliest(&self, outlet: &Outlet) -> Instant {
-        let others = [self.pong_due, outlet.sent_due(), outlet.reads_again()];
+        let pong_due = self.pong_due.map(|limit| limit.until());
+        let others = [pong_due, outlet.sent_due(), outlet.reads_again()];
         others.into_iter().flatten().fold(self.next_ping, Instant::min)
     }
 
     /// What the subscriber has missed, if anything.
-    fn passed(&self, sent_due: Option<Instant>) -> Option<Reason> {
-        let now = Instant::now();
-        let has_passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if has_passed(sent_due) {
-            Some(Reason::TakesNothing)
-        } else if has_passed(self.pong_due) {
-            Some(Reason::Mute)
-        } else {
-            None
+    fn missed(&mut self, outlet: &Outlet) -> Option<Reason> {
+        if outlet.is_stuck() {
+            return Some(Reason::TakesNothing);
         }
+        // The pong of one that sends much may be behind all that, and so be read late. Whatever is
+        // read since the ping shows that it lives.
+        if outlet.has_heard() {
+            self.pong_due = None;
+        }
+        self.pong_due.as_mut().is_some_and(Limit::is_over).then_some(Reason::Mute)
     }
 
     /// Sends a ping if it is time for one.
@@ -266,7 +267,7 @@ impl Deadlines {
         if outlet.send(Message::Ping(Vec::new().into()), context)? {
             self.next_ping = now + self.timing.ping;
             // An answer that is already due is not put off.
-            self.pong_due.get_or_insert(now + self.timing.pong);
+            self.pong_due.get_or_insert_with(|| Limit::new(self.timing.pong));
         } else {
             // What is on its way is question enough.
             self.next_ping = outlet.sent_due().unwrap_or(now + self.timing.ping);

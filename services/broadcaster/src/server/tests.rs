@@ -18,6 +18,7 @@ use tokio_tungstenite::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
+use crate::outlet::Outlet;
 
 mod handshakes;
 mod misbehaviour;
@@ -94,6 +95,20 @@ impl Fixture {
         for number in 0..count {
             self.publish_number(number, 16 * 1024).await;
         }
+    }
+
+    /// Publishes numbered frames of so many bytes until one of the subscribers is as wanted. How
+    /// many there were.
+    async fn publish_until(&self, bytes: usize, wanted: impl Fn(&Outlet) -> bool) -> usize {
+        let publishing = async {
+            let mut count = 0;
+            while !self.hub.outlets().iter().any(|outlet| wanted(outlet)) {
+                self.publish_number(count, bytes).await;
+                count += 1;
+            }
+            count
+        };
+        timeout(LIMIT, publishing).await.expect("a subscriber as wanted")
     }
 
     /// Publishes a frame of so many bytes, and leaves time for it to go out.

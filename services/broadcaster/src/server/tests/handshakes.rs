@@ -1,6 +1,7 @@
 //! Requests on the way to a session, and those that never get there.
 
 use super::*;
+use crate::wire::READ_AT_A_TIME;
 
 #[tokio::test]
 async fn frames_sent_right_behind_the_handshake_are_not_lost() {
@@ -63,7 +64,11 @@ async fn the_description_is_served() {
     assert!(head.contains("content-type: application/json\r\n"), "{head}");
     let description: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(description["asyncapi"], "3.0.0");
-    assert_eq!(description["channels"]["chat"]["address"], "/api/chat");
+    let chat = &description["channels"]["chat"];
+    assert_eq!(chat["address"], "/api/chat");
+    let bytes_a_second = READ_AT_A_TIME as u128 * 1_000 / Timing::default().pause.as_millis();
+    let limit = format!("{} KiB a second", bytes_a_second / 1024);
+    assert!(chat["description"].as_str().unwrap().contains(&limit), "{limit}");
 }
 
 #[tokio::test]
@@ -89,16 +94,33 @@ async fn garbage_instead_of_a_request_is_refused() {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
 
+/// Few places, which are given up only to those that come after.
+fn crowded(max_handshakes: usize) -> Fixture {
+    let (patience, handshake) = (Duration::ZERO, 2 * LIMIT);
+    Fixture::start(Settings { max_handshakes, patience, handshake, ..Settings::default() })
+}
+
 #[tokio::test]
 async fn who_connects_and_says_nothing_keeps_nobody_out() {
-    // Longer than the test waits: only giving up the oldest makes room.
-    let settings = Settings { handshake: 2 * LIMIT, ..Settings::default() };
-    let server = Fixture::start(settings);
+    let server = crowded(4);
     let mut silent = Vec::new();
-    for _ in 0..MAX_HANDSHAKES {
+    for _ in 0..4 {
         silent.push(TcpStream::connect(server.address).await.unwrap());
     }
     let mut client = timeout(LIMIT, server.subscribe()).await.expect("room in time");
     server.hub.publish(b"heard");
     assert_eq!(next_text(&mut client).await, "heard");
+}
+
+#[tokio::test]
+async fn only_the_oldest_gives_its_place_to_another() {
+    let server = crowded(2);
+    let mut oldest = TcpStream::connect(server.address).await.unwrap();
+    let mut younger = TcpStream::connect(server.address).await.unwrap();
+    let left = timeout(LIMIT, oldest.read(&mut [0])).await.expect("its place is needed");
+    assert_eq!(left.unwrap(), 0);
+    younger.write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    timeout(LIMIT, younger.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }

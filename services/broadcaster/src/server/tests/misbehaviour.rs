@@ -1,6 +1,8 @@
 //! Subscribers that stall, flood, send garbage, half-close or vanish: none of them delays another.
 
 use super::*;
+use crate::hub::MAX_FRAME_BYTES;
+use tokio::time::interval;
 
 #[tokio::test]
 async fn a_slow_client_gets_the_newest_frame_and_delays_nobody() {
@@ -32,6 +34,9 @@ async fn numbers_until(client: &mut Client, last: usize) -> Vec<usize> {
     received
 }
 
+/// A few of these fill all buffers between a server and its client.
+const LARGE_FRAME_BYTES: usize = 16 * 1024;
+
 /// As large as an ordinary message.
 const SMALL_FRAME_BYTES: usize = 300;
 
@@ -53,21 +58,32 @@ async fn small_frames_do_not_pile_up_for_a_slow_client() {
     assert!(before.len() < COUNT / 4, "{} frames before {last}", before.len());
 }
 
+/// Whether a frame is on its way to this subscriber, or a part of one.
+fn is_under_way(outlet: &Outlet) -> bool {
+    outlet.sent_due().is_some()
+}
+
+/// A server that soon closes who takes nothing, and gives it time to hear of that.
+fn taking_soon() -> Fixture {
+    Fixture::with_timing(|timing| {
+        timing.send = Duration::from_millis(300);
+        timing.close = LIMIT;
+    })
+}
+
 #[tokio::test]
 async fn a_client_that_takes_no_small_frames_is_closed() {
-    let server = Fixture::with_timing(|timing| timing.send = Duration::from_millis(300));
+    let server = taking_soon();
     let mut client = server.subscribe_with(&[], LEAST_BUFFER_BYTES).await.unwrap();
-    for number in 0..300 {
-        server.publish_number(number, SMALL_FRAME_BYTES).await;
-    }
+    server.publish_until(SMALL_FRAME_BYTES, Outlet::is_ending).await;
     assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
 }
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_closed() {
-    let server = Fixture::with_timing(|timing| timing.send = Duration::from_millis(300));
+    let server = taking_soon();
     let mut client = server.subscribe().await;
-    server.flood(300).await;
+    server.publish_until(LARGE_FRAME_BYTES, Outlet::is_ending).await;
     assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
 }
 
@@ -78,13 +94,27 @@ async fn a_client_that_takes_nothing_at_all_is_cut_off_in_the_end() {
         timing.close = Duration::from_millis(200);
     });
     let _client = server.subscribe().await;
-    server.flood(300).await;
-    let left = async {
-        while server.hub.subscribers() > 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(LIMIT, left).await.expect("the session ends");
+    server.publish_until(LARGE_FRAME_BYTES, Outlet::is_ending).await;
+    left(&server, 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_a_little_at_a_time_stays() {
+    let server = Fixture::with_timing(|timing| timing.send = Duration::from_millis(500));
+    let mut slow = server.subscribe_with(&[], LEAST_BUFFER_BYTES).await.unwrap();
+    let frame = "x".repeat(MAX_FRAME_BYTES);
+    server.hub.publish(frame.as_bytes());
+    // With the frame's header of four bytes. That takes three times as long as nothing may be taken.
+    let mut left = 4 + frame.len();
+    let mut pace = interval(Duration::from_millis(50));
+    let begun = Instant::now();
+    while left > 0 {
+        pace.tick().await;
+        let mut buffer = vec![0; left.min(1024)];
+        left -= timeout(LIMIT, slow.get_mut().read(&mut buffer)).await.unwrap().unwrap();
+    }
+    assert!(begun.elapsed() > Duration::from_secs(1));
+    is_served(&server, &mut slow).await;
 }
 
 #[tokio::test]
@@ -103,6 +133,70 @@ async fn pings_keep_a_client_that_answers_and_end_one_that_does_not() {
     });
     answering.await.unwrap();
     assert_eq!(close_code(&mut mute).await, CloseCode::Library(4008));
+}
+
+/// Pings often, and reads so many bytes a second at most.
+fn pinging_and_reading(bytes_per_second: u32) -> Fixture {
+    Fixture::with_timing(|timing| {
+        timing.ping = Duration::from_millis(100);
+        timing.pong = Duration::from_millis(400);
+        timing.pause = Duration::from_secs(2048) / bytes_per_second;
+    })
+}
+
+#[tokio::test]
+async fn who_bursts_and_answers_pings_stays() {
+    let server = pinging_and_reading(100_000);
+    let mut client = server.subscribe().await;
+    // Two seconds of reading. Its pongs come behind that.
+    for _ in 0..50 {
+        client.feed(Message::text("x".repeat(4096))).await.unwrap();
+    }
+    client.send(Message::Ping("behind".into())).await.unwrap();
+    while next(&mut client).await != Message::Pong("behind".into()) {}
+    is_served(&server, &mut client).await;
+}
+
+#[tokio::test]
+async fn who_never_stops_talking_and_answers_pings_stays() {
+    let server = pinging_and_reading(20_000);
+    let (mut talking, mut listening) = server.subscribe().await.split();
+    let _talking = AbortOnDropHandle::new(tokio::spawn(async move {
+        while talking.send(Message::text("x".repeat(1000))).await.is_ok() {}
+    }));
+    for _ in 0..15 {
+        let message = timeout(LIMIT, listening.next()).await.expect("a ping in time");
+        assert!(matches!(message, Some(Ok(Message::Ping(_)))), "{message:?}");
+    }
+}
+
+/// Nothing of this process runs for so long, be it a server or a client.
+fn stall(time: Duration) {
+    std::thread::sleep(time);
+}
+
+#[tokio::test]
+async fn a_stall_of_the_process_makes_nobody_mute() {
+    let server = Fixture::with_timing(|timing| {
+        timing.ping = Duration::from_millis(100);
+        timing.pong = Duration::from_millis(600);
+    });
+    let mut client = server.subscribe().await;
+    assert!(matches!(next(&mut client).await, Message::Ping(_)));
+    // Its pong is in the server's kernel, where nobody looks.
+    client.flush().await.unwrap();
+    stall(Duration::from_millis(800));
+    is_served(&server, &mut client).await;
+}
+
+#[tokio::test]
+async fn a_stall_of_the_process_makes_nobody_slow() {
+    let server = Fixture::with_timing(|timing| timing.send = Duration::from_millis(600));
+    let mut client = server.subscribe().await;
+    let count = server.publish_until(LARGE_FRAME_BYTES, is_under_way).await;
+    stall(Duration::from_millis(800));
+    numbers_until(&mut client, count - 1).await;
+    is_served(&server, &mut client).await;
 }
 
 /// Waits until this many sessions are left.
@@ -153,9 +247,12 @@ async fn who_floods_with_pings_and_takes_no_answer_is_cut_off() {
     });
     let mut other = server.subscribe().await;
     let _pings = flood(server.subscribe().await, &[0x89, 0x80, 0, 0, 0, 0]);
-    while server.hub.subscribers() > 1 {
-        is_served(&server, &mut other).await;
-    }
+    let flooded = async {
+        while server.hub.subscribers() > 1 {
+            is_served(&server, &mut other).await;
+        }
+    };
+    timeout(LIMIT, flooded).await.expect("it is cut off");
     is_served(&server, &mut other).await;
 }
 
