@@ -179,12 +179,16 @@ impl<S: CommandStore> Worker<S> {
                 Some((done.received.id(), done.received.command.message_id, ending))
             })
             .collect();
+        self.forget_parking(&finished).await?;
         let store = self.store.clone();
         let recorded: HashMap<CommandId, Ending> = self
             .until_stored("cannot record endings", async || store.record_endings(&ended).await)
             .await?;
         let stands = finished.into_iter().filter_map(|done| {
             let recorded = recorded.get(&done.received.id()).copied();
+            if recorded.is_some_and(|ending| !done.received.stands(ending)) {
+                return Some(done);
+            }
             let result = match (recorded, ending(&done.result)) {
                 (Some(Ending::Failed(failure)), Some(_)) => CommandResult::Failed(failure),
                 (recorded, ending) if recorded == ending => done.result,
@@ -194,6 +198,21 @@ impl<S: CommandStore> Worker<S> {
             Some(Finished { result, ..done })
         });
         Ok(stands.collect())
+    }
+
+    /// What was parked, put back and came to another end is dead-lettered no longer.
+    async fn forget_parking(&self, finished: &[Finished]) -> Result<(), Abandoned> {
+        let dead = CommandResult::Failed(Failure::DeadLettered);
+        let revived: Vec<CommandId> = finished
+            .iter()
+            .filter(|done| done.received.replayed && done.result != dead)
+            .map(|done| done.received.id())
+            .collect();
+        if revived.is_empty() {
+            return Ok(());
+        }
+        let forget = async || self.store.forget_dead_lettered(&revived).await;
+        self.until_stored("cannot forget a parking", forget).await
     }
 
     /// Tries until MongoDB has done it: an outage dead-letters nothing. Stopping ends a wait at

@@ -149,7 +149,7 @@ impl Publisher {
         self.queue.try_send(ticket).map_err(|_| PublishError::NotAccepted(TOO_MANY))?;
         match timeout_at(deadline, confirmed).await {
             Ok(Ok(result)) => {
-                waiter.is_answered();
+                waiter.answered();
                 result
             }
             // Late, or the lane was ended with the ticket in its hands.
@@ -219,7 +219,7 @@ impl Claim {
 
 impl Waiter {
     /// There is nothing to give up any more.
-    fn is_answered(mut self) {
+    fn answered(mut self) {
         self.0 = None;
     }
 
