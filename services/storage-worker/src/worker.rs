@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::Instrument;
 
 use crate::{
-    apply::{Applied, apply},
+    apply::{Applied, apply, ended_before},
     batch::{Batch, Poison, ReceivedCommand},
     command_store::CommandStore,
     measuring::Measures,
@@ -114,14 +114,22 @@ impl<S: CommandStore> Worker<S> {
     }
 
     /// Applies commands of which one may have killed a worker: one at a time, each try counted
-    /// before it begins. One whose tries all ended with the worker's death is not tried again.
+    /// before it begins. One whose tries all ended with the worker's death is not tried again. One that
+    /// has ended is not tried either, and above all not parked a second time: only its ack was lost.
     async fn apply_suspects(
         &self,
         commands: &[ReceivedCommand],
     ) -> Result<Vec<Applied>, Abandoned> {
         let mut results = Vec::with_capacity(commands.len());
         let mut harmless = Vec::with_capacity(commands.len());
+        let look = async || ended_before(&self.store, commands).await;
+        let ended_before = self.until_stored("cannot look up endings", look).await?;
         for received in commands {
+            if let Some(ending) = ended_before.get(&received.id()) {
+                results.push(Applied::from(*ending));
+                harmless.push(received.id());
+                continue;
+            }
             let (id, attempt) = (received.id(), AttemptId::generate());
             let count = async || self.store.count_attempt(id, attempt).await;
             let attempts = self.until_stored("cannot count", count).await?;
