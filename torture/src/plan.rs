@@ -109,6 +109,8 @@ impl fmt::Display for Kind {
 pub(crate) enum Link {
     /// From the clients to a gateway.
     ClientsToGateway(usize),
+    /// From a subscriber to his broadcaster.
+    SubscriberToBroadcaster(usize),
     GatewayToBroker(usize),
     GatewayToMongod(usize),
     WorkerToBroker(usize),
@@ -148,7 +150,7 @@ impl Fault {
     }
 
     /// Whether the subscriber of this broadcaster may get no frames meanwhile: its own broadcaster
-    /// is away, or what any broadcaster needs in order to draw.
+    /// is away, or the way to it disturbed, or what any broadcaster needs in order to draw.
     pub(crate) fn silences_subscriber(self, broadcaster: usize) -> bool {
         match self.kind {
             Kind::KillBroadcaster | Kind::FreezeBroadcaster => self.replica == broadcaster,
@@ -157,9 +159,11 @@ impl Fault {
             | Kind::KillMongod
             | Kind::FreezeMongod
             | Kind::Alarm => true,
-            Kind::Cut | Kind::Delay | Kind::BlackHole => {
-                matches!(self.link, Link::BroadcasterToBroker(_) | Link::BroadcasterToMongod(_))
-            }
+            Kind::Cut | Kind::Delay | Kind::BlackHole => match self.link {
+                Link::SubscriberToBroadcaster(number) => number == broadcaster,
+                Link::BroadcasterToBroker(_) | Link::BroadcasterToMongod(_) => true,
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -220,14 +224,15 @@ impl Plan {
 
     fn fault(&mut self, kind: Kind) -> Fault {
         let place = self.rng.random_range(0..REPLICAS);
-        let link = match self.rng.random_range(0..7) {
+        let link = match self.rng.random_range(0..8) {
             0 => Link::ClientsToGateway(place),
             1 => Link::GatewayToBroker(place),
             2 => Link::GatewayToMongod(place),
             3 => Link::WorkerToBroker(place),
             4 => Link::WorkerToMongod(place),
             5 => Link::BroadcasterToBroker(place),
-            _ => Link::BroadcasterToMongod(place),
+            6 => Link::BroadcasterToMongod(place),
+            _ => Link::SubscriberToBroadcaster(place),
         };
         Fault { kind, replica: self.rng.random_range(0..REPLICAS), link, seed: self.rng.random() }
     }
@@ -257,6 +262,9 @@ impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClientsToGateway(number) => write!(f, "clients–gateway {number}"),
+            Self::SubscriberToBroadcaster(number) => {
+                write!(f, "subscriber {number}–broadcaster {number}")
+            }
             Self::GatewayToBroker(number) => write!(f, "gateway {number}–broker"),
             Self::GatewayToMongod(number) => write!(f, "gateway {number}–mongod"),
             Self::WorkerToBroker(number) => write!(f, "worker {number}–broker"),
