@@ -137,11 +137,17 @@ impl Fault {
         self.seed.is_multiple_of(2)
     }
 
-    /// The gateway that keeps its clients waiting meanwhile, whatever it does: it is dead or frozen,
-    /// or the way to it is disturbed.
+    /// The gateway that this kills: it owes no answer to what was under way, or is sent before it
+    /// is back.
+    pub(crate) fn kills_gateway(self) -> Option<usize> {
+        (self.kind == Kind::KillGateway).then_some(self.replica)
+    }
+
+    /// The gateway that keeps its clients waiting meanwhile, whatever it does: it is frozen, or the
+    /// way to it is disturbed.
     pub(crate) fn silences_gateway(self) -> Option<usize> {
         match (self.kind, self.link) {
-            (Kind::KillGateway | Kind::FreezeGateway, _) => Some(self.replica),
+            (Kind::FreezeGateway, _) => Some(self.replica),
             (Kind::Cut | Kind::Delay | Kind::BlackHole, Link::ClientsToGateway(gateway)) => {
                 Some(gateway)
             }
