@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use contracts::OperationId;
-use end_to_end::{System, create_command, inject};
+use contracts::{Failure, OperationId};
+use end_to_end::{System, create_command, inject, open_store};
 use serde_json::Value;
+use store::Ending;
 use testkit::{TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -88,5 +89,32 @@ async fn a_replayed_command_is_applied_once_and_its_operation_succeeds() -> Resu
     inject(&system.env, &serde_json::to_vec(&[&create])?).await?;
     until_parked(&system.env, 0).await;
     assert_eq!(system.list("alice", "bob").await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replayed_command_is_applied_though_whoever_parked_it_records_that_late() -> Result<()> {
+    let system = System::start().await?;
+    system.worker.terminate(SOON).await?;
+    let faulty = system.env.storage_worker().program(env!("CARGO_BIN_EXE_faulty-worker"));
+    let faulty = faulty.start().await?;
+    let create = create_command("alice", "bob", "panic!")?;
+    inject(&system.env, &serde_json::to_vec(&[&create])?).await?;
+    until_parked(&system.env, 1).await;
+    faulty.terminate(SOON).await?;
+    assert!(tool(&system.env, &["replay", "--all"]).await?.0);
+    // As a worker does that was frozen between the two.
+    let dead = Ending::Failed(Failure::DeadLettered);
+    let record = [(create.id, create.message_id, dead)];
+    open_store(&system.env).await?.record_endings(&record).await?;
+    let worker = system.env.storage_worker().start().await?;
+    eventually("it is applied", SOON, async || {
+        system.list("alice", "bob").await.is_ok_and(|listed| listed.len() == 1)
+    })
+    .await;
+    let operation = OperationId { command_id: create.id, message_id: create.message_id };
+    let told = system.api.get(&format!("/api/operations/{operation}")).await?;
+    assert_eq!(told.json::<Value>()?["status"], "succeeded");
+    drop(worker);
     Ok(())
 }

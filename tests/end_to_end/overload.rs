@@ -1,10 +1,15 @@
 //! More load than can be taken while something is away: refused in time, bounded, caught up with.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use contracts::Message;
 use end_to_end::{Load, LoadReport, System, draft};
+use futures_util::future::try_join_all;
+use reqwest::Method;
 use serde_json::json;
 use testkit::{PrivateBroker, PrivateMongod, Proxy, ServiceProcess, TestEnvironment, eventually};
 
@@ -27,6 +32,11 @@ const GROWTH_KIB: u64 = 20 * 1024;
 
 /// Clients that ask at the same time.
 const CLIENTS: usize = 32;
+
+/// How long clients wait that don't wait for an answer, and how many requests they leave behind:
+/// more than may wait in a gateway.
+const IMPATIENCE: Duration = Duration::from_millis(50);
+const LEFT_BEHIND: usize = 5_000;
 
 /// What a process has in memory, in KiB.
 fn resident_kib(service: &ServiceProcess) -> Result<u64> {
@@ -133,6 +143,44 @@ async fn before_a_silent_broker_writes_are_refused_within_bounds() -> Result<()>
     assert_refused_in_time(&report);
     drained(&system.env).await;
     assert_all_stored(&system, report.accepted).await
+}
+
+#[tokio::test]
+async fn before_a_silent_broker_writes_that_were_given_up_take_no_memory_and_no_place() -> Result<()>
+{
+    let system = System::start().await?;
+    let (proxy, through) = Proxy::in_front_of(&system.env.rabbitmq_url()).await?;
+    let gateway = system.env.gateway().env("RABBITMQ_URL", through);
+    let gateway = gateway.env("RUST_LOG", "info,gateway::writes=debug").start().await?;
+    let before_kib = warm_kib(&gateway).await?;
+    proxy.freeze();
+    let api = gateway.api()?;
+    // Each has 16 KB as JSON.
+    let draft = draft("alice", "bob", &"𝄞".repeat(4_000));
+    let left = AtomicUsize::new(0);
+    let impatient = async || {
+        while left.fetch_add(1, Ordering::Relaxed) < LEFT_BEHIND {
+            let request = api.request(Method::POST, "/api/messages").json(&draft);
+            if let Ok(answer) = api.send(request.timeout(IMPATIENCE)).await {
+                anyhow::bail!("{} {}", answer.status, answer.text);
+            }
+        }
+        Ok(())
+    };
+    let leaving = try_join_all((0..CLIENTS).map(|_| impatient()));
+    let mut peak = 0;
+    let watching = eventually("they have left", 2 * SOON, async || {
+        peak = peak.max(resident_kib(&gateway).unwrap_or(u64::MAX));
+        left.load(Ordering::Relaxed) >= LEFT_BEHIND
+    });
+    tokio::join!(leaving, watching).0?;
+    assert_bounded(before_kib, peak.max(resident_kib(&gateway)?));
+    let answer = api.post("/api/messages", &draft).await?;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    let log = gateway.log_text();
+    assert!(log.contains("the broker cannot be reached"), "why it was refused is not told");
+    assert!(!log.contains("too many writes are waiting"), "it is refused for the sake of nobody");
+    Ok(())
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use contracts::{Message, Problem};
-use end_to_end::{System, at_millis, create_command, draft, inject};
+use contracts::{Failure, Message, Problem};
+use end_to_end::{System, at_millis, create_command, draft, inject, open_store};
 use serde_json::Value;
+use store::{AttemptId, Ending};
 use testkit::{FetchedMessage, ServiceBuilder, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -129,6 +130,39 @@ async fn workers_that_are_killed_while_a_suspect_waits_for_mongodb_park_nothing(
     })
     .await;
     assert_eq!(management.queue_depth("messages.dead").await?, 0);
+    drop(worker);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_suspect_whose_ack_was_lost_when_it_was_parked_is_parked_once() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let killer = create_command("alice", "bob", "abort!")?;
+    let neighbour = create_command("alice", "bob", "after")?;
+    // As it is left by a worker that parked it and died before its ack.
+    let store = open_store(&env).await?;
+    for _ in 0..2 {
+        store.count_attempt(killer.id, AttemptId::generate()).await?;
+    }
+    let dead = Ending::Failed(Failure::DeadLettered);
+    store.record_endings(&[(killer.id, killer.message_id, dead)]).await?;
+    let (worker, gateway) = tokio::try_join!(env.storage_worker().start(), env.gateway().start())?;
+    let management = env.management();
+    worker.terminate(SOON).await?;
+    inject(&env, &serde_json::to_vec(&[&killer, &neighbour])?).await?;
+    for _ in 0..3 {
+        management.peek("messages.commands", 1).await?;
+    }
+    let worker = env.storage_worker().start().await?;
+    eventually("the delivery is done with", SOON, async || {
+        let depth = management.queue_depth("messages.commands").await?;
+        anyhow::ensure!(depth == 0, "{depth} are left");
+        Ok(())
+    })
+    .await;
+    assert_eq!(management.queue_depth("messages.dead").await?, 0);
+    let answer = gateway.api()?.get("/api/messages?from_user_id=alice&to_user_id=bob").await?;
+    assert_eq!(answer.json::<Vec<Message>>()?.len(), 1);
     drop(worker);
     Ok(())
 }

@@ -8,4 +8,4 @@ mod system;
 pub use commands::{at_millis, create_command, delete_command, edit_command, inject};
 pub use load::{Load, LoadReport};
 pub use otlp::{Collector, ReceivedSpan};
-pub use system::{System, created, draft};
+pub use system::{System, created, draft, open_store};

@@ -1,8 +1,11 @@
 //! A gateway and a storage worker in an environment of one test's own.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use contracts::Message;
 use serde_json::{Value, json};
+use store::{Store, StoreSettings};
 use testkit::{Api, ServiceProcess, TestEnvironment};
 
 /// A running system. The services go before the environment that they use.
@@ -72,6 +75,18 @@ pub async fn created(api: &Api, from: &str, to: &str, content: &str) -> Result<M
     let answer = api.post("/api/messages", &draft(from, to, content)).await?;
     ensure!(answer.status == 201, "{} {}", answer.status, answer.text);
     answer.json()
+}
+
+/// The store that the services of this environment use, for what only a worker writes there.
+pub async fn open_store(env: &TestEnvironment) -> Result<Store> {
+    let store = Store::new(StoreSettings {
+        uri: env.mongo_uri().to_owned(),
+        database: env.database().to_owned(),
+        app_name: "test".to_owned(),
+        max_connections: 1,
+        operation_timeout: Duration::from_secs(10),
+    });
+    Ok(store.await?)
 }
 
 /// The body of a `POST /api/messages`.

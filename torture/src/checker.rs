@@ -15,6 +15,7 @@ mod conditions;
 pub(crate) mod frames;
 mod keys;
 pub(crate) mod latency;
+mod lost;
 mod presence;
 #[cfg(test)]
 mod tests;

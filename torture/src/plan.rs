@@ -109,6 +109,8 @@ impl fmt::Display for Kind {
 pub(crate) enum Link {
     /// From the clients to a gateway.
     ClientsToGateway(usize),
+    /// From a subscriber to his broadcaster.
+    SubscriberToBroadcaster(usize),
     GatewayToBroker(usize),
     GatewayToMongod(usize),
     WorkerToBroker(usize),
@@ -135,11 +137,17 @@ impl Fault {
         self.seed.is_multiple_of(2)
     }
 
-    /// The gateway that keeps its clients waiting meanwhile, whatever it does: it is dead or frozen,
-    /// or the way to it is disturbed.
+    /// The gateway that this kills: it owes no answer to what was under way, or is sent before it
+    /// is back.
+    pub(crate) fn kills_gateway(self) -> Option<usize> {
+        (self.kind == Kind::KillGateway).then_some(self.replica)
+    }
+
+    /// The gateway that keeps its clients waiting meanwhile, whatever it does: it is frozen, or the
+    /// way to it is disturbed.
     pub(crate) fn silences_gateway(self) -> Option<usize> {
         match (self.kind, self.link) {
-            (Kind::KillGateway | Kind::FreezeGateway, _) => Some(self.replica),
+            (Kind::FreezeGateway, _) => Some(self.replica),
             (Kind::Cut | Kind::Delay | Kind::BlackHole, Link::ClientsToGateway(gateway)) => {
                 Some(gateway)
             }
@@ -148,7 +156,7 @@ impl Fault {
     }
 
     /// Whether the subscriber of this broadcaster may get no frames meanwhile: its own broadcaster
-    /// is away, or what any broadcaster needs in order to draw.
+    /// is away, or the way to it disturbed, or what any broadcaster needs in order to draw.
     pub(crate) fn silences_subscriber(self, broadcaster: usize) -> bool {
         match self.kind {
             Kind::KillBroadcaster | Kind::FreezeBroadcaster => self.replica == broadcaster,
@@ -157,9 +165,11 @@ impl Fault {
             | Kind::KillMongod
             | Kind::FreezeMongod
             | Kind::Alarm => true,
-            Kind::Cut | Kind::Delay | Kind::BlackHole => {
-                matches!(self.link, Link::BroadcasterToBroker(_) | Link::BroadcasterToMongod(_))
-            }
+            Kind::Cut | Kind::Delay | Kind::BlackHole => match self.link {
+                Link::SubscriberToBroadcaster(number) => number == broadcaster,
+                Link::BroadcasterToBroker(_) | Link::BroadcasterToMongod(_) => true,
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -220,14 +230,15 @@ impl Plan {
 
     fn fault(&mut self, kind: Kind) -> Fault {
         let place = self.rng.random_range(0..REPLICAS);
-        let link = match self.rng.random_range(0..7) {
+        let link = match self.rng.random_range(0..8) {
             0 => Link::ClientsToGateway(place),
             1 => Link::GatewayToBroker(place),
             2 => Link::GatewayToMongod(place),
             3 => Link::WorkerToBroker(place),
             4 => Link::WorkerToMongod(place),
             5 => Link::BroadcasterToBroker(place),
-            _ => Link::BroadcasterToMongod(place),
+            6 => Link::BroadcasterToMongod(place),
+            _ => Link::SubscriberToBroadcaster(place),
         };
         Fault { kind, replica: self.rng.random_range(0..REPLICAS), link, seed: self.rng.random() }
     }
@@ -257,6 +268,9 @@ impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClientsToGateway(number) => write!(f, "clients–gateway {number}"),
+            Self::SubscriberToBroadcaster(number) => {
+                write!(f, "subscriber {number}–broadcaster {number}")
+            }
             Self::GatewayToBroker(number) => write!(f, "gateway {number}–broker"),
             Self::GatewayToMongod(number) => write!(f, "gateway {number}–mongod"),
             Self::WorkerToBroker(number) => write!(f, "worker {number}–broker"),

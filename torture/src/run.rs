@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use testkit::Progress;
+use testkit::{IDLE_CONNECTION_LIMIT, Progress};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -32,9 +32,6 @@ use crate::{
 /// A recovery that has missed its limit is waited for this many times as long, to tell how long it
 /// really takes.
 const OVERTIME: u32 = 3;
-
-/// How long after that a client may still meet a connection of his that a black hole has swallowed.
-const LINGER: Duration = Duration::from_secs(10);
 
 /// How often the run says how it goes while nothing happens.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -117,15 +114,24 @@ fn start_clients(
     Ok(clients)
 }
 
-/// Who is kept waiting by faults, from a time yet unknown on, and how long beyond the recovery.
-fn disturbances(faults: &[Fault], broadcasters: usize) -> [Disturbance; 2] {
-    let gateways = faults.iter().filter_map(|fault| fault.silences_gateway()).collect();
-    let silenced =
-        |subscriber: &usize| faults.iter().any(|fault| fault.silences_subscriber(*subscriber));
-    let subscribers = (0..broadcasters).filter(silenced).collect();
+/// Who was kept waiting by faults that struck, were healed and recovered from at these times.
+fn disturbances(
+    faults: &[Fault],
+    broadcasters: usize,
+    [struck, healed, recovered]: [Duration; 3],
+) -> [Disturbance; 3] {
+    let disturbance = |until| Disturbance { from: struck, until, ..Disturbance::default() };
+    let killed = faults.iter().filter_map(|fault| fault.kills_gateway()).collect();
+    let silenced = faults.iter().filter_map(|fault| fault.silences_gateway()).collect();
+    let subscribers = (0..broadcasters)
+        .filter(|subscriber| faults.iter().any(|fault| fault.silences_subscriber(*subscriber)))
+        .collect();
+    // A client may still meet a connection of his that a black hole has swallowed.
+    let forgotten = recovered + IDLE_CONNECTION_LIMIT;
     [
-        Disturbance { gateways, until: LINGER, ..Disturbance::default() },
-        Disturbance { subscribers, ..Disturbance::default() },
+        Disturbance { gateways: killed, ..disturbance(healed) },
+        Disturbance { gateways: silenced, ..disturbance(forgotten) },
+        Disturbance { subscribers, ..disturbance(recovered) },
     ]
 }
 
@@ -182,9 +188,8 @@ impl Torture<'_> {
         let names = names.join(" + ");
         self.tell(&format!("{names} for {:.1?}", step.lasts));
         let struck = self.history.now();
-        let mut disturbances = disturbances(&step.faults, system.broadcasters.len());
         let mut active = Vec::new();
-        for fault in step.faults {
+        for &fault in &step.faults {
             let struck = strike(system, &mut self.replays, fault).await;
             active.push(struck.with_context(|| format!("{fault} cannot strike"))?);
         }
@@ -206,11 +211,8 @@ impl Torture<'_> {
             Some(took) => format!("recovered in {took:.1?}"),
             None => format!("NOT RECOVERED in {:?}", limit * OVERTIME),
         });
-        for disturbance in &mut disturbances {
-            disturbance.from = struck;
-            disturbance.until += self.history.now();
-        }
-        self.disturbances.extend(disturbances);
+        let times = [struck, healed, self.history.now()];
+        self.disturbances.extend(disturbances(&step.faults, system.broadcasters.len(), times));
         self.recoveries.push(Recovery { struck, healed, faults, took, limit, unready });
         Ok(())
     }
@@ -227,5 +229,31 @@ impl Torture<'_> {
     fn tell(&self, what: &str) {
         let count = self.history.operations().len();
         self.progress.say(&format!("{count:>7} operations  {what}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Link;
+
+    fn excused(kind: Kind, link: Link) -> Vec<(Vec<usize>, Vec<usize>, u64)> {
+        let fault = Fault { kind, replica: 1, link, seed: 0 };
+        let times = [10, 20, 30].map(Duration::from_secs);
+        let some = disturbances(&[fault], 2, times).into_iter();
+        let some = some.filter(|it| !it.gateways.is_empty() || !it.subscribers.is_empty());
+        some.map(|it| (it.gateways, it.subscribers, it.until.as_secs())).collect()
+    }
+
+    #[test]
+    fn who_is_kept_waiting_is_excused_and_nobody_else() {
+        let elsewhere = Link::WorkerToMongod(0);
+        assert_eq!(excused(Kind::KillGateway, elsewhere), [(vec![1], vec![], 20)]);
+        assert_eq!(excused(Kind::FreezeGateway, elsewhere), [(vec![1], vec![], 35)]);
+        assert_eq!(excused(Kind::Cut, Link::ClientsToGateway(0)), [(vec![0], vec![], 35)]);
+        assert_eq!(excused(Kind::KillMongod, elsewhere), [(vec![], vec![0, 1], 30)]);
+        let subscriber = Link::SubscriberToBroadcaster(1);
+        assert_eq!(excused(Kind::BlackHole, subscriber), [(vec![], vec![1], 30)]);
+        assert_eq!(excused(Kind::Delay, elsewhere), []);
     }
 }

@@ -1,5 +1,5 @@
 //! Those who only listen: a subscriber of each broadcaster, who writes down every frame and comes
-//! back whenever he was sent away.
+//! back whenever he was sent away, or nobody is there any more.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +15,10 @@ use crate::{
 /// Pause before coming back.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long one waits on a connection that is still there: whether frames come again on it is what
-/// the run is about.
-const PATIENCE: Duration = Duration::from_hours(1);
+/// How long one hears nothing before he asks whether his broadcaster is still there, and then waits
+/// for a sign of it. While there is one he stays without frames, too: whether they come again on a
+/// connection is what the run is about.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Starts them. They listen until `stop`.
 pub(crate) fn listen(
@@ -26,8 +27,7 @@ pub(crate) fn listen(
     stop: &CancellationToken,
 ) -> JoinSet<()> {
     let mut subscribers = JoinSet::new();
-    for (number, broadcaster) in system.broadcasters.iter().enumerate() {
-        let url = broadcaster.process.websocket_url("/api/chat");
+    for (number, url) in system.subscriber_urls().enumerate() {
         let listening = listen_to(url, number, Arc::clone(history));
         let stop = stop.clone();
         subscribers.spawn(async move {
@@ -40,7 +40,7 @@ pub(crate) fn listen(
 async fn listen_to(url: String, subscriber: usize, history: Arc<History>) {
     loop {
         if let Ok(mut connection) = Subscriber::connect(&url).await {
-            while let Ok(message) = connection.next_json(PATIENCE).await {
+            while let Ok(message) = connection.next_json_alive(SILENCE).await {
                 let at = history.now();
                 history.frames().push(Frame { subscriber, at, message });
             }

@@ -61,6 +61,14 @@ impl System {
         self.gateways.iter().map(|gateway| Api::new(&gateway.from_clients_url)).collect()
     }
 
+    /// Where each broadcaster's subscribers connect.
+    pub(crate) fn subscriber_urls(&self) -> impl Iterator<Item = String> {
+        self.broadcasters.iter().map(|broadcaster| {
+            let address = broadcaster.from_clients.address();
+            format!("ws://{address}/api/chat")
+        })
+    }
+
     pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceProcess> {
         let members = self.gateways.iter().chain(&self.workers).chain(&self.broadcasters);
         members.map(|member| &member.process)
@@ -82,6 +90,9 @@ impl System {
     pub(crate) fn link(&self, link: Link) -> Result<Arc<Proxy>> {
         let proxy = match link {
             Link::ClientsToGateway(number) => self.gateways.get(number).map(|it| &it.from_clients),
+            Link::SubscriberToBroadcaster(number) => {
+                self.broadcasters.get(number).map(|it| &it.from_clients)
+            }
             Link::GatewayToBroker(number) => self.gateways.get(number).map(|it| &it.to_broker),
             Link::GatewayToMongod(number) => self.gateways.get(number).map(|it| &it.to_mongod),
             Link::WorkerToBroker(number) => self.workers.get(number).map(|it| &it.to_broker),

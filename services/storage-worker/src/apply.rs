@@ -30,6 +30,15 @@ pub(crate) enum Applied {
     Impossible(String),
 }
 
+impl From<Ending> for Applied {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Failed(failure) => Self::Done(CommandResult::Failed(failure)),
+            Ending::Replayed | Ending::Superseded | Ending::Unknown => Self::DoneBefore,
+        }
+    }
+}
+
 /// The commands for one message, in delivery order, by their place in the batch.
 type Chain = Vec<usize>;
 
@@ -55,24 +64,27 @@ pub(crate) async fn apply(
     let mut results: HashMap<usize, Applied> = created.into_iter().chain(changed).collect();
     let in_order = commands.iter().enumerate().map(|(index, received)| {
         match ended_before.get(&received.id()) {
-            Some(Ending::Failed(failure)) => Ok(Applied::Done(CommandResult::Failed(*failure))),
-            Some(Ending::Replayed | Ending::Superseded | Ending::Unknown) => {
-                Ok(Applied::DoneBefore)
-            }
+            Some(ending) => Ok(Applied::from(*ending)),
             None => results.remove(&index).ok_or(StoreError::LeftOut),
         }
     });
     in_order.collect()
 }
 
-/// What is recorded of redelivered commands. Only those can have ended before.
-async fn ended_before(
+/// How redelivered commands have ended, as far as that is recorded. Only those can have ended before.
+pub(crate) async fn ended_before(
     store: &impl CommandStore,
     commands: &[ReceivedCommand],
 ) -> Result<HashMap<CommandId, Ending>, StoreError> {
     let redelivered = commands.iter().filter(|received| received.redelivered);
     let ids: Vec<CommandId> = redelivered.map(ReceivedCommand::id).collect();
-    store.recorded_endings(&ids).await
+    let mut recorded = store.recorded_endings(&ids).await?;
+    for received in commands {
+        if recorded.get(&received.id()).is_some_and(|ending| !received.stands(*ending)) {
+            recorded.remove(&received.id());
+        }
+    }
+    Ok(recorded)
 }
 
 fn starts_with_create(commands: &[ReceivedCommand], chain: &Chain) -> bool {

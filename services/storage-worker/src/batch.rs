@@ -3,10 +3,12 @@
 
 use broker::{DeadLetter, Delivery};
 use contracts::{
-    Command, CommandId, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS, Timestamp,
+    Command, CommandId, Failure, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS,
+    Timestamp,
 };
 use runtime::traces::{Span, Traces};
 use serde_json::value::RawValue;
+use store::Ending;
 
 use crate::traced;
 
@@ -27,6 +29,8 @@ pub(crate) struct ReceivedCommand {
     pub(crate) delivery: usize,
     /// Whether it may have been applied before.
     pub(crate) redelivered: bool,
+    /// Whether an operator put it back after it was parked.
+    pub(crate) replayed: bool,
     /// Working on it, where its trace is recorded.
     pub(crate) span: Option<Span>,
 }
@@ -85,9 +89,10 @@ impl Batch {
         for element in elements {
             match serde_json::from_str::<Command>(element.get()) {
                 Ok(command) => {
-                    let redelivered = delivery.redelivered;
+                    let (redelivered, replayed) = (delivery.redelivered, delivery.replayed);
                     let span = traced::received(traces, &command, redelivered);
-                    let received = ReceivedCommand { command, delivery: index, redelivered, span };
+                    let received =
+                        ReceivedCommand { command, delivery: index, redelivered, replayed, span };
                     self.receive(received, now);
                 }
                 Err(error) => {
@@ -113,6 +118,12 @@ impl ReceivedCommand {
     pub(crate) fn id(&self) -> CommandId {
         self.command.id
     }
+
+    /// Whether this ending, recorded before, is this command's. That it was parked is none any more
+    /// where an operator has put it back: whoever parked it may record that late.
+    pub(crate) fn stands(&self, ending: Ending) -> bool {
+        !(self.replayed && ending == Ending::Failed(Failure::DeadLettered))
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +133,13 @@ mod tests {
     use super::*;
 
     fn delivery(body: impl Into<Vec<u8>>) -> Delivery {
-        Delivery { body: body.into(), redelivered: false, suspect: false, reply_to: None }
+        Delivery {
+            body: body.into(),
+            redelivered: false,
+            replayed: false,
+            suspect: false,
+            reply_to: None,
+        }
     }
 
     fn delete() -> Command {

@@ -50,6 +50,12 @@ pub trait CommandStore: Clone + Send + Sync + 'static {
         commands: &[CommandId],
     ) -> impl Future<Output = Result<HashMap<CommandId, Ending>, StoreError>> + Send;
 
+    /// Forgets that these commands were parked.
+    fn forget_dead_lettered(
+        &self,
+        commands: &[CommandId],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Counts a try of a command that may have killed a worker; says which one it is, from 1, or 0
     /// where it has survived one.
     fn count_attempt(
@@ -117,6 +123,10 @@ impl CommandStore for Store {
         commands: &[CommandId],
     ) -> Result<HashMap<CommandId, Ending>, StoreError> {
         Store::recorded_endings(self, commands.iter().copied()).await
+    }
+
+    async fn forget_dead_lettered(&self, commands: &[CommandId]) -> Result<(), StoreError> {
+        Store::forget_dead_lettered(self, commands).await
     }
 
     async fn count_attempt(

@@ -1,6 +1,6 @@
 //! `storage-worker dead-letters …`: what was parked, for an operator.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use anyhow::{Context, bail};
 use broker::{BrokerUrl, DeadLetterQueue, ParkedLetter};
@@ -70,26 +70,25 @@ pub(crate) async fn run(config: &Config, command: &DeadLettersCommand) -> anyhow
 async fn list(queue: &DeadLetterQueue, limit: u32, skip: u32) -> anyhow::Result<()> {
     let count = queue.count().await?;
     let mut shown = 0;
-    // Held until the queue is closed: a letter that went back would be fetched again.
-    let mut held = Vec::new();
-    while held.len() < skip as usize + limit as usize {
+    for place in 0..skip.saturating_add(limit) {
         let Some(letter) = queue.fetch().await? else { break };
-        if held.len() >= skip as usize {
-            if shown == 0 {
-                println!("{:36}  {:24}  {:16}  REASON", "ID", "PARKED AT", "BY");
-            }
-            shown += 1;
-            let ParkedLetter { id, parked_at, parked_by, reason, .. } = &letter;
-            println!("{id:36}  {parked_at:24}  {parked_by:16}  {}", one_line(reason, 120));
+        if place < skip {
+            continue;
         }
-        held.push(letter);
+        if shown == 0 {
+            println!("{:36}  {:24}  {:16}  REASON", "ID", "PARKED AT", "BY");
+        }
+        shown += 1;
+        let ParkedLetter { id, parked_at, parked_by, reason, .. } = &letter;
+        println!("{id:36}  {parked_at:24}  {parked_by:16}  {}", one_line(reason, 120));
     }
     println!("{shown} of {count} shown");
     Ok(())
 }
 
 async fn show(queue: &DeadLetterQueue, id: &str) -> anyhow::Result<()> {
-    for letter in letters(queue).await? {
+    let mut letters = Letters::all(queue).await?;
+    while let Some(letter) = letters.next().await? {
         if letter.id == id {
             println!("id:        {}", letter.id);
             println!("parked at: {}", letter.parked_at);
@@ -117,7 +116,8 @@ async fn replay(
     })
     .await
     .context("MONGO_URI")?;
-    for letter in selected(queue, selection).await? {
+    let mut letters = Letters::selected(queue, selection).await?;
+    while let Some(letter) = letters.next().await? {
         let id = letter.id.clone();
         if selection.dry_run {
             println!("would replay {id}: {}", one_line(&letter.reason, 120));
@@ -132,7 +132,8 @@ async fn replay(
 }
 
 async fn purge(queue: &DeadLetterQueue, selection: &Selection) -> anyhow::Result<()> {
-    for letter in selected(queue, selection).await? {
+    let mut letters = Letters::selected(queue, selection).await?;
+    while let Some(letter) = letters.next().await? {
         let id = letter.id.clone();
         if selection.dry_run {
             println!("would purge {id}: {}", one_line(&letter.reason, 120));
@@ -144,30 +145,47 @@ async fn purge(queue: &DeadLetterQueue, selection: &Selection) -> anyhow::Result
     Ok(())
 }
 
-/// All that is parked now; what comes meanwhile is left for the next time.
-async fn letters(queue: &DeadLetterQueue) -> anyhow::Result<Vec<ParkedLetter>> {
-    let mut letters = Vec::new();
-    for _ in 0..queue.count().await? {
-        let Some(letter) = queue.fetch().await? else { break };
-        letters.push(letter);
-    }
-    Ok(letters)
+/// Letters, one after the other: all together may be more than fits into memory. What was fetched and
+/// is let go stays with the broker, which gives it to nobody until the queue is closed.
+struct Letters<'a> {
+    queue: &'a DeadLetterQueue,
+    chosen: VecDeque<ParkedLetter>,
+    /// How many more to fetch; what comes meanwhile is left for the next time.
+    left: u32,
 }
 
-async fn selected(
-    queue: &DeadLetterQueue,
-    selection: &Selection,
-) -> anyhow::Result<Vec<ParkedLetter>> {
-    let letters = letters(queue).await?;
-    if selection.all {
-        return Ok(letters);
+impl<'a> Letters<'a> {
+    async fn all(queue: &'a DeadLetterQueue) -> anyhow::Result<Self> {
+        Ok(Self { queue, chosen: VecDeque::new(), left: queue.count().await? })
     }
-    for id in &selection.ids {
-        if !letters.iter().any(|letter| letter.id == *id) {
-            bail!("no letter {id} is parked; nothing was done");
+
+    async fn selected(queue: &'a DeadLetterQueue, selection: &Selection) -> anyhow::Result<Self> {
+        let mut letters = Self::all(queue).await?;
+        if selection.all {
+            return Ok(letters);
         }
+        let mut chosen = VecDeque::new();
+        while let Some(letter) = letters.next().await? {
+            if selection.ids.contains(&letter.id) {
+                chosen.push_back(letter);
+            }
+        }
+        for id in &selection.ids {
+            if !chosen.iter().any(|letter| letter.id == *id) {
+                bail!("no letter {id} is parked; nothing was done");
+            }
+        }
+        Ok(Self { queue, chosen, left: 0 })
     }
-    Ok(letters.into_iter().filter(|letter| selection.ids.contains(&letter.id)).collect())
+
+    async fn next(&mut self) -> anyhow::Result<Option<ParkedLetter>> {
+        if let Some(letter) = self.chosen.pop_front() {
+            return Ok(Some(letter));
+        }
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        Ok(self.queue.fetch().await?)
+    }
 }
 
 /// The commands of a letter that can be read.

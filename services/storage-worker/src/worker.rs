@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::Instrument;
 
 use crate::{
-    apply::{Applied, apply},
+    apply::{Applied, apply, ended_before},
     batch::{Batch, Poison, ReceivedCommand},
     command_store::CommandStore,
     measuring::Measures,
@@ -114,14 +114,22 @@ impl<S: CommandStore> Worker<S> {
     }
 
     /// Applies commands of which one may have killed a worker: one at a time, each try counted
-    /// before it begins. One whose tries all ended with the worker's death is not tried again.
+    /// before it begins. One whose tries all ended with the worker's death is not tried again. One that
+    /// has ended is not tried either, and above all not parked a second time: only its ack was lost.
     async fn apply_suspects(
         &self,
         commands: &[ReceivedCommand],
     ) -> Result<Vec<Applied>, Abandoned> {
         let mut results = Vec::with_capacity(commands.len());
         let mut harmless = Vec::with_capacity(commands.len());
+        let look = async || ended_before(&self.store, commands).await;
+        let ended_before = self.until_stored("cannot look up endings", look).await?;
         for received in commands {
+            if let Some(ending) = ended_before.get(&received.id()) {
+                results.push(Applied::from(*ending));
+                harmless.push(received.id());
+                continue;
+            }
             let (id, attempt) = (received.id(), AttemptId::generate());
             let count = async || self.store.count_attempt(id, attempt).await;
             let attempts = self.until_stored("cannot count", count).await?;
@@ -179,12 +187,16 @@ impl<S: CommandStore> Worker<S> {
                 Some((done.received.id(), done.received.command.message_id, ending))
             })
             .collect();
+        self.forget_parking(&finished).await?;
         let store = self.store.clone();
         let recorded: HashMap<CommandId, Ending> = self
             .until_stored("cannot record endings", async || store.record_endings(&ended).await)
             .await?;
         let stands = finished.into_iter().filter_map(|done| {
             let recorded = recorded.get(&done.received.id()).copied();
+            if recorded.is_some_and(|ending| !done.received.stands(ending)) {
+                return Some(done);
+            }
             let result = match (recorded, ending(&done.result)) {
                 (Some(Ending::Failed(failure)), Some(_)) => CommandResult::Failed(failure),
                 (recorded, ending) if recorded == ending => done.result,
@@ -194,6 +206,21 @@ impl<S: CommandStore> Worker<S> {
             Some(Finished { result, ..done })
         });
         Ok(stands.collect())
+    }
+
+    /// What was parked, put back and came to another end is dead-lettered no longer.
+    async fn forget_parking(&self, finished: &[Finished]) -> Result<(), Abandoned> {
+        let dead = CommandResult::Failed(Failure::DeadLettered);
+        let revived: Vec<CommandId> = finished
+            .iter()
+            .filter(|done| done.received.replayed && done.result != dead)
+            .map(|done| done.received.id())
+            .collect();
+        if revived.is_empty() {
+            return Ok(());
+        }
+        let forget = async || self.store.forget_dead_lettered(&revived).await;
+        self.until_stored("cannot forget a parking", forget).await
     }
 
     /// Tries until MongoDB has done it: an outage dead-letters nothing. Stopping ends a wait at

@@ -60,6 +60,8 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+    /// Whether an operator put it back after it was parked.
+    pub replayed: bool,
     /// Whether it was delivered so often that it may be what its consumers died of. It then comes
     /// in a group of its own.
     pub suspect: bool,
@@ -201,11 +203,11 @@ impl DeliveryGroup {
 impl From<lapin::message::Delivery> for Delivery {
     fn from(delivery: lapin::message::Delivery) -> Self {
         let redeliveries = redeliveries(&delivery.properties);
+        let replayed = headers::replayed(&delivery.properties);
         Self {
             body: delivery.data,
-            redelivered: delivery.redelivered
-                || redeliveries > 0
-                || headers::replayed(&delivery.properties),
+            redelivered: delivery.redelivered || redeliveries > 0 || replayed,
+            replayed,
             suspect: redeliveries >= SUSPECT_REDELIVERIES,
             reply_to: delivery.properties.reply_to().as_ref().map(ToString::to_string),
         }

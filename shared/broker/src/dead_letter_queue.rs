@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The queue of what was parked. What was fetched and neither replayed nor purged is back in it
-/// once this is closed, or dropped.
+/// once this is closed, or dropped, and not before: it is fetched once, whether it is kept or let go.
 pub struct DeadLetterQueue {
     connection: Connection,
     channel: Channel,
@@ -96,7 +96,7 @@ impl DeadLetterQueue {
         Ok(())
     }
 
-    /// Puts back what was fetched and kept.
+    /// Puts back what was fetched and stayed.
     pub async fn close(self) -> Result<(), DeadLetterQueueError> {
         in_time(RPC_TIMEOUT, self.connection.close(200, "OK".into())).await?;
         Ok(())

@@ -30,7 +30,7 @@ use crate::{
         BrokerError, CONNECTION_CHECK_INTERVAL, ConnectionPool, backoff, close_in_background, lost,
         open_confirming_channel,
     },
-    publisher::{Confirmed, PublishError, Ticket},
+    publisher::{Confirmed, PublishError, TakenCommand, Ticket},
     topology::{COMMANDS, PERSISTENT},
 };
 
@@ -175,12 +175,12 @@ impl Lane {
                 continue;
             }
             let (result, channel_is_good) = self.publish(open, &batch).await;
-            for ticket in batch {
-                ticket.answer(result.clone());
+            for command in batch {
+                command.answer(result.clone());
             }
             if !channel_is_good {
                 if let Some(ticket) = left_over {
-                    ticket.answer(Err(PublishError::NotAccepted("the broker is not answering")));
+                    ticket.refuse("the broker is not answering");
                 }
                 return End::Retired;
             }
@@ -188,20 +188,20 @@ impl Lane {
     }
 
     /// Takes what is there, up to the limits of one delivery, without waiting for more.
-    fn gather(&self, first: Ticket, left_over: &mut Option<Ticket>) -> Vec<Ticket> {
+    fn gather(&self, first: Ticket, left_over: &mut Option<Ticket>) -> Vec<TakenCommand> {
         let mut bytes = 2;
         let mut batch = Vec::new();
         let mut next = Some(first);
         while let Some(ticket) = next {
             // One comma each.
-            let with_ticket = bytes + ticket.json.len() + 1;
+            let with_ticket = bytes + ticket.bytes + 1;
             if !batch.is_empty() && with_ticket > MAX_BATCH_BYTES {
                 *left_over = Some(ticket);
                 break;
             }
-            if ticket.take() {
+            if let Some(command) = ticket.take() {
                 bytes = with_ticket;
-                batch.push(ticket);
+                batch.push(command);
             }
             if batch.len() == MAX_BATCH_COMMANDS {
                 break;
@@ -215,7 +215,7 @@ impl Lane {
     async fn publish(
         &self,
         open: &OpenLane,
-        batch: &[Ticket],
+        batch: &[TakenCommand],
     ) -> (Result<Confirmed, PublishError>, bool) {
         if open.connection.status().blocked() {
             self.measures.batches.count("blocked");
@@ -282,7 +282,7 @@ impl Lane {
     async fn retire(&self, open: OpenLane) {
         while open.connection.status().blocked() && open.connection.status().connected() {
             while let Ok(ticket) = self.tickets.try_recv() {
-                ticket.answer(Err(PublishError::NotAccepted("the broker is blocked by an alarm")));
+                ticket.refuse("the broker is blocked by an alarm");
             }
             tokio::select! {
                 () = sleep(CONNECTION_CHECK_INTERVAL) => {}
@@ -306,15 +306,15 @@ fn properties(reply_to: Option<String>) -> BasicProperties {
     }
 }
 
-fn json_array(batch: &[Ticket]) -> Vec<u8> {
-    let commands_bytes: usize = batch.iter().map(|ticket| ticket.json.len() + 1).sum();
+fn json_array(batch: &[TakenCommand]) -> Vec<u8> {
+    let commands_bytes: usize = batch.iter().map(|command| command.json.len() + 1).sum();
     let mut body = Vec::with_capacity(commands_bytes + 2);
     body.push(b'[');
-    for (index, ticket) in batch.iter().enumerate() {
+    for (index, command) in batch.iter().enumerate() {
         if index > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(&ticket.json);
+        body.extend_from_slice(&command.json);
     }
     body.push(b']');
     body

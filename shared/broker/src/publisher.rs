@@ -2,10 +2,7 @@
 //! there and publish it as one delivery.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,7 +10,7 @@ use contracts::Command;
 use measures::catalog;
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -26,6 +23,12 @@ use crate::{
 /// How long a command may take from its acceptance to the broker's confirm, its time in the queue
 /// and a lane's connecting included.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How often abandoned tickets are taken out of the queue while no lane takes any.
+const CLEARING_INTERVAL: Duration = Duration::from_millis(100);
+
+const TOO_MANY: &str = "too many writes are waiting for the broker";
+const UNREACHABLE: &str = "the broker cannot be reached";
 
 /// How many commands are published at once, and how many may wait.
 #[derive(Clone, Debug)]
@@ -69,18 +72,35 @@ pub struct Publisher {
 
 /// One command on its way to a lane.
 pub(crate) struct Ticket {
-    /// The command as JSON.
-    pub(crate) json: Vec<u8>,
-    claim: Arc<AtomicU8>,
+    /// How long the command is as JSON.
+    pub(crate) bytes: usize,
+    claim: Arc<Claim>,
     confirm: oneshot::Sender<Result<Confirmed, PublishError>>,
 }
 
-/// Nobody has decided about the ticket yet.
-const WAITING: u8 = 0;
-/// A lane has taken it: from now on the broker may have the command.
-const TAKEN: u8 = 1;
-/// The requester gave up first: no lane may publish it.
-const ABANDONED: u8 = 2;
+/// A command that a lane has taken.
+pub(crate) struct TakenCommand {
+    /// The command as JSON.
+    pub(crate) json: Vec<u8>,
+    confirm: oneshot::Sender<Result<Confirmed, PublishError>>,
+}
+
+/// Who has the command: either a lane takes it, or its requester gives it up.
+struct Claim(Mutex<Holder>);
+
+/// The command is kept here and not in the ticket, so that its bytes are free as soon as it is
+/// given up, however long the ticket lies in the queue.
+enum Holder {
+    /// Nobody has decided yet. The command as JSON.
+    Nobody(Vec<u8>),
+    /// A lane has taken it: from now on the broker may have the command.
+    Lane,
+    /// The requester gave up first: no lane may publish it.
+    Abandoned,
+}
+
+/// The requester's end of a ticket. One that leaves, too, gives up what no lane has taken.
+struct Waiter(Option<Arc<Claim>>);
 
 impl Publisher {
     /// Starts the lanes. Replies are asked for on the queue that `reply_to` names at the time.
@@ -106,6 +126,8 @@ impl Publisher {
             };
             lanes.spawn(lane.run());
         }
+        let clearing = clear_abandoned(queue.downgrade(), tickets, up.clone());
+        lanes.spawn(stop.clone().run_until_cancelled_owned(clearing));
         lanes.close();
         Self { queue, up, lanes, stop }
     }
@@ -117,21 +139,21 @@ impl Publisher {
     }
 
     /// Publishes a command. `Ok` means that it is on the disks of a majority of the brokers that
-    /// hold the queue. Answers within 2 s. Dropping the future does not take the command back.
+    /// hold the queue. Answers within 2 s. Dropping the future takes the command back, unless a lane
+    /// has it already.
     pub async fn publish(&self, command: &Command) -> Result<Confirmed, PublishError> {
         let deadline = Instant::now() + CONFIRM_DEADLINE;
         let json = serde_json::to_vec(command)
             .map_err(|_| PublishError::NotAccepted("the command cannot be written as JSON"))?;
-        let claim = Arc::new(AtomicU8::new(WAITING));
-        let (confirm, confirmed) = oneshot::channel();
-        let ticket = Ticket { json, claim: Arc::clone(&claim), confirm };
-        self.queue
-            .try_send(ticket)
-            .map_err(|_| PublishError::NotAccepted("too many writes are waiting for the broker"))?;
+        let (ticket, waiter, confirmed) = Ticket::new(json);
+        self.queue.try_send(ticket).map_err(|_| PublishError::NotAccepted(TOO_MANY))?;
         match timeout_at(deadline, confirmed).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => {
+                waiter.answered();
+                result
+            }
             // Late, or the lane was ended with the ticket in its hands.
-            Ok(Err(_)) | Err(_) => Err(unconfirmed(&claim)),
+            Ok(Err(_)) | Err(_) => Err(waiter.unconfirmed()),
         }
     }
 
@@ -144,11 +166,32 @@ impl Publisher {
 }
 
 impl Ticket {
-    /// Takes the ticket for publishing; false where the requester gave up before.
-    pub(crate) fn take(&self) -> bool {
-        self.claim.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    fn new(json: Vec<u8>) -> (Self, Waiter, oneshot::Receiver<Result<Confirmed, PublishError>>) {
+        let (confirm, confirmed) = oneshot::channel();
+        let bytes = json.len();
+        let claim = Arc::new(Claim(Mutex::new(Holder::Nobody(json))));
+        let waiter = Waiter(Some(Arc::clone(&claim)));
+        (Self { bytes, claim, confirm }, waiter, confirmed)
     }
 
+    /// Takes the command for publishing; none where the requester gave up before.
+    pub(crate) fn take(self) -> Option<TakenCommand> {
+        let json = self.claim.decide(Holder::Lane)?;
+        Some(TakenCommand { json, confirm: self.confirm })
+    }
+
+    /// Tells the requester, if it still waits, that its command is not published.
+    pub(crate) fn refuse(self, why: &'static str) {
+        // A requester that left, or whose deadline passed, has its answer already.
+        let _ = self.confirm.send(Err(PublishError::NotAccepted(why)));
+    }
+
+    fn is_abandoned(&self) -> bool {
+        matches!(*self.claim.holder(), Holder::Abandoned)
+    }
+}
+
+impl TakenCommand {
     /// Tells the requester, if it still waits.
     pub(crate) fn answer(self, result: Result<Confirmed, PublishError>) {
         // A requester that left, or whose deadline passed, has its answer already.
@@ -156,10 +199,66 @@ impl Ticket {
     }
 }
 
-fn unconfirmed(claim: &AtomicU8) -> PublishError {
-    match claim.compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => PublishError::NotAccepted("the broker cannot be reached"),
-        Err(_) => PublishError::OutcomeUnknown("the broker did not confirm in time"),
+impl Claim {
+    /// Gives the command to whoever decides first.
+    fn decide(&self, holder: Holder) -> Option<Vec<u8>> {
+        let mut held = self.holder();
+        if !matches!(*held, Holder::Nobody(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *held, holder) {
+            Holder::Nobody(json) => Some(json),
+            Holder::Lane | Holder::Abandoned => None,
+        }
+    }
+
+    fn holder(&self) -> MutexGuard<'_, Holder> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiter {
+    /// There is nothing to give up any more.
+    fn answered(mut self) {
+        self.0 = None;
+    }
+
+    /// Gives up, and says what that leaves.
+    fn unconfirmed(mut self) -> PublishError {
+        match self.0.take().and_then(|claim| claim.decide(Holder::Abandoned)) {
+            Some(_) => PublishError::NotAccepted(UNREACHABLE),
+            None => PublishError::OutcomeUnknown("the broker did not confirm in time"),
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let Some(claim) = self.0.take() {
+            claim.decide(Holder::Abandoned);
+        }
+    }
+}
+
+/// Takes abandoned tickets out of the queue while no lane takes any, so that they are in nobody's
+/// way. What is still waited for goes back.
+async fn clear_abandoned(
+    queue: async_channel::WeakSender<Ticket>,
+    tickets: async_channel::Receiver<Ticket>,
+    mut up: watch::Receiver<bool>,
+) {
+    while up.wait_for(|up| !up).await.is_ok() {
+        sleep(CLEARING_INTERVAL).await;
+        let Some(queue) = queue.upgrade() else { return };
+        for _ in 0..tickets.len() {
+            let Ok(ticket) = tickets.try_recv() else { break };
+            if !ticket.is_abandoned()
+                && let Err(error) = queue.try_send(ticket)
+            {
+                // Others have taken its place in this moment.
+                error.into_inner().refuse(TOO_MANY);
+            }
+        }
     }
 }
 
@@ -167,18 +266,51 @@ fn unconfirmed(claim: &AtomicU8) -> PublishError {
 mod tests {
     use super::*;
 
+    fn ticket() -> (Ticket, Waiter) {
+        let (ticket, waiter, _confirmed) = Ticket::new(b"{}".to_vec());
+        (ticket, waiter)
+    }
+
     #[test]
     fn a_ticket_is_published_or_abandoned_but_never_both() {
-        let claim = AtomicU8::new(WAITING);
-        assert!(matches!(unconfirmed(&claim), PublishError::NotAccepted(_)));
-        let (confirm, _confirmed) = oneshot::channel();
-        let ticket = Ticket { json: Vec::new(), claim: Arc::new(claim), confirm };
-        assert!(!ticket.take());
+        let (late, waiter) = ticket();
+        assert!(matches!(waiter.unconfirmed(), PublishError::NotAccepted(_)));
+        assert!(late.take().is_none());
 
-        let (confirm, _confirmed) = oneshot::channel();
-        let claim = Arc::new(AtomicU8::new(WAITING));
-        let ticket = Ticket { json: Vec::new(), claim: Arc::clone(&claim), confirm };
-        assert!(ticket.take());
-        assert!(matches!(unconfirmed(&claim), PublishError::OutcomeUnknown(_)));
+        let (taken, waiter) = ticket();
+        assert_eq!(taken.take().unwrap().json, b"{}");
+        assert!(matches!(waiter.unconfirmed(), PublishError::OutcomeUnknown(_)));
+    }
+
+    #[test]
+    fn an_abandoned_ticket_keeps_no_bytes_also_where_its_requester_just_left() {
+        let (late, waiter) = ticket();
+        waiter.unconfirmed();
+        assert!(late.is_abandoned());
+        let (left, waiter) = ticket();
+        drop(waiter);
+        assert!(left.is_abandoned());
+    }
+
+    #[tokio::test]
+    async fn abandoned_tickets_make_room_for_others_while_no_lane_can_open() {
+        let url = BrokerUrl::parse("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
+        let settings =
+            PublisherSettings { url, connection_name: "test".to_owned(), lanes: 2, max_waiting: 8 };
+        let (_reply_to, replies) = watch::channel(None);
+        let publisher = Publisher::start(settings, &replies);
+        let action = contracts::Action::Delete { if_match: None };
+        let now = contracts::Timestamp::now();
+        let command = Command::new(contracts::MessageId::generate(), now, action);
+        let fill = || futures_util::future::join_all((0..9).map(|_| publisher.publish(&command)));
+        let expected = |why| Err(PublishError::NotAccepted(why));
+        for _ in 0..2 {
+            let answers = fill().await;
+            assert!(answers[..8].iter().all(|answer| *answer == expected(UNREACHABLE)));
+            assert_eq!(answers[8], expected(TOO_MANY));
+            // So that those who gave up are gone, and nobody else.
+            sleep(CLEARING_INTERVAL * 3).await;
+        }
+        publisher.close().await;
     }
 }

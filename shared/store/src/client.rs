@@ -25,6 +25,9 @@ use crate::{
 /// MongoDB's code for a value that a unique index, here always that of `_id`, already has.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
 
+/// MongoDB's code for a value that it can't use.
+const BAD_VALUE: i32 = 2;
+
 /// How long the driver looks for a usable server. Less than any operation may take, so that an
 /// operation which finds none fails with the reason, and not only with its time.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -81,7 +84,10 @@ pub enum StoreError {
     /// A stored document is not what this code writes. It stays so.
     #[error("a stored document cannot be read: {0}")]
     Unreadable(String),
-    /// The operation's task ended without a result: it panicked, or the process is going down.
+    /// The operation panicked. What it was asked to do is to blame, and would be again.
+    #[error("the operation panicked: {0}")]
+    Panicked(String),
+    /// The operation's task ended without a result, for the process is going down.
     #[error("the operation was given up: {0}")]
     GivenUp(String),
     /// Too many reads wait for the server already.
@@ -120,7 +126,7 @@ impl StoreError {
     /// Whether trying again can't help.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Unreadable(_))
+        matches!(self, Self::Refused(_) | Self::Unreadable(_) | Self::Panicked(_))
     }
 }
 
@@ -128,6 +134,9 @@ impl From<mongodb::error::Error> for StoreError {
     fn from(error: mongodb::error::Error) -> Self {
         match &*error.kind {
             ErrorKind::Bson(_) => Self::Unreadable(error.to_string()),
+            // Of a whole command this code can also mean the server and not what it was asked: one
+            // without a journal answers every write so, for none can be journaled.
+            ErrorKind::Command(command) if command.code == BAD_VALUE => Self::Failed(error),
             ErrorKind::Command(command) if is_permanent_code(command.code) => Self::Refused(error),
             ErrorKind::Write(WriteFailure::WriteError(write)) if is_permanent_code(write.code) => {
                 Self::Refused(error)
@@ -141,7 +150,6 @@ impl From<mongodb::error::Error> for StoreError {
 /// Only codes that are certain: what is taken for permanent is set aside, and an outage must not
 /// set anything aside.
 pub(crate) fn is_permanent_code(code: i32) -> bool {
-    const BAD_VALUE: i32 = 2;
     const FAILED_TO_PARSE: i32 = 9;
     const TYPE_MISMATCH: i32 = 14;
     const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
@@ -266,6 +274,7 @@ impl Store {
         });
         match timeout_at(deadline, running).await {
             Ok(Ok(result)) => result.map_err(StoreError::from),
+            Ok(Err(error)) if error.is_panic() => Err(StoreError::Panicked(error.to_string())),
             Ok(Err(error)) => Err(StoreError::GivenUp(error.to_string())),
             Err(_) => Err(silent),
         }
@@ -283,6 +292,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use mongodb::bson;
+
     use super::*;
 
     #[test]
@@ -290,5 +301,38 @@ mod tests {
         assert!(StoreSettings::check_uri("mongodb://localhost:27017/?replicaSet=rs0").is_ok());
         let error = StoreSettings::check_uri("http://user:hunter2@host").unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    /// What becomes of the errors of a whole command.
+    fn command_error(code: i32, name: &str, message: &str) -> StoreError {
+        let answer = doc! { "code": code, "codeName": name, "errmsg": message };
+        let kind = ErrorKind::Command(bson::deserialize_from_document(answer).unwrap());
+        StoreError::from(mongodb::error::Error::from(kind))
+    }
+
+    #[test]
+    fn a_server_without_a_journal_is_no_fault_of_what_it_is_asked_to_store() {
+        let message = "cannot use 'j' option when a host does not have journaling enabled";
+        assert!(!command_error(BAD_VALUE, "BadValue", message).is_permanent());
+        assert!(command_error(14, "TypeMismatch", "$add only supports numbers").is_permanent());
+        assert!(is_permanent_code(BAD_VALUE), "of one document");
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_panics_is_not_tried_for_ever() {
+        let store = Store::new(StoreSettings {
+            uri: "mongodb://127.0.0.1:1".to_owned(),
+            database: "test".to_owned(),
+            app_name: "test".to_owned(),
+            max_connections: 1,
+            operation_timeout: Duration::from_secs(10),
+        });
+        let store = store.await.unwrap();
+        let panics = async || store.run::<()>(async { panic!("asked to") }).await.unwrap_err();
+        for _ in 0..2 {
+            let error = panics().await;
+            assert!(error.is_permanent(), "{error:?}");
+            assert!(error.to_string().contains("asked to"), "{error}");
+        }
     }
 }

@@ -33,7 +33,11 @@ impl Store {
     /// stands in the message, or in its tombstone.
     pub async fn operation(&self, id: OperationId) -> Result<OperationState, StoreError> {
         let endings = self.recorded_endings(std::iter::once(id.command_id)).await?;
-        match endings.get(&id.command_id) {
+        let dead = Ending::Failed(Failure::DeadLettered);
+        let recorded = endings.get(&id.command_id);
+        match recorded {
+            // An operator may have put it back since, and whoever parked it may record that late.
+            Some(ending) if *ending == dead => {}
             Some(Ending::Failed(failure)) => return Ok(OperationState::Failed(*failure)),
             Some(Ending::Replayed | Ending::Superseded) => return Ok(OperationState::Succeeded),
             Some(Ending::Unknown) => {
@@ -47,7 +51,11 @@ impl Store {
         let forgotten = id.command_id.issued_at().is_none_or(|at| {
             at.elapsed_until(now) > ENDING_LIFETIME || now.elapsed_until(at) > MAX_CLOCK_SKEW
         });
-        let unknown = if forgotten { OperationState::Forgotten } else { OperationState::Pending };
+        let unknown = match recorded {
+            Some(_) => OperationState::Failed(Failure::DeadLettered),
+            None if forgotten => OperationState::Forgotten,
+            None => OperationState::Pending,
+        };
         let (created_by, applied) = match self.read_one(id.message_id).await? {
             None => return Ok(unknown),
             Some(StoredDocument::Message(message)) => (message.created_by, message.applied),
@@ -61,6 +69,7 @@ impl Store {
         // recorded, so it has had its effect and is not remembered any more.
         let outlived = applied.len() >= REMEMBERED_COMMANDS as usize
             && applied.iter().all(|entry| entry.command.bytes() > command.bytes());
-        Ok(if outlived && !forgotten { OperationState::Succeeded } else { unknown })
+        let outlived = outlived && !forgotten && recorded.is_none();
+        Ok(if outlived { OperationState::Succeeded } else { unknown })
     }
 }

@@ -10,6 +10,10 @@ use serde_json::Value;
 /// Longer than any answer may take; who tests a shorter bound measures it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// How long a client keeps a connection that it does not use. One that a network has swallowed looks
+/// as good as any, and is used as soon as a better one is closed: by default for 90 s.
+pub const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(5);
+
 /// A client of one service. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Api {
@@ -33,6 +37,7 @@ impl Api {
     pub fn new(base: &str) -> Result<Self> {
         let http = Client::builder()
             .timeout(CALL_TIMEOUT)
+            .pool_idle_timeout(IDLE_CONNECTION_LIMIT)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             // What a service does to a request is the test's to see.

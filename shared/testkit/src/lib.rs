@@ -23,7 +23,7 @@ pub mod settings;
 mod subscriber;
 mod tls;
 
-pub use api::{Answer, Api};
+pub use api::{Answer, Api, IDLE_CONNECTION_LIMIT};
 pub use balancer::Balancer;
 pub use broker::{BrokerOptions, PrivateBroker};
 pub use environment::{TestEnvironment, TestEnvironmentBuilder};

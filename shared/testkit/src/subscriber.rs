@@ -9,7 +9,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{
-        Message,
+        Bytes, Message,
         client::IntoClientRequest,
         handshake::client::Response,
         http::{HeaderName, HeaderValue},
@@ -73,6 +73,30 @@ impl Subscriber {
     pub async fn next_json<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T> {
         let text = self.next_text(within).await?;
         serde_json::from_str(&text).with_context(|| format!("an unexpected frame: {text}"))
+    }
+
+    /// The next text frame as JSON, however late it comes. An error where the connection ends, or where
+    /// a server that was silent for so long does not answer a ping for as long again.
+    pub async fn next_json_alive<T: DeserializeOwned>(&mut self, silence: Duration) -> Result<T> {
+        let mut asked = false;
+        loop {
+            match timeout(silence, self.socket.next()).await {
+                Ok(Some(Ok(Message::Text(text)))) => {
+                    return serde_json::from_str(&text)
+                        .with_context(|| format!("an unexpected frame: {text}"));
+                }
+                Ok(Some(Ok(Message::Close(frame)))) => bail!("closed by the server: {frame:?}"),
+                Ok(Some(Ok(_))) => asked = false,
+                Ok(Some(Err(error))) => return Err(error.into()),
+                Ok(None) => bail!("the connection has ended"),
+                Err(_) if asked => bail!("no sign of the server within {silence:?}"),
+                Err(_) => {
+                    asked = true;
+                    let ping = self.send(Message::Ping(Bytes::new()));
+                    timeout(silence, ping).await.context("it takes no ping")??;
+                }
+            }
+        }
     }
 
     /// Reads until the server closes: its close frame, none where the connection just ended.

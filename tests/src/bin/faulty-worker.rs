@@ -107,6 +107,10 @@ impl CommandStore for FaultyStore {
         self.0.recorded_endings(commands.iter().copied()).await
     }
 
+    async fn forget_dead_lettered(&self, commands: &[CommandId]) -> Result<(), StoreError> {
+        self.0.forget_dead_lettered(commands).await
+    }
+
     async fn count_attempt(
         &self,
         command: CommandId,

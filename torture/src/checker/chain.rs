@@ -7,7 +7,7 @@ use std::{
 
 use contracts::{Message, Version};
 
-use super::Case;
+use super::{Case, lost};
 use crate::history::{Effect, Operation, Request};
 
 pub(super) fn check(case: &mut Case<'_>) {
@@ -18,10 +18,12 @@ pub(super) fn check(case: &mut Case<'_>) {
     let mut makers = makers_of_states(case, &operations, &states);
     makers_by_condition(case, &operations, &mut makers);
     no_gaps(case, &operations, &states, &makers);
+    lost::check(case, &operations, &makers);
 }
 
 type States<'a> = BTreeMap<Version, &'a Message>;
-type Makers<'a> = BTreeMap<Version, &'a Operation>;
+/// Who made which version, as far as that is known.
+pub(super) type Makers<'a> = BTreeMap<Version, &'a Operation>;
 
 fn one_state_of_each_version<'a>(case: &mut Case<'_>, operations: &[&'a Operation]) -> States<'a> {
     let mut states = States::new();

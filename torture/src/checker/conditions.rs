@@ -3,7 +3,7 @@
 use contracts::Version;
 
 use super::Case;
-use crate::history::{Effect, No, Operation, Outcome, Request};
+use crate::history::{Fate, No, Operation, Outcome, Request};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let operations = case.operations.clone();
@@ -67,12 +67,21 @@ fn superseded(
     });
     // One that nobody wrote is found by its version.
     let Some(by) = by else { return };
-    let was_older = match by.request {
-        Request::Create { .. } => true,
-        _ => by.effect() == Effect::Certain && by.ended < operation.began,
-    };
-    if was_older {
+    if is_certainly_older(by, operation) {
         let detail = format!("\n  {operation}\n  was superseded by the older\n  {by}");
         case.violated("a write is superseded by a newer one only", detail);
     }
+}
+
+/// Whether a write that made a version had made it before this plain edit was asked for.
+pub(super) fn is_certainly_older(maker: &Operation, operation: &Operation) -> bool {
+    let known_since = match (&maker.request, &maker.outcome) {
+        (Request::Create { .. }, _) => return true,
+        // What succeeded, and made a version, had made it by then.
+        (_, Outcome::Stored { .. } | Outcome::Accepted { fate: Fate::Succeeded, .. }) => {
+            maker.ended
+        }
+        _ => return false,
+    };
+    known_since < operation.began
 }

@@ -217,6 +217,47 @@ fn a_plain_edit_is_superseded_by_a_concurrent_newer_one_only() {
 }
 
 #[test]
+fn a_plain_edit_that_succeeded_later_is_stored_or_superseded_by_a_newer_one() {
+    let lost = ["an edit that succeeded is stored, or superseded by a newer one"];
+    let edited = |content| at(20, 40, edit(content), accepted(Fate::Succeeded));
+    let stored_at_last = |version, content| at(90, 99, read(), state(version, content, 30));
+    let unedited = || at(90, 99, read(), state(1, "new", 0));
+    assert_eq!(broken(vec![edited("e"), unedited()]), lost);
+    assert!(broken(vec![edited("e"), stored_at_last(2, "e")]).is_empty());
+    // By one that was under way at the same time, whatever that was told; not by an older or a
+    // later one.
+    let other = |began, ended, outcome| at(began, ended, edit("other"), outcome);
+    let stored = || state(2, "other", 30);
+    for outcome in [stored(), unknown(), accepted(Fate::Succeeded)] {
+        assert!(
+            broken(vec![other(30, 50, outcome), edited("e"), stored_at_last(2, "other")])
+                .is_empty()
+        );
+    }
+    assert!(
+        broken(vec![other(12, 18, unknown()), edited("e"), stored_at_last(2, "other")]).is_empty()
+    );
+    for outcome in [stored(), accepted(Fate::Succeeded)] {
+        let older = other(12, 18, outcome.clone());
+        assert_eq!(broken(vec![older, edited("e"), stored_at_last(2, "other")]), lost);
+        let later = other(50, 60, outcome);
+        assert_eq!(broken(vec![edited("e"), later, stored_at_last(2, "other")]), lost);
+    }
+    // A version that nobody has seen is its own, or that of one that superseded it; unless it was
+    // there before, or came after.
+    let overwritten = || other(50, 60, state(3, "other", 50));
+    assert!(
+        broken(vec![edited("e"), edited("f"), overwritten(), stored_at_last(3, "other")])
+            .is_empty()
+    );
+    let unseen = at(12, 14, edit("unseen"), unknown());
+    let seen = at(15, 18, edit("seen"), state(3, "seen", 15));
+    assert_eq!(broken(vec![unseen, seen, edited("e"), stored_at_last(3, "seen")])[0], lost[0]);
+    let deleted = at(50, 60, delete(), Outcome::Deleted);
+    assert!(broken(vec![edited("e"), deleted]).is_empty());
+}
+
+#[test]
 fn a_key_makes_one_message_once_from_one_body() {
     let again = at(20, 30, create("new"), replayed(1, "new", 0));
     assert!(broken(vec![again.clone()]).is_empty());
