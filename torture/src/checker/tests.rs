@@ -245,14 +245,14 @@ fn a_plain_edit_that_succeeded_later_is_stored_or_superseded_by_a_newer_one() {
     }
     // A version that nobody has seen is its own, or that of one that superseded it; unless it was
     // there before, or came after.
-    let overwritten = || other(50, 60, state(3, "other", 50));
+    let overwritten = || other(50, 60, state(3, "other", 30));
     assert!(
         broken(vec![edited("e"), edited("f"), overwritten(), stored_at_last(3, "other")])
             .is_empty()
     );
     let unseen = at(12, 14, edit("unseen"), unknown());
-    let seen = at(15, 18, edit("seen"), state(3, "seen", 15));
-    assert_eq!(broken(vec![unseen, seen, edited("e"), stored_at_last(3, "seen")])[0], lost[0]);
+    let seen = at(15, 18, edit("seen"), state(3, "seen", 30));
+    assert_eq!(broken(vec![unseen, seen, edited("e"), stored_at_last(3, "seen")]), lost);
     let deleted = at(50, 60, delete(), Outcome::Deleted);
     assert!(broken(vec![edited("e"), deleted]).is_empty());
 }
