@@ -124,6 +124,13 @@ impl Outlet {
         self.state().socket.as_mut().is_some_and(|socket| socket.get_mut().has_heard())
     }
 
+    /// Lets the subscriber be read again, if a pause in that is over.
+    pub(crate) fn resume_reading(&self) {
+        if let Some(socket) = &mut self.state().socket {
+            socket.get_mut().resume_reading();
+        }
+    }
+
     /// When the subscriber can be read again, if that pauses.
     pub(crate) fn reads_again(&self) -> Option<Instant> {
         self.state().socket.as_ref().and_then(|socket| socket.get_ref().reads_again())

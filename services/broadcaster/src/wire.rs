@@ -56,12 +56,24 @@ impl Wire {
         Self { stream, rest: Bytes::new(), reading, heard: false, progressed: false }
     }
 
-    /// When it can be read again, if it pauses. Nothing wakes the reader then: it has to ask.
+    /// When the pause in reading ends, if there is one. Nothing wakes the reader then: it has to ask,
+    /// also when that moment has passed since it found nothing to read.
     pub(crate) fn reads_again(&self) -> Option<Instant> {
         match self.reading {
-            Reading::Paused { until, .. } if until > Instant::now() => Some(until),
+            Reading::Paused { until, .. } => Some(until),
             _ => None,
         }
+    }
+
+    /// Ends the pause if its time has come. Whether it can be read.
+    pub(crate) fn resume_reading(&mut self) -> bool {
+        if let Reading::Paused { until, pause } = self.reading {
+            if until > Instant::now() {
+                return false;
+            }
+            self.reading = Reading::Paced { left: READ_AT_A_TIME, pause };
+        }
+        true
     }
 
     /// Pauses no more.
@@ -137,11 +149,8 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Reading::Paused { until, pause } = self.reading {
-            if until > Instant::now() {
-                return Poll::Pending;
-            }
-            self.reading = Reading::Paced { left: READ_AT_A_TIME, pause };
+        if !self.resume_reading() {
+            return Poll::Pending;
         }
         let filled = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
@@ -199,6 +208,18 @@ mod tests {
         assert!(more.is_err(), "it was read during the pause");
         wire.read_freely();
         wire.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
+        assert!(wire.reads_again().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_pause_is_told_of_until_reading_goes_on() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut wire = Wire::new(listener.accept().await.unwrap().0, Duration::ZERO);
+        sender.write_all(&[b'x'; READ_AT_A_TIME]).await.unwrap();
+        wire.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
+        assert!(wire.reads_again().is_some(), "it is over, but nobody was told");
+        assert!(wire.resume_reading());
         assert!(wire.reads_again().is_none());
     }
 }

@@ -176,6 +176,7 @@ async fn serve(
         let event = match step.await {
             Step::Close => return End::ByUs(Reason::Stopping),
             Step::Alarm => {
+                outlet.resume_reading();
                 if let Some(reason) = deadlines.missed(outlet) {
                     return End::ByUs(reason);
                 }
