@@ -119,9 +119,9 @@ impl Outlet {
         self.state().sent_due.as_mut().is_some_and(Limit::is_over)
     }
 
-    /// Whether anything came from the subscriber since this was asked last.
-    pub(crate) fn has_heard(&self) -> bool {
-        self.state().socket.as_mut().is_some_and(|socket| socket.get_mut().has_heard())
+    /// Whether all that had come from the subscriber was read when it was read last.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.state().socket.as_ref().is_some_and(|socket| socket.get_ref().is_drained())
     }
 
     /// Lets the subscriber be read again, if a pause in that is over.

@@ -33,7 +33,7 @@ pub(crate) struct Wire {
     stream: TcpStream,
     rest: Bytes,
     reading: Reading,
-    heard: bool,
+    drained: bool,
     progressed: bool,
 }
 
@@ -53,7 +53,7 @@ impl Wire {
     /// A socket that is not read for a `pause` after each [`READ_AT_A_TIME`].
     pub(crate) fn new(stream: TcpStream, pause: Duration) -> Self {
         let reading = Reading::Paced { left: READ_AT_A_TIME, pause };
-        Self { stream, rest: Bytes::new(), reading, heard: false, progressed: false }
+        Self { stream, rest: Bytes::new(), reading, drained: false, progressed: false }
     }
 
     /// When the pause in reading ends, if there is one. Nothing wakes the reader then: it has to ask,
@@ -81,9 +81,9 @@ impl Wire {
         self.reading = Reading::Free;
     }
 
-    /// Whether anything was read since this was asked last.
-    pub(crate) fn has_heard(&mut self) -> bool {
-        mem::take(&mut self.heard)
+    /// Whether all that had come was read when it was read last.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// Whether the kernel has taken anything since this was asked last, beside what was offered: its
@@ -93,7 +93,6 @@ impl Wire {
     }
 
     fn note_read(&mut self, bytes: usize) {
-        self.heard |= bytes > 0;
         if let Reading::Paced { left, pause } = &mut self.reading {
             *left = left.saturating_sub(bytes);
             if *left == 0 {
@@ -153,7 +152,9 @@ impl AsyncRead for Wire {
             return Poll::Pending;
         }
         let filled = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.drained = read.is_pending();
+        ready!(read)?;
         self.note_read(buffer.filled().len() - filled);
         Poll::Ready(Ok(()))
     }
@@ -207,8 +208,12 @@ mod tests {
         let more = timeout(Duration::from_millis(100), wire.read_u8()).await;
         assert!(more.is_err(), "it was read during the pause");
         wire.read_freely();
+        assert!(!wire.is_drained());
         wire.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
         assert!(wire.reads_again().is_none());
+        let more = timeout(Duration::from_millis(100), wire.read_u8()).await;
+        assert!(more.is_err(), "it reads what nobody sent");
+        assert!(wire.is_drained());
     }
 
     #[tokio::test]

@@ -48,7 +48,7 @@ const READ_BUFFER_BYTES: usize = 1024;
 pub struct Timing {
     /// Between two pings.
     pub ping: Duration,
-    /// From a ping until the subscriber is heard of.
+    /// From a ping until its pong.
     pub pong: Duration,
     /// Without anything of a frame being taken.
     pub send: Duration,
@@ -192,7 +192,8 @@ async fn serve(
         match event {
             Ok(Event::Sent) => subscription.catch_up(outlet),
             Ok(Event::Received(Message::Close(_))) => return End::ByPeer,
-            // Pings are answered by the library, and that a pong came is seen where bytes are read.
+            Ok(Event::Received(Message::Pong(_))) => deadlines.pong_due = None,
+            // The library answers pings.
             Ok(Event::Received(_)) => {}
             Ok(Event::Ended) => return End::Gone,
             Err(error) => return end_of(&error),
@@ -251,12 +252,16 @@ impl Deadlines {
         if outlet.is_stuck() {
             return Some(Reason::TakesNothing);
         }
-        // The pong of one that sends much may be behind all that, and so be read late. Whatever is
-        // read since the ping shows that it lives.
-        if outlet.has_heard() {
-            self.pong_due = None;
+        let pong_due = self.pong_due.as_mut()?;
+        if !pong_due.is_over() {
+            return None;
         }
-        self.pong_due.as_mut().is_some_and(Limit::is_over).then_some(Reason::Mute)
+        if outlet.is_drained() {
+            return Some(Reason::Mute);
+        }
+        // The pong of one that sends more than is read of it may be behind all that.
+        *pong_due = Limit::new(self.timing.pong);
+        None
     }
 
     /// Sends a ping if it is time for one.

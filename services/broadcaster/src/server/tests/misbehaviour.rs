@@ -178,6 +178,26 @@ async fn who_never_stops_talking_and_answers_pings_stays() {
     }
 }
 
+#[tokio::test]
+async fn who_talks_and_answers_no_pings_is_closed() {
+    let server = Fixture::with_timing(|timing| {
+        timing.ping = Duration::from_millis(100);
+        timing.pong = Duration::from_millis(400);
+        timing.close = LIMIT;
+    });
+    // Reading is what makes this client answer.
+    let mut client = server.subscribe().await;
+    let talking = async {
+        let mut pace = interval(Duration::from_millis(50));
+        while !server.hub.outlets().iter().any(|outlet| outlet.is_ending()) {
+            pace.tick().await;
+            client.send(Message::text("talking")).await.unwrap();
+        }
+    };
+    timeout(LIMIT, talking).await.expect("its session ends");
+    assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
+}
+
 /// Nothing of this process runs for so long, be it a server or a client.
 fn stall(time: Duration) {
     std::thread::sleep(time);
