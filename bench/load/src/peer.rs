@@ -7,9 +7,16 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use nix::sys::signal::Signal;
 use testkit::{Api, Group, Process, free_port, settings::required};
 
-use crate::{servers::Servers, settings, subject::Subject, usage::Watched};
+use crate::{
+    console::say,
+    servers::Servers,
+    settings,
+    subject::Subject,
+    usage::{Watched, members},
+};
 
 /// The database of its messages.
 pub(crate) const DATABASE: &str = "peer";
@@ -18,6 +25,7 @@ pub(crate) const WORKERS: [u16; 2] = [1, 2];
 
 const APPLICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../peers/fastapi");
 const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// A running peer. Killed on drop.
 pub(crate) struct Peer {
@@ -52,9 +60,17 @@ impl Peer {
         Subject { name: name(self.workers), url: self.url(), watched: vec![own, broker, mongod] }
     }
 
-    /// Ends it with its workers.
+    /// Ends it with its workers. Under load a worker may wait for ever for what it was doing; that
+    /// costs the peer no figure, and the run none of those that it has.
     pub(crate) async fn stop(self) -> Result<()> {
-        self.process.terminate(START_LIMIT).await.map(drop)
+        let members = members(self.process.pid());
+        if let Err(error) = self.process.terminate(STOP_LIMIT).await {
+            say(&format!("{error}; killing it"));
+            for member in members {
+                member.signal(Signal::SIGKILL)?;
+            }
+        }
+        Ok(())
     }
 
     fn url(&self) -> String {

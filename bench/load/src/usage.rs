@@ -4,6 +4,7 @@ use std::{collections::HashMap, fs};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use testkit::ProcessId;
 
 /// The unit of `/proc` (`USER_HZ`), the same on all of Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -80,6 +81,11 @@ impl Meter {
 /// What is resident of a process and its children now.
 pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
     memory_mib(&family(pid, &parents()), "VmRSS:")
+}
+
+/// A process and all that descend from it now, which can't be confused with later ones.
+pub(crate) fn members(pid: u32) -> Vec<ProcessId> {
+    family(pid, &parents()).into_iter().filter_map(ProcessId::of).collect()
 }
 
 /// A process and all that descend from it.

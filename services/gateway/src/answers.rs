@@ -110,8 +110,8 @@ pub(crate) fn not_modified(version: Version) -> Response {
 }
 
 /// A JSON array of messages, with the link to the next page if there is one.
-pub(crate) fn list(messages: Vec<VersionedMessage>, next_link: Option<String>) -> Response {
-    let messages: Vec<Message> = messages.into_iter().map(|stored| stored.message).collect();
+pub(crate) fn list(messages: &[VersionedMessage], next_link: Option<String>) -> Response {
+    let messages: Vec<&Message> = messages.iter().map(|stored| &stored.message).collect();
     let link = next_link.map(|link| [(header::LINK, link)]);
     (link, Json(messages)).into_response()
 }

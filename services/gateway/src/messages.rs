@@ -135,7 +135,7 @@ pub(crate) async fn list(
     let query = list_query(query.as_deref())?;
     let page = place.find(app.store.list(&query)).await?;
     let link = page.next.map(|next| next_link(&query, next));
-    Ok(answers::list(page.messages, link))
+    Ok(answers::list(&page.messages, link))
 }
 
 /// Replace a message's content

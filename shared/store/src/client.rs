@@ -19,7 +19,8 @@ use tokio::{
 
 use crate::{
     documents::{EndingDocument, MessageDocument},
-    finds::Finds,
+    finds::{Finds, gather_finds},
+    queries::{Lists, gather_lists},
 };
 
 /// MongoDB's code for a value that a unique index, here always that of `_id`, already has.
@@ -110,6 +111,7 @@ pub struct Store {
     pub(crate) endings: Collection<EndingDocument>,
     pub(crate) suspects: Collection<Document>,
     pub(crate) finds: Finds,
+    pub(crate) lists: Lists,
     permits: Arc<Semaphore>,
     operation_timeout: Duration,
     durations: Durations,
@@ -204,7 +206,8 @@ impl Store {
             stored: database.collection_with_options("messages", collection_options.clone()),
             endings: database.collection_with_options("operations", collection_options.clone()),
             suspects: database.collection_with_options("suspects", collection_options),
-            finds: Finds::default(),
+            finds: gather_finds(),
+            lists: gather_lists(),
             database,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             operation_timeout: settings.operation_timeout,

@@ -11,6 +11,7 @@ mod documents;
 mod draw;
 mod endings;
 mod finds;
+mod gathering;
 mod indexes;
 mod operations;
 mod queries;

@@ -1,4 +1,6 @@
-//! Listing messages, for the gateway.
+//! Listing messages, for the gateway. Many ask for the same page of a lively conversation at once.
+
+use std::sync::Arc;
 
 use contracts::{MessageId, Timestamp, UserId, VersionedMessage};
 use futures_util::TryStreamExt;
@@ -7,10 +9,21 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use crate::{
     Store, StoreError,
     documents::{bson_date, message_uuid, raw_message},
+    gathering::{Gathering, Reader, Waiting},
 };
 
+/// Queries at once.
+const MAX_READERS: usize = 16;
+
+/// The lists that wait for a query.
+pub(crate) type Lists = Gathering<ListQuery, Arc<Page>>;
+
+pub(crate) fn gather_lists() -> Lists {
+    Gathering::new(MAX_READERS)
+}
+
 /// Which messages to list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
     /// Who wrote them.
     pub from_user_id: UserId,
@@ -44,7 +57,22 @@ pub struct Page {
 
 impl Store {
     /// A page of the messages between two users, newest first.
-    pub async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    pub async fn list(&self, query: &ListQuery) -> Result<Arc<Page>, StoreError> {
+        let limit = self.operation_timeout();
+        self.lists.find(query.clone(), limit, |reader| self.clone().list_waiting(reader)).await
+    }
+
+    async fn list_waiting(self, mut reader: Reader<ListQuery, Arc<Page>>) {
+        while let Some(reads) = reader.take(all_like_the_first) {
+            let Some(first) = reads.first() else { return };
+            let page = self.page(&first.wanted).await.map(Arc::new);
+            for read in reads {
+                read.answer(page.clone());
+            }
+        }
+    }
+
+    async fn page(&self, query: &ListQuery) -> Result<Page, StoreError> {
         let messages = self.messages.clone_with_type::<RawDocumentBuf>();
         let filter = query.filter();
         let limit = usize::from(query.limit);
@@ -105,6 +133,12 @@ impl ListQuery {
             doc! { "$or": branches }
         }
     }
+}
+
+/// Takes those that ask for the same as the one that has waited longest.
+fn all_like_the_first<T>(waiting: &mut Vec<Waiting<ListQuery, T>>) -> Vec<Waiting<ListQuery, T>> {
+    let Some(first) = waiting.first().map(|read| read.wanted.clone()) else { return Vec::new() };
+    waiting.extract_if(.., |read| read.wanted == first).collect()
 }
 
 fn order() -> Document {

@@ -1,9 +1,10 @@
-//! What a list costs: `explain` of its query over a long conversation.
+//! What a list costs: `explain` of its query over a long conversation. And lists that share queries.
 
 mod common;
 
 use anyhow::{Context, Result};
 use contracts::{CommandId, MessageId, Timestamp, UserId};
+use futures_util::future::try_join_all;
 use store::{CreateCommand, ListQuery, Position, Store};
 use testkit::TestEnvironment;
 
@@ -101,5 +102,81 @@ async fn walking_all_pages_finds_every_message_once() -> Result<()> {
     let different = walked.iter().zip(&expected).position(|(one, other)| one != other);
     assert_eq!((walked.len(), different), (MESSAGES, None));
     walked.first().context("nothing was found")?;
+    Ok(())
+}
+
+fn user(name: &str) -> Result<UserId> {
+    Ok(UserId::try_from(name.to_owned())?)
+}
+
+fn message(from: &str, to: &str, content: &str) -> Result<CreateCommand> {
+    Ok(CreateCommand {
+        command_id: CommandId::generate(),
+        message_id: MessageId::generate(),
+        from_user_id: user(from)?,
+        to_user_id: user(to)?,
+        content: content.to_owned().try_into()?,
+        publish_timestamp: Timestamp::now(),
+    })
+}
+
+fn newest(from: &str, to: &str, limit: u16) -> Result<ListQuery> {
+    let (from_user_id, to_user_id) = (user(from)?, user(to)?);
+    Ok(ListQuery { from_user_id, to_user_id, both_directions: false, after: None, limit })
+}
+
+#[tokio::test]
+async fn of_many_lists_at_once_each_gets_its_own_page() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let mut creates = Vec::new();
+    for from in ["alice", "bob"] {
+        for to in ["alice", "bob", "carol"] {
+            creates.extend((0..3).map(|number| message(from, to, &format!("{number}"))));
+        }
+    }
+    store.create_many(&creates.into_iter().collect::<Result<Vec<_>>>()?).await?;
+    let mut queries = Vec::new();
+    for from in ["alice", "bob", "nobody"] {
+        for to in ["alice", "bob", "carol"] {
+            let first = newest(from, to, 1)?;
+            let after = store.list(&first).await?.next;
+            let both = ListQuery { both_directions: true, ..newest(from, to, 9)? };
+            queries.extend([
+                ListQuery { after, ..first.clone() },
+                first,
+                newest(from, to, 9)?,
+                both,
+            ]);
+        }
+    }
+    let mut alone = Vec::new();
+    for query in &queries {
+        alone.push(store.list(query).await?);
+    }
+    let many = queries.iter().cycle().take(50 * queries.len());
+    let together = try_join_all(many.map(|query| store.list(query))).await?;
+    for (together, alone) in together.iter().zip(alone.iter().cycle()) {
+        assert_eq!((&together.messages, together.next), (&alone.messages, alone.next));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_lists_after_a_write_finds_it_whoever_else_lists() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let query = newest("alice", "bob", 200)?;
+    let writers = (0..40).map(async |_| -> Result<()> {
+        for _ in 0..5 {
+            let written = message("alice", "bob", "mine")?;
+            store.create_many(std::slice::from_ref(&written)).await?;
+            let page = store.list(&query).await?;
+            let found = page.messages.iter().any(|stored| stored.message.id == written.message_id);
+            assert!(found, "a list that began after the write is without it");
+        }
+        Ok(())
+    });
+    try_join_all(writers).await?;
     Ok(())
 }
