@@ -167,8 +167,9 @@ async fn who_lists_after_a_write_finds_it_whoever_else_lists() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let query = newest("alice", "bob", 200)?;
-    let writers = (0..40).map(async |_| -> Result<()> {
-        for _ in 0..5 {
+    let writers = (0..100).map(async |_| -> Result<()> {
+        // All in all they fit on a page.
+        for _ in 0..2 {
             let written = message("alice", "bob", "mine")?;
             store.create_many(std::slice::from_ref(&written)).await?;
             let page = store.list(&query).await?;
