@@ -158,6 +158,8 @@ pub(crate) fn is_permanent_code(code: i32) -> bool {
     const OBJECT_TOO_LARGE: i32 = 10334;
     /// `$add` met a stored value that is no number or date.
     const ADD_TYPE: i32 = 16554;
+    /// `$concatArrays` met a stored value that is no array.
+    const CONCAT_ARRAYS_TYPE: i32 = 28664;
     matches!(
         code,
         BAD_VALUE
@@ -166,6 +168,7 @@ pub(crate) fn is_permanent_code(code: i32) -> bool {
             | DOCUMENT_VALIDATION_FAILURE
             | OBJECT_TOO_LARGE
             | ADD_TYPE
+            | CONCAT_ARRAYS_TYPE
     )
 }
 

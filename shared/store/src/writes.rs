@@ -298,7 +298,7 @@ pub(crate) fn edit_update(command: &EditCommand) -> Document {
         "content": { "$literal": command.content.as_str() },
         "edit_timestamp": edited_at,
         "version": next_version.clone(),
-        "applied": remember(command.command_id, next_version.into()),
+        "applied": remember(command.command_id, next_version.into(), "$applied".into()),
     } }
 }
 
@@ -312,18 +312,20 @@ pub(crate) fn delete_filter(command: &DeleteCommand) -> Document {
 }
 
 pub(crate) fn tombstone_update(command: &DeleteCommand) -> Document {
+    // What something else has damaged can still be deleted.
+    let earlier = doc! { "$cond": [{ "$isArray": "$applied" }, "$applied", []] };
     doc! { "$replaceWith": {
         "_id": "$_id",
         "deleted_at": "$$NOW",
         "created_by": "$created_by",
-        "applied": remember(command.command_id, "$version".into()),
+        "applied": remember(command.command_id, "$version".into(), earlier.into()),
     } }
 }
 
-/// The list of remembered commands with this one in front.
-fn remember(command: CommandId, version: Bson) -> Document {
+/// The list of remembered commands with this one in front of the earlier ones.
+fn remember(command: CommandId, version: Bson, earlier: Bson) -> Document {
     let entry = doc! { "command": command_uuid(command), "version": version };
-    doc! { "$slice": [{ "$concatArrays": [[entry], "$applied"] }, REMEMBERED_COMMANDS] }
+    doc! { "$slice": [{ "$concatArrays": [[entry], earlier] }, REMEMBERED_COMMANDS] }
 }
 
 /// Why an edit's filter matched nothing; `None` where it would match now.

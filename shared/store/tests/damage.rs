@@ -58,6 +58,38 @@ async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Res
 }
 
 #[tokio::test]
+async fn a_message_whose_list_of_commands_is_damaged_can_be_deleted_and_not_edited() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let raw = Client::with_uri_str(env.mongo_uri()).await?;
+    let messages = raw.database(env.database()).collection::<Document>("messages");
+    for damage in [
+        doc! { "$set": { "applied": 7 } },
+        doc! { "$set": { "applied": [{ "by": "whom" }] } },
+        doc! { "$unset": { "applied": "" } },
+    ] {
+        let id = MessageId::generate();
+        store.create_many(&[create(id)?]).await?;
+        let filter = doc! { "_id": bson::Uuid::from_bytes(Uuid::from(id).into_bytes()) };
+        messages.update_one(filter, damage.clone()).await?;
+        let edit = EditCommand {
+            command_id: CommandId::generate(),
+            message_id: id,
+            content: "second".to_owned().try_into()?,
+            edit_timestamp: Timestamp::from_unix_millis(Timestamp::now().unix_millis() + 1_000)?,
+            if_match: None,
+        };
+        let error = store.edit(&edit).await.unwrap_err();
+        assert!(error.is_permanent(), "{damage}: {error:?}");
+        let delete =
+            DeleteCommand { command_id: CommandId::generate(), message_id: id, if_match: None };
+        assert_eq!(store.delete(&delete).await?, CommandResult::Deleted, "{damage}");
+        assert_eq!(store.find(id).await?, None, "{damage}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_ending_in_unknown_words_is_an_ending_and_harms_no_other() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
