@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use measures::{Histogram, catalog};
 use mongodb::{
     Client, Collection, Database,
-    bson::{Document, doc},
+    bson::{Document, RawDocumentBuf, doc},
     error::{ErrorKind, WriteFailure},
     options::{
         Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, ReadConcern,
@@ -107,7 +107,7 @@ pub enum StoreError {
 pub struct Store {
     database: Database,
     pub(crate) messages: Collection<MessageDocument>,
-    pub(crate) stored: Collection<Document>,
+    pub(crate) stored: Collection<RawDocumentBuf>,
     pub(crate) endings: Collection<EndingDocument>,
     pub(crate) suspects: Collection<Document>,
     pub(crate) finds: Finds,

@@ -3,9 +3,7 @@
 use contracts::{
     CommandId, Content, Message, MessageId, Timestamp, UserId, Version, VersionedMessage,
 };
-use mongodb::bson::{
-    self, Binary, DateTime, Document, RawBsonRef, RawDocument, spec::BinarySubtype,
-};
+use mongodb::bson::{self, Binary, DateTime, RawBsonRef, RawDocument, spec::BinarySubtype};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -68,11 +66,13 @@ pub(crate) struct EndingDocument {
 
 impl StoredDocument {
     /// Only a tombstone has `deleted_at`.
-    pub(crate) fn from_document(document: Document) -> Result<Self, StoreError> {
-        if document.contains_key("deleted_at") {
-            bson::deserialize_from_document(document).map(Self::Tombstone)
+    pub(crate) fn from_raw(document: &RawDocument) -> Result<Self, StoreError> {
+        let deleted = document.get("deleted_at").map_err(unreadable)?.is_some();
+        let bytes = document.as_bytes();
+        if deleted {
+            bson::deserialize_from_slice(bytes).map(Self::Tombstone)
         } else {
-            bson::deserialize_from_document(document).map(Self::Message)
+            bson::deserialize_from_slice(bytes).map(Self::Message)
         }
         .map_err(unreadable)
     }

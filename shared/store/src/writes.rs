@@ -9,7 +9,7 @@ use contracts::{
 };
 use futures_util::TryStreamExt;
 use mongodb::{
-    bson::{Bson, DateTime, Document, doc},
+    bson::{Bson, DateTime, Document, RawDocumentBuf, doc},
     error::{Error, ErrorKind, IndexedWriteError},
     options::ReturnDocument,
 };
@@ -172,7 +172,7 @@ impl Store {
         let found = self
             .run(async move { stored.find_one(doc! { "_id": message_uuid(id) }).await })
             .await?;
-        found.map(StoredDocument::from_document).transpose()
+        found.as_deref().map(StoredDocument::from_raw).transpose()
     }
 
     async fn read_stored(
@@ -181,7 +181,7 @@ impl Store {
     ) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
         let ids: Vec<Bson> = ids.map(|id| Bson::from(message_uuid(id))).collect();
         let stored = self.stored.clone();
-        let documents: Vec<Document> =
+        let documents: Vec<RawDocumentBuf> =
             self.run(async move {
                 stored.find(doc! { "_id": { "$in": ids } }).await?.try_collect().await
             })
@@ -191,11 +191,11 @@ impl Store {
 }
 
 pub(crate) fn by_id(
-    documents: Vec<Document>,
+    documents: Vec<RawDocumentBuf>,
 ) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
     let mut by_id = HashMap::with_capacity(documents.len());
     for document in documents {
-        let document = StoredDocument::from_document(document)?;
+        let document = StoredDocument::from_raw(&document)?;
         by_id.insert(MessageId::from(from_bson_uuid(document.id())), document);
     }
     Ok(by_id)

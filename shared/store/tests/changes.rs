@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashSet;
 
 use anyhow::{Context, Result};
-use contracts::{CommandId, CommandResult, MessageId, Timestamp, UserId};
+use contracts::{CommandId, CommandResult, Failure, MessageId, Timestamp, UserId};
 use futures_util::future::try_join_all;
 use store::{ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Store};
 use testkit::TestEnvironment;
@@ -85,6 +85,36 @@ async fn more_changes_than_fit_into_one_command_are_all_applied() -> Result<()> 
 async fn a_standalone_server_applies_them_too() -> Result<()> {
     let env = TestEnvironment::builder().standalone_mongod().build().await;
     all_are_applied(&common::open(&env).await?).await
+}
+
+#[tokio::test]
+async fn deletions_of_which_some_meet_nothing_tell_each_what_it_met() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let creates = create(&store, 4).await?;
+    let delete = |message_id| {
+        let command_id = CommandId::generate();
+        ChangeCommand::Delete(DeleteCommand { command_id, message_id, if_match: None })
+    };
+    let first: Vec<ChangeCommand> =
+        creates[..2].iter().map(|create| delete(create.message_id)).collect();
+    let mut second: Vec<ChangeCommand> =
+        creates[1..].iter().map(|create| delete(create.message_id)).collect();
+    second.push(delete(MessageId::generate()));
+    if let ChangeCommand::Delete(third) = &mut second[2] {
+        third.if_match = Some(9);
+    }
+    let (deleted, not_found) =
+        (Some(CommandResult::Deleted), Some(CommandResult::Failed(Failure::NotFound)));
+    let mismatch = Some(CommandResult::Failed(Failure::VersionMismatch));
+    let expected = [not_found.clone(), deleted.clone(), mismatch, not_found];
+    assert_eq!(store.change_many(&first).await?, [deleted.clone(), deleted.clone()]);
+    assert_eq!(store.change_many(&second).await?, expected);
+    // Delivered again, each is told the same.
+    assert_eq!(store.change_many(&first).await?, [deleted.clone(), deleted]);
+    assert_eq!(store.change_many(&second).await?, expected);
+    assert!(store.find(creates[3].message_id).await?.is_some());
+    Ok(())
 }
 
 #[tokio::test]
