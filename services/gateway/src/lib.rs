@@ -31,7 +31,7 @@ use std::time::Duration;
 use anyhow::Context;
 use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
 use measures::{Exporter, Requests};
-use runtime::{ConfigError, Dependency, Health, Shutdown, Traces, descriptors, http};
+use runtime::{ConfigError, Dependency, Executor, Health, Shutdown, Traces, descriptors, http};
 use store::{Store, StoreSettings};
 
 pub use config::Config;
@@ -76,19 +76,21 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     .await
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let pending = Pending::default();
-    let replies = ReplySource::start(url.clone(), "gateway replies", {
+    // Under overload most requests are refused, and what was taken must not wait behind those.
+    let executor = Executor::start("broker").context("cannot start a thread for the broker")?;
+    let replies = executor.run(|| {
         let pending = pending.clone();
-        move |outcome| pending.resolve(outcome)
+        ReplySource::start(url.clone(), "gateway replies", move |outcome| pending.resolve(outcome))
     });
-    let publisher = Publisher::start(
-        PublisherSettings {
+    let publisher = executor.run(|| {
+        let settings = PublisherSettings {
             url,
             connection_name: "gateway commands".to_owned(),
             lanes: usize::from(config.publish_lanes),
             max_waiting: config.max_waiting_writes as usize,
-        },
-        &replies.queue_name(),
-    );
+        };
+        Publisher::start(settings, &replies.queue_name())
+    });
     let health = Health::new(
         vec![
             // Without the broker, reads still work, and writes are refused in time. Without the

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod descriptors;
+mod executor;
 pub mod health;
 mod healthcheck;
 pub mod http;
@@ -15,6 +16,7 @@ use std::{any::Any, process::ExitCode};
 
 use config::Invocation;
 pub use config::{CommonConfig, ConfigError, SecretUrl, ServiceConfig};
+pub use executor::Executor;
 pub use health::{Dependency, Health};
 pub use origin::{InvalidOrigin, Origin};
 pub use shutdown::{Phases, Shutdown};
