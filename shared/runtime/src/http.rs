@@ -2,13 +2,16 @@
 //! graceful end that has a deadline (`axum::serve` has neither of the two).
 
 mod lingering;
+mod room;
+#[cfg(test)]
+mod tests;
 
 use std::{
     convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,14 +29,15 @@ use hyper_util::{
 use measures::Requests;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
 };
 use tokio_io_timeout::TimeoutStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 
 use crate::{Health, Phases};
 use lingering::Lingering;
+use room::Room;
 
 /// How long a new connection may take until its first request's headers are there.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,8 +51,17 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a client may take nothing of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long an idle connection that makes room may take for what it still has to send.
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_millis(50);
+
 /// Requests at once on an HTTP/2 connection.
 const MAX_STREAMS: u32 = 200;
+
+/// What an HTTP/2 client may send of one request, and of all of them, before it is read.
+const WINDOW_BYTES: u32 = 64 * 1024;
+
+/// The headers of an HTTP/1 request, which are kept until all are there.
+const HEADER_BYTES: usize = 32 * 1024;
 
 /// How long to wait before accepting again when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -69,7 +82,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves HTTP/1.1 and HTTP/2 until `closing`, then lets open requests end until `expired`.
-/// At `max_connections` further clients wait in the kernel's backlog.
+/// At `max_connections` the one that has been without a request for the longest makes room for the next.
 pub async fn serve<S, B>(listener: TcpListener, service: S, max_connections: usize, phases: &Phases)
 where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -79,13 +92,13 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let connections = TaskTracker::new();
-    let free = Arc::new(Semaphore::new(max_connections));
+    let room = Arc::new(Room::new(max_connections));
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &free) => accepted,
+            accepted = accept(&listener, &room) => accepted,
             () = phases.closing.cancelled() => break,
         };
-        let (stream, peer, permit) = match accepted {
+        let (stream, peer, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -94,10 +107,10 @@ where
             }
         };
         let service = service.clone();
-        let phases = phases.clone();
+        let (room, phases) = (Arc::clone(&room), phases.clone());
         connections.spawn(async move {
-            serve_connection(stream, peer, service, &phases).await;
-            drop(permit);
+            serve_connection(stream, peer, service, &room, &phases).await;
+            drop(place);
         });
     }
     drop(listener);
@@ -125,16 +138,21 @@ pub async fn serve_health(listener: TcpListener, health: Health, phases: &Phases
 
 async fn accept(
     listener: &TcpListener,
-    free: &Arc<Semaphore>,
+    room: &Room,
 ) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(free).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, peer, permit))
+    let place = room.enter().await?;
+    Ok((stream, peer, place))
 }
 
-async fn serve_connection<S, B>(stream: TcpStream, peer: SocketAddr, service: S, phases: &Phases)
-where
+async fn serve_connection<S, B>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: S,
+    room: &Room,
+    phases: &Phases,
+) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
@@ -142,35 +160,54 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIMEOUT)
+        .max_buf_size(HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
     let mut stream = TimeoutStream::new(stream);
     stream.set_read_timeout(Some(IDLE_TIMEOUT));
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let upgraded = Arc::new(AtomicBool::new(false));
     let io = TokioIo::new(Lingering::new(Box::pin(stream), Arc::clone(&upgraded)));
-    let first_request = CancellationToken::new();
+    let (requests, answers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let service = ServiceBuilder::new()
         .map_request({
-            let first_request = first_request.clone();
+            let requests = Arc::clone(&requests);
             move |mut request: Request<Incoming>| {
-                first_request.cancel();
+                requests.fetch_add(1, Ordering::Relaxed);
                 request.extensions_mut().insert(Peer(peer));
                 request
             }
         })
-        .map_response(move |response: Response<B>| {
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                upgraded.store(true, Ordering::Release);
+        .map_response({
+            let answers = Arc::clone(&answers);
+            move |response: Response<B>| {
+                answers.fetch_add(1, Ordering::Relaxed);
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    upgraded.store(true, Ordering::Release);
+                }
+                response
             }
-            response
         })
         .service(service);
     let connection = builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service));
     tokio::pin!(connection);
     let no_request = tokio::time::sleep(FIRST_REQUEST_TIMEOUT);
     tokio::pin!(no_request);
-    let mut closing = false;
+    let (mut seen, wanted) = (0, room.wanted());
+    tokio::pin!(wanted);
+    // From now on, and not from when it is first looked at.
+    wanted.as_mut().enable();
+    let last_bytes = tokio::time::sleep(Duration::MAX);
+    tokio::pin!(last_bytes);
+    let (mut closing, mut leaving) = (false, false);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -183,12 +220,31 @@ where
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = no_request.as_mut(), if !first_request.is_cancelled() => {
+            () = wanted.as_mut(), if !closing => {
+                let requests = requests.load(Ordering::Relaxed);
+                if requests == seen {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                    // Nobody needs to linger for one that is asked for nothing.
+                    if requests == answers.load(Ordering::Relaxed) {
+                        leaving = true;
+                        let until = tokio::time::Instant::now() + LAST_BYTES_TIMEOUT;
+                        last_bytes.as_mut().reset(until);
+                    }
+                } else {
+                    seen = requests;
+                    wanted.set(room.wanted());
+                    wanted.as_mut().enable();
+                    room.pass();
+                }
+            }
+            () = no_request.as_mut(), if requests.load(Ordering::Relaxed) == 0 => {
                 // It may have come in this very moment.
-                if !first_request.is_cancelled() {
+                if requests.load(Ordering::Relaxed) == 0 {
                     return;
                 }
             }
+            () = &mut last_bytes, if leaving => return,
             () = phases.expired.cancelled() => return,
         }
     }
