@@ -7,7 +7,7 @@ use contracts::{Failure, Message, Problem};
 use end_to_end::{System, at_millis, create_command, draft, inject, open_store};
 use serde_json::Value;
 use store::{AttemptId, Ending};
-use testkit::{FetchedMessage, ServiceBuilder, TestEnvironment, eventually};
+use testkit::{FetchedMessage, PrivateBroker, ServiceBuilder, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -61,6 +61,33 @@ async fn a_command_that_kills_the_worker_is_parked_and_its_neighbours_are_applie
 #[tokio::test]
 async fn so_is_one_that_takes_its_time_to_kill_the_worker() -> Result<()> {
     a_killer_is_parked("abort later!").await
+}
+
+#[tokio::test]
+async fn what_is_parked_during_an_alarm_is_parked_once() -> Result<()> {
+    let broker = PrivateBroker::start().await?;
+    let env = TestEnvironment::builder().broker(&broker).build().await;
+    let worker = env.storage_worker().start().await?;
+    // Parking has its connection before the alarm, too.
+    inject(&env, b"no JSON").await?;
+    parked(&env, 1).await?;
+    worker.process().freeze()?;
+    inject(&env, b"no JSON either").await?;
+    broker.raise_alarm().await?;
+    worker.process().thaw()?;
+    // Longer than the worker waits for a confirm without an alarm, twice.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let connections = env.management().connections().await?;
+    let parking = connections.iter().filter(|connection| {
+        connection.user_provided_name.as_deref() == Some("storage-worker dead letters")
+    });
+    assert_eq!(parking.count(), 1, "{connections:?}");
+    broker.clear_alarm().await?;
+    parked(&env, 1).await?;
+    // What would come a second time would come before this one.
+    inject(&env, b"nor this").await?;
+    parked(&env, 1).await?;
+    Ok(())
 }
 
 async fn a_killer_is_parked(content: &str) -> Result<()> {

@@ -39,6 +39,15 @@ impl From<Ending> for Applied {
     }
 }
 
+/// Who may have had the commands before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    /// Only those that the broker calls redelivered were in other hands.
+    AsTheySay,
+    /// Any of them may have been in other hands since.
+    PerhapsToOthers,
+}
+
 /// The commands for one message, in delivery order, by their place in the batch.
 type Chain = Vec<usize>;
 
@@ -46,8 +55,9 @@ type Chain = Vec<usize>;
 pub(crate) async fn apply(
     store: &impl CommandStore,
     commands: &[ReceivedCommand],
+    delivered: Delivered,
 ) -> Result<Vec<Applied>, StoreError> {
-    let ended_before = ended_before(store, commands).await?;
+    let ended_before = ended_before(store, commands, delivered).await?;
     let mut by_message: HashMap<MessageId, Chain> = HashMap::new();
     for (index, received) in commands.iter().enumerate() {
         if !ended_before.contains_key(&received.id()) {
@@ -71,13 +81,17 @@ pub(crate) async fn apply(
     in_order.collect()
 }
 
-/// How redelivered commands have ended, as far as that is recorded. Only those can have ended before.
+/// How commands have ended that were in other hands, as far as that is recorded. Only those can have
+/// ended before.
 pub(crate) async fn ended_before(
     store: &impl CommandStore,
     commands: &[ReceivedCommand],
+    delivered: Delivered,
 ) -> Result<HashMap<CommandId, Ending>, StoreError> {
-    let redelivered = commands.iter().filter(|received| received.redelivered);
-    let ids: Vec<CommandId> = redelivered.map(ReceivedCommand::id).collect();
+    let in_other_hands = commands
+        .iter()
+        .filter(|received| received.redelivered || delivered == Delivered::PerhapsToOthers);
+    let ids: Vec<CommandId> = in_other_hands.map(ReceivedCommand::id).collect();
     let mut recorded = store.recorded_endings(&ids).await?;
     for received in commands {
         if recorded.get(&received.id()).is_some_and(|ending| !received.stands(*ending)) {

@@ -1,6 +1,11 @@
 //! The worker's loop: take what is there, apply it, set aside what can't be, ack, answer.
 
-use std::{collections::HashMap, pin::pin, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
@@ -11,7 +16,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::Instrument;
 
 use crate::{
-    apply::{Applied, apply, ended_before},
+    apply::{Applied, Delivered, apply, ended_before},
     batch::{Batch, Poison, ReceivedCommand},
     command_store::CommandStore,
     measuring::Measures,
@@ -110,7 +115,17 @@ impl<S: CommandStore> Worker<S> {
     }
 
     async fn apply(&self, commands: &[ReceivedCommand]) -> Result<Vec<Applied>, Abandoned> {
-        self.until_stored("holding commands", async || apply(&self.store, commands).await).await
+        let tried = AtomicBool::new(false);
+        let applying = async || {
+            // Meanwhile the broker may have given them to another worker, too, which has ended them.
+            let delivered = if tried.swap(true, Ordering::Relaxed) {
+                Delivered::PerhapsToOthers
+            } else {
+                Delivered::AsTheySay
+            };
+            apply(&self.store, commands, delivered).await
+        };
+        self.until_stored("holding commands", applying).await
     }
 
     /// Applies commands of which one may have killed a worker: one at a time, each try counted
@@ -122,7 +137,7 @@ impl<S: CommandStore> Worker<S> {
     ) -> Result<Vec<Applied>, Abandoned> {
         let mut results = Vec::with_capacity(commands.len());
         let mut harmless = Vec::with_capacity(commands.len());
-        let look = async || ended_before(&self.store, commands).await;
+        let look = async || ended_before(&self.store, commands, Delivered::AsTheySay).await;
         let ended_before = self.until_stored("cannot look up endings", look).await?;
         for received in commands {
             if let Some(ending) = ended_before.get(&received.id()) {

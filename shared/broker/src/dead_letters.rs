@@ -84,14 +84,17 @@ impl DeadLetters {
 
     async fn publish(&mut self, letter: &DeadLetter) -> Result<(), BrokerError> {
         let headers = self.headers(letter);
-        let channel = match &self.channel {
-            Some((_, channel)) if channel.status().connected() => channel,
+        let (connection, channel) = match &self.channel {
+            Some((connection, channel)) if channel.status().connected() => (connection, channel),
             _ => {
                 // First, for the pool has room for one connection.
                 self.disconnect();
                 let connection = self.pool.get().await?;
                 match open_confirming_channel(&connection).await {
-                    Ok(channel) => &self.channel.insert((connection, channel)).1,
+                    Ok(channel) => {
+                        let (connection, channel) = self.channel.insert((connection, channel));
+                        (&*connection, &*channel)
+                    }
                     Err(error) => {
                         close_in_background(PooledConnection::take(connection));
                         return Err(error);
@@ -110,9 +113,22 @@ impl DeadLetters {
                 channel.basic_publish(DEAD.into(), DEAD.into(), options, &letter.body, properties);
             publish.await?.await
         };
-        match in_time(RPC_TIMEOUT, publishing).await? {
-            Confirmation::Ack(None) => Ok(()),
-            _ => Err(BrokerError::NotAccepted),
+        tokio::pin!(publishing);
+        loop {
+            let confirmed = in_time(RPC_TIMEOUT, publishing.as_mut()).await;
+            let status = connection.status();
+            if matches!(confirmed, Err(BrokerError::Silent))
+                && status.blocked()
+                && status.connected()
+            {
+                // The broker has it, and takes it when its alarm is over. Another try would park
+                // it twice, and a connection that is blocked cannot even be closed.
+                continue;
+            }
+            return match confirmed? {
+                Confirmation::Ack(None) => Ok(()),
+                _ => Err(BrokerError::NotAccepted),
+            };
         }
     }
 
