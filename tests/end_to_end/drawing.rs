@@ -154,6 +154,32 @@ async fn when_the_drawing_replica_loses_the_broker_in_a_black_hole_the_other_goe
 }
 
 #[tokio::test]
+async fn one_draws_and_all_hear_it_after_the_brokers_objects_were_deleted() -> Result<()> {
+    let broker = PrivateBroker::start().await?;
+    let env = TestEnvironment::builder().broker(&broker).build().await;
+    let system = System::start_in(env).await?;
+    system.create("alice", "bob", "hello").await?;
+    let env = &system.env;
+    let (first, second) = two(env, &env.rabbitmq_url()).await?;
+    let (mut one, mut other) = tokio::try_join!(subscribe(&first), subscribe(&second))?;
+    // The connection that held it stays.
+    let vhost = ["--vhost", env.management().vhost()];
+    let delete = ["delete_queue", "messages.broadcast.leader"];
+    broker.rabbitmqctl(&[&vhost[..], &delete[..]].concat()).await?;
+    one_frame_a_second(&mut one).await?;
+    one_frame_a_second(&mut other).await?;
+    env.management().delete_exchange("messages.broadcast").await?;
+    // What was sent before may still be on its way.
+    for subscriber in [&mut one, &mut other] {
+        while subscriber.next_text(Duration::from_millis(50)).await.is_ok() {}
+        subscriber.next_text(SOON).await?;
+    }
+    one_frame_a_second(&mut one).await?;
+    one_frame_a_second(&mut other).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn sockets_outlive_the_broker_and_the_database_and_frames_resume() -> Result<()> {
     let (mut broker, mut mongod) =
         tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;

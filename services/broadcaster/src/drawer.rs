@@ -7,14 +7,22 @@ use broker::{Election, Leader, LeadershipLost};
 use contracts::{Message, MessageId};
 use measures::{Counters, Gauge, Histogram, Raised, catalog};
 use store::{Store, StoreError};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// How a term as the elected one ended.
 enum TermEnd {
     Stopped,
     Lost(LeadershipLost),
+    CannotDraw,
 }
+
+/// So many draws in a row may fail before another replica may try: perhaps only this one cannot
+/// reach the database.
+const MAX_FAILURES: u32 = 3;
+
+/// How long the others have to be elected instead.
+const TIME_FOR_OTHERS: Duration = Duration::from_secs(2);
 
 /// What the next frame is chosen from, drawn while nobody waits for it: the database takes tens of
 /// milliseconds for it, which would delay each frame.
@@ -22,6 +30,8 @@ enum TermEnd {
 struct Pool {
     drawn: Vec<MessageId>,
     took: Duration,
+    /// Whether there was nothing to draw.
+    empty: bool,
 }
 
 struct Measures {
@@ -39,6 +49,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let measures = Measures::new();
+    let mut store_up = store.up();
     while let Some(leader) = election.win().await {
         let leading = Raised::new(&measures.leading);
         let Err(term) = lead(&leader, &store, between_frames, &stop, &measures).await;
@@ -54,6 +65,18 @@ pub(crate) async fn run(
                 // A connection that is only slow still holds the leadership. It is given up in the
                 // background, since a frozen broker would not answer.
                 tokio::spawn(leader.resign());
+            }
+            TermEnd::CannotDraw => {
+                tracing::warn!("resigning, perhaps another one can draw");
+                leader.resign().await;
+                let again = async {
+                    sleep(TIME_FOR_OTHERS).await;
+                    // Ends with an error where nobody looks after the store any more.
+                    let _ = store_up.wait_for(|up| *up).await;
+                };
+                if stop.run_until_cancelled(again).await.is_none() {
+                    return;
+                }
             }
         }
     }
@@ -71,19 +94,23 @@ async fn lead(
     let mut ticks = interval(between_frames);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut pool = Pool::default();
-    let mut failing = false;
+    let mut failures = 0;
     loop {
         let tick = in_term(leader, stop, ticks.tick()).await?;
         let begun = Instant::now();
         let drawn = in_term(leader, stop, pool.choose(store)).await?;
         measures.note(&drawn, pool.took + begun.elapsed());
-        report_change(&drawn, &mut failing);
+        report_change(&drawn, &mut failures);
         if let Some(message) = drawn.ok().flatten() {
             let after_tick_us = u64::try_from(tick.elapsed().as_micros()).unwrap_or(u64::MAX);
             tracing::debug!(message.id = %message.id, after_tick_us, "drawn");
             if let Some(frame) = encode(&message) {
                 leader.publish(&frame).await.map_err(TermEnd::Lost)?;
             }
+        }
+        leader.confirm().await.map_err(TermEnd::Lost)?;
+        if failures >= MAX_FAILURES {
+            return Err(TermEnd::CannotDraw);
         }
         // By then the frame is out. Where this fails the draw at the tick tries again, and says so.
         in_term(leader, stop, sleep_until(tick + between_frames / 2)).await?;
@@ -110,11 +137,14 @@ impl Pool {
     async fn draw(store: &Store) -> Result<Self, StoreError> {
         let begun = Instant::now();
         let drawn = store.draw().await?;
-        Ok(Self { drawn, took: begun.elapsed() })
+        Ok(Self { empty: drawn.is_empty(), drawn, took: begun.elapsed() })
     }
 
     /// A message as it is stored now. Where nothing is left of the pool it is drawn anew.
     async fn choose(&self, store: &Store) -> Result<Option<Message>, StoreError> {
+        if self.empty {
+            return Ok(None);
+        }
         match store.first_of(&self.drawn).await? {
             Some(message) => Ok(Some(message)),
             None => store.first_of(&store.draw().await?).await,
@@ -142,13 +172,13 @@ impl Measures {
 }
 
 /// Logs when drawing begins to fail and when it works again, and nothing in between.
-fn report_change(drawn: &Result<Option<Message>, StoreError>, failing: &mut bool) {
+fn report_change(drawn: &Result<Option<Message>, StoreError>, failures: &mut u32) {
     match drawn {
-        Ok(_) if *failing => tracing::info!("can draw again"),
-        Err(error) if !*failing => tracing::warn!(%error, "cannot draw"),
+        Ok(_) if *failures > 0 => tracing::info!("can draw again"),
+        Err(error) if *failures == 0 => tracing::warn!(%error, "cannot draw"),
         _ => {}
     }
-    *failing = drawn.is_err();
+    *failures = if drawn.is_ok() { 0 } else { *failures + 1 };
 }
 
 fn encode(message: &Message) -> Option<Vec<u8>> {

@@ -19,6 +19,10 @@ use tokio::{
 /// What is read of a subscriber before it has to wait. Who only answers pings needs days for it.
 pub(crate) const READ_AT_A_TIME: usize = 2 * 1024;
 
+/// What is read at most of a subscriber whose session has ended: its answer to the close may be
+/// behind much that it had sent before.
+pub(crate) const READ_IN_THE_END: usize = 256 * 1024;
+
 /// Nothing is added to a frame that the kernel still holds (`MSG_EOR` of Linux). With the listener's
 /// low-water mark, the next frame then finds no room, instead of a place behind all those before it
 /// that the subscriber has not taken either.
@@ -45,8 +49,8 @@ enum Reading {
     Paced { left: usize, pause: Duration },
     /// Nothing until then.
     Paused { until: Instant, pause: Duration },
-    /// Whatever comes.
-    Free,
+    /// So many bytes at once; what comes after them is an error.
+    InTheEnd { left: usize },
 }
 
 impl Wire {
@@ -76,9 +80,10 @@ impl Wire {
         true
     }
 
-    /// Pauses no more.
-    pub(crate) fn read_freely(&mut self) {
-        self.reading = Reading::Free;
+    /// Pauses no more, but reads no more than [`READ_IN_THE_END`] either: who ended its session by a
+    /// violation might else send without end.
+    pub(crate) fn read_the_end(&mut self) {
+        self.reading = Reading::InTheEnd { left: READ_IN_THE_END };
     }
 
     /// Whether all that had come was read when it was read last.
@@ -93,12 +98,16 @@ impl Wire {
     }
 
     fn note_read(&mut self, bytes: usize) {
-        if let Reading::Paced { left, pause } = &mut self.reading {
-            *left = left.saturating_sub(bytes);
-            if *left == 0 {
-                let until = Instant::now() + *pause;
-                self.reading = Reading::Paused { until, pause: *pause };
+        match &mut self.reading {
+            Reading::Paced { left, pause } => {
+                *left = left.saturating_sub(bytes);
+                if *left == 0 {
+                    let until = Instant::now() + *pause;
+                    self.reading = Reading::Paused { until, pause: *pause };
+                }
             }
+            Reading::InTheEnd { left } => *left = left.saturating_sub(bytes),
+            Reading::Paused { .. } => {}
         }
     }
 
@@ -150,6 +159,9 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         if !self.resume_reading() {
             return Poll::Pending;
+        }
+        if let Reading::InTheEnd { left: 0 } = self.reading {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let filled = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
@@ -207,7 +219,7 @@ mod tests {
         assert!(wire.reads_again().is_some());
         let more = timeout(Duration::from_millis(100), wire.read_u8()).await;
         assert!(more.is_err(), "it was read during the pause");
-        wire.read_freely();
+        wire.read_the_end();
         assert!(!wire.is_drained());
         wire.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
         assert!(wire.reads_again().is_none());

@@ -20,6 +20,9 @@ use crate::{
 /// queue up about three of these after its holder froze.
 const LEADER_HEARTBEAT_SECS: u16 = 1;
 
+/// Seconds between heartbeats of a connection that frames come on: subscribers wait for them.
+const FRAMES_HEARTBEAT_SECS: u16 = 2;
+
 /// How often those that are not elected try again.
 const CAMPAIGN_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -109,6 +112,17 @@ impl Leader {
             .map_err(|error| LeadershipLost(error.to_string()))
     }
 
+    /// Asks the broker whether the leadership is still held. The queue can go while its connection
+    /// stays: an operator may delete it, and so may the majority side of a cluster's partition.
+    pub async fn confirm(&self) -> Result<(), LeadershipLost> {
+        if self.connection.status().blocked() {
+            return Ok(());
+        }
+        in_time(RPC_TIMEOUT, topology::declare_leader_queue(&self.channel))
+            .await
+            .map_err(|error| LeadershipLost(error.to_string()))
+    }
+
     /// Ends when the leadership is lost.
     pub async fn lost(&self) -> LeadershipLost {
         lost(&self.connection, &self.channel).await;
@@ -129,6 +143,7 @@ impl FrameSource {
         connection_name: &str,
         on_frame: impl Fn(Vec<u8>) + Send + Sync + 'static,
     ) -> Self {
+        let url = url.with_heartbeat(FRAMES_HEARTBEAT_SECS);
         let connector = Connector::new(url, connection_name);
         Self { consumer: ExclusiveConsumer::start(connector, Queue::Frames, on_frame) }
     }

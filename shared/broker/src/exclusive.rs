@@ -8,7 +8,7 @@ use lapin::{Channel, Connection, Consumer, options::BasicConsumeOptions, types::
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Duration, sleep},
+    time::{Duration, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,12 @@ pub(crate) struct ExclusiveConsumer {
     task: JoinHandle<()>,
 }
 
+/// How often a consumer asks whether its queue is still there, and still bound. The broker may not
+/// tell when it deletes the queue, and what was sent to the exchange does not say that it was lost.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
 struct Link {
+    queue: Queue,
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
@@ -109,7 +114,7 @@ async fn open(connector: &Connector, queue: Queue) -> Result<Link, BrokerError> 
     let connection = connector.connect().await?;
     match subscribe(&connection, queue).await {
         Ok((channel, consumer, queue_name)) => {
-            Ok(Link { connection, channel, consumer, queue_name })
+            Ok(Link { queue, connection, channel, consumer, queue_name })
         }
         Err(error) => {
             close_in_background(connection);
@@ -138,12 +143,25 @@ async fn subscribe(
     Ok((channel, consumer, queue_name))
 }
 
+async fn check(link: &Link) -> lapin::Result<()> {
+    match link.queue {
+        Queue::Replies => topology::confirm_queue(&link.channel, &link.queue_name).await,
+        Queue::Frames => topology::bind_frame_queue(&link.channel, &link.queue_name).await,
+    }
+}
+
 /// Hands over what arrives until the consumer ends, which is always a fault.
 async fn consume(link: &mut Link, on_body: &(impl Fn(Vec<u8>) + Sync)) -> BrokerError {
+    let mut checks = interval(CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let delivery = tokio::select! {
             delivery = link.consumer.next() => delivery,
             () = lost(&link.connection, &link.channel) => return BrokerError::ConsumerEnded,
+            _ = checks.tick() => match in_time(RPC_TIMEOUT, check(link)).await {
+                Ok(()) => continue,
+                Err(error) => return error,
+            },
         };
         match delivery {
             Some(Ok(delivery)) => on_body(delivery.data),

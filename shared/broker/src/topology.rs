@@ -58,16 +58,27 @@ pub(crate) async fn declare_frame_queue(channel: &Channel) -> lapin::Result<Stri
     arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
     let queue = channel.queue_declare("".into(), exclusive(), arguments).await?;
     let name = queue.name().to_string();
+    bind_frame_queue(channel, &name).await?;
+    Ok(name)
+}
+
+/// Binds a queue of frames. An error where the queue or the exchange is gone.
+pub(crate) async fn bind_frame_queue(channel: &Channel, name: &str) -> lapin::Result<()> {
     channel
         .queue_bind(
-            name.as_str().into(),
+            name.into(),
             BROADCAST.into(),
             "".into(),
             QueueBindOptions::default(),
             FieldTable::default(),
         )
-        .await?;
-    Ok(name)
+        .await
+}
+
+/// An error where this connection's own queue is gone.
+pub(crate) async fn confirm_queue(channel: &Channel, name: &str) -> lapin::Result<()> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(name.into(), options, FieldTable::default()).await.map(drop)
 }
 
 /// Declares the queue that only one connection can hold: an error (405) while another does.

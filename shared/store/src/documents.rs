@@ -177,11 +177,11 @@ pub(crate) fn from_bson_uuid(id: bson::Uuid) -> Uuid {
     Uuid::from_bytes(id.bytes())
 }
 
-fn from_bson_date(date: DateTime) -> Result<Timestamp, StoreError> {
+pub(crate) fn from_bson_date(date: DateTime) -> Result<Timestamp, StoreError> {
     Timestamp::from_unix_millis(date.timestamp_millis()).map_err(unreadable)
 }
 
-fn unreadable(error: impl std::fmt::Display) -> StoreError {
+pub(crate) fn unreadable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable(error.to_string())
 }
 

@@ -32,8 +32,14 @@ impl Store {
     /// drawn, and those before it deleted.
     pub async fn first_of(&self, drawn: &[MessageId]) -> Result<Option<Message>, StoreError> {
         for id in drawn {
-            if let Some(found) = self.find(*id).await? {
-                return Ok(Some(found.message));
+            match self.find(*id).await {
+                Ok(Some(found)) => return Ok(Some(found.message)),
+                Ok(None) => {}
+                // One that something else has damaged must not cost a frame.
+                Err(error @ StoreError::Unreadable(_)) => {
+                    tracing::warn!(message.id = %id, %error, "passed over");
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

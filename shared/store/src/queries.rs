@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use contracts::{MessageId, Timestamp, UserId, VersionedMessage};
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 
 use crate::{
     Store, StoreError,
-    documents::{bson_date, message_uuid, raw_message},
+    documents::{bson_date, from_bson_date, message_uuid, raw_message, raw_uuid, unreadable},
     gathering::{Gathering, Reader, Waiting},
 };
 
@@ -86,17 +86,26 @@ impl Store {
         let more = found.len() > limit;
         let mut messages = Vec::with_capacity(limit);
         for document in found.iter().take(limit) {
-            messages.push(raw_message(document)?);
+            match raw_message(document) {
+                Ok(message) => messages.push(message),
+                // One that something else has damaged must not cost its whole conversation.
+                Err(error) => {
+                    let id = raw_uuid(document).unwrap_or_default();
+                    tracing::warn!(message.id = %id, %error, "left out of a list");
+                }
+            }
         }
-        let next = if more { messages.last().map(Position::of) } else { None };
+        let last = if more { found.get(limit - 1) } else { None };
+        let next = last.map(|document| Position::of(document)).transpose()?;
         Ok(Page { messages, next })
     }
 }
 
 impl Position {
-    fn of(stored: &VersionedMessage) -> Self {
-        let message = &stored.message;
-        Self { publish_timestamp: message.publish_timestamp, id: message.id }
+    fn of(document: &RawDocument) -> Result<Self, StoreError> {
+        let published = document.get_datetime("publish_timestamp").map_err(unreadable)?;
+        let id = MessageId::from(raw_uuid(document)?);
+        Ok(Self { publish_timestamp: from_bson_date(published)?, id })
     }
 }
 

@@ -11,7 +11,9 @@ use mongodb::{
     Client,
     bson::{self, Document, doc},
 };
-use store::{AttemptId, CreateCommand, DeleteCommand, EditCommand, Ending, Store, StoreSettings};
+use store::{
+    AttemptId, CreateCommand, DeleteCommand, EditCommand, Ending, ListQuery, Store, StoreSettings,
+};
 use testkit::TestEnvironment;
 use uuid::Uuid;
 
@@ -54,6 +56,43 @@ async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Res
     let delete =
         DeleteCommand { command_id: CommandId::generate(), message_id: id, if_match: None };
     assert_eq!(store.delete(&delete).await?, CommandResult::Deleted);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_message_costs_neither_its_conversation_nor_a_draw() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let raw = Client::with_uri_str(env.mongo_uri()).await?;
+    let messages = raw.database(env.database()).collection::<Document>("messages");
+    let ids = [MessageId::generate(), MessageId::generate(), MessageId::generate()];
+    for id in ids {
+        store.create_many(&[create(id)?]).await?;
+    }
+    let filter = doc! { "_id": bson::Uuid::from_bytes(Uuid::from(ids[1]).into_bytes()) };
+    messages.update_one(filter, doc! { "$set": { "content": 7 } }).await?;
+    // The damaged one is a page of its own, and the last of a page.
+    for limit in [1, 2, 3] {
+        let mut query = ListQuery {
+            from_user_id: UserId::try_from("alice".to_owned())?,
+            to_user_id: UserId::try_from("bob".to_owned())?,
+            both_directions: false,
+            after: None,
+            limit,
+        };
+        let mut listed = Vec::new();
+        loop {
+            let page = store.list(&query).await?;
+            listed.extend(page.messages.iter().map(|stored| stored.message.id));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed, [ids[2], ids[0]], "pages of {limit}");
+    }
+    let drawn = store.first_of(&[ids[1], ids[0]]).await?;
+    assert_eq!(drawn.map(|message| message.id), Some(ids[0]));
     Ok(())
 }
 

@@ -204,6 +204,11 @@ impl Management {
         self.call(Method::PUT, &self.path("queues", &segment(queue)), Some(body)).await.map(drop)
     }
 
+    /// Deletes an exchange. Fine if it is gone.
+    pub async fn delete_exchange(&self, exchange: &str) -> Result<()> {
+        self.delete(&self.path("exchanges", &segment(exchange))).await
+    }
+
     /// Deletes a queue. Fine if it is gone.
     pub async fn delete_queue(&self, queue: &str) -> Result<()> {
         self.delete(&self.path("queues", &segment(queue))).await

@@ -31,7 +31,7 @@ use crate::{
     hub::Subscription,
     limit::Limit,
     outlet::{Event, Outlet, Socket},
-    wire::Wire,
+    wire::{READ_AT_A_TIME, Wire},
 };
 
 /// The largest message a subscriber may send, in bytes; it is ignored anyway.
@@ -137,8 +137,7 @@ pub(super) async fn run(
     let end = serve(&outlet, &subscription, timing, closing).await;
     ends.count(end.name());
     if let Some(mut socket) = outlet.take() {
-        // Its answer to the close may be behind much else.
-        socket.get_mut().read_freely();
+        socket.get_mut().read_the_end();
         // Whoever does not finish the closing handshake in time is cut off.
         let _ = timeout(timing.close, finish(&mut socket, end)).await;
     }
@@ -226,7 +225,8 @@ async fn finish(socket: &mut Socket, end: End) {
     // A socket that is closed with something unread resets the connection, and the subscriber may
     // lose the close frame. So this side ends first, then reads until the other does.
     let stream = socket.get_mut();
-    let mut rest = [0; 256];
+    // Not in the session's own state, which every subscriber has.
+    let mut rest = vec![0; READ_AT_A_TIME];
     if stream.shutdown().await.is_ok() {
         while stream.read(&mut rest).await.is_ok_and(|length| length > 0) {}
     }

@@ -297,6 +297,16 @@ async fn garbage_is_closed_and_delays_nobody() {
 }
 
 #[tokio::test]
+async fn who_floods_after_a_violation_is_cut_off() {
+    // It is not the time that ends it.
+    let server = Fixture::with_timing(|timing| timing.close = Duration::from_mins(5));
+    let mut client = server.subscribe().await;
+    client.get_mut().write_all(&[0x5a; 3000]).await.unwrap();
+    let flooding = async { while client.get_mut().write_all(&[0x5a; 4096]).await.is_ok() {} };
+    timeout(LIMIT, flooding).await.expect("an end in time");
+}
+
+#[tokio::test]
 async fn who_closes_only_its_sending_side_is_closed() {
     let server = Fixture::start(Settings::default());
     let mut other = server.subscribe().await;
