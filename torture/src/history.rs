@@ -212,6 +212,19 @@ impl Operation {
             _ => None,
         }
     }
+
+    /// The version that was there when it had ended, as far as its answer tells: that of what it
+    /// saw, or the one that a conditional edit made.
+    #[must_use]
+    pub fn reached(&self) -> Option<Version> {
+        match (&self.request, &self.outcome) {
+            (
+                Request::Edit { if_match: Some(condition), .. },
+                Outcome::Accepted { fate: Fate::Succeeded, .. },
+            ) => Some(condition + 1),
+            _ => self.seen().map(|state| state.version),
+        }
+    }
 }
 
 /// All operations and frames so far, and the clock they are timed by.

@@ -72,7 +72,7 @@ fn timestamps_ascend(case: &mut Case<'_>, states: &States<'_>) {
 fn nobody_sees_an_older_version_later(case: &mut Case<'_>, operations: &[&Operation]) {
     let mut by_end: Vec<(Duration, Version, &Operation)> = operations
         .iter()
-        .filter_map(|operation| Some((operation.ended, operation.seen()?.version, *operation)))
+        .filter_map(|operation| Some((operation.ended, operation.reached()?, *operation)))
         .collect();
     by_end.sort_by_key(|(ended, ..)| *ended);
     let mut ended = by_end.into_iter().peekable();

@@ -143,6 +143,11 @@ fn what_was_seen_is_not_undone() {
     let stale = at(40, 50, read(), state(1, "new", 0));
     assert_eq!(broken(vec![edited(), stale]), ["an acknowledged state was undone, or not seen"]);
     assert!(broken(vec![edited(), at(25, 50, read(), state(1, "new", 0))]).is_empty());
+    // Accepted, and said to have succeeded by the time it ended.
+    let later = || at(20, 30, edit_if("e1", 1), accepted(Fate::Succeeded));
+    let stale = at(40, 50, read(), state(1, "new", 0));
+    assert_eq!(broken(vec![later(), stale]), ["an acknowledged state was undone, or not seen"]);
+    assert!(broken(vec![later(), at(25, 50, read(), state(1, "new", 0))]).is_empty());
     let older = at(40, 50, edit("e2"), state(3, "e2", 15));
     assert_eq!(broken(vec![edited(), older]), ["edit timestamps never run backwards"]);
     let other = at(40, 50, read(), state(2, "e2", 20));
