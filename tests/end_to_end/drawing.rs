@@ -154,6 +154,26 @@ async fn when_the_drawing_replica_loses_the_broker_in_a_black_hole_the_other_goe
 }
 
 #[tokio::test]
+async fn a_drawing_replica_that_alone_lacks_the_database_lets_another_draw() -> Result<()> {
+    let system = System::start().await?;
+    system.create("alice", "bob", "hello").await?;
+    let env = &system.env;
+    let (proxy, url) = Proxy::in_front_of(env.mongo_uri()).await?;
+    let first = env.broadcaster().env(LOG.0, LOG.1).env("MONGO_URI", url).start().await?;
+    eventually("the first one draws", SOON, async || logged(&first, "drawn") > 0).await;
+    let second = start(env).await?;
+    let mut subscriber = subscribe(&first).await?;
+    subscriber.next_text(SOON).await?;
+    proxy.refuse(true);
+    proxy.cut().await;
+    let taken_over =
+        eventually("the second one draws", RECOVERY, async || logged(&second, "drawn") > 0);
+    while_reading(&mut subscriber, taken_over).await?;
+    // It stands for election only once it has the database again.
+    one_frame_a_second(&mut subscriber).await
+}
+
+#[tokio::test]
 async fn one_draws_and_all_hear_it_after_the_brokers_objects_were_deleted() -> Result<()> {
     let broker = PrivateBroker::start().await?;
     let env = TestEnvironment::builder().broker(&broker).build().await;

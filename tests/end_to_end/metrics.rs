@@ -11,7 +11,7 @@ use contracts::Message;
 use end_to_end::{System, draft, inject};
 use reqwest::Method;
 use serde_json::Value;
-use testkit::{ServiceProcess, Subscriber, eventually};
+use testkit::{PrivateBroker, ServiceProcess, Subscriber, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -61,7 +61,7 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
     let exported: BTreeSet<&str> =
         [&gateway, &worker, &broadcaster].into_iter().flat_map(Scrape::names).collect();
     for (file, named) in
-        [("the dashboard", named_by_the_dashboard()?), ("an alert", named_by_the_alerts()?)]
+        [("the dashboard", named_by_the_dashboard(OURS)?), ("an alert", named_by_the_alerts(OURS)?)]
     {
         assert!(named.len() > 10, "{file}: {named:?}");
         for name in named {
@@ -232,32 +232,67 @@ fn assert_equal(found: f64, expected: f64) {
     assert!((found - expected).abs() < 0.5, "{found} is not {expected}");
 }
 
-fn named_by_the_dashboard() -> Result<BTreeSet<String>> {
-    fn collect(value: &Value, found: &mut BTreeSet<String>) {
+/// How the names of the services' metrics begin.
+const OURS: &str = "messages_";
+/// How those of the broker's begin that are told by queue.
+const THE_BROKERS: &str = "rabbitmq_";
+
+fn named_by_the_dashboard(prefix: &str) -> Result<BTreeSet<String>> {
+    fn collect(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
         match value {
             Value::Object(object) => {
                 let query = object.get("expr").and_then(Value::as_str);
-                found.extend(query.map(names).unwrap_or_default());
-                object.values().for_each(|value| collect(value, found));
+                found.extend(query.map(|query| names(query, prefix)).unwrap_or_default());
+                object.values().for_each(|value| collect(value, prefix, found));
             }
-            Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
+            Value::Array(values) => values.iter().for_each(|value| collect(value, prefix, found)),
             _ => {}
         }
     }
     let dashboard = serde_json::from_str(&read("monitoring/grafana/dashboards/messages.json")?)?;
     let mut found = BTreeSet::new();
-    collect(&dashboard, &mut found);
+    collect(&dashboard, prefix, &mut found);
     Ok(found)
 }
 
-fn named_by_the_alerts() -> Result<BTreeSet<String>> {
-    Ok(names(&read("monitoring/prometheus/alerts.yml")?))
+fn named_by_the_alerts(prefix: &str) -> Result<BTreeSet<String>> {
+    Ok(names(&read("monitoring/prometheus/alerts.yml")?, prefix))
 }
 
-/// The words of a query that are metrics of ours.
-fn names(query: &str) -> BTreeSet<String> {
+/// The words of a query that begin so.
+fn names(query: &str, prefix: &str) -> BTreeSet<String> {
     let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    words.filter(|word| word.starts_with("messages_")).map(str::to_owned).collect()
+    words.filter(|word| word.starts_with(prefix)).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_broker_has_the_metrics_that_the_dashboard_and_the_alerts_name() -> Result<()> {
+    let broker = PrivateBroker::start_with_prometheus().await?;
+    let env = TestEnvironment::builder().broker(&broker).build().await;
+    let system = System::start_in(env).await?;
+    inject(&system.env, b"no JSON").await?;
+    let mut wanted = named_by_the_dashboard(THE_BROKERS)?;
+    wanted.extend(named_by_the_alerts(THE_BROKERS)?);
+    ensure!(wanted.len() > 1, "{wanted:?}");
+    // As monitoring/prometheus/prometheus.yml asks for them.
+    let url = format!("{}/metrics/detailed?family=queue_coarse_metrics", broker.prometheus_url());
+    eventually("the parked one is counted", SOON, async || {
+        let text = reqwest::get(&url).await?.error_for_status()?.text().await?;
+        let of = |name: &str, queue: &str| {
+            let queue = format!("queue=\"{queue}\"");
+            let mut lines = text.lines().filter(|line| metric(line) == name);
+            let line = lines.find(|line| line.contains(&queue));
+            line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        };
+        for name in &wanted {
+            let (commands, dead) = (of(name, "messages.commands"), of(name, "messages.dead"));
+            ensure!(commands == Some(0), "{name} of messages.commands is {commands:?}");
+            ensure!(dead == Some(1), "{name} of messages.dead is {dead:?}");
+        }
+        Ok(())
+    })
+    .await;
+    Ok(())
 }
 
 fn read(path: &str) -> Result<String> {

@@ -34,6 +34,7 @@ pub(crate) async fn start_broker(
         log_dir: place.log_dir,
         group: Group::Own,
         tls: None,
+        prometheus: false,
     })?;
     ledger.add(Role::PortMapper, broker.epmd())?;
     ledger.add(Role::Broker, broker.process())?;

@@ -34,9 +34,9 @@ const ARRIVE: Duration = Duration::from_secs(2);
 /// Descriptors of a process beside its subscribers' sockets.
 pub(crate) const OTHER_DESCRIPTORS: usize = 64;
 
-/// How long subscribers stall: until their buffers are full, 10 s more until they are closed, and
-/// some time without them.
-const STALL: Duration = Duration::from_secs(30);
+/// How long subscribers stall while the others' frames are timed. Their buffers take some frames, and
+/// 10 s later they would be closed: then there would be fewer to write to.
+const STALL: Duration = Duration::from_secs(10);
 
 /// What a run is told.
 #[derive(Args, Clone, Debug)]

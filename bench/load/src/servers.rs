@@ -29,6 +29,7 @@ impl Servers {
             log_dir: dir.to_owned(),
             group: Group::Callers,
             tls: None,
+            prometheus: false,
         })?;
         let mongod = PrivateMongod::spawn(MongodOptions {
             program: required(MONGOD)?.into(),

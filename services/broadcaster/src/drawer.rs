@@ -7,7 +7,10 @@ use broker::{Election, Leader, LeadershipLost};
 use contracts::{Message, MessageId};
 use measures::{Counters, Gauge, Histogram, Raised, catalog};
 use store::{Store, StoreError};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How a term as the elected one ended.
@@ -45,11 +48,11 @@ struct Measures {
 pub(crate) async fn run(
     election: Election,
     store: Store,
+    mut store_up: watch::Receiver<bool>,
     between_frames: Duration,
     stop: CancellationToken,
 ) {
     let measures = Measures::new();
-    let mut store_up = store.up();
     while let Some(leader) = election.win().await {
         let leading = Raised::new(&measures.leading);
         let Err(term) = lead(&leader, &store, between_frames, &stop, &measures).await;

@@ -66,13 +66,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 
     let hub = Arc::new(Hub::new());
     let receiving = Arc::clone(&hub);
-    let frames = FrameSource::start(url.clone(), "broadcaster frames", move |frame| {
+    let frames = FrameSource::start(&url, "broadcaster frames", move |frame| {
         receiving.publish(&frame);
     });
+    let store_up = store.up();
     let health = Health::new(
         vec![
             Dependency::always("rabbitmq", frames.up()),
-            Dependency::at_start("mongodb", store.up()),
+            Dependency::at_start("mongodb", store_up.clone()),
         ],
         phases.draining.clone(),
     )
@@ -81,7 +82,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     // draws for them.
     let stop = phases.draining.clone();
     let election = Election::new(&url, "broadcaster drawer", stop.clone());
-    let drawing = tokio::spawn(drawer::run(election, store, config.broadcast_interval_ms, stop));
+    let drawing = drawer::run(election, store, store_up, config.broadcast_interval_ms, stop);
+    let drawing = tokio::spawn(drawing);
 
     server::serve(listener, hub, health, settings, &phases).await;
     let ending = async {

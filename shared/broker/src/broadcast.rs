@@ -139,7 +139,7 @@ impl Leader {
 impl FrameSource {
     /// Consumes this broadcaster's queue, a new one after every fault.
     pub fn start(
-        url: BrokerUrl,
+        url: &BrokerUrl,
         connection_name: &str,
         on_frame: impl Fn(Vec<u8>) + Send + Sync + 'static,
     ) -> Self {

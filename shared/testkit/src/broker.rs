@@ -40,6 +40,8 @@ pub struct BrokerOptions {
     pub group: Group,
     /// What it speaks TLS with, on a port beside the plain one.
     pub tls: Option<TlsFiles>,
+    /// Whether it tells its metrics to Prometheus.
+    pub prometheus: bool,
 }
 
 /// A running RabbitMQ node on free loopback ports. Killed on drop.
@@ -59,6 +61,7 @@ struct Ports {
     amqp: u16,
     amqps: u16,
     management: u16,
+    prometheus: u16,
     distribution: u16,
     epmd: u16,
 }
@@ -66,15 +69,20 @@ struct Ports {
 impl PrivateBroker {
     /// Starts a test's own broker, empty, in a directory that goes with it. Takes 10 s and a core.
     pub async fn start() -> Result<Self> {
-        Self::start_with(None).await
+        Self::start_with(None, false).await
     }
 
     /// The same with a TLS listener beside the plain one.
     pub async fn start_with_tls(files: &TlsFiles) -> Result<Self> {
-        Self::start_with(Some(files.clone())).await
+        Self::start_with(Some(files.clone()), false).await
     }
 
-    async fn start_with(tls: Option<TlsFiles>) -> Result<Self> {
+    /// The same with metrics for Prometheus, at [`PrivateBroker::prometheus_url`].
+    pub async fn start_with_prometheus() -> Result<Self> {
+        Self::start_with(None, true).await
+    }
+
+    async fn start_with(tls: Option<TlsFiles>, prometheus: bool) -> Result<Self> {
         let scratch = settings::scratch_dir("rabbitmq-")?;
         let options = BrokerOptions {
             server: required(settings::RABBITMQ_SERVER)?.into(),
@@ -82,6 +90,7 @@ impl PrivateBroker {
             log_dir: scratch.path().to_owned(),
             group: Group::Callers,
             tls,
+            prometheus,
         };
         let mut broker = Self::spawn(options)?;
         broker.ready(&Silent).await?;
@@ -95,6 +104,7 @@ impl PrivateBroker {
             amqp: free_port()?,
             amqps: free_port()?,
             management: free_port()?,
+            prometheus: free_port()?,
             distribution: free_port()?,
             epmd: free_port()?,
         };
@@ -116,6 +126,12 @@ impl PrivateBroker {
     #[must_use]
     pub fn tls_address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.amqps)
+    }
+
+    /// Where it tells its metrics, without a path.
+    #[must_use]
+    pub fn prometheus_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.prometheus)
     }
 
     /// A client of its management API, for the vhost `/`.
@@ -263,8 +279,16 @@ fn write_configuration(options: &BrokerOptions, ports: Ports) -> Result<()> {
             format!("ssl_options.keyfile = {}", files.key.display()),
         ]);
     }
+    let mut plugins = vec!["rabbitmq_management"];
+    if options.prometheus {
+        plugins.push("rabbitmq_prometheus");
+        configuration.extend([
+            "prometheus.tcp.ip = 127.0.0.1".to_owned(),
+            format!("prometheus.tcp.port = {}", ports.prometheus),
+        ]);
+    }
     fs::write(dir.join("rabbitmq.conf"), configuration.join("\n") + "\n")?;
-    fs::write(dir.join("enabled_plugins"), "[rabbitmq_management].\n")?;
+    fs::write(dir.join("enabled_plugins"), format!("[{}].\n", plugins.join(",")))?;
     // Instead of the system's, which may set anything.
     fs::write(dir.join("rabbitmq-env.conf"), "")?;
     Ok(())
