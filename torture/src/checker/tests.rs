@@ -155,6 +155,23 @@ fn what_was_seen_is_not_undone() {
 }
 
 #[test]
+fn an_edit_changes_the_content_and_its_timestamp() {
+    let edited = |change: fn(&mut Message)| {
+        let mut edited = message("e", 20);
+        change(&mut edited);
+        let state = VersionedMessage { message: edited, version: 2 };
+        broken(vec![at(20, 30, edit("e"), Outcome::Stored { state, replayed: false })])
+    };
+    assert!(edited(|_| {}).is_empty());
+    let elsewhere = edited(|message| message.to_user_id = "c".to_owned().try_into().unwrap());
+    assert_eq!(elsewhere, ["an edit changes the content only"]);
+    let unmarked = edited(|message| message.edit_timestamp = None);
+    assert!(unmarked.contains(&"edit_timestamp is null until the first edit, and then not"));
+    let early = edited(|message| message.edit_timestamp = Some(message.publish_timestamp));
+    assert_eq!(early, ["an edit is later than the publication"]);
+}
+
+#[test]
 fn a_write_takes_effect_once_and_versions_have_no_gaps() {
     let edited = || at(20, 30, edit("e1"), state(2, "e1", 20));
     let twice = at(40, 50, read(), state(3, "e1", 20));
@@ -186,6 +203,11 @@ fn what_was_refused_or_has_failed_never_takes_effect() {
 
 #[test]
 fn if_match_decides_what_an_edit_is_applied_to() {
+    let answered = |version, content| at(30, 40, edit_if("e1", 1), state(version, content, 35));
+    let rule = "a conditional edit is answered with its state or newer";
+    let other = || at(20, 25, edit("e2"), state(2, "e2", 35));
+    assert!(broken(vec![other(), answered(2, "e2")]).contains(&rule));
+    assert!(!broken(vec![other(), answered(2, "e1")]).contains(&rule));
     let first = || at(20, 30, edit_if("e1", 1), state(2, "e1", 20));
     let second = at(22, 32, edit_if("e2", 1), replayed(3, "e3", 25));
     let third = at(23, 33, edit("e3"), state(3, "e3", 25));
@@ -274,6 +296,10 @@ fn a_key_makes_one_message_once_from_one_body() {
     assert_eq!(broken(vec![mistake(accepted(Fate::Succeeded))]), ["one key, one body"]);
     let same = at(20, 30, create("new"), Outcome::Failed(No::KeyReused));
     assert_eq!(broken(vec![same]), ["a repeat with the same body is no mistake"]);
+    assert_eq!(
+        rules(&[mistake(Outcome::Failed(No::KeyReused))]),
+        ["a key is reused only where it was used"]
+    );
     let deleted = at(20, 30, create("new"), Outcome::Failed(No::DeletedSince));
     assert_eq!(broken(vec![deleted]), ["an acknowledged message is missing"]);
 }
@@ -336,6 +362,15 @@ fn the_end_has_lists_as_reads_show_them_nothing_queued_and_only_poison_parked() 
     assert_eq!(rule(&end(vec![])), "a list has what is stored");
     let twice = end(vec![message("new", 0), message("new", 0)]);
     assert_eq!(rule(&twice), "a list has each message once");
+    let deleted = [
+        at(0, 10, create("new"), state(1, "new", 0)),
+        at(20, 30, delete(), Outcome::Deleted),
+        final_read(NOT_FOUND),
+    ];
+    assert_eq!(
+        check(&deleted, &end(vec![message("new", 0)]))[0].rule,
+        "a list has no deleted message"
+    );
     let mut bad = end(vec![message("new", 0)]);
     bad.left_in_queue = 1;
     assert_eq!(rule(&bad), "every command comes to its end");
