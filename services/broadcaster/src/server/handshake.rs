@@ -33,6 +33,7 @@ pub(crate) enum Refusal {
     WrongMethod { allowed: &'static str },
     NoUpgrade,
     OtherVersion,
+    BadHost,
     BadKey,
     ForeignOrigin,
     Full,
@@ -82,7 +83,8 @@ pub(crate) fn check<B>(
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Refusal::OtherVersion);
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    only(headers, &header::HOST).ok_or(Refusal::BadHost)?;
+    let key = only(headers, &header::SEC_WEBSOCKET_KEY);
     let key = key.filter(|key| is_key(key)).ok_or(Refusal::BadKey)?;
     if !origins.allow(headers) {
         return Err(Refusal::ForeignOrigin);
@@ -118,7 +120,7 @@ impl Refusal {
             Self::Full | Self::AddressFull | Self::Stopping => {
                 add(header::RETRY_AFTER, RETRY_AFTER_SECS);
             }
-            Self::UnknownPath | Self::BadKey | Self::ForeignOrigin => {}
+            Self::UnknownPath | Self::BadHost | Self::BadKey | Self::ForeignOrigin => {}
         }
         answer
     }
@@ -141,9 +143,12 @@ impl Refusal {
                 ProblemKind::UpgradeRequired,
                 "Sec-WebSocket-Version must be 13 (RFC 6455)",
             ),
+            Self::BadHost => {
+                Problem::new(ProblemKind::BadRequest, "there must be one Host (RFC 9112)")
+            }
             Self::BadKey => Problem::new(
                 ProblemKind::BadRequest,
-                "Sec-WebSocket-Key must be 16 bytes in base64 (RFC 6455)",
+                "Sec-WebSocket-Key must be there once, 16 bytes in base64 (RFC 6455)",
             ),
             Self::ForeignOrigin => Problem::new(
                 ProblemKind::OriginForbidden,
@@ -177,6 +182,13 @@ fn problem(problem: &Problem) -> Answer {
     answer
 }
 
+/// The header's value, where it is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    values.next().is_none().then_some(value.as_bytes())
+}
+
 /// Whether a header that lists tokens lists this one, in whatever case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers.get_all(name).iter().any(|value| {
@@ -200,6 +212,7 @@ mod tests {
     /// The handshake of RFC 6455, section 1.3.
     fn handshake() -> Request<()> {
         Request::get("/api/chat")
+            .header(header::HOST, "example.com")
             .header(header::CONNECTION, "keep-alive, Upgrade")
             .header(header::UPGRADE, "WebSocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")
@@ -254,6 +267,20 @@ mod tests {
                 request.headers_mut().insert(header::SEC_WEBSOCKET_KEY, key);
             });
             assert_eq!(refused, Refusal::BadKey, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_there_once_is_refused_twice() {
+        assert_eq!(without(header::HOST).status(), 400);
+        for (name, refusal_of_two) in
+            [(header::HOST, Refusal::BadHost), (header::SEC_WEBSOCKET_KEY, Refusal::BadKey)]
+        {
+            let refused = refusal(|request| {
+                let value = request.headers()[&name].clone();
+                request.headers_mut().append(name, value);
+            });
+            assert_eq!(refused, refusal_of_two);
         }
     }
 
