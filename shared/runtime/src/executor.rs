@@ -39,3 +39,19 @@ impl Drop for Executor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_it_starts_runs_on_its_thread_and_it_may_be_dropped_anywhere() {
+        let executor = Executor::start("aside").unwrap();
+        let named = async { thread::current().name().map(str::to_owned) };
+        let name = executor.run(|| tokio::spawn(named)).await.unwrap();
+        assert_eq!(name.as_deref(), Some("aside"));
+        drop(executor);
+    }
+}
