@@ -189,14 +189,8 @@ async fn one_draws_and_all_hear_it_after_the_brokers_objects_were_deleted() -> R
     one_frame_a_second(&mut one).await?;
     one_frame_a_second(&mut other).await?;
     env.management().delete_exchange("messages.broadcast").await?;
-    // What was sent before may still be on its way.
-    for subscriber in [&mut one, &mut other] {
-        while subscriber.next_text(Duration::from_millis(50)).await.is_ok() {}
-        subscriber.next_text(SOON).await?;
-    }
     one_frame_a_second(&mut one).await?;
-    one_frame_a_second(&mut other).await?;
-    Ok(())
+    one_frame_a_second(&mut other).await
 }
 
 #[tokio::test]

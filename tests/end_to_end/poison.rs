@@ -11,6 +11,9 @@ use testkit::{FetchedMessage, PrivateBroker, ServiceBuilder, TestEnvironment, ev
 
 const SOON: Duration = Duration::from_secs(10);
 
+/// Some times as long as the worker waits for a confirm.
+const LONG: Duration = Duration::from_secs(30);
+
 /// A worker that panics over, or dies of, what asks for it.
 fn faulty_worker(env: &TestEnvironment) -> ServiceBuilder {
     env.storage_worker().program(env!("CARGO_BIN_EXE_faulty-worker"))
@@ -75,8 +78,11 @@ async fn what_is_parked_during_an_alarm_is_parked_once() -> Result<()> {
     inject(&env, b"no JSON either").await?;
     broker.raise_alarm().await?;
     worker.process().thaw()?;
-    // Longer than the worker waits for a confirm without an alarm, twice.
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    let waits = "parking waits for the end of the broker's alarm";
+    eventually("the worker bears with the alarm, twice", LONG, async || {
+        worker.log_text().matches(waits).count() >= 2
+    })
+    .await;
     let connections = env.management().connections().await?;
     let parking = connections.iter().filter(|connection| {
         connection.user_provided_name.as_deref() == Some("storage-worker dead letters")

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use contracts::{Command, Message};
-use end_to_end::{System, at_millis, create_command, delete_command, edit_command, inject};
-use testkit::eventually;
+use end_to_end::{
+    System, at_millis, create_command, delete_command, edit_command, inject, open_store,
+};
+use testkit::{Proxy, ServiceProcess, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -140,6 +142,45 @@ async fn a_deletion_delivered_again_deletes_nothing_else_and_parks_nothing() -> 
     until_applied(&system).await?;
     assert_eq!(system.read(&message).await?, None);
     assert_eq!(system.env.management().queue_depth("messages.dead").await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_failed_in_other_hands_meanwhile_is_not_applied_after_all() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let management = env.management();
+    let (proxy, url) = Proxy::in_front_of(env.mongo_uri()).await?;
+    let cut_off = env.storage_worker().env("MONGO_URI", url).start().await?;
+    proxy.refuse(true);
+    proxy.cut().await;
+    let create = create_command("alice", "bob", "hello")?;
+    let delete = delete_command(create.message_id, None);
+    inject(&env, &serde_json::to_vec(&[&delete])?).await?;
+    eventually("it holds the deletion", SOON, async || {
+        cut_off.log_text().contains("holding commands")
+    })
+    .await;
+    // The broker gives it to the other one, and nothing tells the first that it is no longer its own.
+    management.close_connections().await?;
+    let store = open_store(&env).await?;
+    let other = env.storage_worker().start().await?;
+    eventually("it fails there, for there is no message", SOON, async || {
+        let recorded = store.recorded_endings(std::iter::once(delete.id)).await?;
+        anyhow::ensure!(!recorded.is_empty(), "nothing is recorded");
+        Ok(())
+    })
+    .await;
+    inject(&env, &serde_json::to_vec(&[&create])?).await?;
+    eventually("the message comes after it", SOON, async || {
+        anyhow::ensure!(store.find(create.message_id).await?.is_some(), "it is not stored");
+        Ok(())
+    })
+    .await;
+    proxy.refuse(false);
+    let consuming = |worker: &ServiceProcess| worker.log_text().matches("\"consuming\"").count();
+    eventually("the first one is done with it", SOON, async || consuming(&cut_off) == 2).await;
+    assert!(store.find(create.message_id).await?.is_some(), "it was deleted after all");
+    drop(other);
     Ok(())
 }
 

@@ -31,10 +31,9 @@ const TIME_FOR_OTHERS: Duration = Duration::from_secs(2);
 /// milliseconds for it, which would delay each frame.
 #[derive(Default)]
 struct Pool {
-    drawn: Vec<MessageId>,
+    /// None where it could not be drawn.
+    drawn: Option<Vec<MessageId>>,
     took: Duration,
-    /// Whether there was nothing to draw.
-    empty: bool,
 }
 
 struct Measures {
@@ -111,7 +110,7 @@ async fn lead(
                 leader.publish(&frame).await.map_err(TermEnd::Lost)?;
             }
         }
-        leader.confirm().await.map_err(TermEnd::Lost)?;
+        in_term(leader, stop, leader.confirm()).await?.map_err(TermEnd::Lost)?;
         if failures >= MAX_FAILURES {
             return Err(TermEnd::CannotDraw);
         }
@@ -140,15 +139,17 @@ impl Pool {
     async fn draw(store: &Store) -> Result<Self, StoreError> {
         let begun = Instant::now();
         let drawn = store.draw().await?;
-        Ok(Self { empty: drawn.is_empty(), drawn, took: begun.elapsed() })
+        Ok(Self { drawn: Some(drawn), took: begun.elapsed() })
     }
 
-    /// A message as it is stored now. Where nothing is left of the pool it is drawn anew.
+    /// A message as it is stored now. Where nothing is left of the pool it is drawn anew, but not
+    /// where there was nothing to draw half a tick ago.
     async fn choose(&self, store: &Store) -> Result<Option<Message>, StoreError> {
-        if self.empty {
+        let drawn = self.drawn.as_deref();
+        if drawn.is_some_and(<[MessageId]>::is_empty) {
             return Ok(None);
         }
-        match store.first_of(&self.drawn).await? {
+        match store.first_of(drawn.unwrap_or_default()).await? {
             Some(message) => Ok(Some(message)),
             None => store.first_of(&store.draw().await?).await,
         }

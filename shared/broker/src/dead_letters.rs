@@ -121,8 +121,9 @@ impl DeadLetters {
                 && status.blocked()
                 && status.connected()
             {
-                // The broker has it, and takes it when its alarm is over. Another try would park
-                // it twice, and a connection that is blocked cannot even be closed.
+                // It is on its way, and the broker takes it when its alarm is over. Another try would
+                // park it twice, and a connection that is blocked cannot even be closed.
+                tracing::warn!("parking waits for the end of the broker's alarm");
                 continue;
             }
             return match confirmed? {

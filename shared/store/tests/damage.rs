@@ -28,34 +28,46 @@ fn create(message_id: MessageId) -> Result<CreateCommand> {
     })
 }
 
+fn edit(message_id: MessageId) -> Result<EditCommand> {
+    Ok(EditCommand {
+        command_id: CommandId::generate(),
+        message_id,
+        content: "second".to_owned().try_into()?,
+        edit_timestamp: Timestamp::from_unix_millis(Timestamp::now().unix_millis() + 1_000)?,
+        if_match: None,
+    })
+}
+
+fn delete(message_id: MessageId) -> DeleteCommand {
+    DeleteCommand { command_id: CommandId::generate(), message_id, if_match: None }
+}
+
+/// Changes a stored message behind the store's back.
+async fn damage(env: &TestEnvironment, id: MessageId, update: Document) -> Result<()> {
+    let raw = Client::with_uri_str(env.mongo_uri()).await?;
+    let messages = raw.database(env.database()).collection::<Document>("messages");
+    let filter = doc! { "_id": bson::Uuid::from_bytes(Uuid::from(id).into_bytes()) };
+    let updated = messages.update_one(filter, update).await?;
+    anyhow::ensure!(updated.modified_count == 1, "{updated:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let id = MessageId::generate();
     store.create_many(&[create(id)?]).await?;
-    let raw = Client::with_uri_str(env.mongo_uri()).await?;
-    let messages = raw.database(env.database()).collection::<Document>("messages");
-    let filter = doc! { "_id": bson::Uuid::from_bytes(Uuid::from(id).into_bytes()) };
-    messages.update_one(filter, doc! { "$set": { "version": "two", "from_user_id": 7 } }).await?;
+    damage(&env, id, doc! { "$set": { "version": "two", "from_user_id": 7 } }).await?;
 
-    let edit = EditCommand {
-        command_id: CommandId::generate(),
-        message_id: id,
-        content: "second".to_owned().try_into()?,
-        edit_timestamp: Timestamp::from_unix_millis(Timestamp::now().unix_millis() + 1_000)?,
-        if_match: None,
-    };
-    let error = store.edit(&edit).await.unwrap_err();
+    let error = store.edit(&edit(id)?).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     let error = store.create_many(&[create(id)?]).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     let error = store.find(id).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     // It can still be deleted.
-    let delete =
-        DeleteCommand { command_id: CommandId::generate(), message_id: id, if_match: None };
-    assert_eq!(store.delete(&delete).await?, CommandResult::Deleted);
+    assert_eq!(store.delete(&delete(id)).await?, CommandResult::Deleted);
     Ok(())
 }
 
@@ -63,14 +75,11 @@ async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Res
 async fn a_damaged_message_costs_neither_its_conversation_nor_a_draw() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
-    let raw = Client::with_uri_str(env.mongo_uri()).await?;
-    let messages = raw.database(env.database()).collection::<Document>("messages");
     let ids = [MessageId::generate(), MessageId::generate(), MessageId::generate()];
     for id in ids {
         store.create_many(&[create(id)?]).await?;
     }
-    let filter = doc! { "_id": bson::Uuid::from_bytes(Uuid::from(ids[1]).into_bytes()) };
-    messages.update_one(filter, doc! { "$set": { "content": 7 } }).await?;
+    damage(&env, ids[1], doc! { "$set": { "content": 7 } }).await?;
     // The damaged one is a page of its own, and the last of a page.
     for limit in [1, 2, 3] {
         let mut query = ListQuery {
@@ -100,30 +109,18 @@ async fn a_damaged_message_costs_neither_its_conversation_nor_a_draw() -> Result
 async fn a_message_whose_list_of_commands_is_damaged_can_be_deleted_and_not_edited() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
-    let raw = Client::with_uri_str(env.mongo_uri()).await?;
-    let messages = raw.database(env.database()).collection::<Document>("messages");
-    for damage in [
+    for update in [
         doc! { "$set": { "applied": 7 } },
         doc! { "$set": { "applied": [{ "by": "whom" }] } },
         doc! { "$unset": { "applied": "" } },
     ] {
         let id = MessageId::generate();
         store.create_many(&[create(id)?]).await?;
-        let filter = doc! { "_id": bson::Uuid::from_bytes(Uuid::from(id).into_bytes()) };
-        messages.update_one(filter, damage.clone()).await?;
-        let edit = EditCommand {
-            command_id: CommandId::generate(),
-            message_id: id,
-            content: "second".to_owned().try_into()?,
-            edit_timestamp: Timestamp::from_unix_millis(Timestamp::now().unix_millis() + 1_000)?,
-            if_match: None,
-        };
-        let error = store.edit(&edit).await.unwrap_err();
-        assert!(error.is_permanent(), "{damage}: {error:?}");
-        let delete =
-            DeleteCommand { command_id: CommandId::generate(), message_id: id, if_match: None };
-        assert_eq!(store.delete(&delete).await?, CommandResult::Deleted, "{damage}");
-        assert_eq!(store.find(id).await?, None, "{damage}");
+        damage(&env, id, update.clone()).await?;
+        let error = store.edit(&edit(id)?).await.unwrap_err();
+        assert!(error.is_permanent(), "{update}: {error:?}");
+        assert_eq!(store.delete(&delete(id)).await?, CommandResult::Deleted, "{update}");
+        assert_eq!(store.find(id).await?, None, "{update}");
     }
     Ok(())
 }

@@ -98,11 +98,9 @@ async fn clients_that_say_nothing_make_room_and_who_asks_is_answered() {
     let mut fourth = listening.connect().await;
     ask(&mut fourth, "/").await;
     answer(&mut fourth).await;
-    let (first, second) = tokio::join!(
-        tokio::time::timeout(Duration::from_millis(200), ends(&mut kept)),
-        tokio::time::timeout(Duration::from_millis(200), ends(&mut third)),
-    );
-    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    assert!(ends(&mut kept).await);
+    ask(&mut third, "/").await;
+    answer(&mut third).await;
     listening.stop().await;
 }
 
