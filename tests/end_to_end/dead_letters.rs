@@ -12,7 +12,7 @@ use testkit::{TestEnvironment, eventually};
 const SOON: Duration = Duration::from_secs(20);
 
 /// Runs `storage-worker dead-letters …`: whether it succeeded, and all that it printed.
-async fn tool(env: &TestEnvironment, arguments: &[&str]) -> Result<(bool, String)> {
+pub(crate) async fn tool(env: &TestEnvironment, arguments: &[&str]) -> Result<(bool, String)> {
     let mut builder = env.storage_worker().arg("dead-letters");
     for argument in arguments {
         builder = builder.arg(*argument);

@@ -8,8 +8,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use contracts::{Command, Message};
 use end_to_end::{
-    Collector, ReceivedSpan, System, at_millis, create_command, created, draft, inject,
+    Collector, ReceivedSpan, System, at_millis, create_command, created, draft, inject_traced,
 };
+use futures_util::future::join_all;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,6 +18,8 @@ use testkit::{
     Api, Service, ServiceBuilder, ServiceProcess, TestEnvironment, TlsFiles, eventually,
 };
 use uuid::Uuid;
+
+use crate::dead_letters::tool;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -154,19 +157,14 @@ async fn a_write_for_many_shows_in_the_trace_of_each() -> Result<()> {
     let collector = Collector::start().await?;
     let system = start(TestEnvironment::new().await, collector.endpoint()).await?;
     let callers = [Caller::new(), Caller::new()];
-    let mut commands: Vec<Command> = Vec::new();
-    for caller in &callers {
-        let mut command = create_command("alice", "bob", "traced")?;
-        command.traceparent = Some(caller.traceparent("01").parse()?);
-        commands.push(command);
-    }
-    commands.push(create_command("alice", "bob", "not traced")?);
-    let unreadable = create_command("alice", "bob", "with a trace that cannot be read")?;
-    let mut unreadable = serde_json::to_value(unreadable)?;
-    unreadable["traceparent"] = json!("00-of-no-use");
-    let mut delivery = serde_json::to_value(&commands)?;
-    delivery.as_array_mut().context("commands are an array")?.push(unreadable);
-    inject(&system.env, &serde_json::to_vec(&delivery)?).await?;
+    let contents = ["with a trace that cannot be read", "traced", "traced", "not traced"];
+    let commands: Vec<Command> = contents
+        .iter()
+        .map(|content| create_command("alice", "bob", content))
+        .collect::<Result<_>>()?;
+    let [first, second] = callers.each_ref().map(|caller| caller.traceparent("01"));
+    let header = json!(["00-of-no-use", first, second]);
+    inject_traced(&system.env, &serde_json::to_vec(&commands)?, Some(header)).await?;
     for caller in &callers {
         let spans = chain(&collector, &caller.trace_id, &CREATE[2..]).await;
         assert_eq!(spans[0].parent, caller.span_id);
@@ -175,6 +173,41 @@ async fn a_write_for_many_shows_in_the_trace_of_each() -> Result<()> {
     }
     assert_eq!(system.list("alice", "bob").await?.len(), 4);
     assert_eq!(collector.spans().len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_many_writes_at_once_each_keeps_its_own_trace() -> Result<()> {
+    const WRITES: usize = 240;
+    let collector = Collector::start().await?;
+    let system = start(TestEnvironment::new().await, collector.endpoint()).await?;
+    assert!(system.worker.terminate(SOON).await?.success());
+    let callers: Vec<Caller> = (0..WRITES).map(|_| Caller::new()).collect();
+    let (recorded, others) = callers.split_at(WRITES * 3 / 4);
+    let post = |caller: &Caller, flags| {
+        let request = system.api.request(Method::POST, "/api/messages");
+        let request = request.header("traceparent", caller.traceparent(flags));
+        let request = request.header("prefer", "respond-async");
+        system.api.send(request.json(&draft("alice", "bob", "hello")))
+    };
+    let posts = recorded.iter().map(|caller| post(caller, "01"));
+    let posts = posts.chain(others.iter().map(|caller| post(caller, "00")));
+    for answer in join_all(posts).await {
+        assert_eq!(answer?.status, 202);
+    }
+    // They came together, and no delivery holds more traces than fit into a frame.
+    let deliveries = system.env.management().peek("messages.commands", 300).await?;
+    assert!(deliveries.len() < WRITES / 2, "{}", deliveries.len());
+    for delivery in &deliveries {
+        let traced = delivery.headers.get("traceparent").and_then(Value::as_array);
+        assert!(traced.is_none_or(|traced| traced.len() <= 50), "{:?}", delivery.headers);
+    }
+    let worker = traced(system.env.storage_worker(), collector.endpoint()).start().await?;
+    for caller in recorded {
+        chain(&collector, &caller.trace_id, &CREATE).await;
+    }
+    assert_eq!(collector.spans().len(), CREATE.len() * recorded.len());
+    drop(worker);
     Ok(())
 }
 
@@ -213,14 +246,14 @@ async fn what_the_caller_does_not_record_is_not_sent() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_parked_command_is_logged_with_its_trace() -> Result<()> {
+async fn a_parked_command_keeps_its_trace() -> Result<()> {
     let collector = Collector::start().await?;
     let system = start(TestEnvironment::new().await, collector.endpoint()).await?;
     let caller = Caller::new();
     let mut command = create_command("alice", "bob", "too late")?;
     command.issued_at = at_millis(command.issued_at, -7 * 86_400_000)?;
-    command.traceparent = Some(caller.traceparent("01").parse()?);
-    inject(&system.env, &serde_json::to_vec(&[&command])?).await?;
+    let header = Some(json!(caller.traceparent("01")));
+    inject_traced(&system.env, &serde_json::to_vec(&[&command])?, header.clone()).await?;
     let spans = chain(&collector, &caller.trace_id, &CREATE[2..3]).await;
     assert_eq!(spans[0].attributes.get("outcome").map(String::as_str), Some("dead_lettered"));
     let events = system.worker.log_text();
@@ -229,6 +262,22 @@ async fn a_parked_command_is_logged_with_its_trace() -> Result<()> {
     let parked: Value = serde_json::from_str(parked)?;
     assert_eq!(parked["span"]["trace_id"], caller.trace_id, "{parked}");
     assert_eq!(parked["span"]["command.id"], command.id.to_string(), "{parked}");
+
+    // It is parked with its trace, and belongs to it again when an operator puts it back.
+    let parked_again = async |times: usize| {
+        eventually("it is parked", SOON, async || {
+            let letters = system.env.management().peek("messages.dead", 10).await?;
+            ensure!(letters.len() == 1, "{letters:?}");
+            ensure!(letters[0].headers.get("traceparent") == header.as_ref(), "{letters:?}");
+            ensure!(collector.trace(&caller.trace_id).len() == times);
+            Ok(())
+        })
+        .await;
+    };
+    parked_again(1).await;
+    let (replayed, printed) = tool(&system.env, &["replay", "--all"]).await?;
+    assert!(replayed, "{printed}");
+    parked_again(2).await;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use contracts::{Action, Command, MessageId, Timestamp, UserId, Version};
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::TestEnvironment;
 
 /// The exchange, the queue and the routing key of commands.
@@ -10,7 +10,19 @@ const COMMANDS: &str = "messages.commands";
 
 /// Publishes one delivery, as it is.
 pub async fn inject(env: &TestEnvironment, delivery: &[u8]) -> Result<()> {
-    let properties = json!({ "delivery_mode": 2, "content_type": "application/json" });
+    inject_traced(env, delivery, None).await
+}
+
+/// Publishes one delivery with the header `traceparent`: a text, or an array of texts.
+pub async fn inject_traced(
+    env: &TestEnvironment,
+    delivery: &[u8],
+    traceparent: Option<Value>,
+) -> Result<()> {
+    let mut properties = json!({ "delivery_mode": 2, "content_type": "application/json" });
+    if let Some(traceparent) = traceparent {
+        properties["headers"] = json!({ "traceparent": traceparent });
+    }
     let routed = env.management().publish(COMMANDS, COMMANDS, delivery, properties).await?;
     ensure!(routed, "the delivery reached no queue");
     Ok(())

@@ -5,7 +5,9 @@ mod load;
 mod otlp;
 mod system;
 
-pub use commands::{at_millis, create_command, delete_command, edit_command, inject};
+pub use commands::{
+    at_millis, create_command, delete_command, edit_command, inject, inject_traced,
+};
 pub use load::{Load, LoadReport};
 pub use otlp::{Collector, ReceivedSpan};
 pub use system::{System, created, draft, open_store};

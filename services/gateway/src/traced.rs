@@ -56,14 +56,13 @@ pub(crate) fn end(span: Option<Span>, status: StatusCode) {
 
 impl Place {
     /// Begins the span of publishing a command, which its worker will go on from.
-    pub(crate) fn publish(&self, command: &mut Command) -> Option<Span> {
+    pub(crate) fn publish(&self, command: &Command) -> Option<Span> {
         let mut span = self.0.as_ref()?.span(Kind::Producer, "publish messages.commands")?;
         span.note("messaging.system", || "rabbitmq");
         span.note("messaging.operation.name", || "publish");
         span.note("messaging.operation.type", || "send");
         span.note("messaging.destination.name", || COMMANDS);
         span.note("messaging.message.id", || command.id.to_string());
-        command.traceparent = span.traceparent();
         Some(span)
     }
 

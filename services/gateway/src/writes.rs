@@ -74,7 +74,7 @@ impl Writes {
     /// confirm.
     pub(crate) async fn submit(
         &self,
-        mut command: Command,
+        command: Command,
         wait: Wait,
         place: &Place,
     ) -> Result<Progress, Problem> {
@@ -85,7 +85,7 @@ impl Writes {
         };
         let begun = Instant::now();
         let waiting = Raised::new(&self.measures.waiting);
-        let span = place.publish(&mut command);
+        let span = place.publish(&command);
         let answer = self.publish_and_wait(&command, wait, span).await;
         drop(waiting);
         self.measures.note(&answer, begun.elapsed());
@@ -127,7 +127,8 @@ impl Writes {
         command: &Command,
         span: Option<Span>,
     ) -> Result<Confirmed, PublishError> {
-        let confirmed = self.publisher.publish(command).await;
+        let traceparent = span.as_ref().and_then(Span::traceparent);
+        let confirmed = self.publisher.publish(command, traceparent).await;
         traced::published(span, &confirmed);
         confirmed
     }

@@ -1,10 +1,10 @@
 //! From deliveries to commands. What cannot be read is set aside with its reason; its neighbours
 //! go on.
 
-use broker::{DeadLetter, Delivery};
+use broker::{DeadLetter, Delivery, TraceParents};
 use contracts::{
     Command, CommandId, Failure, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS,
-    Timestamp,
+    Timestamp, TraceParent,
 };
 use runtime::traces::{Span, Traces};
 use serde_json::value::RawValue;
@@ -31,6 +31,8 @@ pub(crate) struct ReceivedCommand {
     pub(crate) redelivered: bool,
     /// Whether an operator put it back after it was parked.
     pub(crate) replayed: bool,
+    /// The span that published it, where its trace is recorded.
+    pub(crate) traceparent: Option<TraceParent>,
     /// Working on it, where its trace is recorded.
     pub(crate) span: Option<Span>,
 }
@@ -47,11 +49,17 @@ impl Poison {
     pub(crate) fn command(received: ReceivedCommand, reason: impl Into<String>) -> Self {
         // What was read from JSON can be written as JSON.
         let body = serde_json::to_vec(&[&received.command]).unwrap_or_default();
-        Self { letter: DeadLetter { body, reason: reason.into() }, command: Some(received) }
+        let letter =
+            DeadLetter { body, reason: reason.into(), traceparents: received.traceparent.into() };
+        Self { letter, command: Some(received) }
     }
 
-    fn unreadable(body: Vec<u8>, reason: String) -> Self {
-        Self { letter: DeadLetter { body, reason }, command: None }
+    fn delivery(delivery: &Delivery, reason: String) -> Self {
+        Self::unreadable(delivery.body.clone(), reason, delivery.traceparents.clone())
+    }
+
+    fn unreadable(body: Vec<u8>, reason: String, traceparents: TraceParents) -> Self {
+        Self { letter: DeadLetter { body, reason, traceparents }, command: None }
     }
 }
 
@@ -75,7 +83,7 @@ impl Batch {
             Ok(elements) => elements,
             Err(error) => {
                 let reason = format!("the delivery is not a JSON array of commands: {error}");
-                self.poison.push(Poison::unreadable(delivery.body.clone(), reason));
+                self.poison.push(Poison::delivery(delivery, reason));
                 return;
             }
         };
@@ -83,22 +91,29 @@ impl Batch {
             let reason = format!(
                 "the delivery has more than {MAX_BATCH_COMMANDS} commands or {MAX_BATCH_BYTES} bytes"
             );
-            self.poison.push(Poison::unreadable(delivery.body.clone(), reason));
+            self.poison.push(Poison::delivery(delivery, reason));
             return;
         }
-        for element in elements {
+        for (place, element) in elements.into_iter().enumerate() {
+            let traceparent = delivery.traceparents.get(place);
             match serde_json::from_str::<Command>(element.get()) {
                 Ok(command) => {
                     let (redelivered, replayed) = (delivery.redelivered, delivery.replayed);
-                    let span = traced::received(traces, &command, redelivered);
-                    let received =
-                        ReceivedCommand { command, delivery: index, redelivered, replayed, span };
+                    let span = traced::received(traces, &command, traceparent, redelivered);
+                    let received = ReceivedCommand {
+                        command,
+                        delivery: index,
+                        redelivered,
+                        replayed,
+                        traceparent,
+                        span,
+                    };
                     self.receive(received, now);
                 }
                 Err(error) => {
                     let body = format!("[{}]", element.get()).into_bytes();
                     let reason = format!("the command cannot be read: {error}");
-                    self.poison.push(Poison::unreadable(body, reason));
+                    self.poison.push(Poison::unreadable(body, reason, traceparent.into()));
                 }
             }
         }
@@ -139,6 +154,7 @@ mod tests {
             replayed: false,
             suspect: false,
             reply_to: None,
+            traceparents: TraceParents::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 //! traces, so each of those gets a span of it; a command whose trace is not recorded costs a look.
 
 use broker::COMMANDS;
-use contracts::{Command, CommandResult};
+use contracts::{Command, CommandResult, TraceParent};
 use runtime::traces::{Kind, Span, Traces};
 use store::StoreError;
 
@@ -12,8 +12,13 @@ use crate::batch::ReceivedCommand;
 pub(crate) struct Writing(Vec<Span>);
 
 /// Begins the span of working on a command, below the one of its publish.
-pub(crate) fn received(traces: &Traces, command: &Command, redelivered: bool) -> Option<Span> {
-    let mut span = traces.message("process messages.commands", command.traceparent)?;
+pub(crate) fn received(
+    traces: &Traces,
+    command: &Command,
+    traceparent: Option<TraceParent>,
+    redelivered: bool,
+) -> Option<Span> {
+    let mut span = traces.message("process messages.commands", traceparent)?;
     span.note("messaging.system", || "rabbitmq");
     span.note("messaging.operation.name", || "process");
     span.note("messaging.operation.type", || "process");
@@ -34,7 +39,7 @@ pub(crate) fn ended(span: Option<Span>, result: &CommandResult) {
 
 /// What the log calls a command, and the trace that it belongs to.
 pub(crate) fn log_span(received: &ReceivedCommand) -> tracing::Span {
-    let trace = received.command.traceparent;
+    let trace = received.traceparent;
     tracing::info_span!(
         "command",
         command.id = %received.id(),

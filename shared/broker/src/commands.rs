@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BrokerUrl,
+    BrokerUrl, TraceParents,
     connection::{
         BrokerError, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time, lost,
         open_channel,
@@ -67,6 +67,8 @@ pub struct Delivery {
     pub suspect: bool,
     /// Where the gateway that published it waits for the outcomes.
     pub reply_to: Option<String>,
+    /// The traces that its commands belong to, where those are recorded.
+    pub traceparents: TraceParents,
 }
 
 impl CommandSource {
@@ -210,6 +212,7 @@ impl From<lapin::message::Delivery> for Delivery {
             replayed,
             suspect: redeliveries >= SUSPECT_REDELIVERIES,
             reply_to: delivery.properties.reply_to().as_ref().map(ToString::to_string),
+            traceparents: TraceParents::read(&delivery.properties),
         }
     }
 }

@@ -9,9 +9,9 @@ use lapin::{
 };
 
 use crate::{
-    BrokerUrl,
+    BrokerUrl, TraceParents,
     connection::{BrokerError, Connector, RPC_TIMEOUT, in_time, open_confirming_channel},
-    headers::{self, PARKED_AT, PARKED_BY, PARKED_REASON, REPLAYED},
+    headers::{self, PARKED_AT, PARKED_BY, PARKED_REASON, REPLAYED, TRACEPARENT},
     topology::{COMMANDS, DEAD, PERSISTENT},
 };
 
@@ -68,6 +68,9 @@ impl DeadLetterQueue {
     pub async fn replay(&self, letter: ParkedLetter) -> Result<(), DeadLetterQueueError> {
         let mut table = FieldTable::default();
         table.insert(REPLAYED.into(), AMQPValue::Boolean(true));
+        if let Some(value) = TraceParents::read(&letter.message.properties).header() {
+            table.insert(TRACEPARENT.into(), value);
+        }
         let properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_content_type("application/json".into())

@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    BrokerUrl,
+    BrokerUrl, TraceParents,
     connection::{
         BrokerError, ConnectionPool, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time,
         open_confirming_channel,
     },
-    headers::{PARKED_AT, PARKED_BY, PARKED_FROM, PARKED_REASON},
+    headers::{PARKED_AT, PARKED_BY, PARKED_FROM, PARKED_REASON, TRACEPARENT},
     topology::{COMMANDS, DEAD, PERSISTENT},
 };
 
@@ -29,6 +29,8 @@ pub struct DeadLetter {
     pub body: Vec<u8>,
     /// Why it cannot be applied, for the operator.
     pub reason: String,
+    /// The traces that it belongs to, where those are recorded.
+    pub traceparents: TraceParents,
 }
 
 /// Publishes to `messages.dead`.
@@ -148,6 +150,9 @@ impl DeadLetters {
         insert(PARKED_BY, &self.host);
         insert(PARKED_AT, &Timestamp::now().to_string());
         insert(PARKED_FROM, COMMANDS);
+        if let Some(value) = letter.traceparents.header() {
+            headers.insert(TRACEPARENT.into(), value);
+        }
         headers
     }
 }

@@ -20,12 +20,20 @@ pub(crate) const PARKED_FROM: &str = "x-parked-from";
 /// Set on a delivery that an operator put back: it was delivered before.
 pub(crate) const REPLAYED: &str = "x-replayed";
 
+/// The trace of each command of a delivery (see [`crate::TraceParents`]).
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
 /// How often quorum queues say that they delivered a message before.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// A header that is text.
 pub(crate) fn text(properties: &BasicProperties, name: &str) -> Option<String> {
-    match get(properties, name)? {
+    as_text(get(properties, name)?)
+}
+
+/// A header's value, where that is text.
+pub(crate) fn as_text(value: &AMQPValue) -> Option<String> {
+    match value {
         AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
         AMQPValue::ShortString(text) => Some(text.to_string()),
         _ => None,
@@ -50,6 +58,7 @@ pub(crate) fn redeliveries(properties: &BasicProperties) -> i64 {
     }
 }
 
-fn get<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+/// A header's value.
+pub(crate) fn get<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
     properties.headers().as_ref().map(FieldTable::inner)?.get(name)
 }

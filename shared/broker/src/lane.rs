@@ -15,7 +15,9 @@ use std::{
 use contracts::{MAX_BATCH_BYTES, MAX_BATCH_COMMANDS};
 use deadpool_lapin::Connection as PooledConnection;
 use lapin::{
-    BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::ShortString,
+    BasicProperties, Channel, Confirmation,
+    options::BasicPublishOptions,
+    types::{FieldTable, ShortString},
 };
 use measures::{Counters, Gauge, Histogram, catalog};
 use tokio::{
@@ -30,8 +32,10 @@ use crate::{
         BrokerError, CONNECTION_CHECK_INTERVAL, ConnectionPool, backoff, close_in_background, lost,
         open_confirming_channel,
     },
+    headers::TRACEPARENT,
     publisher::{Confirmed, PublishError, TakenCommand, Ticket},
     topology::{COMMANDS, PERSISTENT},
+    traceparents::{MAX_TRACED_COMMANDS, TraceParents},
 };
 
 /// How long the broker may take to confirm before the lane is retired.
@@ -189,18 +193,20 @@ impl Lane {
 
     /// Takes what is there, up to the limits of one delivery, without waiting for more.
     fn gather(&self, first: Ticket, left_over: &mut Option<Ticket>) -> Vec<TakenCommand> {
-        let mut bytes = 2;
+        let (mut bytes, mut traced) = (2, 0);
         let mut batch = Vec::new();
         let mut next = Some(first);
         while let Some(ticket) = next {
             // One comma each.
             let with_ticket = bytes + ticket.bytes + 1;
-            if !batch.is_empty() && with_ticket > MAX_BATCH_BYTES {
+            let traced_with_ticket = traced + usize::from(ticket.traced);
+            let is_full = with_ticket > MAX_BATCH_BYTES || traced_with_ticket > MAX_TRACED_COMMANDS;
+            if !batch.is_empty() && is_full {
                 *left_over = Some(ticket);
                 break;
             }
             if let Some(command) = ticket.take() {
-                bytes = with_ticket;
+                (bytes, traced) = (with_ticket, traced_with_ticket);
                 batch.push(command);
             }
             if batch.len() == MAX_BATCH_COMMANDS {
@@ -233,7 +239,7 @@ impl Lane {
                     COMMANDS.into(),
                     BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
                     &body,
-                    properties(reply_to),
+                    properties(reply_to, &traceparents(batch)),
                 )
                 .await?;
             confirm.await
@@ -293,12 +299,17 @@ impl Lane {
     }
 }
 
-fn properties(reply_to: Option<String>) -> BasicProperties {
-    let properties = BasicProperties::default()
+fn properties(reply_to: Option<String>, traceparents: &TraceParents) -> BasicProperties {
+    let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type("application/json".into())
         // Names the delivery to an operator, should the broker dead-letter it.
         .with_message_id(Uuid::now_v7().to_string().into());
+    if let Some(value) = traceparents.header() {
+        let mut headers = FieldTable::default();
+        headers.insert(TRACEPARENT.into(), value);
+        properties = properties.with_headers(headers);
+    }
     match reply_to {
         Some(queue) => properties.with_reply_to(ShortString::from(queue)),
         // Outcomes are then read off the store.
@@ -306,15 +317,20 @@ fn properties(reply_to: Option<String>) -> BasicProperties {
     }
 }
 
+fn traceparents(batch: &[TakenCommand]) -> TraceParents {
+    batch.iter().map(|command| command.publication.traceparent).collect()
+}
+
 fn json_array(batch: &[TakenCommand]) -> Vec<u8> {
-    let commands_bytes: usize = batch.iter().map(|command| command.json.len() + 1).sum();
+    let commands_bytes: usize =
+        batch.iter().map(|command| command.publication.json.len() + 1).sum();
     let mut body = Vec::with_capacity(commands_bytes + 2);
     body.push(b'[');
     for (index, command) in batch.iter().enumerate() {
         if index > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(&command.json);
+        body.extend_from_slice(&command.publication.json);
     }
     body.push(b']');
     body

@@ -16,6 +16,7 @@ mod lane;
 mod publisher;
 mod replies;
 mod topology;
+mod traceparents;
 mod url;
 
 pub use broadcast::{Election, FrameSource, Leader, LeadershipLost};
@@ -25,4 +26,5 @@ pub use dead_letters::{DeadLetter, DeadLetters};
 pub use publisher::{Confirmed, PublishError, Publisher, PublisherSettings};
 pub use replies::{ReplyPublisher, ReplySource};
 pub use topology::{COMMANDS, DEAD};
+pub use traceparents::TraceParents;
 pub use url::{BrokerUrl, InvalidBrokerUrl};

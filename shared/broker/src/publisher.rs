@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use contracts::Command;
+use contracts::{Command, TraceParent};
 use measures::catalog;
 use tokio::{
     sync::{oneshot, watch},
@@ -74,15 +74,24 @@ pub struct Publisher {
 pub(crate) struct Ticket {
     /// How long the command is as JSON.
     pub(crate) bytes: usize,
+    /// Whether its trace is recorded.
+    pub(crate) traced: bool,
     claim: Arc<Claim>,
     confirm: oneshot::Sender<Result<Confirmed, PublishError>>,
 }
 
 /// A command that a lane has taken.
 pub(crate) struct TakenCommand {
+    pub(crate) publication: Publication,
+    confirm: oneshot::Sender<Result<Confirmed, PublishError>>,
+}
+
+/// What a lane publishes of a command.
+pub(crate) struct Publication {
     /// The command as JSON.
     pub(crate) json: Vec<u8>,
-    confirm: oneshot::Sender<Result<Confirmed, PublishError>>,
+    /// The span that publishes it, where its trace is recorded.
+    pub(crate) traceparent: Option<TraceParent>,
 }
 
 /// Who has the command: either a lane takes it, or its requester gives it up.
@@ -91,8 +100,8 @@ struct Claim(Mutex<Holder>);
 /// The command is kept here and not in the ticket, so that its bytes are free as soon as it is
 /// given up, however long the ticket lies in the queue.
 enum Holder {
-    /// Nobody has decided yet. The command as JSON.
-    Nobody(Vec<u8>),
+    /// Nobody has decided yet.
+    Nobody(Publication),
     /// A lane has taken it: from now on the broker may have the command.
     Lane,
     /// The requester gave up first: no lane may publish it.
@@ -138,14 +147,18 @@ impl Publisher {
         self.up.clone()
     }
 
-    /// Publishes a command. `Ok` means that it is on the disks of a majority of the brokers that
-    /// hold the queue. Answers within 2 s. Dropping the future takes the command back, unless a lane
-    /// has it already.
-    pub async fn publish(&self, command: &Command) -> Result<Confirmed, PublishError> {
+    /// Publishes a command, and the trace that it belongs to where that is recorded. `Ok` means that it is on
+    /// the disks of a majority of the brokers that hold the queue. Answers within 2 s. Dropping the
+    /// future takes the command back, unless a lane has it already.
+    pub async fn publish(
+        &self,
+        command: &Command,
+        traceparent: Option<TraceParent>,
+    ) -> Result<Confirmed, PublishError> {
         let deadline = Instant::now() + CONFIRM_DEADLINE;
         let json = serde_json::to_vec(command)
             .map_err(|_| PublishError::NotAccepted("the command cannot be written as JSON"))?;
-        let (ticket, waiter, confirmed) = Ticket::new(json);
+        let (ticket, waiter, confirmed) = Ticket::new(Publication { json, traceparent });
         self.queue.try_send(ticket).map_err(|_| PublishError::NotAccepted(TOO_MANY))?;
         match timeout_at(deadline, confirmed).await {
             Ok(Ok(result)) => {
@@ -166,18 +179,20 @@ impl Publisher {
 }
 
 impl Ticket {
-    fn new(json: Vec<u8>) -> (Self, Waiter, oneshot::Receiver<Result<Confirmed, PublishError>>) {
+    fn new(
+        publication: Publication,
+    ) -> (Self, Waiter, oneshot::Receiver<Result<Confirmed, PublishError>>) {
         let (confirm, confirmed) = oneshot::channel();
-        let bytes = json.len();
-        let claim = Arc::new(Claim(Mutex::new(Holder::Nobody(json))));
+        let (bytes, traced) = (publication.json.len(), publication.traceparent.is_some());
+        let claim = Arc::new(Claim(Mutex::new(Holder::Nobody(publication))));
         let waiter = Waiter(Some(Arc::clone(&claim)));
-        (Self { bytes, claim, confirm }, waiter, confirmed)
+        (Self { bytes, traced, claim, confirm }, waiter, confirmed)
     }
 
     /// Takes the command for publishing; none where the requester gave up before.
     pub(crate) fn take(self) -> Option<TakenCommand> {
-        let json = self.claim.decide(Holder::Lane)?;
-        Some(TakenCommand { json, confirm: self.confirm })
+        let publication = self.claim.decide(Holder::Lane)?;
+        Some(TakenCommand { publication, confirm: self.confirm })
     }
 
     /// Tells the requester, if it still waits, that its command is not published.
@@ -201,13 +216,13 @@ impl TakenCommand {
 
 impl Claim {
     /// Gives the command to whoever decides first.
-    fn decide(&self, holder: Holder) -> Option<Vec<u8>> {
+    fn decide(&self, holder: Holder) -> Option<Publication> {
         let mut held = self.holder();
         if !matches!(*held, Holder::Nobody(_)) {
             return None;
         }
         match std::mem::replace(&mut *held, holder) {
-            Holder::Nobody(json) => Some(json),
+            Holder::Nobody(publication) => Some(publication),
             Holder::Lane | Holder::Abandoned => None,
         }
     }
@@ -267,7 +282,8 @@ mod tests {
     use super::*;
 
     fn ticket() -> (Ticket, Waiter) {
-        let (ticket, waiter, _confirmed) = Ticket::new(b"{}".to_vec());
+        let (ticket, waiter, _confirmed) =
+            Ticket::new(Publication { json: b"{}".to_vec(), traceparent: None });
         (ticket, waiter)
     }
 
@@ -278,7 +294,7 @@ mod tests {
         assert!(late.take().is_none());
 
         let (taken, waiter) = ticket();
-        assert_eq!(taken.take().unwrap().json, b"{}");
+        assert_eq!(taken.take().unwrap().publication.json, b"{}");
         assert!(matches!(waiter.unconfirmed(), PublishError::OutcomeUnknown(_)));
     }
 
@@ -302,7 +318,8 @@ mod tests {
         let action = contracts::Action::Delete { if_match: None };
         let now = contracts::Timestamp::now();
         let command = Command::new(contracts::MessageId::generate(), now, action);
-        let fill = || futures_util::future::join_all((0..9).map(|_| publisher.publish(&command)));
+        let fill =
+            || futures_util::future::join_all((0..9).map(|_| publisher.publish(&command, None)));
         let expected = |why| Err(PublishError::NotAccepted(why));
         for _ in 0..2 {
             let answers = fill().await;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::{CommandId, Content, MessageId, Timestamp, TraceParent, UserId, Version};
+use crate::{CommandId, Content, MessageId, Timestamp, UserId, Version};
 
 /// The version of the command format that this code writes and reads.
 pub const FORMAT: u32 = 1;
@@ -31,14 +31,6 @@ pub struct Command {
     pub issued_at: Timestamp,
     /// What to do with the message.
     pub action: Action,
-    /// The span that published it, where its trace is recorded. A delivery holds the commands of
-    /// many traces, so it stands with each of them and in no header of the delivery.
-    #[serde(
-        default,
-        deserialize_with = "TraceParent::lenient",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub traceparent: Option<TraceParent>,
 }
 
 /// What a command does to its message.
@@ -77,7 +69,7 @@ impl Command {
     #[must_use]
     pub fn new(message_id: MessageId, issued_at: Timestamp, action: Action) -> Self {
         let id = CommandId::generate();
-        Self { format: FORMAT, id, message_id, issued_at, action, traceparent: None }
+        Self { format: FORMAT, id, message_id, issued_at, action }
     }
 
     /// Whether this is a create that came too late to be applied (see [`MAX_CREATE_AGE_DAYS`]).
@@ -125,23 +117,6 @@ mod tests {
             serde_json::to_string(&create()).unwrap().replace("\"format\":1", "\"format\":2");
         let error = serde_json::from_str::<Command>(&json).unwrap_err();
         assert!(error.to_string().contains("unknown command format 2"), "{error}");
-    }
-
-    #[test]
-    fn a_command_carries_its_trace_and_does_not_depend_on_it() {
-        let mut command = create();
-        let plain = serde_json::to_string(&command).unwrap();
-        assert!(!plain.contains("traceparent"));
-        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        command.traceparent = parent.parse().ok();
-        let traced = serde_json::to_string(&command).unwrap();
-        assert!(traced.contains(parent));
-        assert_eq!(serde_json::from_str::<Command>(&traced).unwrap(), command);
-        for odd in ["\"garbage\"", "7", "null", "{\"a\":[]}"] {
-            let odd = traced.replace(&format!("\"{parent}\""), odd);
-            let read: Command = serde_json::from_str(&odd).unwrap();
-            assert_eq!(read, Command { traceparent: None, ..command.clone() });
-        }
     }
 
     #[test]

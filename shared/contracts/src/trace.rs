@@ -3,8 +3,6 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::IgnoredAny};
-
 /// The flag that says that the trace is recorded.
 const SAMPLED: u8 = 0b01;
 
@@ -78,23 +76,6 @@ impl TraceParent {
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
-
-    /// Reads one that a command carries. A trace is no part of what a command does, so one that
-    /// can't be read is none, and never a reason to set the command aside.
-    pub(crate) fn lenient<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Self>, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Anything {
-            Text(String),
-            Other(IgnoredAny),
-        }
-        Ok(match Anything::deserialize(deserializer)? {
-            Anything::Text(text) => text.parse().ok(),
-            Anything::Other(_) => None,
-        })
-    }
 }
 
 impl fmt::Display for TraceParent {
@@ -109,12 +90,6 @@ impl FromStr for TraceParent {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         parse(text.as_bytes()).ok_or(InvalidTraceParent)
-    }
-}
-
-impl Serialize for TraceParent {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
