@@ -174,7 +174,7 @@ impl Lane {
                     () = lost(&open.connection, &open.channel) => return End::Retired,
                 }
             };
-            let batch = self.gather(first, &mut left_over);
+            let batch = gather(&self.tickets, first, &mut left_over);
             if batch.is_empty() {
                 continue;
             }
@@ -189,32 +189,6 @@ impl Lane {
                 return End::Retired;
             }
         }
-    }
-
-    /// Takes what is there, up to the limits of one delivery, without waiting for more.
-    fn gather(&self, first: Ticket, left_over: &mut Option<Ticket>) -> Vec<TakenCommand> {
-        let (mut bytes, mut traced) = (2, 0);
-        let mut batch = Vec::new();
-        let mut next = Some(first);
-        while let Some(ticket) = next {
-            // One comma each.
-            let with_ticket = bytes + ticket.bytes + 1;
-            let traced_with_ticket = traced + usize::from(ticket.traced);
-            let is_full = with_ticket > MAX_BATCH_BYTES || traced_with_ticket > MAX_TRACED_COMMANDS;
-            if !batch.is_empty() && is_full {
-                *left_over = Some(ticket);
-                break;
-            }
-            if let Some(command) = ticket.take() {
-                (bytes, traced) = (with_ticket, traced_with_ticket);
-                batch.push(command);
-            }
-            if batch.len() == MAX_BATCH_COMMANDS {
-                break;
-            }
-            next = self.tickets.try_recv().ok();
-        }
-        batch
     }
 
     /// What the broker says to a batch, and whether the lane may go on.
@@ -299,6 +273,36 @@ impl Lane {
     }
 }
 
+/// Takes what is there, up to the limits of one delivery, without waiting for more.
+fn gather(
+    tickets: &async_channel::Receiver<Ticket>,
+    first: Ticket,
+    left_over: &mut Option<Ticket>,
+) -> Vec<TakenCommand> {
+    let (mut bytes, mut traced) = (2, 0);
+    let mut batch = Vec::new();
+    let mut next = Some(first);
+    while let Some(ticket) = next {
+        // One comma each.
+        let with_ticket = bytes + ticket.bytes + 1;
+        let traced_with_ticket = traced + usize::from(ticket.traced);
+        let is_full = with_ticket > MAX_BATCH_BYTES || traced_with_ticket > MAX_TRACED_COMMANDS;
+        if !batch.is_empty() && is_full {
+            *left_over = Some(ticket);
+            break;
+        }
+        if let Some(command) = ticket.take() {
+            (bytes, traced) = (with_ticket, traced_with_ticket);
+            batch.push(command);
+        }
+        if batch.len() == MAX_BATCH_COMMANDS {
+            break;
+        }
+        next = tickets.try_recv().ok();
+    }
+    batch
+}
+
 fn properties(reply_to: Option<String>, traceparents: &TraceParents) -> BasicProperties {
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
@@ -334,4 +338,46 @@ fn json_array(batch: &[TakenCommand]) -> Vec<u8> {
     }
     body.push(b']');
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publisher::Publication;
+
+    /// The sizes of the batches that these commands make: their bytes, and whether they are traced.
+    fn batches(commands: impl Iterator<Item = (usize, bool)>) -> Vec<usize> {
+        let (queue, tickets) = async_channel::unbounded();
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        // What nobody waits for is not published.
+        let mut waiters = Vec::new();
+        for (bytes, traced) in commands {
+            let traceparent = traced.then(|| parent.parse().unwrap());
+            let (ticket, waiter, confirmed) =
+                Ticket::new(Publication { json: vec![b' '; bytes], traceparent });
+            queue.try_send(ticket).unwrap();
+            waiters.push((waiter, confirmed));
+        }
+        let (mut sizes, mut left_over) = (Vec::new(), None);
+        while let Some(first) = left_over.take().or_else(|| tickets.try_recv().ok()) {
+            sizes.push(gather(&tickets, first, &mut left_over).len());
+        }
+        sizes
+    }
+
+    #[test]
+    fn a_batch_keeps_to_the_limits_of_a_delivery() {
+        assert_eq!(batches((0..600).map(|_| (10, false))), [256, 256, 88]);
+        assert_eq!(
+            batches([600_000, 600_000, 10, 2_000_000, 10].map(|bytes| (bytes, false)).into_iter()),
+            [1, 2, 1, 1]
+        );
+    }
+
+    #[test]
+    fn no_batch_has_more_traces_than_fit_into_a_frame() {
+        assert_eq!(batches((0..120).map(|_| (10, true))), [50, 50, 20]);
+        // Those between them take no room.
+        assert_eq!(batches((0..120).map(|number| (10, number % 2 == 0))), [100, 20]);
+    }
 }

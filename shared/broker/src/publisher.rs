@@ -109,7 +109,7 @@ enum Holder {
 }
 
 /// The requester's end of a ticket. One that leaves, too, gives up what no lane has taken.
-struct Waiter(Option<Arc<Claim>>);
+pub(crate) struct Waiter(Option<Arc<Claim>>);
 
 impl Publisher {
     /// Starts the lanes. Replies are asked for on the queue that `reply_to` names at the time.
@@ -179,7 +179,7 @@ impl Publisher {
 }
 
 impl Ticket {
-    fn new(
+    pub(crate) fn new(
         publication: Publication,
     ) -> (Self, Waiter, oneshot::Receiver<Result<Confirmed, PublishError>>) {
         let (confirm, confirmed) = oneshot::channel();
