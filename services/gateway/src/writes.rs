@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Confirmed, PublishError, Publisher};
+use broker::{Confirmed, PublishError, Publisher, Publishing};
 use contracts::{Command, CommandResult, OperationId, Problem, ProblemKind};
 use measures::{Counters, Gauge, Histogram, Raised, catalog};
 use runtime::traces::Span;
@@ -96,19 +96,32 @@ impl Writes {
         &self,
         command: &Command,
         wait: Wait,
-        span: Option<Span>,
+        mut span: Option<Span>,
     ) -> Result<Progress, PublishError> {
         let Wait::For(wait) = wait else {
-            self.publish(command, span).await?;
+            let mut publishing = self.publish(command, &mut span)?;
+            confirmed(&mut publishing, span).await?;
             return Ok(accepted(command));
         };
+        let mut outcome = self.pending.wait_for(command.id);
+        let mut publishing = self.publish(command, &mut span)?;
         let deadline = Instant::now() + wait;
-        let mut waiter = self.pending.wait_for(command.id);
+        // Nobody needs to know of a confirm but the outcome, the client in time, and a trace.
+        if span.is_none() {
+            let soonest = deadline.min(publishing.deadline());
+            tokio::select! {
+                biased;
+                result = outcome.result() => return Ok(Progress::Finished(result)),
+                () = publishing.confirmed_or_not() => {}
+                () = tokio::time::sleep_until(soonest) => {}
+                () = self.hurrying.cancelled() => {}
+            }
+        }
         tokio::select! {
             // An outcome can overtake the confirm; it says more.
             biased;
-            result = waiter.result() => return Ok(Progress::Finished(result)),
-            confirmed = self.publish(command, span) => {
+            result = outcome.result() => return Ok(Progress::Finished(result)),
+            confirmed = confirmed(&mut publishing, span) => {
                 if !confirmed?.reply_expected {
                     return Ok(accepted(command));
                 }
@@ -116,22 +129,34 @@ impl Writes {
         }
         tokio::select! {
             biased;
-            result = waiter.result() => Ok(Progress::Finished(result)),
+            result = outcome.result() => Ok(Progress::Finished(result)),
             () = tokio::time::sleep_until(deadline) => Ok(timed_out(command)),
             () = self.hurrying.cancelled() => Ok(accepted(command)),
         }
     }
 
-    async fn publish(
+    fn publish(
         &self,
         command: &Command,
-        span: Option<Span>,
-    ) -> Result<Confirmed, PublishError> {
+        span: &mut Option<Span>,
+    ) -> Result<Publishing, PublishError> {
         let traceparent = span.as_ref().and_then(Span::traceparent);
-        let confirmed = self.publisher.publish(command, traceparent).await;
-        traced::published(span, &confirmed);
-        confirmed
+        let publishing = self.publisher.publish(command, traceparent);
+        if publishing.is_err() {
+            traced::published(span.take(), &publishing);
+        }
+        publishing
     }
+}
+
+/// Waits for the broker's answer, which ends the span.
+async fn confirmed(
+    publishing: &mut Publishing,
+    span: Option<Span>,
+) -> Result<Confirmed, PublishError> {
+    let confirmed = publishing.confirmed().await;
+    traced::published(span, &confirmed);
+    confirmed
 }
 
 impl Measures {

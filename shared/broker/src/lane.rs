@@ -33,7 +33,8 @@ use crate::{
         open_confirming_channel,
     },
     headers::TRACEPARENT,
-    publisher::{Confirmed, PublishError, TakenCommand, Ticket},
+    publisher::{Confirmed, PublishError},
+    ticket::{TakenCommand, Ticket},
     topology::{COMMANDS, PERSISTENT},
     traceparents::{MAX_TRACED_COMMANDS, TraceParents},
 };
@@ -343,20 +344,20 @@ fn json_array(batch: &[TakenCommand]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publisher::Publication;
+    use crate::ticket::Publication;
 
     /// The sizes of the batches that these commands make: their bytes, and whether they are traced.
     fn batches(commands: impl Iterator<Item = (usize, bool)>) -> Vec<usize> {
         let (queue, tickets) = async_channel::unbounded();
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         // What nobody waits for is not published.
-        let mut waiters = Vec::new();
+        let mut requesters = Vec::new();
         for (bytes, traced) in commands {
             let traceparent = traced.then(|| parent.parse().unwrap());
-            let (ticket, waiter, confirmed) =
+            let (ticket, publishing) =
                 Ticket::new(Publication { json: vec![b' '; bytes], traceparent });
             queue.try_send(ticket).unwrap();
-            waiters.push((waiter, confirmed));
+            requesters.push(publishing);
         }
         let (mut sizes, mut left_over) = (Vec::new(), None);
         while let Some(first) = left_over.take().or_else(|| tickets.try_recv().ok()) {

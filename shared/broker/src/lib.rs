@@ -15,6 +15,7 @@ mod headers;
 mod lane;
 mod publisher;
 mod replies;
+mod ticket;
 mod topology;
 mod traceparents;
 mod url;
@@ -25,6 +26,7 @@ pub use dead_letter_queue::{DeadLetterQueue, DeadLetterQueueError, ParkedLetter}
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use publisher::{Confirmed, PublishError, Publisher, PublisherSettings};
 pub use replies::{ReplyPublisher, ReplySource};
+pub use ticket::Publishing;
 pub use topology::{COMMANDS, DEAD};
 pub use traceparents::TraceParents;
 pub use url::{BrokerUrl, InvalidBrokerUrl};
