@@ -34,8 +34,9 @@ end
 
 function operations.list()
    local conversation = math.random(0, settings.long - 1)
-   return string.format("GET /api/messages?from_user_id=user-%d&to_user_id=reader-%d&limit=50",
-      conversation, conversation) .. headers .. "\r\n"
+   local limit = math.random(settings.shortest or 50, settings.longest or 50)
+   return string.format("GET /api/messages?from_user_id=user-%d&to_user_id=reader-%d&limit=%d",
+      conversation, conversation, limit) .. headers .. "\r\n"
 end
 
 function operations.put()

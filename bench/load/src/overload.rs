@@ -1,5 +1,8 @@
 //! Back-pressure: twice the load that saturates the system, for a minute. What it takes must stay
 //! near its peak, what it refuses it must refuse at once, and its memory must not grow.
+//!
+//! The load shares the machine with the system and takes more of it than a closed loop does. So the
+//! peak that counts is that of the same generator on the same connections, at a rate that rises.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -12,8 +15,8 @@ use crate::{
     generator::{Overloaded, to_f64, too_much},
     operation::Operation,
     options::OverloadOptions,
-    run::Bench,
-    subject::{Stored, Subject},
+    run::{Bench, CACHE_GB},
+    subject::{Requests, Stored, Subject},
     system::{self, System},
     usage::{Meter, ProcessUsage, Watched, resident_mib},
 };
@@ -21,6 +24,9 @@ use crate::{
 /// Closed loops of so many connections find the peak.
 const PEAK_CONNECTIONS: [u16; 3] = [64, 256, 1024];
 const PEAK_SECONDS: u64 = 5;
+/// At which rates the generator of the overload looks for its own peak: percent of the closed loop's.
+const STEPS: [u8; 6] = [50, 60, 70, 80, 90, 100];
+const STEP_SECONDS: u64 = 8;
 /// How often memory is looked at.
 const SAMPLE: Duration = Duration::from_secs(5);
 const MESSAGES: u64 = 100_000;
@@ -28,6 +34,9 @@ const MESSAGES: u64 = 100_000;
 /// What came of it, as `overload.json`.
 #[derive(Serialize, Deserialize)]
 struct Findings {
+    /// Of a closed loop.
+    closed_loop: f64,
+    /// Of the overload's generator.
     peak: f64,
     offered: f64,
     overloaded: Overloaded,
@@ -42,16 +51,17 @@ struct Findings {
 /// Finds the peak, offers twice that, and writes a table.
 pub(crate) async fn run(options: &OverloadOptions) -> Result<()> {
     let name = options.common.name.as_deref();
-    let mut bench = Bench::start(name, PEAK_SECONDS, MESSAGES).await?;
+    let mut bench = Bench::start(name, PEAK_SECONDS, MESSAGES, CACHE_GB).await?;
     let stored = bench.fill(system::DATABASE, false, MESSAGES).await?;
     let system = System::start(&bench.servers, &bench.scratch, &options.common.settings).await?;
     let subject = system.subject(&bench.servers);
     bench.warm_up(&subject, &stored).await?;
-    let (peak, connections) = peak(&mut bench, &subject, &stored).await?;
+    let (closed_loop, connections) = best_closed_loop(&mut bench, &subject, &stored).await?;
+    let requests = stored.requests(Operation::Post, &subject.url, 0, &bench.scratch).await?;
+    let peak = peak(&requests, options.connections, closed_loop).await?;
 
     let offered = peak * 2.0;
     say(&format!("offering {offered:.0}/s for {} s", options.seconds));
-    let requests = stored.requests(Operation::Post, &subject.url, 0, &bench.scratch).await?;
     let meter = Meter::start(&subject.watched)?;
     let load = too_much(&requests, options.connections, offered, options.seconds);
     let (overloaded, memory) = sampled(load, &subject.watched).await;
@@ -60,7 +70,8 @@ pub(crate) async fn run(options: &OverloadOptions) -> Result<()> {
     let busy_cores = busy / overloaded.seconds;
     let afterwards = bench.closed_loop(&subject, &stored, Operation::Post, connections).await?;
 
-    let findings = Findings { peak, offered, overloaded, afterwards, usage, busy_cores, memory };
+    let findings =
+        Findings { closed_loop, peak, offered, overloaded, afterwards, usage, busy_cores, memory };
     fs::write(bench.dir.join("overload.json"), serde_json::to_string_pretty(&findings)?)?;
     let text = table(&bench, options, &findings);
     fs::write(bench.dir.join("overload.md"), &text)?;
@@ -69,8 +80,25 @@ pub(crate) async fn run(options: &OverloadOptions) -> Result<()> {
     Ok(())
 }
 
+/// The most that is stored in a second while the rate rises.
+async fn peak(requests: &Requests, connections: u16, closed_loop: f64) -> Result<f64> {
+    let mut peak: f64 = 0.0;
+    for percent in STEPS {
+        let rate = closed_loop * f64::from(percent) / 100.0;
+        let seen = too_much(requests, connections, rate, STEP_SECONDS).await?;
+        let stored = to_f64(seen.accepted) / seen.seconds;
+        say(&format!("offered {rate:.0}/s: stored {stored:.0}/s"));
+        peak = peak.max(stored);
+    }
+    Ok(peak)
+}
+
 /// The best rate of a closed loop, and its connections.
-async fn peak(bench: &mut Bench, subject: &Subject, stored: &Stored) -> Result<(f64, u16)> {
+async fn best_closed_loop(
+    bench: &mut Bench,
+    subject: &Subject,
+    stored: &Stored,
+) -> Result<(f64, u16)> {
     let mut best = (0.0, 0);
     for connections in PEAK_CONNECTIONS {
         let rate = bench.closed_loop(subject, stored, Operation::Post, connections).await?;
@@ -117,7 +145,8 @@ fn table(bench: &Bench, options: &OverloadOptions, findings: &Findings) -> Strin
         format!("# {}\n", bench.results.name),
         format!("`{}` on {}.\n", bench.results.command, bench.results.machine),
         "| POST | |\n| --- | --: |".to_owned(),
-        format!("| peak of a closed loop | {peak:.0}/s |"),
+        format!("| peak of a closed loop | {:.0}/s |", findings.closed_loop),
+        format!("| peak of this load, at a rate that rises | {peak:.0}/s |"),
         format!(
             "| offered for {} s on {} connections | {offered:.0}/s |",
             options.seconds, options.connections
@@ -137,9 +166,9 @@ fn table(bench: &Bench, options: &OverloadOptions, findings: &Findings) -> Strin
         format!("| statuses | {} |", overloaded.statuses.join(", ")),
         format!("| busy cores | {:.2} |", findings.busy_cores),
         format!(
-            "| peak again right afterwards | {:.0}/s, {:.0} % |",
+            "| closed loop again right afterwards | {:.0}/s, {:.0} % |",
             findings.afterwards,
-            percent(findings.afterwards)
+            findings.afterwards / findings.closed_loop * 100.0
         ),
         "\nResident MiB:\n".to_owned(),
     ];

@@ -34,6 +34,8 @@ const RATE_CONNECTIONS: u16 = 256;
 /// Of that many messages to delete, one in twenty is drawn twice.
 const DELETES_PER_DRAW: f64 = 10.0;
 const WARM_UP_SECONDS: u64 = 2;
+/// MongoDB's cache. The standard run's 100,000 messages take a hundredth of it.
+pub(crate) const CACHE_GB: f32 = 4.0;
 
 /// A run under way.
 pub(crate) struct Bench {
@@ -50,7 +52,8 @@ pub(crate) struct Bench {
 /// Measures what the options ask for, and writes it down.
 pub(crate) async fn run(options: &RunOptions) -> Result<()> {
     let mut bench =
-        Bench::start(options.common.name.as_deref(), options.seconds(), options.messages).await?;
+        Bench::start(options.common.name.as_deref(), options.seconds(), options.messages, CACHE_GB)
+            .await?;
     let stored = bench.fill(system::DATABASE, false, options.messages).await?;
     bench.measure_system(options, &stored).await?;
     if !options.no_peer {
@@ -68,7 +71,12 @@ pub(crate) async fn run(options: &RunOptions) -> Result<()> {
 
 impl Bench {
     /// Starts the servers.
-    pub(crate) async fn start(name: Option<&str>, seconds: u64, messages: u64) -> Result<Self> {
+    pub(crate) async fn start(
+        name: Option<&str>,
+        seconds: u64,
+        messages: u64,
+        cache_gb: f32,
+    ) -> Result<Self> {
         let name = name.map_or_else(
             || chrono::Local::now().format("%Y-%m-%d-%H%M%S").to_string(),
             str::to_owned,
@@ -79,7 +87,7 @@ impl Bench {
         let script = scratch.join("load.lua");
         fs::write(&script, include_str!("load.lua"))?;
         say("starting RabbitMQ and MongoDB");
-        let servers = Servers::start(&scratch.join("servers")).await?;
+        let servers = Servers::start(&scratch.join("servers"), cache_gb).await?;
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let results = Results {
             name,

@@ -10,9 +10,6 @@ use testkit::{
 
 use crate::usage::Watched;
 
-/// Enough that the working set of the standard run is in it, as it is on a server of its own.
-const CACHE_GB: f32 = 4.0;
-
 /// Both servers. They are killed on drop.
 pub(crate) struct Servers {
     pub(crate) broker: PrivateBroker,
@@ -20,8 +17,9 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Starts both, empty, in `dir`.
-    pub(crate) async fn start(dir: &Path) -> Result<Self> {
+    /// Starts both, empty, in `dir`. What is read and written must fit into MongoDB's cache, as it
+    /// does on a server of its own.
+    pub(crate) async fn start(dir: &Path, cache_gb: f32) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let broker = PrivateBroker::spawn(BrokerOptions {
             server: required(RABBITMQ_SERVER)?.into(),
@@ -36,7 +34,7 @@ impl Servers {
             dir: dir.join("mongod"),
             log_dir: dir.to_owned(),
             replica_set: true,
-            cache_gb: CACHE_GB,
+            cache_gb,
             group: Group::Callers,
             tls: None,
         })?;
