@@ -60,10 +60,15 @@ async fn each_service_works_with_the_permissions_of_its_user_and_not_with_anothe
     .await;
     assert!(tool(&["replay", "--all"]).await?.starts_with("replayed"));
 
-    // A gateway's user can't draw, and a worker's takes no replies.
-    for (service, user) in
-        [(Service::Broadcaster, Service::Gateway), (Service::Gateway, Service::StorageWorker)]
-    {
+    // A gateway's user can't draw, a worker's takes no replies, and a broadcaster's never gets near
+    // a command.
+    for (service, user) in [
+        (Service::Broadcaster, Service::Gateway),
+        (Service::Broadcaster, Service::StorageWorker),
+        (Service::Gateway, Service::StorageWorker),
+        (Service::Gateway, Service::Broadcaster),
+        (Service::StorageWorker, Service::Broadcaster),
+    ] {
         let intruder = as_user(&env, service, user)?.start_unready().await?;
         let what = format!("{service:?} is refused as {user:?}");
         eventually(&what, SOON, async || {

@@ -20,7 +20,7 @@ use crate::{
         open_channel,
     },
     headers::{self, redeliveries},
-    topology::COMMANDS,
+    topology::{COMMANDS, Shared},
 };
 
 /// From how many redeliveries on a delivery is suspected of killing its consumers.
@@ -232,7 +232,7 @@ async fn consume(
     connection: &Connection,
     prefetch: u16,
 ) -> Result<(Channel, Consumer), BrokerError> {
-    let channel = open_channel(connection).await?;
+    let channel = open_channel(connection, Shared::Commands).await?;
     let consumer = in_time(RPC_TIMEOUT, async {
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         channel

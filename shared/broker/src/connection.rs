@@ -20,7 +20,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{BrokerUrl, topology};
+use crate::{
+    BrokerUrl,
+    topology::{self, Shared},
+};
 
 /// How long connecting may take, the handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -145,21 +148,24 @@ impl ConnectionPool {
     }
 }
 
-/// The channel of a task on this connection, with the topology declared.
-pub(crate) async fn open_channel(connection: &Connection) -> Result<Channel, BrokerError> {
+/// The channel of a task on this connection, with what it works with declared.
+pub(crate) async fn open_channel(
+    connection: &Connection,
+    shared: Shared,
+) -> Result<Channel, BrokerError> {
     in_time(RPC_TIMEOUT, async {
         let channel = connection.create_channel().await?;
-        topology::declare(&channel).await?;
+        topology::declare(&channel, shared).await?;
         Ok(channel)
     })
     .await
 }
 
-/// The same, with publisher confirms.
+/// A channel for commands with publisher confirms.
 pub(crate) async fn open_confirming_channel(
     connection: &Connection,
 ) -> Result<Channel, BrokerError> {
-    let channel = open_channel(connection).await?;
+    let channel = open_channel(connection, Shared::Commands).await?;
     in_time(RPC_TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default())).await?;
     Ok(channel)
 }

@@ -17,7 +17,7 @@ use crate::{
         BrokerError, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time, lost,
         open_channel,
     },
-    topology,
+    topology::{self, Shared},
 };
 
 /// Which queue to declare.
@@ -127,7 +127,11 @@ async fn subscribe(
     connection: &Connection,
     queue: Queue,
 ) -> Result<(Channel, Consumer, String), BrokerError> {
-    let channel = open_channel(connection).await?;
+    let shared = match queue {
+        Queue::Replies => Shared::Nothing,
+        Queue::Frames => Shared::Broadcast,
+    };
+    let channel = open_channel(connection, shared).await?;
     let (queue_name, consumer) = in_time(RPC_TIMEOUT, async {
         let queue_name = match queue {
             Queue::Replies => topology::declare_reply_queue(&channel).await?,

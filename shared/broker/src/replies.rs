@@ -20,6 +20,7 @@ use crate::{
         BrokerError, ConnectionPool, Connector, backoff, close_in_background, in_time, open_channel,
     },
     exclusive::{ExclusiveConsumer, Queue},
+    topology::Shared,
 };
 
 /// How many replies may wait for the connection. What comes then is dropped.
@@ -152,7 +153,7 @@ async fn send_replies(
 
 async fn open(pool: &ConnectionPool) -> Result<(PooledConnection, Channel), BrokerError> {
     let connection = pool.get().await?;
-    match open_channel(&connection).await {
+    match open_channel(&connection, Shared::Nothing).await {
         Ok(channel) => Ok((connection, channel)),
         Err(error) => {
             close_in_background(PooledConnection::take(connection));

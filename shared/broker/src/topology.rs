@@ -1,4 +1,4 @@
-//! Every exchange and queue, with every argument and its reason. Declared by whoever connects, so
+//! Every exchange and queue, with every argument and its reason. Declared by whoever works with it, so
 //! that services start in any order; a queue that exists with other arguments is an error (406),
 //! so what operators may want to change belongs in a policy, which can only lower these limits.
 
@@ -35,13 +35,30 @@ const DELIVERY_LIMIT: i64 = 1_000_000;
 /// Frames that wait for a replica which does not take them. Only the newest matters.
 const MAX_WAITING_FRAMES: i64 = 2;
 
-/// Declares what all services share.
-pub(crate) async fn declare(channel: &Channel) -> lapin::Result<()> {
-    declare_exchange(channel, DEAD, ExchangeKind::Direct).await?;
-    declare_quorum_queue(channel, DEAD, dead_arguments()).await?;
-    declare_exchange(channel, COMMANDS, ExchangeKind::Direct).await?;
-    declare_quorum_queue(channel, COMMANDS, commands_arguments()).await?;
-    declare_exchange(channel, BROADCAST, ExchangeKind::Fanout).await
+/// What a channel works with of all that services share. A service's user needs permissions for no
+/// more than this.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shared {
+    /// The queue of commands, and that of what was parked.
+    Commands,
+    /// The exchange of frames.
+    Broadcast,
+    /// Nothing: replies take the default exchange to a gateway's own queue.
+    Nothing,
+}
+
+/// Declares what a channel works with.
+pub(crate) async fn declare(channel: &Channel, shared: Shared) -> lapin::Result<()> {
+    match shared {
+        Shared::Commands => {
+            declare_exchange(channel, DEAD, ExchangeKind::Direct).await?;
+            declare_quorum_queue(channel, DEAD, dead_arguments()).await?;
+            declare_exchange(channel, COMMANDS, ExchangeKind::Direct).await?;
+            declare_quorum_queue(channel, COMMANDS, commands_arguments()).await
+        }
+        Shared::Broadcast => declare_exchange(channel, BROADCAST, ExchangeKind::Fanout).await,
+        Shared::Nothing => Ok(()),
+    }
 }
 
 /// Declares a queue that lives and dies with this connection, for replies; its name is the broker's.
