@@ -364,6 +364,7 @@ async fn bad_settings_of_traces_name_their_key_and_empty_ones_count_as_unset() -
             let printed = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(78), "{service:?} {key}: {printed}");
             assert!(printed.contains(key), "{service:?} {key}: {printed}");
+            assert!(!printed.contains("secret"), "{service:?} {key}: {printed}");
         }
         let empty = env
             .service(service)

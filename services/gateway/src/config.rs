@@ -5,7 +5,8 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 use broker::BrokerUrl;
 use clap::Parser;
 use runtime::{
-    CommonConfig, ConfigError, InvalidOrigin, Origin, ServiceConfig, TracesConfig, config::millis,
+    CommonConfig, ConfigError, InvalidOrigin, Origin, ServiceConfig, TracesConfig,
+    config::{SecretUrl, millis},
 };
 use store::StoreSettings;
 use url::Url;
@@ -52,8 +53,13 @@ pub struct Config {
     )]
     pub max_waiting_writes: u32,
     /// Where the broadcaster is; WebSockets at /api/chat are tunnelled there
-    #[arg(long, env = "BROADCASTER_URL", default_value = "http://localhost:8001")]
-    pub broadcaster_url: Url,
+    #[arg(
+        long,
+        env = "BROADCASTER_URL",
+        default_value = "http://localhost:8001",
+        hide_env_values = true
+    )]
+    pub broadcaster_url: SecretUrl,
     /// Origins whose pages may call this API, such as `https://app.example`, separated by commas;
     /// * for all; none where this is not set
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
@@ -94,10 +100,22 @@ impl ServiceConfig for Config {
         if self.write_wait_ms > MAX_WRITE_WAIT {
             return Err(ConfigError::new("WRITE_WAIT_MS", "must be at most 30000"));
         }
-        if self.broadcaster_url.scheme() != "http" || !self.broadcaster_url.has_host() {
-            let rule = "must be an http URL such as http://broadcaster:8001";
-            return Err(ConfigError::new("BROADCASTER_URL", rule));
-        }
-        Ok(())
+        self.broadcaster()?;
+        self.traces.validate()
+    }
+}
+
+impl Config {
+    /// Where the broadcaster is, checked.
+    pub(crate) fn broadcaster(&self) -> Result<Url, ConfigError> {
+        let url: Option<Url> = self.broadcaster_url.expose().parse().ok();
+        let usable = |url: &Url| {
+            let open = url.username().is_empty() && url.password().is_none();
+            url.scheme() == "http" && url.has_host() && open
+        };
+        url.filter(usable).ok_or_else(|| {
+            let rule = "must be an http URL without a password, such as http://broadcaster:8001";
+            ConfigError::new("BROADCASTER_URL", rule)
+        })
     }
 }

@@ -108,7 +108,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         config.max_waiting_writes as usize,
         phases.hurrying.clone(),
     );
-    let tunnel = Tunnel::new(&config.broadcaster_url, MAX_TUNNELS, phases.clone());
+    let tunnel = Tunnel::new(&config.broadcaster()?, MAX_TUNNELS, phases.clone());
     let app = App {
         store,
         writes,

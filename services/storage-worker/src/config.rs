@@ -65,6 +65,7 @@ impl ServiceConfig for Config {
         BrokerUrl::parse(self.common.rabbitmq_url.expose())
             .map_err(|error| ConfigError::new("RABBITMQ_URL", error))?;
         StoreSettings::check_uri(self.common.mongo_uri.expose())
-            .map_err(|error| ConfigError::new("MONGO_URI", error))
+            .map_err(|error| ConfigError::new("MONGO_URI", error))?;
+        self.traces.validate()
     }
 }

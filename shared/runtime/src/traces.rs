@@ -81,12 +81,12 @@ pub struct Span {
 impl Traces {
     /// Starts sending spans where a collector is configured. Needs the async runtime.
     pub fn start(config: &TracesConfig, service: &'static str) -> anyhow::Result<Self> {
-        let Some(collector) = config.collector() else {
+        let Some(collector) = config.collector()? else {
             return Ok(Self(None));
         };
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Collector::new(collector, tokio::runtime::Handle::current())?)
+            .with_http_client(Collector::new(&collector, tokio::runtime::Handle::current())?)
             .with_endpoint(collector.traces_url())
             .with_protocol(Protocol::HttpBinary)
             .with_timeout(EXPORT_TIMEOUT)

@@ -7,6 +7,8 @@ use clap::Args;
 use opentelemetry_sdk::trace::Sampler;
 use url::Url;
 
+use crate::config::{ConfigError, SecretUrl};
+
 /// Where spans are sent, and which.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Traces")]
@@ -19,9 +21,9 @@ pub struct TracesConfig {
         value_name = "OTEL_EXPORTER_OTLP_ENDPOINT",
         default_value = "",
         hide_default_value = true,
-        value_parser = unless_empty::<CollectorUrl>
+        hide_env_values = true
     )]
-    endpoint: Setting<CollectorUrl>,
+    endpoint: SecretUrl,
     /// Which traces are recorded: `always_on`, `always_off`, `traceidratio`, or these with
     /// `parentbased_` in front, which do as the caller does where there is one
     #[arg(
@@ -80,8 +82,6 @@ struct Ratio(f64);
 /// Why a value can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidSetting {
-    #[error("must be an http or https URL without a password, such as http://localhost:4318")]
-    Endpoint,
     #[error(
         "must be always_on, always_off, traceidratio, parentbased_always_on, \
          parentbased_always_off or parentbased_traceidratio"
@@ -92,8 +92,19 @@ pub(super) enum InvalidSetting {
 }
 
 impl TracesConfig {
-    pub(super) fn collector(&self) -> Option<&CollectorUrl> {
-        self.endpoint.0.as_ref()
+    /// Checks what clap would print.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.collector().map(drop)
+    }
+
+    pub(super) fn collector(&self) -> Result<Option<CollectorUrl>, ConfigError> {
+        match self.endpoint.expose() {
+            "" => Ok(None),
+            text => CollectorUrl::parse(text).map(Some).ok_or_else(|| {
+                let rule = "must be an http or https URL without a password, such as http://localhost:4318";
+                ConfigError::new("OTEL_EXPORTER_OTLP_ENDPOINT", rule)
+            }),
+        }
     }
 
     pub(super) fn service_name(&self) -> Option<&str> {
@@ -113,6 +124,14 @@ impl TracesConfig {
 }
 
 impl CollectorUrl {
+    fn parse(text: &str) -> Option<Self> {
+        let url: Url = text.parse().ok()?;
+        let plain = url.query().is_none() && url.fragment().is_none();
+        let open = url.username().is_empty() && url.password().is_none();
+        let usable = matches!(url.scheme(), "http" | "https") && url.has_host() && plain && open;
+        usable.then_some(Self(url))
+    }
+
     pub(super) fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
@@ -120,21 +139,6 @@ impl CollectorUrl {
     /// Where traces go, as the specification derives it from the base.
     pub(super) fn traces_url(&self) -> String {
         format!("{}/v1/traces", self.0.as_str().trim_end_matches('/'))
-    }
-}
-
-impl FromStr for CollectorUrl {
-    type Err = InvalidSetting;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url: Url = text.parse().map_err(|_| InvalidSetting::Endpoint)?;
-        let plain = url.query().is_none() && url.fragment().is_none();
-        let open = url.username().is_empty() && url.password().is_none();
-        if matches!(url.scheme(), "http" | "https") && url.has_host() && plain && open {
-            Ok(Self(url))
-        } else {
-            Err(InvalidSetting::Endpoint)
-        }
     }
 }
 
