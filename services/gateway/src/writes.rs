@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::{Confirmed, PublishError, Publisher, Publishing};
-use contracts::{Command, CommandResult, OperationId, Problem, ProblemKind};
+use contracts::{Command, CommandResult, Failure, OperationId, Problem, ProblemKind};
 use measures::{Counters, Gauge, Histogram, Raised, catalog};
 use runtime::traces::Span;
 use tokio::{sync::Semaphore, time::Instant};
@@ -89,6 +89,7 @@ impl Writes {
         let answer = self.publish_and_wait(&command, wait, span).await;
         drop(waiting);
         self.measures.note(&answer, begun.elapsed());
+        log(&command, &answer);
         answer.map_err(|error| unconfirmed(&error))
     }
 
@@ -187,6 +188,16 @@ impl Measures {
             Err(PublishError::OutcomeUnknown(_)) => UNKNOWN,
         };
         self.answers.count(kind);
+    }
+}
+
+/// Names the command beside the request, whose span this is in: workers know only the command.
+fn log(command: &Command, answer: &Result<Progress, PublishError>) {
+    let (command_id, message_id) = (command.id, command.message_id);
+    if let Ok(Progress::Finished(CommandResult::Failed(Failure::DeadLettered))) = answer {
+        tracing::warn!(command.id = %command_id, message.id = %message_id, "a write was parked");
+    } else {
+        tracing::debug!(command.id = %command_id, message.id = %message_id, "a write was answered");
     }
 }
 
