@@ -5,6 +5,7 @@ mod bench;
 mod cargo;
 mod check;
 mod console;
+mod deny;
 mod down;
 mod fuzz;
 mod infrastructure;
@@ -13,6 +14,7 @@ mod manifests;
 mod python;
 mod stack;
 mod test;
+mod tool;
 mod torture;
 mod up;
 
@@ -44,6 +46,10 @@ enum Command {
     /// Where kubectl or promtool is missing, what needs it is skipped, except where `CI` is set: there it is
     /// installed.
     Check,
+    /// Check licences, sources, bans and advisories of all dependencies with cargo-deny
+    ///
+    /// Builds cargo-deny, the first time. `deny.toml` says what is allowed.
+    Deny(deny::Options),
     /// Fuzz the HTTP surface with schemathesis, on a system of its own
     ///
     /// Exits with 0 where every answer was what the gateway's OpenAPI document says of it.
@@ -67,6 +73,7 @@ async fn main() -> ExitCode {
         Command::Down => down::run().await,
         Command::Test(options) => test::run(&options).await,
         Command::Check => check::run().await,
+        Command::Deny(options) => deny::run(&options).await,
         Command::Fuzz(options) => fuzz::run(&options).await,
         Command::Torture(options) => torture::run(&options).await,
         Command::Bench(options) => bench::run(&options).await,

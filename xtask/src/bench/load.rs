@@ -3,15 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use testkit::{Progress, provision::provide_wrk};
 
 use super::{Measurer, asks_for_help, build, servers};
-use crate::{
-    cargo::{self, Running},
-    console::Steps,
-    python,
-};
+use crate::{cargo, console::Steps, python, tool};
 
 const PROGRAM: &str = "bench-load";
 
@@ -70,7 +66,10 @@ async fn provide(
     let mut places = servers(bin_dir, target_dir, steps).await?;
     places.push(("MESSAGES_BENCH_WRK", provide_wrk(target_dir, &steps).await?));
     if !without("--no-rates") {
-        places.push(("MESSAGES_BENCH_OHA", provide_oha(target_dir, steps).await?));
+        places.push((
+            "MESSAGES_BENCH_OHA",
+            tool::provide(target_dir, "oha", OHA_VERSION, steps).await?,
+        ));
     }
     if !without("--no-peer") {
         let programs =
@@ -78,21 +77,4 @@ async fn provide(
         places.push(("MESSAGES_BENCH_PEER_PYTHON", programs.join("python")));
     }
     Ok(places)
-}
-
-async fn provide_oha(target_dir: &Path, steps: Steps) -> Result<PathBuf> {
-    let root = target_dir.join("tools").join(format!("oha-{OHA_VERSION}"));
-    let program = root.join("bin").join("oha");
-    if program.exists() {
-        return Ok(program);
-    }
-    steps.say("oha: installing from crates.io");
-    let mut command =
-        cargo::command(&["install", "oha", "--version", OHA_VERSION, "--locked", "--quiet"]);
-    command.arg("--root").arg(&root);
-    let status = Running::start(command)?.wait().await?;
-    if !status.success() {
-        bail!("oha cannot be installed (cargo install: {status})");
-    }
-    Ok(program)
 }

@@ -1,0 +1,42 @@
+//! `cargo xtask deny`: what may be depended on, by `deny.toml`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tokio::process::Command;
+
+use crate::{
+    cargo::{self, Running},
+    console::Steps,
+    tool,
+};
+
+const VERSION: &str = "0.20.2";
+
+/// What `cargo xtask deny` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Without the advisories, which are a repository on GitHub
+    #[arg(long, conflicts_with = "advisories")]
+    no_advisories: bool,
+    /// The advisories alone
+    #[arg(long)]
+    advisories: bool,
+}
+
+/// Checks and exits as cargo-deny does: 0 where nothing is denied.
+pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
+    let target_dir = cargo::target_dir().await?;
+    let program = tool::provide(&target_dir, "cargo-deny", VERSION, Steps::begin()).await?;
+    let checks: &[&str] = match options {
+        Options { no_advisories: true, .. } => &["bans", "licenses", "sources"],
+        Options { advisories: true, .. } => &["advisories"],
+        _ => &[],
+    };
+    let mut command = Command::new(program);
+    command.current_dir(cargo::project()?).arg("check").args(checks);
+    let status = Running::start(command)?.wait().await?;
+    let code = status.code().context("cargo-deny was killed")?;
+    Ok(ExitCode::from(u8::try_from(code)?))
+}

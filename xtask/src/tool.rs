@@ -1,0 +1,34 @@
+//! Programs of others that cargo builds, each kept under the target directory.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use testkit::Progress;
+
+use crate::{
+    cargo::{self, Running},
+    console::Steps,
+};
+
+/// The program of this name and version, built from crates.io where it is not there yet.
+pub(crate) async fn provide(
+    target_dir: &Path,
+    name: &str,
+    version: &str,
+    steps: Steps,
+) -> Result<PathBuf> {
+    let root = target_dir.join("tools").join(format!("{name}-{version}"));
+    let program = root.join("bin").join(name);
+    if program.exists() {
+        return Ok(program);
+    }
+    steps.say(&format!("{name}: installing from crates.io"));
+    let mut command =
+        cargo::command(&["install", name, "--version", version, "--locked", "--quiet"]);
+    command.arg("--root").arg(&root);
+    let status = Running::start(command)?.wait().await?;
+    if !status.success() {
+        bail!("{name} cannot be installed (cargo install: {status})");
+    }
+    Ok(program)
+}
