@@ -11,7 +11,9 @@ use contracts::Message;
 use end_to_end::{System, draft, inject};
 use reqwest::Method;
 use serde_json::Value;
-use testkit::{PrivateBroker, ServiceProcess, Subscriber, TestEnvironment, eventually};
+use testkit::{
+    PrivateBroker, PrivateMongod, ServiceProcess, Subscriber, TestEnvironment, eventually,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -58,16 +60,62 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
     let worker = check_worker(&system).await?;
     let broadcaster = check_broadcaster(&system).await?;
 
-    let exported: BTreeSet<&str> =
-        [&gateway, &worker, &broadcaster].into_iter().flat_map(Scrape::names).collect();
-    for (file, named) in
-        [("the dashboard", named_by_the_dashboard(OURS)?), ("an alert", named_by_the_alerts(OURS)?)]
-    {
+    let scrapes = [&gateway, &worker, &broadcaster];
+    let exported: BTreeSet<&str> = scrapes.into_iter().flat_map(Scrape::names).collect();
+    let (mut dashboard, mut alerts) = (queries_of_the_dashboard()?, queries_of_the_alerts()?);
+    for (file, queries) in [("the dashboard", &mut dashboard), ("an alert", &mut alerts)] {
+        let named = names(queries, OURS);
         assert!(named.len() > 10, "{file}: {named:?}");
         for name in named {
             assert!(exported.contains(&*name), "{file} asks for {name}, which nobody exports");
         }
     }
+    dashboard.append(&mut alerts);
+    let selected = selected(&dashboard);
+    assert!(selected.len() > 5, "{selected:?}");
+    for (name, label) in selected {
+        let mut samples = scrapes.into_iter().flat_map(|scrape| scrape.0.keys());
+        let found = samples.any(|sample| metric(sample) == name && sample.contains(&label));
+        assert!(found, "{name} never has {label}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_away_shows() -> Result<()> {
+    const LONGER: Duration = Duration::from_secs(30);
+    let (broker, mongod) =
+        tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
+    let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
+    let system = System::start_in(env).await?;
+    let post = || {
+        let request = system.api.request(Method::POST, "/api/messages");
+        let request = request.header("prefer", "respond-async");
+        system.api.send(request.json(&draft("alice", "bob", "hello")))
+    };
+    mongod.kill()?;
+    assert_eq!(post().await?.status, 202);
+    eventually("the worker shows that it can't store", LONGER, async || {
+        let worker = Scrape::of(&system.worker).await?;
+        let mongodb = worker.sum("messages_dependency_up", &[("dependency", "mongodb")]);
+        let (ready, retries) =
+            (worker.sum("messages_ready", &[]), worker.sum("messages_store_retries_total", &[]));
+        ensure!(mongodb < 0.5 && ready < 0.5 && retries > 0.5, "{mongodb} {ready} {retries}");
+        Ok(())
+    })
+    .await;
+    broker.kill()?;
+    eventually("the gateway shows that it can't publish", LONGER, async || {
+        ensure!(post().await?.status == 503);
+        let gateway = Scrape::of(&system.gateway).await?;
+        let publishes =
+            gateway.sum("messages_dependency_up", &[("dependency", "rabbitmq_publish")]);
+        let lanes = gateway.sum("messages_publish_lanes_open", &[]);
+        let refused = gateway.sum("messages_writes_total", &[("outcome", "not_accepted")]);
+        ensure!(publishes < 0.5 && lanes < 0.5 && refused > 0.5, "{publishes} {lanes} {refused}");
+        Ok(())
+    })
+    .await;
     Ok(())
 }
 
@@ -237,32 +285,60 @@ const OURS: &str = "messages_";
 /// How those of the broker's begin that are told by queue.
 const THE_BROKERS: &str = "rabbitmq_";
 
-fn named_by_the_dashboard(prefix: &str) -> Result<BTreeSet<String>> {
-    fn collect(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
+fn queries_of_the_dashboard() -> Result<Vec<String>> {
+    fn collect(value: &Value, found: &mut Vec<String>) {
         match value {
             Value::Object(object) => {
                 let query = object.get("expr").and_then(Value::as_str);
-                found.extend(query.map(|query| names(query, prefix)).unwrap_or_default());
-                object.values().for_each(|value| collect(value, prefix, found));
+                found.extend(query.map(str::to_owned));
+                object.values().for_each(|value| collect(value, found));
             }
-            Value::Array(values) => values.iter().for_each(|value| collect(value, prefix, found)),
+            Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
             _ => {}
         }
     }
     let dashboard = serde_json::from_str(&read("monitoring/grafana/dashboards/messages.json")?)?;
-    let mut found = BTreeSet::new();
-    collect(&dashboard, prefix, &mut found);
+    let mut found = Vec::new();
+    collect(&dashboard, &mut found);
     Ok(found)
 }
 
-fn named_by_the_alerts(prefix: &str) -> Result<BTreeSet<String>> {
-    Ok(names(&read("monitoring/prometheus/alerts.yml")?, prefix))
+fn queries_of_the_alerts() -> Result<Vec<String>> {
+    Ok(vec![read("monitoring/prometheus/alerts.yml")?])
 }
 
-/// The words of a query that begin so.
-fn names(query: &str, prefix: &str) -> BTreeSet<String> {
-    let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+/// The words of queries that begin so.
+fn names(queries: &[String], prefix: &str) -> BTreeSet<String> {
+    let not_a_letter = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
+    let words = queries.iter().flat_map(|query| query.split(not_a_letter));
     words.filter(|word| word.starts_with(prefix)).map(str::to_owned).collect()
+}
+
+/// The values that queries want of our metrics' labels, or do not want: the metric, and the label as a
+/// scrape writes it. Patterns and what traffic or Prometheus decides are left out.
+fn selected(queries: &[String]) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    for (query, at) in queries
+        .iter()
+        .flat_map(|query| query.match_indices('{').map(move |(at, _)| (query.as_str(), at)))
+    {
+        let (before, selector) = query.split_at(at);
+        let name = before.rsplit(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let name = name.into_iter().next().unwrap_or_default();
+        let mut rest = selector.trim_start_matches('{');
+        while name.starts_with(OURS)
+            && let Some((label, from_value)) = rest.split_once('"')
+            && let Some((value, next)) = from_value.split_once('"')
+        {
+            let label = label.trim_matches([',', ' ']);
+            let label = label.strip_suffix("!=").or_else(|| label.strip_suffix('='));
+            if let Some(label) = label.filter(|label| !["namespace", "status"].contains(label)) {
+                found.insert((name.to_owned(), format!("{label}=\"{value}\"")));
+            }
+            rest = if next.starts_with('}') { "" } else { next };
+        }
+    }
+    found
 }
 
 #[tokio::test]
@@ -271,8 +347,8 @@ async fn the_broker_has_the_metrics_that_the_dashboard_and_the_alerts_name() -> 
     let env = TestEnvironment::builder().broker(&broker).build().await;
     let system = System::start_in(env).await?;
     inject(&system.env, b"no JSON").await?;
-    let mut wanted = named_by_the_dashboard(THE_BROKERS)?;
-    wanted.extend(named_by_the_alerts(THE_BROKERS)?);
+    let mut wanted = names(&queries_of_the_dashboard()?, THE_BROKERS);
+    wanted.extend(names(&queries_of_the_alerts()?, THE_BROKERS));
     ensure!(wanted.len() > 1, "{wanted:?}");
     // As monitoring/prometheus/prometheus.yml asks for them.
     let url = format!("{}/metrics/detailed?family=queue_coarse_metrics", broker.prometheus_url());

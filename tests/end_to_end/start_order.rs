@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use contracts::Message;
-use end_to_end::created;
+use end_to_end::{created, draft};
+use reqwest::Method;
 use serde_json::Value;
 use testkit::{
     PrivateBroker, PrivateMongod, ServiceProcess, Subscriber, TestEnvironment, eventually,
@@ -23,6 +24,37 @@ async fn waits(service: &ServiceProcess, mongodb: &str) -> Result<()> {
     })
     .await;
     ensure!(api.get("/livez").await?.status == 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_broker_may_come_before_the_database_and_each_service_when_it_likes() -> Result<()> {
+    let (mut broker, mut mongod) =
+        tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
+    let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
+    broker.kill()?;
+    mongod.kill()?;
+    let gateway = env.gateway().start_unready().await?;
+    waits(&gateway, "down").await?;
+    broker.restart().await?;
+    // There is nobody yet who could store it, and nothing to store it in.
+    let api = gateway.api()?;
+    let message = eventually("a gateway without its database takes a write", SOON, async || {
+        let request = api.request(Method::POST, "/api/messages").header("prefer", "respond-async");
+        let answer = api.send(request.json(&draft("alice", "bob", "early"))).await?;
+        ensure!(answer.status == 202, "{} {}", answer.status, answer.text);
+        answer.json::<Message>()
+    })
+    .await;
+    let worker = env.storage_worker().start_unready().await?;
+    waits(&worker, "down").await?;
+    mongod.restart().await?;
+    for service in [&gateway, &worker] {
+        service.ready().await?;
+    }
+    let broadcaster = env.broadcaster().start().await?;
+    let mut subscriber = Subscriber::connect(&broadcaster.websocket_url("/api/chat")).await?;
+    assert_eq!(subscriber.next_json::<Message>(SOON).await?, message);
     Ok(())
 }
 
