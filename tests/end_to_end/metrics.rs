@@ -84,8 +84,7 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
 #[tokio::test]
 async fn what_is_away_shows() -> Result<()> {
     const LONGER: Duration = Duration::from_secs(30);
-    let (broker, mongod) =
-        tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
+    let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
     let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
     let system = System::start_in(env).await?;
     let post = || {
