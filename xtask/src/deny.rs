@@ -35,7 +35,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
         _ => &[],
     };
     let mut command = Command::new(program);
-    command.current_dir(cargo::project()?).arg("check").args(checks);
+    command.current_dir(cargo::project()?).args(["check", "--hide-inclusion-graph"]).args(checks);
     let status = Running::start(command)?.wait().await?;
     let code = status.code().context("cargo-deny was killed")?;
     Ok(ExitCode::from(u8::try_from(code)?))
