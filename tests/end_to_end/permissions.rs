@@ -1,14 +1,15 @@
-//! The users of `definitions.json`, which compose and the local overlay give to the broker: each may
-//! do what its service does, and hardly more.
+//! What each service's users may do, in the broker and in the database: what the service does, and
+//! hardly more. The broker's are those of `definitions.json`, which compose and the local overlay import,
+//! the database's those that the runbook makes.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use contracts::Message;
 use end_to_end::{created, inject};
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::{Service, ServiceBuilder, Subscriber, TestEnvironment, eventually};
+use testkit::{PrivateMongod, Service, ServiceBuilder, Subscriber, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -76,5 +77,58 @@ async fn each_service_works_with_the_permissions_of_its_user_and_not_with_anothe
         })
         .await;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_service_works_with_the_role_of_its_user_in_the_database() -> Result<()> {
+    let mut mongod = PrivateMongod::start_standalone().await?;
+    let env = TestEnvironment::builder().mongod(&mongod).build().await;
+    for (service, role) in [
+        (Service::StorageWorker, "readWrite"),
+        (Service::Gateway, "read"),
+        (Service::Broadcaster, "read"),
+    ] {
+        let (user, database) = (service.binary(), env.database());
+        store::admin::create_user(&mongod.url(), user, "secret", role, database).await?;
+    }
+    mongod.require_users().await?;
+    let as_user = |service: Service, user: Service| {
+        let credentials = format!("mongodb://{}:secret@", user.binary());
+        env.service(service).env("MONGO_URI", mongod.url().replace("mongodb://", &credentials))
+    };
+
+    // A worker that may not write holds what it has, and says why.
+    let reader = as_user(Service::StorageWorker, Service::Gateway).start_unready().await?;
+    eventually("it says that it may not", SOON, async || {
+        reader.log_text().contains("not authorized").then_some(())
+    })
+    .await;
+    drop(reader);
+    let stranger = env.gateway().start_unready().await?;
+    eventually("without a user nobody may read", SOON, async || {
+        let answer = stranger.api()?.get("/api/messages?from_user_id=a&to_user_id=b").await?;
+        ensure!(answer.status >= 500, "{}", answer.status);
+        ensure!(!answer.text.contains("authoriz"), "{}", answer.text);
+        Ok(())
+    })
+    .await;
+
+    let start = async |service| as_user(service, service).start().await;
+    let (_worker, gateway, broadcaster) = tokio::try_join!(
+        start(Service::StorageWorker),
+        start(Service::Gateway),
+        start(Service::Broadcaster)
+    )?;
+    let api = gateway.api()?;
+    let message = created(&api, "alice", "bob", "hello").await?;
+    let mut subscriber = Subscriber::connect(&broadcaster.websocket_url("/api/chat")).await?;
+    assert_eq!(subscriber.next_json::<Message>(SOON).await?, message);
+    let path = format!("/api/messages/{}", message.id);
+    let edit = api.request(Method::PUT, &path).json(&json!({ "content": "hello, Bob" }));
+    assert_eq!(api.send(edit).await?.status, 200);
+    let listed = api.get("/api/messages?from_user_id=alice&to_user_id=bob").await?;
+    assert_eq!(listed.json::<Vec<Message>>()?.len(), 1);
+    assert_eq!(api.send(api.request(Method::DELETE, &path)).await?.status, 204);
     Ok(())
 }

@@ -61,6 +61,7 @@ pub(crate) async fn start_mongod(
         cache_gb: 0.5,
         group: Group::Own,
         tls: None,
+        authorization: false,
     })?;
     ledger.add(Role::Database, mongod.process())?;
     mongod.ready(&steps).await?;

@@ -37,6 +37,7 @@ impl Servers {
             cache_gb,
             group: Group::Callers,
             tls: None,
+            authorization: false,
         })?;
         tokio::try_join!(broker.ready(&Silent), mongod.ready(&Silent))?;
         Ok(Self { broker, mongod })

@@ -1,5 +1,5 @@
 //! What the project's own tooling asks of a database server: make it a replica set, see that it
-//! answers, drop what a test made. No service calls this.
+//! answers, make users, drop what a test made. No service calls this.
 
 use std::time::Duration;
 
@@ -43,6 +43,19 @@ pub async fn ping(host: &str, port: u16) -> Result<(), mongodb::error::Error> {
     let client = direct_client(host, port)?;
     client.database("admin").run_command(doc! { "ping": 1 }).await?;
     Ok(())
+}
+
+/// Makes a user who has one role in one database, and is found without an `authSource`.
+pub async fn create_user(
+    uri: &str,
+    user: &str,
+    password: &str,
+    role: &str,
+    database: &str,
+) -> Result<(), mongodb::error::Error> {
+    let roles = [doc! { "role": role, "db": database }];
+    let command = doc! { "createUser": user, "pwd": password, "roles": roles.to_vec() };
+    Client::with_uri_str(uri).await?.database("admin").run_command(command).await.map(drop)
 }
 
 /// Drops a database and all that is in it.

@@ -43,6 +43,8 @@ pub struct MongodOptions {
     pub group: Group,
     /// What it speaks TLS with, to clients that do.
     pub tls: Option<TlsFiles>,
+    /// Whether only its users may do anything. Not for a replica set, whose members would need a key.
+    pub authorization: bool,
 }
 
 /// A running `mongod` on a free loopback port. Killed on drop.
@@ -130,6 +132,13 @@ impl PrivateMongod {
         self.ready(&Silent).await
     }
 
+    /// Starts it again so that only the users that were made may do anything.
+    pub async fn require_users(&mut self) -> Result<()> {
+        self.options.authorization = true;
+        self.stop().await?;
+        self.restart().await
+    }
+
     /// Lets it outlive this value and the caller.
     pub fn detach(self) {
         self.process.detach();
@@ -173,6 +182,7 @@ impl PrivateMongod {
             cache_gb: 0.25,
             group: Group::Callers,
             tls,
+            authorization: false,
         };
         let mut mongod = Self::spawn(options)?;
         mongod.ready(&Silent).await?;
@@ -223,6 +233,9 @@ fn spawn(options: &MongodOptions, port: u16) -> Result<Process> {
         .args(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
     if options.replica_set {
         command.args(["--replSet", REPLICA_SET]);
+    }
+    if options.authorization {
+        command.arg("--auth");
     }
     if let Some(files) = &options.tls {
         command
