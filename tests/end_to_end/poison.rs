@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use contracts::{Failure, Message, Problem};
-use end_to_end::{System, at_millis, create_command, draft, inject, open_store};
-use serde_json::Value;
+use end_to_end::{System, at_millis, create_command, draft, inject, inject_traced, open_store};
+use serde_json::{Value, json};
 use store::{AttemptId, Ending};
 use testkit::{FetchedMessage, PrivateBroker, ServiceBuilder, TestEnvironment, eventually};
 
@@ -218,6 +218,21 @@ async fn parking_goes_on_after_its_connection_was_lost() -> Result<()> {
     inject(&system.env, b"second").await?;
     parked(&system.env, 1).await?;
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_parked_fits_into_its_headers_however_long_it_and_its_reason_are() -> Result<()> {
+    let system = System::start().await?;
+    // The reason quotes it, and headers have one frame of 16 KiB.
+    let delivery = serde_json::to_vec(&"x".repeat(200_000))?;
+    let traces = vec!["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"; 200];
+    inject_traced(&system.env, &delivery, Some(json!(traces))).await?;
+    let letters = parked(&system.env, 1).await?;
+    assert_eq!(letters[0].payload, delivery);
+    let reason = letters[0].headers.get("x-parked-reason").and_then(Value::as_str);
+    assert_eq!(reason.map(str::len), Some(500));
+    system.create("alice", "bob", "the worker goes on").await?;
     Ok(())
 }
 

@@ -33,6 +33,10 @@ pub struct DeadLetter {
     pub traceparents: TraceParents,
 }
 
+/// The most bytes of a reason that are kept. It may quote what it is about, of any length, and headers
+/// have to fit into one frame.
+const MAX_REASON_BYTES: usize = 500;
+
 /// Publishes to `messages.dead`.
 pub struct DeadLetters {
     pool: ConnectionPool,
@@ -69,7 +73,7 @@ impl DeadLetters {
             match published {
                 Ok(()) => {
                     self.parked.increment(1);
-                    tracing::warn!(reason = letter.reason, "parked in {DEAD}");
+                    tracing::warn!(reason = short(&letter.reason), "parked in {DEAD}");
                     return true;
                 }
                 Err(error) => {
@@ -146,7 +150,7 @@ impl DeadLetters {
         let mut insert = |name: &str, value: &str| {
             headers.insert(name.into(), AMQPValue::LongString(value.into()));
         };
-        insert(PARKED_REASON, &letter.reason);
+        insert(PARKED_REASON, short(&letter.reason));
         insert(PARKED_BY, &self.host);
         insert(PARKED_AT, &Timestamp::now().to_string());
         insert(PARKED_FROM, COMMANDS);
@@ -155,4 +159,8 @@ impl DeadLetters {
         }
         headers
     }
+}
+
+fn short(reason: &str) -> &str {
+    reason.get(..reason.floor_char_boundary(MAX_REASON_BYTES)).unwrap_or_default()
 }

@@ -323,7 +323,8 @@ fn properties(reply_to: Option<String>, traceparents: &TraceParents) -> BasicPro
 }
 
 fn traceparents(batch: &[TakenCommand]) -> TraceParents {
-    batch.iter().map(|command| command.publication.traceparent).collect()
+    let places = || batch.iter().map(|command| command.publication.traceparent);
+    if places().any(|place| place.is_some()) { places().collect() } else { TraceParents::default() }
 }
 
 fn json_array(batch: &[TakenCommand]) -> Vec<u8> {

@@ -40,8 +40,9 @@ pub(crate) struct TakenCommand {
 /// A command that was handed over, and what the broker says to it. Dropping it takes the command
 /// back, unless a lane has it already.
 pub struct Publishing {
-    claim: Claimant,
+    // Before the claim, which may hold what answers this: nobody is to be woken for what nobody hears.
     confirm: oneshot::Receiver<Answer>,
+    claim: Claimant,
     deadline: Instant,
     answer: Option<Answer>,
 }
@@ -121,7 +122,7 @@ impl Ticket {
         let state = State { holder: Holder::Nobody(publication), listening: false };
         let claim = Arc::new(Claim(Mutex::new(state)));
         let claimant = Claimant(Arc::clone(&claim));
-        let publishing = Publishing { claim: claimant, confirm, deadline, answer: None };
+        let publishing = Publishing { confirm, claim: claimant, deadline, answer: None };
         (Self { bytes, traced, claim, confirm: sender }, publishing)
     }
 
@@ -216,6 +217,11 @@ impl Drop for Claimant {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::{Context, Wake, Waker},
+    };
+
     use futures_util::FutureExt;
 
     use super::*;
@@ -257,6 +263,25 @@ mod tests {
         assert!(publishing.confirmed().now_or_never().is_none());
         taken.take().unwrap().answer(TO_BE_ANSWERED);
         assert_eq!(publishing.confirmed().now_or_never(), Some(TO_BE_ANSWERED));
+    }
+
+    #[test]
+    fn who_leaves_with_its_outcome_is_not_woken_by_that() {
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (taken, mut publishing) = ticket();
+        let woken = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut waiting = Box::pin(publishing.confirmed_or_not());
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waiting);
+        taken.take().unwrap().answer(TO_BE_ANSWERED);
+        drop(publishing);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
