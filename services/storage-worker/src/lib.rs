@@ -74,8 +74,7 @@ pub async fn run_with(
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
     // A worker has no clients that need a delay to notice: it stops taking at once.
     let stop = phases.draining.clone();
-    let source =
-        CommandSource::new(url.clone(), "storage-worker commands", config.prefetch, stop.clone());
+    let source = CommandSource::new(&url, "storage-worker commands", config.prefetch, stop.clone());
     let (progress, progressing) = watch::channel(true);
     let (replies, sending) = ReplyPublisher::start(url.clone(), "storage-worker replies");
     let health = Health::new(

@@ -76,12 +76,12 @@ impl CommandSource {
     /// are not acked yet. It gives nothing more once `stop` is cancelled.
     #[must_use]
     pub fn new(
-        url: BrokerUrl,
+        url: &BrokerUrl,
         connection_name: &str,
         prefetch: u16,
         stop: CancellationToken,
     ) -> Self {
-        let connector = Connector::new(url, connection_name);
+        let connector = Connector::new(url.with_largest_frames(), connection_name);
         Self {
             connector,
             prefetch,

@@ -45,7 +45,8 @@ pub struct DeadLetterQueueError(#[from] BrokerError);
 impl DeadLetterQueue {
     /// Connects.
     pub async fn open(url: BrokerUrl) -> Result<Self, DeadLetterQueueError> {
-        let connection = Connector::new(url, "dead letters").connect().await?;
+        let connection =
+            Connector::new(url.with_largest_frames(), "dead letters").connect().await?;
         let channel = open_confirming_channel(&connection).await?;
         Ok(Self { connection, channel })
     }

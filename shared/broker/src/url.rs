@@ -8,9 +8,8 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 /// default of 60 would leave a cut connection unnoticed for two minutes.
 const HEARTBEAT_SECS: u16 = 10;
 
-/// The largest frame, in bytes. The client library holds 64 of them for each connection, and fills
-/// them with zeros: 8 MiB with the broker's own limit of 128 KiB. A batch of commands takes a few
-/// frames more for that.
+/// The largest frame, in bytes. The client library has room for 64 of them on each connection: 8 MiB
+/// with the broker's own limit of 128 KiB. A batch of commands takes a few frames more for that.
 const FRAME_MAX_BYTES: u32 = 16 * 1024;
 
 /// An AMQP URI that was found to be one. Shows itself without its password.
@@ -36,6 +35,15 @@ impl BrokerUrl {
     pub(crate) fn with_heartbeat(&self, heartbeat_secs: u16) -> Self {
         let mut uri = self.0.clone();
         uri.query.heartbeat = Some(heartbeat_secs);
+        Self(uri)
+    }
+
+    /// The same address with frames as large as the broker lets them be. The headers of a message come
+    /// in one frame, and where others publish they may need it: a connection whose frames are smaller
+    /// would end over such a message, each time that it is delivered.
+    pub(crate) fn with_largest_frames(&self) -> Self {
+        let mut uri = self.0.clone();
+        uri.query.frame_max = Some(0);
         Self(uri)
     }
 
