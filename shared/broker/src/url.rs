@@ -12,6 +12,10 @@ const HEARTBEAT_SECS: u16 = 10;
 /// with the broker's own limit of 128 KiB. A batch of commands takes a few frames more for that.
 const FRAME_MAX_BYTES: u32 = 16 * 1024;
 
+/// The broker's own limit, unless its operators set another. Asked for as a number: with none the client
+/// library makes its room larger when it hears of it, and fills that with zeros.
+const LARGEST_FRAME_BYTES: u32 = 128 * 1024;
+
 /// An AMQP URI that was found to be one. Shows itself without its password.
 #[derive(Clone)]
 pub struct BrokerUrl(AMQPUri);
@@ -38,12 +42,12 @@ impl BrokerUrl {
         Self(uri)
     }
 
-    /// The same address with frames as large as the broker lets them be. The headers of a message come
+    /// The same address with frames as large as brokers let them be. The headers of a message come
     /// in one frame, and where others publish they may need it: a connection whose frames are smaller
     /// would end over such a message, each time that it is delivered.
     pub(crate) fn with_largest_frames(&self) -> Self {
         let mut uri = self.0.clone();
-        uri.query.frame_max = Some(0);
+        uri.query.frame_max = Some(LARGEST_FRAME_BYTES);
         Self(uri)
     }
 
