@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use contracts::{Failure, Message, Problem};
+use contracts::{Command, Failure, Message, Problem};
 use end_to_end::{System, at_millis, create_command, draft, inject, inject_traced, open_store};
 use serde_json::{Value, json};
 use store::{AttemptId, Ending};
@@ -52,6 +52,14 @@ async fn a_command_that_panics_the_worker_is_parked_and_its_neighbours_are_appli
     let answer = api.post("/api/messages", &draft("alice", "bob", "panic!")).await?;
     assert_eq!(answer.status, 500, "{}", answer.text);
     assert_eq!(answer.json::<Problem>()?.type_uri, "/problems/dead-lettered");
+    // The gateway's log has its request and its command, which is all that the worker's log knows.
+    let letters = parked(&env, 1).await?;
+    let letter: Vec<Command> = serde_json::from_slice(&letters[0].payload)?;
+    let events = gateway.log_text();
+    let event = events.lines().find(|line| line.contains("a write was parked"));
+    let event: Value = serde_json::from_str(event.context("nothing is logged")?)?;
+    assert_eq!(event["command.id"], letter[0].id.to_string(), "{event}");
+    assert_eq!(event["span"]["request.id"].as_str(), answer.header("x-request-id"), "{event}");
     drop(worker);
     Ok(())
 }

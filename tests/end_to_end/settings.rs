@@ -32,6 +32,14 @@ async fn a_bad_value_ends_the_process_with_code_78_and_names_its_key() -> Result
             assert!(!printed.contains("hunter2"), "{service:?} {key}: {printed}");
         }
     }
+    for value in
+        ["http://user:hunter2@broadcaster:8001", "http//user:hunter2@broadcaster", "ws://b"]
+    {
+        let output = env.gateway().env("BROADCASTER_URL", value).output(SOON).await?;
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{value}: {printed}");
+        assert!(printed.contains("BROADCASTER_URL") && !printed.contains("hunter2"), "{printed}");
+    }
     Ok(())
 }
 
@@ -43,9 +51,14 @@ async fn help_lists_every_setting() -> Result<()> {
         (Service::StorageWorker, "PREFETCH"),
         (Service::Broadcaster, "BROADCAST_INTERVAL_MS"),
     ] {
-        let output = env.service(service).arg("--help").output(SOON).await?;
+        let secret = "http://user:hunter2@host";
+        let secrets =
+            ["RABBITMQ_URL", "MONGO_URI", "BROADCASTER_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+        let asked = secrets.iter().fold(env.service(service), |it, key| it.env(key, secret));
+        let output = asked.arg("--help").output(SOON).await?;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success());
+        assert!(!printed.contains("hunter2"), "{service:?}: {printed}");
         for key in ["RABBITMQ_URL", "MONGO_URI", "LOG_FORMAT", "DRAIN_DELAY_MS", own] {
             assert!(printed.contains(key), "{service:?} does not list {key}: {printed}");
         }

@@ -13,6 +13,15 @@ use testkit::{
 
 const SOON: Duration = Duration::from_secs(30);
 
+/// A broker and a database that are known to the services, and dead.
+async fn nothing_runs() -> Result<(PrivateBroker, PrivateMongod, TestEnvironment)> {
+    let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
+    let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
+    broker.kill()?;
+    mongod.kill()?;
+    Ok((broker, mongod, env))
+}
+
 /// Waits until the service says this of MongoDB, and at the same time that it is not ready.
 async fn waits(service: &ServiceProcess, mongodb: &str) -> Result<()> {
     let api = service.api()?;
@@ -29,11 +38,7 @@ async fn waits(service: &ServiceProcess, mongodb: &str) -> Result<()> {
 
 #[tokio::test]
 async fn the_broker_may_come_before_the_database_and_each_service_when_it_likes() -> Result<()> {
-    let (mut broker, mut mongod) =
-        tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
-    let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
-    broker.kill()?;
-    mongod.kill()?;
+    let (mut broker, mut mongod, env) = nothing_runs().await?;
     let gateway = env.gateway().start_unready().await?;
     waits(&gateway, "down").await?;
     broker.restart().await?;
@@ -60,11 +65,7 @@ async fn the_broker_may_come_before_the_database_and_each_service_when_it_likes(
 
 #[tokio::test]
 async fn services_may_start_before_the_database_and_the_broker() -> Result<()> {
-    let (mut broker, mut mongod) =
-        tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
-    let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
-    broker.kill()?;
-    mongod.kill()?;
+    let (mut broker, mut mongod, env) = nothing_runs().await?;
     let broadcaster = env.broadcaster().start_unready().await?;
     let gateway = env.gateway().start_unready().await?;
     let worker = env.storage_worker().start_unready().await?;

@@ -35,7 +35,7 @@ pub(crate) struct ScaleOptions {
     /// Numbers of stored messages, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [10_000, 1_000_000, 10_000_000])]
     pub(crate) messages: Vec<u64>,
-    /// MongoDB's cache: 10 million messages take 8 GB of it
+    /// MongoDB's cache: a server that had just stored 10 million messages held 8.6 GiB
     #[arg(long, value_name = "GB", default_value_t = 10.0)]
     pub(crate) cache_gb: f32,
     /// Seconds of each kind of request

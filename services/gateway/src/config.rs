@@ -108,12 +108,7 @@ impl ServiceConfig for Config {
 impl Config {
     /// Where the broadcaster is, checked.
     pub(crate) fn broadcaster(&self) -> Result<Url, ConfigError> {
-        let url: Option<Url> = self.broadcaster_url.expose().parse().ok();
-        let usable = |url: &Url| {
-            let open = url.username().is_empty() && url.password().is_none();
-            url.scheme() == "http" && url.has_host() && open
-        };
-        url.filter(usable).ok_or_else(|| {
+        self.broadcaster_url.public(&["http"]).ok_or_else(|| {
             let rule = "must be an http URL without a password, such as http://broadcaster:8001";
             ConfigError::new("BROADCASTER_URL", rule)
         })

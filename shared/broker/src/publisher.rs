@@ -141,7 +141,11 @@ async fn clear_abandoned(
 
 #[cfg(test)]
 mod tests {
+    use testkit::eventually;
+
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
 
     #[tokio::test]
     async fn abandoned_tickets_make_room_for_others_while_no_lane_can_open() {
@@ -164,8 +168,8 @@ mod tests {
                     .all(|answer| *answer == expected("the broker cannot be reached"))
             );
             assert_eq!(answers[8], expected(TOO_MANY));
-            // So that those who gave up are gone, and nobody else.
-            sleep(CLEARING_INTERVAL * 3).await;
+            eventually("those who gave up are gone", SOON, async || publisher.queue.is_empty())
+                .await;
         }
         publisher.close().await;
     }

@@ -4,6 +4,7 @@
 use std::{ffi::OsString, fmt, net::SocketAddr, process::ExitCode, str::FromStr, time::Duration};
 
 use clap::{Args, Command, Parser, ValueEnum, error::ErrorKind};
+use url::Url;
 
 use crate::healthcheck;
 
@@ -113,6 +114,15 @@ impl SecretUrl {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The URL, where it has a host and one of these schemes, and holds no user and no password: one
+    /// that others may read.
+    #[must_use]
+    pub fn public(&self, schemes: &[&str]) -> Option<Url> {
+        let url: Url = self.0.parse().ok()?;
+        let anonymous = url.username().is_empty() && url.password().is_none();
+        (schemes.contains(&url.scheme()) && url.has_host() && anonymous).then_some(url)
     }
 }
 

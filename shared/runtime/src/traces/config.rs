@@ -92,19 +92,22 @@ pub(super) enum InvalidSetting {
 }
 
 impl TracesConfig {
-    /// Checks what clap would print.
+    /// Checks the collector's URL: clap would print what it refuses.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.collector().map(drop)
     }
 
     pub(super) fn collector(&self) -> Result<Option<CollectorUrl>, ConfigError> {
-        match self.endpoint.expose() {
-            "" => Ok(None),
-            text => CollectorUrl::parse(text).map(Some).ok_or_else(|| {
-                let rule = "must be an http or https URL without a password, such as http://localhost:4318";
-                ConfigError::new("OTEL_EXPORTER_OTLP_ENDPOINT", rule)
-            }),
+        if self.endpoint.expose().is_empty() {
+            return Ok(None);
         }
+        let plain = |url: &Url| url.query().is_none() && url.fragment().is_none();
+        let url = self.endpoint.public(&["http", "https"]).filter(plain).ok_or_else(|| {
+            let rule =
+                "must be an http or https URL without a password, such as http://localhost:4318";
+            ConfigError::new("OTEL_EXPORTER_OTLP_ENDPOINT", rule)
+        })?;
+        Ok(Some(CollectorUrl(url)))
     }
 
     pub(super) fn service_name(&self) -> Option<&str> {
@@ -124,14 +127,6 @@ impl TracesConfig {
 }
 
 impl CollectorUrl {
-    fn parse(text: &str) -> Option<Self> {
-        let url: Url = text.parse().ok()?;
-        let plain = url.query().is_none() && url.fragment().is_none();
-        let open = url.username().is_empty() && url.password().is_none();
-        let usable = matches!(url.scheme(), "http" | "https") && url.has_host() && plain && open;
-        usable.then_some(Self(url))
-    }
-
     pub(super) fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
