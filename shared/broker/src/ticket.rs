@@ -260,9 +260,10 @@ mod tests {
         assert_eq!(publishing.confirmed().now_or_never(), Some(TO_BE_ANSWERED));
 
         let (taken, mut publishing) = ticket();
-        assert!(publishing.confirmed().now_or_never().is_none());
+        let mut listening = Box::pin(publishing.confirmed());
+        assert!(listening.as_mut().now_or_never().is_none());
         taken.take().unwrap().answer(TO_BE_ANSWERED);
-        assert_eq!(publishing.confirmed().now_or_never(), Some(TO_BE_ANSWERED));
+        assert_eq!(listening.as_mut().now_or_never(), Some(TO_BE_ANSWERED));
     }
 
     #[test]
