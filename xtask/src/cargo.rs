@@ -13,7 +13,7 @@ use nix::{
 };
 use serde::Deserialize;
 use testkit::Service;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// Cargo's target directory, however it is configured.
 pub(crate) async fn target_dir() -> Result<PathBuf> {
@@ -83,6 +83,11 @@ impl Running {
     /// Its process id, which is its group's too.
     pub(crate) fn pid(&self) -> Result<u32> {
         Ok(self.group.as_raw().try_into()?)
+    }
+
+    /// What it prints, where its command has that piped.
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// Waits for its end, and kills what is left of its group.

@@ -1,9 +1,10 @@
 //! `cargo xtask test`: the whole suite on servers that live as long as the run.
 
 use std::{
-    env, fs,
+    env, fmt, fs,
+    io::{self, Write},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{ExitCode, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use testkit::{
     provision::{provide_chromium, provide_mongod, provide_rabbitmq},
     settings,
 };
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -91,7 +93,8 @@ async fn run_on_servers(
     } else {
         None
     };
-    let mut arguments = vec!["test"];
+    // All of the suite runs, even if one binary of it fails.
+    let mut arguments = vec!["test", "--no-fail-fast"];
     if !names_packages {
         arguments.push("--workspace");
     }
@@ -116,11 +119,73 @@ async fn run_on_servers(
         // End-to-end tests wait more than they compute; more of them would boot more servers at a time.
         command.env("RUST_TEST_THREADS", "4");
     }
-    let tests = Running::start(command)?;
+    command.stdout(Stdio::piped());
+    let mut tests = Running::start(command)?;
     ledger.add_pid(Role::Tests, "cargo test", tests.pid()?)?;
+    let totals = match tests.stdout() {
+        Some(output) => Totals::of(output).await?,
+        None => Totals::default(),
+    };
     let status = tests.wait().await?;
+    if !status.success() && totals.failed == 0 {
+        println!("a test binary was not built, or ended without a result; see above");
+    }
+    println!("{totals}");
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Sums of all test binaries' results.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+}
+
+impl Totals {
+    /// Prints the output of the tests as it comes, and adds up the results in it.
+    async fn of(output: impl AsyncRead + Unpin) -> Result<Self> {
+        let mut totals = Self::default();
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        // Tests may print what is no UTF-8.
+        while output.read_until(b'\n', &mut line).await? > 0 {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(&line)?;
+            stdout.flush()?;
+            totals.add(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+        Ok(totals)
+    }
+
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; …`; others count nothing.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        for part in result.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            if let (Some(Ok(count)), Some(what)) = (words.next().map(str::parse), words.next()) {
+                let sum = match what {
+                    "passed" => &mut self.passed,
+                    "failed" => &mut self.failed,
+                    "ignored" => &mut self.ignored,
+                    _ => continue,
+                };
+                *sum += count;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "total: {} passed, {} failed", self.passed, self.failed)?;
+        if self.ignored > 0 {
+            write!(formatter, ", {} skipped", self.ignored)?;
+        }
+        Ok(())
+    }
 }
 
 /// Ends and removes what runs left whose xtask was killed. Their directories' names begin with `prefix`.
@@ -137,5 +202,22 @@ pub(crate) async fn sweep(target_dir: &Path, prefix: &str, steps: Steps) {
             stop(record.alive(), &hurry, steps).await;
             let _ = fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn results_of_all_binaries_are_added_up() {
+        let output = "running 2 tests\n\
+            test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
+            a test says: test result: ok. 9 passed\n\
+            test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 5 filtered out; finished in 1.2s\n";
+        let totals = Totals::of(output.as_bytes()).await.unwrap();
+        assert_eq!(totals, Totals { passed: 5, failed: 4, ignored: 1 });
+        assert_eq!(totals.to_string(), "total: 5 passed, 4 failed, 1 skipped");
+        assert_eq!(Totals::default().to_string(), "total: 0 passed, 0 failed");
     }
 }
