@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use contracts::{Failure, OperationId};
 use end_to_end::{System, create_command, inject, open_store};
 use serde_json::Value;
-use store::Ending;
+use store::RecordedOutcome;
 use testkit::{TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -104,9 +104,9 @@ async fn a_replayed_command_is_applied_though_whoever_parked_it_records_that_lat
     faulty.terminate(SOON).await?;
     assert!(tool(&system.env, &["replay", "--all"]).await?.0);
     // As a worker does that was frozen between the two.
-    let dead = Ending::Failed(Failure::DeadLettered);
+    let dead = RecordedOutcome::Failed(Failure::DeadLettered);
     let record = [(create.id, create.message_id, dead)];
-    open_store(&system.env).await?.record_endings(&record).await?;
+    open_store(&system.env).await?.record_outcomes(&record).await?;
     let worker = system.env.storage_worker().start().await?;
     eventually("it is applied", SOON, async || {
         system.list("alice", "bob").await.is_ok_and(|listed| listed.len() == 1)

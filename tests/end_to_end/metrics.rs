@@ -109,9 +109,12 @@ async fn what_is_away_shows() -> Result<()> {
         let gateway = Scrape::of(&system.gateway).await?;
         let publishes =
             gateway.sum("messages_dependency_up", &[("dependency", "rabbitmq_publish")]);
-        let lanes = gateway.sum("messages_publish_lanes_open", &[]);
+        let publish_connections = gateway.sum("messages_publish_connections_open", &[]);
         let refused = gateway.sum("messages_writes_total", &[("outcome", "not_accepted")]);
-        ensure!(publishes < 0.5 && lanes < 0.5 && refused > 0.5, "{publishes} {lanes} {refused}");
+        ensure!(
+            publishes < 0.5 && publish_connections < 0.5 && refused > 0.5,
+            "{publishes} {publish_connections} {refused}"
+        );
         Ok(())
     })
     .await;
@@ -212,7 +215,7 @@ async fn check_gateway(system: &System) -> Result<Scrape> {
     assert_equal(gateway.sum("messages_publish_confirm_duration_seconds_count", &[]), 7.0);
     assert_equal(gateway.sum("messages_publish_batch_commands_sum", &[]), 7.0);
     assert_equal(gateway.sum("messages_publish_batches_total", &[("result", "confirmed")]), 7.0);
-    assert_equal(gateway.sum("messages_publish_lanes_open", &[]), 1.0);
+    assert_equal(gateway.sum("messages_publish_connections_open", &[]), 1.0);
     assert_equal(gateway.sum("messages_ready", &[]), 1.0);
     assert_equal(gateway.sum("messages_dependency_up", &[]), 3.0);
     assert!(gateway.sum("messages_store_operation_duration_seconds_count", &[]) >= 2.0);
@@ -221,7 +224,9 @@ async fn check_gateway(system: &System) -> Result<Scrape> {
 
 async fn check_worker(system: &System) -> Result<Scrape> {
     eventually("what is no command is parked", SOON, async || {
-        Scrape::of(&system.worker).await.is_ok_and(|it| it.sum("messages_parked_total", &[]) > 0.0)
+        Scrape::of(&system.worker)
+            .await
+            .is_ok_and(|it| it.sum("messages_dead_lettered_total", &[]) > 0.0)
     })
     .await;
     let worker = Scrape::of(&system.worker).await?;
@@ -230,9 +235,9 @@ async fn check_worker(system: &System) -> Result<Scrape> {
     assert_equal(worker.sum("messages_commands_total", &[("outcome", "deleted")]), 1.0);
     assert_equal(worker.sum("messages_deliveries_total", &[]), 8.0);
     assert_equal(worker.sum("messages_redeliveries_total", &[]), 1.0);
-    assert_equal(worker.sum("messages_parked_total", &[]), 1.0);
-    assert_equal(worker.sum("messages_command_queue_age_seconds_count", &[]), 7.0);
-    assert_equal(worker.sum("messages_apply_batch_commands_sum", &[]), 7.0);
+    assert_equal(worker.sum("messages_dead_lettered_total", &[]), 1.0);
+    assert_equal(worker.sum("messages_command_queue_latency_seconds_count", &[]), 7.0);
+    assert_equal(worker.sum("messages_apply_group_commands_sum", &[]), 7.0);
     assert!(worker.sum("messages_apply_duration_seconds_count", &[]) > 0.0);
     assert!(
         worker.sum("messages_store_operation_duration_seconds_count", &[("result", "ok")]) > 0.0
@@ -266,8 +271,8 @@ async fn check_broadcaster(system: &System) -> Result<Scrape> {
     );
     assert!(frames >= 3.0 && sent >= 6.0 && sent <= 2.0 * frames, "{frames} {sent}");
     assert_equal(broadcaster.sum("messages_sessions_closed_total", &[]), 1.0);
-    assert!(broadcaster.sum("messages_draws_total", &[("result", "drawn")]) >= 3.0);
-    assert!(broadcaster.sum("messages_draw_duration_seconds_count", &[]) >= 3.0);
+    assert!(broadcaster.sum("messages_samples_total", &[("result", "drawn")]) >= 3.0);
+    assert!(broadcaster.sum("messages_sample_duration_seconds_count", &[]) >= 3.0);
     let upgraded = [("route", "/api/chat"), ("status", "101")];
     assert_equal(broadcaster.sum("messages_http_requests_total", &upgraded), 2.0);
     Ok(broadcaster)

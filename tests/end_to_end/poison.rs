@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use contracts::{Command, Failure, Message, Problem};
 use end_to_end::{System, at_millis, create_command, draft, inject, inject_traced, open_store};
 use serde_json::{Value, json};
-use store::{AttemptId, Ending};
+use store::{AttemptId, RecordedOutcome};
 use testkit::{FetchedMessage, PrivateBroker, ServiceBuilder, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ async fn parked(env: &TestEnvironment, count: u32) -> Result<Vec<FetchedMessage>
 }
 
 fn reason(letter: &FetchedMessage) -> Result<&str> {
-    letter.headers.get("x-parked-reason").and_then(Value::as_str).context("no reason")
+    letter.headers.get("x-dead-letter-reason").and_then(Value::as_str).context("no reason")
 }
 
 #[tokio::test]
@@ -183,10 +183,10 @@ async fn a_suspect_whose_ack_was_lost_when_it_was_parked_is_parked_once() -> Res
     // As it is left by a worker that parked it and died before its ack.
     let store = open_store(&env).await?;
     for _ in 0..2 {
-        store.count_attempt(killer.id, AttemptId::generate()).await?;
+        store.record_attempt(killer.id, AttemptId::generate()).await?;
     }
-    let dead = Ending::Failed(Failure::DeadLettered);
-    store.record_endings(&[(killer.id, killer.message_id, dead)]).await?;
+    let dead = RecordedOutcome::Failed(Failure::DeadLettered);
+    store.record_outcomes(&[(killer.id, killer.message_id, dead)]).await?;
     let (worker, gateway) = tokio::try_join!(env.storage_worker().start(), env.gateway().start())?;
     let management = env.management();
     worker.terminate(SOON).await?;
@@ -238,7 +238,7 @@ async fn what_is_parked_fits_into_its_headers_however_long_it_and_its_reason_are
     inject_traced(&system.env, &delivery, Some(json!(traces))).await?;
     let letters = parked(&system.env, 1).await?;
     assert_eq!(letters[0].payload, delivery);
-    let reason = letters[0].headers.get("x-parked-reason").and_then(Value::as_str);
+    let reason = letters[0].headers.get("x-dead-letter-reason").and_then(Value::as_str);
     assert_eq!(reason.map(str::len), Some(500));
     system.create("alice", "bob", "the worker goes on").await?;
     Ok(())
@@ -274,7 +274,7 @@ async fn what_cannot_be_read_is_parked_and_its_neighbours_are_applied() -> Resul
     );
     assert_eq!(reason(&parked[2])?, "the create is older than 6 days");
     for letter in &parked {
-        for header in ["x-parked-at", "x-parked-by", "x-parked-from"] {
+        for header in ["x-dead-lettered-at", "x-dead-lettered-by", "x-dead-lettered-from"] {
             assert!(letter.headers.contains_key(header), "{header} is missing");
         }
     }

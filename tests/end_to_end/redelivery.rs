@@ -165,7 +165,7 @@ async fn what_failed_in_other_hands_meanwhile_is_not_applied_after_all() -> Resu
     let store = open_store(&env).await?;
     let other = env.storage_worker().start().await?;
     eventually("it fails there, for there is no message", SOON, async || {
-        let recorded = store.recorded_endings(std::iter::once(delete.id)).await?;
+        let recorded = store.recorded_outcomes(std::iter::once(delete.id)).await?;
         anyhow::ensure!(!recorded.is_empty(), "nothing is recorded");
         Ok(())
     })

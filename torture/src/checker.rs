@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use contracts::{Message, MessageId};
 
-use crate::history::{Fate, Frame, Operation, Outcome};
+use crate::history::{Fate, Frame, Observed, Operation};
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,9 +150,9 @@ fn by_message(operations: &[Operation]) -> BTreeMap<MessageId, Vec<&Operation>> 
 /// What needs no context to be wrong.
 fn odd(operation: &Operation) -> Option<Violation> {
     let rule = match &operation.outcome {
-        Outcome::Odd(_) => "an answer that no promise allows",
-        Outcome::Accepted { fate: Fate::Open, .. } => "a 202 whose operation never ended",
-        Outcome::Accepted { fate: Fate::Odd(_), .. } => {
+        Observed::Odd(_) => "an answer that no promise allows",
+        Observed::Accepted { fate: Fate::Open, .. } => "a 202 whose operation never ended",
+        Observed::Accepted { fate: Fate::Odd(_), .. } => {
             "a 202 whose operation ended as no promise allows"
         }
         _ => return None,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::{Answer, Api};
 
 use crate::{
-    history::{Fate, History, No, Operation, Outcome, Request},
+    history::{Fate, History, No, Observed, Operation, Request},
     system::WRITE_WAIT,
 };
 
@@ -57,7 +57,7 @@ impl Client {
         let is_read = matches!(request, Request::Read { .. });
         let wait = if is_read { Duration::ZERO } else { prefer.wait() };
         let (request, mut outcome) = understood(request, answer);
-        if let Outcome::Accepted { operation, fate } = &mut outcome {
+        if let Observed::Accepted { operation, fate } = &mut outcome {
             // Every other one is looked after at once; all are in the end.
             if began.as_millis().is_multiple_of(2) {
                 *fate = self.follow(gateway, *operation).await;
@@ -146,27 +146,27 @@ fn http_request(api: &Api, request: &Request) -> RequestBuilder {
 }
 
 /// What an answer tells, and the request with what the answer adds to it: a new message's id.
-fn understood(mut request: Request, answer: Result<Answer>) -> (Request, Outcome) {
+fn understood(mut request: Request, answer: Result<Answer>) -> (Request, Observed) {
     let outcome = match answer {
         Ok(answer) => outcome(&answer).unwrap_or_else(|error| {
-            Outcome::Odd(format!("{} {}: {error:#}", answer.status, answer.text))
+            Observed::Odd(format!("{} {}: {error:#}", answer.status, answer.text))
         }),
         Err(error) => match error.downcast_ref::<reqwest::Error>() {
-            Some(cause) if cause.is_connect() => Outcome::Refused("never sent"),
-            Some(cause) if cause.is_timeout() => Outcome::Unknown("no answer".to_owned()),
-            _ => Outcome::Unknown(format!("{:#}", error.root_cause())),
+            Some(cause) if cause.is_connect() => Observed::Refused("never sent"),
+            Some(cause) if cause.is_timeout() => Observed::Unknown("no answer".to_owned()),
+            _ => Observed::Unknown(format!("{:#}", error.root_cause())),
         },
     };
     if let Request::Create { id, .. } = &mut request {
         let told = match &outcome {
-            Outcome::Stored { state, .. } => Some(state.message.id),
-            Outcome::Accepted { operation, .. } => Some(operation.message_id),
+            Observed::Stored { state, .. } => Some(state.message.id),
+            Observed::Accepted { operation, .. } => Some(operation.message_id),
             _ => None,
         };
         if let (Some(known), Some(told)) = (*id, told)
             && known != told
         {
-            let odd = Outcome::Odd(format!("the key stands for {known}, and {told} was answered"));
+            let odd = Observed::Odd(format!("the key stands for {known}, and {told} was answered"));
             return (request, odd);
         }
         *id = id.or(told);
@@ -174,39 +174,39 @@ fn understood(mut request: Request, answer: Result<Answer>) -> (Request, Outcome
     (request, outcome)
 }
 
-fn outcome(answer: &Answer) -> Result<Outcome> {
+fn outcome(answer: &Answer) -> Result<Observed> {
     match answer.status {
         200 | 201 => {
             let message: Message = answer.json()?;
             let etag = answer.header("etag").context("no ETag")?;
             let version = etag.trim_matches('"').parse()?;
             let replayed = answer.header("idempotency-replayed") == Some("true");
-            Ok(Outcome::Stored { state: VersionedMessage { message, version }, replayed })
+            Ok(Observed::Stored { state: VersionedMessage { message, version }, replayed })
         }
         202 => {
             let location = answer.header("location").context("no Location")?;
             let id = location.rsplit('/').next().unwrap_or_default();
-            Ok(Outcome::Accepted { operation: id.parse()?, fate: Fate::Open })
+            Ok(Observed::Accepted { operation: id.parse()?, fate: Fate::Open })
         }
-        204 => Ok(Outcome::Deleted),
-        408 => Ok(Outcome::Refused("408")),
+        204 => Ok(Observed::Deleted),
+        408 => Ok(Observed::Refused("408")),
         _ => problem(answer),
     }
 }
 
-fn problem(answer: &Answer) -> Result<Outcome> {
+fn problem(answer: &Answer) -> Result<Observed> {
     let problem: Problem = answer.json()?;
     let kind = problem.type_uri.as_ref();
     if let Some(no) = definite_no(kind) {
-        return Ok(Outcome::Failed(no));
+        return Ok(Observed::Failed(no));
     }
     Ok(match kind {
-        "/problems/not-accepted" => Outcome::Refused("not accepted"),
-        "/problems/overloaded" => Outcome::Refused("overloaded"),
+        "/problems/not-accepted" => Observed::Refused("not accepted"),
+        "/problems/overloaded" => Observed::Refused("overloaded"),
         // Only what must read first is answered so, before it changes anything.
-        "/problems/storage-unavailable" => Outcome::Refused("storage unavailable"),
-        "/problems/outcome-unknown" => Outcome::Unknown("503 outcome-unknown".to_owned()),
-        _ => Outcome::Odd(format!("{} {}", answer.status, answer.text)),
+        "/problems/storage-unavailable" => Observed::Refused("storage unavailable"),
+        "/problems/outcome-unknown" => Observed::Unknown("503 outcome-unknown".to_owned()),
+        _ => Observed::Odd(format!("{} {}", answer.status, answer.text)),
     })
 }
 

@@ -30,7 +30,7 @@ pub struct Operation {
     /// to have ended.
     pub ended: Duration,
     /// What was told.
-    pub outcome: Outcome,
+    pub outcome: Observed,
 }
 
 /// A message as a subscriber was sent it.
@@ -85,7 +85,7 @@ pub enum Request {
 
 /// What was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Observed {
     /// 200 or 201 with the message.
     Stored {
         /// The message as answered.
@@ -169,27 +169,27 @@ impl Operation {
             return Effect::Excluded;
         }
         match (&self.outcome, &self.request) {
-            (Outcome::Stored { state, .. }, Request::Edit { content, if_match, .. }) => {
+            (Observed::Stored { state, .. }, Request::Edit { content, if_match, .. }) => {
                 let own = state.message.content.as_str() == content;
                 if own || if_match.is_some() { Effect::Certain } else { Effect::Possible }
             }
             (
-                Outcome::Accepted { fate: Fate::Succeeded, .. },
+                Observed::Accepted { fate: Fate::Succeeded, .. },
                 Request::Edit { if_match: None, .. },
             ) => Effect::Possible,
             (
-                Outcome::Stored { .. }
-                | Outcome::Deleted
-                | Outcome::Accepted { fate: Fate::Succeeded, .. },
+                Observed::Stored { .. }
+                | Observed::Deleted
+                | Observed::Accepted { fate: Fate::Succeeded, .. },
                 _,
             ) => Effect::Certain,
             (
-                Outcome::Failed(_)
-                | Outcome::Refused(_)
-                | Outcome::Accepted { fate: Fate::Failed(_), .. },
+                Observed::Failed(_)
+                | Observed::Refused(_)
+                | Observed::Accepted { fate: Fate::Failed(_), .. },
                 _,
             ) => Effect::Excluded,
-            (Outcome::Accepted { .. } | Outcome::Unknown(_) | Outcome::Odd(_), _) => {
+            (Observed::Accepted { .. } | Observed::Unknown(_) | Observed::Odd(_), _) => {
                 Effect::Possible
             }
         }
@@ -199,7 +199,7 @@ impl Operation {
     #[must_use]
     pub fn no(&self) -> Option<No> {
         match self.outcome {
-            Outcome::Failed(no) | Outcome::Accepted { fate: Fate::Failed(no), .. } => Some(no),
+            Observed::Failed(no) | Observed::Accepted { fate: Fate::Failed(no), .. } => Some(no),
             _ => None,
         }
     }
@@ -208,7 +208,7 @@ impl Operation {
     #[must_use]
     pub fn seen(&self) -> Option<&VersionedMessage> {
         match &self.outcome {
-            Outcome::Stored { state, .. } => Some(state),
+            Observed::Stored { state, .. } => Some(state),
             _ => None,
         }
     }
@@ -220,7 +220,7 @@ impl Operation {
         match (&self.request, &self.outcome) {
             (
                 Request::Edit { if_match: Some(condition), .. },
-                Outcome::Accepted { fate: Fate::Succeeded, .. },
+                Observed::Accepted { fate: Fate::Succeeded, .. },
             ) => Some(condition + 1),
             _ => self.seen().map(|state| state.version),
         }
@@ -308,7 +308,7 @@ impl fmt::Display for Request {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for Observed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stored { state, replayed } => write!(

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     client::{Client, Prefer},
-    history::{Frame, History, Outcome, Request},
+    history::{Frame, History, Observed, Request},
     system::System,
     workload::RECIPIENT,
 };
@@ -73,7 +73,7 @@ async fn written(probe: &Client, gateway: usize, deadline: Instant) -> bool {
             key: None,
         };
         let done = probe.ask(gateway, request, Prefer::Nothing).await;
-        if matches!(done.outcome, Outcome::Stored { .. }) {
+        if matches!(done.outcome, Observed::Stored { .. }) {
             return true;
         }
         tokio::time::sleep(PAUSE).await;

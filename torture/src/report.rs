@@ -10,7 +10,7 @@ use contracts::MessageId;
 
 use crate::{
     checker::Violation,
-    history::{Fate, Operation, Outcome, Request},
+    history::{Fate, Observed, Operation, Request},
     plan::Kind,
 };
 
@@ -243,15 +243,15 @@ fn asked(request: &Request) -> &'static str {
     }
 }
 
-fn told(outcome: &Outcome) -> &'static str {
+fn told(outcome: &Observed) -> &'static str {
     match outcome {
-        Outcome::Stored { .. } | Outcome::Deleted => "ok",
-        Outcome::Accepted { fate: Fate::Succeeded, .. } => "202-succeeded",
-        Outcome::Accepted { fate: Fate::Failed(_), .. } => "202-failed",
-        Outcome::Accepted { .. } => "202-open",
-        Outcome::Failed(_) => "failed",
-        Outcome::Refused(_) => "refused",
-        Outcome::Unknown(_) => "unknown",
-        Outcome::Odd(_) => "ODD",
+        Observed::Stored { .. } | Observed::Deleted => "ok",
+        Observed::Accepted { fate: Fate::Succeeded, .. } => "202-succeeded",
+        Observed::Accepted { fate: Fate::Failed(_), .. } => "202-failed",
+        Observed::Accepted { .. } => "202-open",
+        Observed::Failed(_) => "failed",
+        Observed::Refused(_) => "refused",
+        Observed::Unknown(_) => "unknown",
+        Observed::Odd(_) => "ODD",
     }
 }

@@ -14,7 +14,7 @@ use testkit::Api;
 use crate::{
     checker::{Aftermath, Conversation, Watch},
     client::{Client, Prefer, fate},
-    history::{Fate, History, Operation, Outcome, Request},
+    history::{Fate, History, Observed, Operation, Request},
     replays::{COMMANDS, Replays},
     system::System,
 };
@@ -96,7 +96,7 @@ async fn end_operations(api: &Api, history: &History) {
         .iter()
         .enumerate()
         .filter_map(|(place, operation)| match &operation.outcome {
-            Outcome::Accepted { operation, fate } => Some((place, *operation, fate.clone())),
+            Observed::Accepted { operation, fate } => Some((place, *operation, fate.clone())),
             _ => None,
         })
         .collect();
@@ -107,7 +107,7 @@ async fn end_operations(api: &Api, history: &History) {
     let now = history.now();
     let mut operations = history.operations();
     for (place, before, last) in ended {
-        let Some(Operation { outcome: Outcome::Accepted { fate, .. }, ended, .. }) =
+        let Some(Operation { outcome: Observed::Accepted { fate, .. }, ended, .. }) =
             operations.get_mut(place)
         else {
             continue;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, Prefer},
-    history::{No, Operation, Outcome, Request},
+    history::{No, Observed, Operation, Request},
     plan::REPLICAS,
 };
 
@@ -103,7 +103,7 @@ impl Worker {
             let done = self.client.ask(gateway, request, prefer).await;
             let well = !matches!(
                 done.outcome,
-                Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::Odd(_)
+                Observed::Refused(_) | Observed::Unknown(_) | Observed::Odd(_)
             );
             self.avoid = (!well).then_some(gateway);
             self.learn(&done, contended);
@@ -237,7 +237,7 @@ impl Worker {
         } else {
             (&mut self.own, REMEMBERED)
         };
-        let gone = done.outcome == Outcome::Deleted
+        let gone = done.outcome == Observed::Deleted
             || matches!(done.no(), Some(No::NotFound | No::DeletedSince));
         let place = messages.iter().position(|known| known.id == id);
         match (place, gone) {

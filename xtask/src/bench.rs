@@ -27,11 +27,11 @@ use crate::{
 /// The directories of runs are called this and their xtask's pid.
 const DIR_PREFIX: &str = "bench-stack-";
 
-/// What `cargo xtask bench` takes: everything is the measuring program's own.
+/// What `cargo xtask bench` takes: everything is the metrics program's own.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// `--quick`, `--only LIST`, `--connections LIST`, `--no-peer`, …; `fanout …` measures frames to
+    /// `--quick`, `--only LIST`, `--connections LIST`, `--no-peer`, …; `fanout …` metrics frames to
     /// many subscribers; `compare A B`; `--help` and `fanout --help` explain them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     options: Vec<String>,
@@ -45,7 +45,7 @@ struct Measurer {
     environment: Vec<(&'static str, PathBuf)>,
 }
 
-/// Measures, and writes what came of it under `target/bench`.
+/// Metrics, and writes what came of it under `target/bench`.
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let steps = Steps::begin();
     let interrupt = Interrupt::watch(steps)?;
@@ -53,8 +53,8 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     sweep(&target_dir, DIR_PREFIX, steps).await;
     let dir = target_dir.join(format!("{DIR_PREFIX}{}", std::process::id()));
     fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-    let measuring = measure(&options.options, &target_dir, &dir, steps);
-    let done = interrupt.stop.run_until_cancelled(measuring).await;
+    let metrics = measure(&options.options, &target_dir, &dir, steps);
+    let done = interrupt.stop.run_until_cancelled(metrics).await;
     // The program's process group is gone, and the servers with it.
     fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()))?;
     done.unwrap_or(Ok(ExitCode::from(130)))

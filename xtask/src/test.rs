@@ -165,7 +165,9 @@ impl Totals {
         let Some(result) = line.strip_prefix("test result: ") else { return };
         for part in result.split(['.', ';']) {
             let mut words = part.split_whitespace();
-            if let (Some(Ok(count)), Some(what)) = (words.next().map(str::parse), words.next()) {
+            if let (Some(Ok(count)), Some(what)) =
+                (words.next().map(str::parse::<usize>), words.next())
+            {
                 let sum = match what {
                     "passed" => &mut self.passed,
                     "failed" => &mut self.failed,

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use runtime::descriptors;
+use service::fd_limit;
 use socket2::{Domain, Socket, Type};
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ pub(crate) struct Options {
 /// MICROSECONDS MICROSECONDS` each second: nothing is drawn, so both are the same.
 pub(crate) fn run(options: &Options) -> Result<()> {
     // If that is too few for this measurement, accepting will say so.
-    let _ = descriptors::make_room(MAX_CONNECTIONS as usize, OTHER_DESCRIPTORS);
+    let _ = fd_limit::raise(MAX_CONNECTIONS as usize, OTHER_DESCRIPTORS);
     // As the broadcaster does: what the accepted sockets inherit must be set before.
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     listener.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;

@@ -1,4 +1,4 @@
-//! The client's half of RFC 6455 that measuring takes: frames are told apart, and of a message only
+//! The client's half of RFC 6455 that measures takes: frames are told apart, and of a message only
 //! its id is looked at.
 
 /// Where a message's id stands: `{"id":"` goes before it.

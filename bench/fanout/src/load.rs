@@ -14,8 +14,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpStream};
-use runtime::descriptors;
 use serde::{Deserialize, Serialize};
+use service::fd_limit;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -111,7 +111,7 @@ struct Load {
 
 /// Connects, and then does what it is told until its standard input ends.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let room = descriptors::make_room(options.subscribers, OTHER_DESCRIPTORS);
+    let room = fd_limit::raise(options.subscribers, OTHER_DESCRIPTORS);
     if room < options.subscribers {
         bail!(
             "a process may have {room} subscribers here, not {}: descriptors",

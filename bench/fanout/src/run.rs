@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use contracts::{CommandId, Message, MessageId, Timestamp};
-use runtime::descriptors;
+use service::fd_limit;
 use store::{CreateCommand, Store, StoreSettings};
 use testkit::{PrivateBroker, PrivateMongod, Progress, TestEnvironment};
 use tokio::time::sleep;
@@ -103,11 +103,11 @@ struct Run<'a> {
     report: Report,
 }
 
-/// Measures, and writes the results as text, as JSON and as a plot.
+/// Metrics, and writes the results as text, as JSON and as a plot.
 pub(crate) async fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     // What is started from here on has this limit too, and the peer does not raise it by itself.
     let wanted = options.subscribers.iter().copied().max().unwrap_or_default();
-    let room = descriptors::make_room(wanted, OTHER_DESCRIPTORS);
+    let room = fd_limit::raise(wanted, OTHER_DESCRIPTORS);
     ensure!(
         room >= wanted,
         "a process may have {room} subscribers here, not {wanted}: descriptors"

@@ -108,7 +108,7 @@ pub(crate) struct CommonOptions {
     /// The run's name; the time by default
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// A setting of the services, as in `--set PUBLISH_LANES=4`; may be repeated
+    /// A setting of the services, as in `--set PUBLISH_CONNECTIONS=4`; may be repeated
     #[arg(long = "set", value_name = "VARIABLE=VALUE", value_parser = setting)]
     pub(crate) settings: Vec<(String, String)>,
 }

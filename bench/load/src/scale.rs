@@ -28,7 +28,7 @@ const DEEP_PAGES: u64 = 1_000;
 const READ_PAGES: usize = 20;
 /// A page has 50 messages in the mean.
 const FIRST_PAGE_LIMITS: [&str; 2] = ["shortest=40", "longest=60"];
-const DRAWS: usize = 200;
+const SAMPLES: usize = 200;
 const DRAW_SECONDS: u64 = 60;
 
 /// Everything at one size.
@@ -142,7 +142,7 @@ async fn deep_pages(bench: &Bench, subject: &Subject, messages: u64) -> Result<V
 
 async fn draws(stored: &Stored) -> Result<(f64, f64)> {
     let mut command = bench_store("draws", &stored.uri, &stored.database)?;
-    command.args(["--count", &DRAWS.to_string()]);
+    command.args(["--count", &SAMPLES.to_string()]);
     let said = json_output(command, DRAW_SECONDS).await?;
     let number = |key: &str| said.get(key).and_then(Value::as_f64).context("no draw was measured");
     Ok((number("p50_ms")?, number("p99_ms")?))

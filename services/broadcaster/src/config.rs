@@ -8,7 +8,7 @@ use std::{
 use broker::BrokerUrl;
 use clap::Parser;
 use ipnet::IpNet;
-use runtime::{CommonConfig, ConfigError, Origin, ServiceConfig};
+use service::{CommonConfig, ConfigError, Origin, ServiceConfig};
 use store::StoreSettings;
 
 /// The shortest and the longest time between two frames, in milliseconds.

@@ -11,8 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use measures::{Counter, Gauge, Raised, catalog};
 use slab::Slab;
+use telemetry::metrics::{Counter, Gauge, GaugeGuard, catalog};
 use tokio::{sync::watch, task::yield_now};
 use tokio_tungstenite::tungstenite::protocol::frame::{
     FrameHeader,
@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::outlet::Outlet;
+use crate::subscriber_sink::SubscriberSink;
 
 /// The largest frame that is passed on, in bytes. The largest message, each of its characters
 /// escaped in six, is about 25 KB.
@@ -39,7 +39,7 @@ pub struct Hub {
     admitted: AtomicUsize,
     connected: Gauge,
     frames: Counter,
-    measures: FanOut,
+    metrics: FanOut,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -60,7 +60,7 @@ struct FanOut {
 }
 
 #[derive(Debug, Default)]
-struct Shard(Mutex<Slab<Arc<Outlet>>>);
+struct Shard(Mutex<Slab<Arc<SubscriberSink>>>);
 
 /// A subscriber from its admission to its end. Frames reach it once it has an outlet, the newest of
 /// those before included.
@@ -71,7 +71,7 @@ pub(crate) struct Subscription {
     pub(crate) last: u64,
     shard: usize,
     outlet: Option<usize>,
-    _connected: Raised,
+    _connected: GaugeGuard,
 }
 
 impl Default for Hub {
@@ -87,12 +87,12 @@ impl Hub {
         let newest = watch::Sender::new(Frame::default());
         let tasks = available_parallelism().map_or(1, NonZero::get);
         let shards: Vec<Arc<Shard>> = (0..tasks).map(|_| Arc::default()).collect();
-        let measures = FanOut {
+        let metrics = FanOut {
             sent: catalog::FRAMES_SENT.register(),
             dropped: catalog::FRAMES_DROPPED.register(),
         };
         let tasks = shards.iter().map(|shard| {
-            let fan_out = Arc::clone(shard).fan_out(newest.subscribe(), measures.clone());
+            let fan_out = Arc::clone(shard).fan_out(newest.subscribe(), metrics.clone());
             AbortOnDropHandle::new(tokio::spawn(fan_out))
         });
         let tasks = tasks.collect();
@@ -104,7 +104,7 @@ impl Hub {
             admitted,
             connected: catalog::SUBSCRIBERS.register(),
             frames: catalog::FRAMES.register(),
-            measures,
+            metrics,
             _tasks: tasks,
         }
     }
@@ -138,7 +138,7 @@ impl Hub {
 
     /// All that frames go to.
     #[cfg(test)]
-    pub(crate) fn outlets(&self) -> Vec<Arc<Outlet>> {
+    pub(crate) fn outlets(&self) -> Vec<Arc<SubscriberSink>> {
         let of = |shard: &Arc<Shard>| -> Vec<_> {
             shard.outlets().iter().map(|(_, outlet)| Arc::clone(outlet)).collect()
         };
@@ -154,14 +154,14 @@ impl Hub {
             last: self.newest.borrow().number,
             shard,
             outlet: None,
-            _connected: Raised::new(&self.connected),
+            _connected: GaugeGuard::new(&self.connected),
         }
     }
 }
 
 impl Subscription {
     /// Lets frames go to this socket.
-    pub(crate) fn open(&mut self, outlet: &Arc<Outlet>) {
+    pub(crate) fn open(&mut self, outlet: &Arc<SubscriberSink>) {
         if let Some(shard) = self.hub.shards.get(self.shard) {
             self.outlet = Some(shard.outlets().insert(Arc::clone(outlet)));
         }
@@ -169,9 +169,9 @@ impl Subscription {
     }
 
     /// Sends the newest frame, unless it was sent.
-    pub(crate) fn catch_up(&self, outlet: &Outlet) {
+    pub(crate) fn catch_up(&self, outlet: &SubscriberSink) {
         let newest = self.hub.newest.borrow().clone();
-        self.hub.measures.note(outlet.offer(&newest), 1);
+        self.hub.metrics.note(outlet.offer(&newest), 1);
     }
 }
 
@@ -195,7 +195,7 @@ impl FanOut {
 }
 
 impl Shard {
-    async fn fan_out(self: Arc<Self>, mut newest: watch::Receiver<Frame>, measures: FanOut) {
+    async fn fan_out(self: Arc<Self>, mut newest: watch::Receiver<Frame>, metrics: FanOut) {
         let mut batch = Vec::with_capacity(BATCH);
         while newest.changed().await.is_ok() {
             let frame = newest.borrow_and_update().clone();
@@ -207,14 +207,14 @@ impl Shard {
                     advanced += newer;
                     sent += u64::from(newer > 0);
                 }
-                measures.note(advanced, sent);
+                metrics.note(advanced, sent);
                 yield_now().await;
             }
         }
     }
 
     /// The outlets of the next few keys, and where to go on; false behind the last.
-    fn take_batch(&self, from: &mut usize, batch: &mut Vec<Arc<Outlet>>) -> bool {
+    fn take_batch(&self, from: &mut usize, batch: &mut Vec<Arc<SubscriberSink>>) -> bool {
         let outlets = self.outlets();
         let end = outlets.capacity();
         let until = from.saturating_add(BATCH).min(end);
@@ -224,7 +224,7 @@ impl Shard {
         more
     }
 
-    fn outlets(&self) -> MutexGuard<'_, Slab<Arc<Outlet>>> {
+    fn outlets(&self) -> MutexGuard<'_, Slab<Arc<SubscriberSink>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

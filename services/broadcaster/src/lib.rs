@@ -4,28 +4,28 @@
 //! writes it to the sockets of all its subscribers ([`hub`]); a session for each of them does the
 //! rest ([`server`]).
 
-pub mod addresses;
 mod config;
-mod drawer;
 pub mod hub;
-mod limit;
 pub mod origins;
-mod outlet;
+mod paced_stream;
+pub mod per_ip_limit;
+mod sampler;
 pub mod server;
-mod wire;
+mod subscriber_sink;
+mod two_stage_deadline;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use broker::{BrokerUrl, Election, FrameSource};
-use measures::Exporter;
-use runtime::{ConfigError, Dependency, Health, Shutdown, descriptors};
+use service::{ConfigError, Dependency, Health, Shutdown, fd_limit};
 use store::{Store, StoreSettings};
+use telemetry::metrics::Exporter;
 
-use addresses::AddressLimit;
 pub use config::Config;
 use hub::Hub;
 use origins::AllowedOrigins;
+use per_ip_limit::AddressLimit;
 use server::Settings;
 
 /// Operations on MongoDB at once: a draw, the health check, and one of each that a frozen server
@@ -56,7 +56,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let listener = server::bind(config.bind)?;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let settings = Settings {
-        max_connections: descriptors::make_room(config.max_connections as usize, OTHER_DESCRIPTORS),
+        max_connections: fd_limit::raise(config.max_connections as usize, OTHER_DESCRIPTORS),
         origins: AllowedOrigins::new(config.allowed_origins),
         addresses: AddressLimit::new(config.max_connections_per_address, config.trusted_proxies),
         // The other half of the grace is for the close handshakes.
@@ -82,7 +82,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     // draws for them.
     let stop = phases.draining.clone();
     let election = Election::new(&url, "broadcaster drawer", stop.clone());
-    let drawing = drawer::run(election, store, store_up, config.broadcast_interval_ms, stop);
+    let drawing = sampler::run(election, store, store_up, config.broadcast_interval_ms, stop);
     let drawing = tokio::spawn(drawing);
 
     server::serve(listener, hub, health, settings, &phases).await;
@@ -90,7 +90,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         frames.close().await;
         drawing.await
     };
-    if let Some(drawn) = phases.expired.run_until_cancelled(ending).await {
+    if let Some(drawn) = phases.hard_deadline.run_until_cancelled(ending).await {
         drawn.context("the drawer's task failed")?;
     }
     Ok(())

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runtime::run_service("broadcaster", broadcaster::run)
+    service::run_service("broadcaster", broadcaster::run)
 }

@@ -2,7 +2,7 @@
 //! any page and tells only the page's `Origin` (RFC 6454); the same-origin policy does not apply.
 
 use http::{HeaderMap, header};
-use runtime::Origin;
+use service::Origin;
 
 /// The origins that may subscribe.
 #[derive(Clone, Debug, Default)]

@@ -19,9 +19,9 @@ use anyhow::Context;
 use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use measures::{Counters, Requests};
-use runtime::{Health, Phases};
+use service::{Health, Phases};
 use socket2::SockRef;
+use telemetry::metrics::{CounterFamily, Requests};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
@@ -31,9 +31,9 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    addresses::{AddressLimit, NoPlace, Place},
     hub::{Hub, Subscription},
     origins::AllowedOrigins,
+    per_ip_limit::{AddressLimit, IpPermit, LimitReached},
 };
 use handshake::{Answer, Refusal};
 pub use session::Timing;
@@ -105,11 +105,11 @@ struct Server {
     seats: Arc<Semaphore>,
     sessions: TaskTracker,
     requests: Requests,
-    ends: Counters,
+    ends: CounterFamily,
 }
 
 /// What one subscriber takes of what there is a limit of.
-type Seat = (OwnedSemaphorePermit, Option<Place>);
+type Permit = (OwnedSemaphorePermit, Option<IpPermit>);
 
 /// Binds `address`, with what the accepted sockets inherit, and says so in the log.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -159,20 +159,20 @@ pub async fn serve(
         connections.wait().await;
         server.sessions.wait().await;
     };
-    if phases.expired.run_until_cancelled(ending).await.is_none() {
+    if phases.hard_deadline.run_until_cancelled(ending).await.is_none() {
         tracing::warn!(subscribers = server.sessions.len(), "abandoned at the end of the grace");
     }
 }
 
 async fn accept_all(listener: &TcpListener, server: &Arc<Server>, connections: &TaskTracker) {
-    let mut conversations = Conversations::new(&server.settings);
+    let mut conversations = PendingHandshakes::new(&server.settings);
     // Never closed, so it never fails.
     while let Ok(permit) = conversations.room().await {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let server = Arc::clone(server);
                 let conversation = connections.spawn(async move {
-                    server.converse(stream, peer).await;
+                    server.serve_connection(stream, peer).await;
                     drop(permit);
                 });
                 conversations.under_way.push_back((Instant::now(), conversation.abort_handle()));
@@ -186,14 +186,14 @@ async fn accept_all(listener: &TcpListener, server: &Arc<Server>, connections: &
 }
 
 /// The connections that are not, or not yet, a subscriber's, the oldest first.
-struct Conversations {
+struct PendingHandshakes {
     most: usize,
     patience: Duration,
     free: Arc<Semaphore>,
     under_way: VecDeque<(Instant, AbortHandle)>,
 }
 
-impl Conversations {
+impl PendingHandshakes {
     fn new(settings: &Settings) -> Self {
         let (most, patience) = (settings.max_handshakes, settings.patience);
         Self { most, patience, free: Arc::new(Semaphore::new(most)), under_way: VecDeque::new() }
@@ -222,7 +222,7 @@ impl Conversations {
 
 impl Server {
     /// One request and its answer. If that is a 101, a session goes on with the socket.
-    async fn converse(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         // Without it a frame may wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "gone before its request");
@@ -285,22 +285,22 @@ impl Server {
             return Err(Refusal::Stopping);
         }
         let place = self.settings.addresses.take(peer, request.headers());
-        let place = place.map_err(|NoPlace| Refusal::AddressFull)?;
-        let seat = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| Refusal::Full)?;
+        let place = place.map_err(|LimitReached| Refusal::AddressFull)?;
+        let permit = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| Refusal::Full)?;
         // Whatever is drawn from here on is for this subscriber.
         let subscription = self.hub.subscribe();
         let upgrade = hyper::upgrade::on(request);
-        self.sessions.spawn(Arc::clone(self).host(upgrade, subscription, (seat, place)));
+        self.sessions.spawn(Arc::clone(self).host(upgrade, subscription, (permit, place)));
         Ok(handshake::switching_protocols(accept_key))
     }
 
-    /// Holds the seat until the session has ended or must.
-    async fn host(self: Arc<Self>, upgrade: OnUpgrade, subscription: Subscription, seat: Seat) {
+    /// Holds the permit until the session has ended or must.
+    async fn host(self: Arc<Self>, upgrade: OnUpgrade, subscription: Subscription, permit: Permit) {
         tokio::select! {
             () = self.session(upgrade, subscription) => {}
-            () = self.phases.expired.cancelled() => {}
+            () = self.phases.hard_deadline.cancelled() => {}
         }
-        drop(seat);
+        drop(permit);
     }
 
     async fn session(&self, upgrade: OnUpgrade, subscription: Subscription) {

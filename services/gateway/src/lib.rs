@@ -4,9 +4,9 @@
 //! read after a 2xx sees it. If that takes too long the answer is 202: the broker has the command
 //! on its disks, and it will be applied.
 
-mod answers;
 mod assets;
 mod body;
+mod body_drain;
 mod conditional;
 mod config;
 mod cursor;
@@ -20,25 +20,26 @@ mod path;
 mod pending;
 mod prefer;
 mod query;
+mod responses;
 mod routes;
-mod traced;
+mod spans;
+mod submit;
 mod tunnel;
-mod unread;
-mod writes;
 
 use std::time::Duration;
 
 use anyhow::Context;
 use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
-use measures::{Exporter, Requests};
-use runtime::{ConfigError, Dependency, Executor, Health, Shutdown, Traces, descriptors, http};
+use service::{ConfigError, DedicatedRuntime, Dependency, Health, Shutdown, fd_limit, http};
 use store::{Store, StoreSettings};
+use telemetry::metrics::{Exporter, Requests};
+use telemetry::traces::Tracer;
 
 pub use config::Config;
 use pending::Pending;
 use routes::App;
+use submit::CommandSubmitter;
 use tunnel::Tunnel;
-use writes::Writes;
 
 /// Operations on MongoDB at once.
 const MAX_STORE_CONNECTIONS: u32 = 50;
@@ -62,7 +63,7 @@ const OTHER_DESCRIPTORS: usize = MAX_TUNNELS + 128;
 /// Runs a gateway until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let exporter = Exporter::start("gateway")?;
-    let traces = Traces::start(&config.traces, "gateway")?;
+    let traces = Tracer::start(&config.traces, "gateway")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
@@ -77,7 +78,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let pending = Pending::default();
     // Under overload most requests are refused, and what was taken must not wait behind those.
-    let executor = Executor::start("broker").context("cannot start a thread for the broker")?;
+    let executor =
+        DedicatedRuntime::start("broker").context("cannot start a thread for the broker")?;
     let replies = executor.run(|| {
         let pending = pending.clone();
         ReplySource::start(url.clone(), "gateway replies", move |outcome| pending.resolve(outcome))
@@ -86,7 +88,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         let settings = PublisherSettings {
             url,
             connection_name: "gateway commands".to_owned(),
-            lanes: usize::from(config.publish_lanes),
+            publish_connections: usize::from(config.publish_connections),
             max_waiting: config.max_waiting_writes as usize,
         };
         Publisher::start(settings, &replies.queue_name())
@@ -102,11 +104,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    let writes = Writes::new(
+    let writes = CommandSubmitter::new(
         publisher.clone(),
         pending,
         config.max_waiting_writes as usize,
-        phases.hurrying.clone(),
+        phases.soft_deadline.clone(),
     );
     let tunnel = Tunnel::new(&config.broadcaster()?, MAX_TUNNELS, phases.clone());
     let app = App {
@@ -121,7 +123,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     let listener = http::bind(config.bind).await?;
     let router = routes::router(app, &config.cors_origins, MAX_REQUESTS)?;
-    let connections = descriptors::make_room(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
+    let connections = fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
     http::serve(listener, router, connections, &phases).await;
     let ending = async {
         tunnel.close().await;
@@ -129,7 +131,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         // Last, so that every outcome that came in time was heard.
         replies.close().await;
     };
-    if phases.expired.run_until_cancelled(ending).await.is_none() {
+    if phases.hard_deadline.run_until_cancelled(ending).await.is_none() {
         tracing::warn!("the broker did not let go within the grace");
     }
     traces.close().await;

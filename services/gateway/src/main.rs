@@ -10,5 +10,5 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    runtime::run_service("gateway", gateway::run)
+    service::run_service("gateway", gateway::run)
 }

@@ -9,12 +9,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contracts::{
-    Action, Command, CommandResult, Failure, FieldError, Message, MessageId, Problem, ProblemKind,
+    Action, Command, Failure, FieldError, Message, MessageId, Outcome, Problem, ProblemKind,
     Timestamp, VersionedMessage,
 };
 
 use crate::{
-    answers::{self, ProblemAnswer, accepted, failure_problem, message_not_found},
     body::Fields,
     conditional::{IfMatch, has_version},
     idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
@@ -27,15 +26,16 @@ use crate::{
         schemas,
     },
     operations::Operation,
-    path::{Parameter, parse_uuid},
+    path::{PathParam, parse_uuid},
     prefer::Preference,
     query::{list_query, next_link},
+    responses::{self, ProblemResponse, accepted, failure_problem, message_not_found},
     routes::App,
-    traced::Place,
-    writes::Progress,
+    spans::RequestTrace,
+    submit::Progress,
 };
 
-type Answer = Result<Response, ProblemAnswer>;
+type Answer = Result<Response, ProblemResponse>;
 
 /// Create a message
 #[utoipa::path(
@@ -53,7 +53,7 @@ type Answer = Result<Response, ProblemAnswer>;
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    place: Place,
+    place: RequestTrace,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -65,7 +65,7 @@ pub(crate) async fn create(
     fields.finish()?;
     let (Some(from_user_id), Some(to_user_id), Some(content)) = (from_user_id, to_user_id, content)
     else {
-        return Err(answers::internal("a create without its fields passed the checks"));
+        return Err(responses::internal("a create without its fields passed the checks"));
     };
     let message = Message {
         id: key.map_or_else(MessageId::generate, |key| key.message_id(&from_user_id)),
@@ -80,12 +80,12 @@ pub(crate) async fn create(
     let preference = Preference::read(&headers, app.write_wait);
     let answer = match app.writes.submit(command, preference.wait, &place).await? {
         Progress::Accepted { operation, .. } => accepted(operation, message),
-        Progress::Finished(CommandResult::Created) => {
-            answers::created(&VersionedMessage { message, version: 1 })
+        Progress::Finished(Outcome::Created) => {
+            responses::created(&VersionedMessage { message, version: 1 })
         }
-        Progress::Finished(CommandResult::Replayed(stored)) => {
+        Progress::Finished(Outcome::Replayed(stored)) => {
             let yes = HeaderValue::from_static("true");
-            answers::with_header(answers::created(&stored), IDEMPOTENCY_REPLAYED, yes)
+            responses::with_header(responses::created(&stored), IDEMPOTENCY_REPLAYED, yes)
         }
         Progress::Finished(result) => return Err(failed(&result)),
     };
@@ -107,15 +107,15 @@ pub(crate) async fn create(
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    Parameter(id): Parameter<MessageId>,
-    place: Place,
+    PathParam(id): PathParam<MessageId>,
+    place: RequestTrace,
     headers: HeaderMap,
 ) -> Answer {
     let stored = place.find(app.store.find(id)).await?.ok_or_else(message_not_found)?;
     if has_version(&headers, stored.version)? {
-        return Ok(answers::not_modified(stored.version));
+        return Ok(responses::not_modified(stored.version));
     }
-    Ok(answers::message(StatusCode::OK, &stored))
+    Ok(responses::message(StatusCode::OK, &stored))
 }
 
 /// List the messages of a conversation, newest first
@@ -129,13 +129,13 @@ pub(crate) async fn read(
 )]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
-    place: Place,
+    place: RequestTrace,
     RawQuery(query): RawQuery,
 ) -> Answer {
     let query = list_query(query.as_deref())?;
     let page = place.find(app.store.list(&query)).await?;
     let link = page.next.map(|next| next_link(&query, next));
-    Ok(answers::list(&page.messages, link))
+    Ok(responses::list(&page.messages, link))
 }
 
 /// Replace a message's content
@@ -154,8 +154,8 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn edit(
     State(app): State<Arc<App>>,
-    Parameter(id): Parameter<MessageId>,
-    place: Place,
+    PathParam(id): PathParam<MessageId>,
+    place: RequestTrace,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -165,7 +165,7 @@ pub(crate) async fn edit(
     let unchanged = UnchangedFields::read(&mut fields);
     fields.finish()?;
     let Some(content) = content else {
-        return Err(answers::internal("an edit without content passed the checks"));
+        return Err(responses::internal("an edit without content passed the checks"));
     };
     let VersionedMessage { message, version } =
         place.find(app.store.find(id)).await?.ok_or_else(message_not_found)?;
@@ -186,11 +186,11 @@ pub(crate) async fn edit(
     let preference = Preference::read(&headers, app.write_wait);
     let answer = match app.writes.submit(command, preference.wait, &place).await? {
         Progress::Accepted { operation, .. } => accepted(operation, edited),
-        Progress::Finished(CommandResult::Edited(stored) | CommandResult::Superseded(stored)) => {
-            answers::message(StatusCode::OK, &stored)
+        Progress::Finished(Outcome::Edited(stored) | Outcome::Superseded(stored)) => {
+            responses::message(StatusCode::OK, &stored)
         }
-        Progress::Finished(CommandResult::EditedThenDeleted { version }) => {
-            answers::message(StatusCode::OK, &VersionedMessage { message: edited, version })
+        Progress::Finished(Outcome::EditedThenDeleted { version }) => {
+            responses::message(StatusCode::OK, &VersionedMessage { message: edited, version })
         }
         Progress::Finished(result) => return Err(failed(&result)),
     };
@@ -212,8 +212,8 @@ pub(crate) async fn edit(
 )]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
-    Parameter(id): Parameter<MessageId>,
-    place: Place,
+    PathParam(id): PathParam<MessageId>,
+    place: RequestTrace,
     headers: HeaderMap,
 ) -> Answer {
     let if_match = IfMatch::read(&headers)?.version();
@@ -221,7 +221,7 @@ pub(crate) async fn delete(
     let preference = Preference::read(&headers, app.write_wait);
     let answer = match app.writes.submit(command, preference.wait, &place).await? {
         Progress::Accepted { operation, .. } => accepted(operation, Operation::pending(operation)),
-        Progress::Finished(CommandResult::Deleted) => StatusCode::NO_CONTENT.into_response(),
+        Progress::Finished(Outcome::Deleted) => StatusCode::NO_CONTENT.into_response(),
         Progress::Finished(result) => return Err(failed(&result)),
     };
     Ok(preference.note(answer))
@@ -293,9 +293,9 @@ impl UnchangedFields {
 }
 
 /// The answer to a command that ended in a way its handler has no success for.
-fn failed(result: &CommandResult) -> ProblemAnswer {
+fn failed(result: &Outcome) -> ProblemResponse {
     match result {
-        CommandResult::Failed(failure) => failure_problem(*failure).into(),
-        _ => answers::internal("an outcome does not fit its command"),
+        Outcome::Failed(failure) => failure_problem(*failure).into(),
+        _ => responses::internal("an outcome does not fit its command"),
     }
 }

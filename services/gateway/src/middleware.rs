@@ -13,18 +13,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contracts::{Problem, ProblemKind};
-use runtime::traces::TRACEPARENT;
+use telemetry::traces::TRACEPARENT;
 use tokio::sync::Semaphore;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
-    answers::{self, ProblemAnswer, with_header},
+    body_drain::Unread,
     config::AllowedOrigin,
+    responses::{self, ProblemResponse, with_header},
     routes::App,
-    traced,
-    unread::Unread,
+    spans,
 };
 
 /// Names a request, in its answer and in the log.
@@ -50,7 +50,7 @@ pub(crate) async fn observe(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let id = request_id(request.headers());
     request.headers_mut().insert(X_REQUEST_ID, id.clone());
-    let traced = traced::begin(&app.traces, &mut request, route.as_ref(), &id);
+    let traced = spans::begin(&app.traces, &mut request, route.as_ref(), &id);
     let span = tracing::info_span!(
         "request",
         request.id = id.to_str().unwrap_or_default(),
@@ -70,7 +70,7 @@ pub(crate) async fn observe(
     let route = route.as_ref().map(MatchedPath::as_str);
     app.requests.answered(&method, route, status, begun.elapsed());
     span.in_scope(|| tracing::debug!(status = status.as_u16(), "answered"));
-    traced::end(traced, status);
+    spans::end(traced, status);
     response.headers_mut().insert(X_REQUEST_ID, id);
     if status == StatusCode::SWITCHING_PROTOCOLS || !http1 {
         return response;
@@ -89,7 +89,7 @@ pub(crate) async fn shed_load(
 ) -> Response {
     let Ok(_permit) = free.try_acquire() else {
         let detail = "too many requests are being served; try again later";
-        return ProblemAnswer(Problem::new(ProblemKind::Overloaded, detail)).into_response();
+        return ProblemResponse(Problem::new(ProblemKind::Overloaded, detail)).into_response();
     };
     next.run(request).await
 }
@@ -102,7 +102,7 @@ pub(crate) fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without a message");
-    answers::internal(what).into_response()
+    responses::internal(what).into_response()
 }
 
 /// Which pages of other origins may call the API (the Fetch standard's CORS protocol): none

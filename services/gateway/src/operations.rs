@@ -12,9 +12,9 @@ use serde::Serialize;
 use store::OperationState;
 
 use crate::{
-    answers::{ProblemAnswer, failure_problem},
     openapi::{problems::OperationProblems, responses::OperationFound, schemas},
-    path::Parameter,
+    path::PathParam,
+    responses::{ProblemResponse, failure_problem},
     routes::App,
 };
 
@@ -59,12 +59,12 @@ impl Operation {
 )]
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    Parameter(id): Parameter<OperationId>,
-) -> Result<Response, ProblemAnswer> {
+    PathParam(id): PathParam<OperationId>,
+) -> Result<Response, ProblemResponse> {
     let operation = match app.store.operation(id).await? {
         OperationState::Pending => Operation::pending(id),
         OperationState::Succeeded => Operation::new(id, Status::Succeeded, None),
-        OperationState::Forgotten => return Err(forgotten().into()),
+        OperationState::Expired => return Err(forgotten().into()),
         OperationState::Failed(Failure::DeadLettered) => {
             let problem = failure_problem(Failure::DeadLettered);
             Operation::new(id, Status::DeadLettered, Some(problem))
@@ -79,5 +79,5 @@ pub(crate) async fn read(
 fn forgotten() -> Problem {
     let detail =
         "the operation was issued more than 24 hours ago, and its outcome is not known any more";
-    Problem::new(ProblemKind::OperationForgotten, detail)
+    Problem::new(ProblemKind::OperationExpired, detail)
 }

@@ -7,21 +7,21 @@ use axum::{
 };
 use contracts::{FieldError, MessageId, OperationId, Problem};
 
-use crate::answers::ProblemAnswer;
+use crate::responses::ProblemResponse;
 
 /// Characters of a UUID as the API writes it.
 const UUID_CHARACTERS: usize = 36;
 
 /// The one parameter of a path.
-pub(crate) struct Parameter<T>(pub(crate) T);
+pub(crate) struct PathParam<T>(pub(crate) T);
 
 /// What can be read from a path.
-pub(crate) trait Readable: Sized {
+pub(crate) trait FromPath: Sized {
     /// Reads it from its text, or names the mistake.
     fn read(text: &str) -> Result<Self, FieldError>;
 }
 
-impl Readable for MessageId {
+impl FromPath for MessageId {
     fn read(text: &str) -> Result<Self, FieldError> {
         parse_uuid(text).ok_or_else(|| {
             FieldError::new("path", "id", "uuid_parsing", "Input should be a valid UUID")
@@ -29,7 +29,7 @@ impl Readable for MessageId {
     }
 }
 
-impl Readable for OperationId {
+impl FromPath for OperationId {
     fn read(text: &str) -> Result<Self, FieldError> {
         text.parse().map_err(|error: contracts::InvalidOperationId| {
             FieldError::new("path", "op", "operation_id", error.to_string())
@@ -37,8 +37,8 @@ impl Readable for OperationId {
     }
 }
 
-impl<T: Readable, S: Send + Sync> FromRequestParts<S> for Parameter<T> {
-    type Rejection = ProblemAnswer;
+impl<T: FromPath, S: Send + Sync> FromRequestParts<S> for PathParam<T> {
+    type Rejection = ProblemResponse;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         // What is not UTF-8 is no id either.

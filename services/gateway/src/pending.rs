@@ -5,38 +5,38 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use contracts::{CommandId, CommandResult, Outcome};
+use contracts::{CommandId, Outcome, Reply};
 use tokio::sync::oneshot;
 
 /// Who waits for which command. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Pending(Arc<Mutex<HashMap<CommandId, oneshot::Sender<CommandResult>>>>);
+pub(crate) struct Pending(Arc<Mutex<HashMap<CommandId, oneshot::Sender<Outcome>>>>);
 
 /// One request's wait. Dropping it ends the wait.
 pub(crate) struct Waiter {
     command_id: CommandId,
     pending: Pending,
-    result: oneshot::Receiver<CommandResult>,
+    outcome: oneshot::Receiver<Outcome>,
 }
 
 impl Pending {
     /// Starts waiting. Call it before the command is published, so that no outcome is missed.
     pub(crate) fn wait_for(&self, command_id: CommandId) -> Waiter {
-        let (sender, result) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
         self.lock().insert(command_id, sender);
-        Waiter { command_id, pending: self.clone(), result }
+        Waiter { command_id, pending: self.clone(), outcome }
     }
 
     /// Hands an outcome to the request that waits for it, if it still does.
-    pub(crate) fn resolve(&self, outcome: Outcome) {
-        let waiting = self.lock().remove(&outcome.command_id);
+    pub(crate) fn resolve(&self, reply: Reply) {
+        let waiting = self.lock().remove(&reply.command_id);
         if let Some(sender) = waiting {
             // A request that is gone needs no answer.
-            let _ = sender.send(outcome.result);
+            let _ = sender.send(reply.outcome);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CommandId, oneshot::Sender<CommandResult>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CommandId, oneshot::Sender<Outcome>>> {
         // Nothing that could panic half way is done under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,9 +44,9 @@ impl Pending {
 
 impl Waiter {
     /// The outcome, once it is there.
-    pub(crate) async fn result(&mut self) -> CommandResult {
-        match (&mut self.result).await {
-            Ok(result) => result,
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        match (&mut self.outcome).await {
+            Ok(outcome) => outcome,
             // The sender is dropped only together with this waiter.
             Err(_) => std::future::pending().await,
         }
@@ -69,10 +69,10 @@ mod tests {
         let (one, other) = (CommandId::generate(), CommandId::generate());
         let mut waiter = pending.wait_for(one);
         let other_waiter = pending.wait_for(other);
-        pending.resolve(Outcome { command_id: one, result: CommandResult::Deleted });
-        assert_eq!(waiter.result().await, CommandResult::Deleted);
+        pending.resolve(Reply { command_id: one, outcome: Outcome::Deleted });
+        assert_eq!(waiter.outcome().await, Outcome::Deleted);
         drop((waiter, other_waiter));
         assert!(pending.lock().is_empty());
-        pending.resolve(Outcome { command_id: other, result: CommandResult::Deleted });
+        pending.resolve(Reply { command_id: other, outcome: Outcome::Deleted });
     }
 }

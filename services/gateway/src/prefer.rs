@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 
-use crate::{answers::with_header, config::MAX_WRITE_WAIT, writes::Wait};
+use crate::{config::MAX_WRITE_WAIT, responses::with_header, submit::Wait};
 
 /// The request header.
 const PREFER: HeaderName = HeaderName::from_static("prefer");

@@ -12,9 +12,10 @@ use axum::{
     routing::get,
 };
 use contracts::{Problem, ProblemKind};
-use measures::Requests;
-use runtime::{Health, Traces};
+use service::Health;
 use store::Store;
+use telemetry::metrics::Requests;
+use telemetry::traces::Tracer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -22,7 +23,6 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    answers::ProblemAnswer,
     config::AllowedOrigin,
     docs::Docs,
     messages, middleware, openapi,
@@ -31,17 +31,18 @@ use crate::{
         responses::{Alive, Measured, NotReady, Ready, SwitchingProtocols, ToBroadcaster},
     },
     operations,
+    responses::ProblemResponse,
+    submit::CommandSubmitter,
     tunnel::Tunnel,
-    writes::Writes,
 };
 
 /// What the handlers share.
 pub(crate) struct App {
     pub(crate) store: Store,
-    pub(crate) writes: Writes,
+    pub(crate) writes: CommandSubmitter,
     pub(crate) health: Health,
     pub(crate) requests: Requests,
-    pub(crate) traces: Traces,
+    pub(crate) traces: Tracer,
     pub(crate) tunnel: Tunnel,
     pub(crate) write_wait: Duration,
     pub(crate) draining: CancellationToken,
@@ -168,10 +169,10 @@ async fn chat(State(app): State<Arc<App>>, request: Request) -> Response {
 
 async fn unknown_path() -> Response {
     let detail = "there is nothing at this path";
-    ProblemAnswer(Problem::new(ProblemKind::UnknownPath, detail)).into_response()
+    ProblemResponse(Problem::new(ProblemKind::UnknownPath, detail)).into_response()
 }
 
 async fn method_not_allowed() -> Response {
     let detail = "this path does not take this method; see Allow";
-    ProblemAnswer(Problem::new(ProblemKind::MethodNotAllowed, detail)).into_response()
+    ProblemResponse(Problem::new(ProblemKind::MethodNotAllowed, detail)).into_response()
 }

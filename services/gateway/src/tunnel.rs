@@ -19,7 +19,7 @@ use contracts::{Problem, ProblemKind};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use runtime::{Phases, http::Peer};
+use service::{Phases, http::Peer};
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use url::{Host, Position, Url};
 
-use crate::answers::ProblemAnswer;
+use crate::responses::ProblemResponse;
 
 /// From the client's request to the broadcaster's whole answer: an outage is told within 2 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1800);
@@ -101,7 +101,7 @@ impl Tunnel {
             return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)])
                 .into_response();
         }
-        self.open(request).await.unwrap_or_else(|problem| ProblemAnswer(problem).into_response())
+        self.open(request).await.unwrap_or_else(|problem| ProblemResponse(problem).into_response())
     }
 
     /// Waits until all tunnels have ended. Once the service closes they do: each client gets a
@@ -160,7 +160,7 @@ impl Tunnel {
                 Err(_) => tracing::debug!("a tunnel was not completed in time"),
             }
         };
-        self.phases.hurrying.run_until_cancelled(tunnel).await;
+        self.phases.soft_deadline.run_until_cancelled(tunnel).await;
         drop((connection, seat));
     }
 }

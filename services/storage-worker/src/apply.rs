@@ -3,16 +3,16 @@
 
 use std::{collections::HashMap, iter, panic::AssertUnwindSafe};
 
-use contracts::{Action, Command, CommandId, CommandResult, MessageId};
+use contracts::{Action, Command, CommandId, MessageId, Outcome};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use store::{
-    ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, StoreError,
+    CreateCommand, DeleteCommand, EditCommand, RecordedOutcome, Rejected, StoreError, UpdateCommand,
 };
 
 use crate::{
     batch::ReceivedCommand,
     command_store::CommandStore,
-    traced::{Operation, Writing},
+    spans::{Operation, Writing},
 };
 
 /// Messages changed at the same time.
@@ -22,7 +22,7 @@ const MAX_CONCURRENT_MESSAGES: usize = 32;
 #[derive(Clone, Debug)]
 pub(crate) enum Applied {
     /// Its result.
-    Done(CommandResult),
+    Done(Outcome),
     /// It had ended before, and what it met then can't be told any more: there is no answer, and
     /// its client reads the outcome off the store.
     DoneBefore,
@@ -30,22 +30,24 @@ pub(crate) enum Applied {
     Impossible(String),
 }
 
-impl From<Ending> for Applied {
-    fn from(ending: Ending) -> Self {
+impl From<RecordedOutcome> for Applied {
+    fn from(ending: RecordedOutcome) -> Self {
         match ending {
-            Ending::Failed(failure) => Self::Done(CommandResult::Failed(failure)),
-            Ending::Replayed | Ending::Superseded | Ending::Unknown => Self::DoneBefore,
+            RecordedOutcome::Failed(failure) => Self::Done(Outcome::Failed(failure)),
+            RecordedOutcome::Replayed | RecordedOutcome::Superseded | RecordedOutcome::Unknown => {
+                Self::DoneBefore
+            }
         }
     }
 }
 
 /// Who may have had the commands before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Delivered {
+pub(crate) enum Redelivery {
     /// Only those that the broker calls redelivered were in other hands.
-    AsTheySay,
+    Flagged,
     /// Any of them may have been in other hands since.
-    PerhapsToOthers,
+    Possible,
 }
 
 /// The commands for one message, in delivery order, by their place in the batch.
@@ -55,7 +57,7 @@ type Chain = Vec<usize>;
 pub(crate) async fn apply(
     store: &impl CommandStore,
     commands: &[ReceivedCommand],
-    delivered: Delivered,
+    delivered: Redelivery,
 ) -> Result<Vec<Applied>, StoreError> {
     let ended_before = ended_before(store, commands, delivered).await?;
     let mut by_message: HashMap<MessageId, Chain> = HashMap::new();
@@ -75,7 +77,7 @@ pub(crate) async fn apply(
     let in_order = commands.iter().enumerate().map(|(index, received)| {
         match ended_before.get(&received.id()) {
             Some(ending) => Ok(Applied::from(*ending)),
-            None => results.remove(&index).ok_or(StoreError::LeftOut),
+            None => results.remove(&index).ok_or(StoreError::MissingResult),
         }
     });
     in_order.collect()
@@ -86,13 +88,13 @@ pub(crate) async fn apply(
 pub(crate) async fn ended_before(
     store: &impl CommandStore,
     commands: &[ReceivedCommand],
-    delivered: Delivered,
-) -> Result<HashMap<CommandId, Ending>, StoreError> {
+    delivered: Redelivery,
+) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
     let in_other_hands = commands
         .iter()
-        .filter(|received| received.redelivered || delivered == Delivered::PerhapsToOthers);
+        .filter(|received| received.redelivered || delivered == Redelivery::Possible);
     let ids: Vec<CommandId> = in_other_hands.map(ReceivedCommand::id).collect();
-    let mut recorded = store.recorded_endings(&ids).await?;
+    let mut recorded = store.recorded_outcomes(&ids).await?;
     for received in commands {
         if recorded.get(&received.id()).is_some_and(|ending| !received.stands(*ending)) {
             recorded.remove(&received.id());
@@ -175,7 +177,7 @@ async fn change_round(
         alone.append(&mut places);
     } else {
         let writing = Writing::begin(Operation::Update, pick(commands, &places));
-        let changing = writing.time(store.change_many(&changes));
+        let changing = writing.time(store.bulk_write(&changes));
         match AssertUnwindSafe(changing).catch_unwind().await {
             Ok(Ok(outcomes)) => {
                 for (index, result) in places.into_iter().zip(outcomes) {
@@ -217,7 +219,7 @@ async fn apply_alone(
         Ok(Err(error)) if error.is_permanent() => Ok(Applied::Impossible(error.to_string())),
         Ok(applied) => applied,
         Err(payload) => {
-            let what = runtime::panic_message(payload.as_ref());
+            let what = service::panic_message(payload.as_ref());
             Ok(Applied::Impossible(format!("applying it panicked: {what}")))
         }
     }
@@ -233,21 +235,21 @@ async fn apply_one(
             let creates: Vec<CreateCommand> = create_command(received).into_iter().collect();
             let writing = Writing::begin(Operation::Insert, iter::once(received));
             let results = writing.time(store.create_many(&creates)).await?;
-            results.into_iter().next().map(applied).ok_or(StoreError::LeftOut)
+            results.into_iter().next().map(applied).ok_or(StoreError::MissingResult)
         }
         Action::Edit { .. } | Action::Delete { .. } => {
-            let change = change_command(received).ok_or(StoreError::LeftOut)?;
+            let change = change_command(received).ok_or(StoreError::MissingResult)?;
             let writing = Writing::begin(Operation::Update, iter::once(received));
             let result = match change {
-                ChangeCommand::Edit(edit) => writing.time(store.edit(&edit)).await?,
-                ChangeCommand::Delete(delete) => writing.time(store.delete(&delete)).await?,
+                UpdateCommand::Edit(edit) => writing.time(store.edit(&edit)).await?,
+                UpdateCommand::Delete(delete) => writing.time(store.delete(&delete)).await?,
             };
             Ok(Applied::Done(result))
         }
     }
 }
 
-fn applied(created: Result<CommandResult, Rejected>) -> Applied {
+fn applied(created: Result<Outcome, Rejected>) -> Applied {
     match created {
         Ok(result) => Applied::Done(result),
         Err(rejected) => Applied::Impossible(rejected.to_string()),
@@ -269,13 +271,13 @@ fn create_command(received: &ReceivedCommand) -> Option<CreateCommand> {
     })
 }
 
-fn change_command(received: &ReceivedCommand) -> Option<ChangeCommand> {
+fn change_command(received: &ReceivedCommand) -> Option<UpdateCommand> {
     let Command { id: command_id, message_id, action, .. } = &received.command;
     let (command_id, message_id) = (*command_id, *message_id);
     match action {
         Action::Create { .. } => None,
         Action::Edit { content, edit_timestamp, if_match } => {
-            Some(ChangeCommand::Edit(EditCommand {
+            Some(UpdateCommand::Edit(EditCommand {
                 command_id,
                 message_id,
                 content: content.clone(),
@@ -285,7 +287,7 @@ fn change_command(received: &ReceivedCommand) -> Option<ChangeCommand> {
         }
         Action::Delete { if_match } => {
             let if_match = *if_match;
-            Some(ChangeCommand::Delete(DeleteCommand { command_id, message_id, if_match }))
+            Some(UpdateCommand::Delete(DeleteCommand { command_id, message_id, if_match }))
         }
     }
 }

@@ -6,11 +6,11 @@ use contracts::{
     Command, CommandId, Failure, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS,
     Timestamp, TraceParent,
 };
-use runtime::traces::{Span, Traces};
 use serde_json::value::RawValue;
-use store::Ending;
+use store::RecordedOutcome;
+use telemetry::traces::{Span, Tracer};
 
-use crate::traced;
+use crate::spans;
 
 /// What a group of deliveries holds.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl Poison {
 }
 
 impl Batch {
-    pub(crate) fn read(deliveries: &[Delivery], now: Timestamp, traces: &Traces) -> Self {
+    pub(crate) fn read(deliveries: &[Delivery], now: Timestamp, traces: &Tracer) -> Self {
         let mut batch = Self::default();
         for (index, delivery) in deliveries.iter().enumerate() {
             batch.read_delivery(index, delivery, now, traces);
@@ -77,7 +77,7 @@ impl Batch {
         index: usize,
         delivery: &Delivery,
         now: Timestamp,
-        traces: &Traces,
+        traces: &Tracer,
     ) {
         let elements: Vec<&RawValue> = match serde_json::from_slice(&delivery.body) {
             Ok(elements) => elements,
@@ -99,7 +99,7 @@ impl Batch {
             match serde_json::from_str::<Command>(element.get()) {
                 Ok(command) => {
                     let (redelivered, replayed) = (delivery.redelivered, delivery.replayed);
-                    let span = traced::received(traces, &command, traceparent, redelivered);
+                    let span = spans::received(traces, &command, traceparent, redelivered);
                     let received = ReceivedCommand {
                         command,
                         delivery: index,
@@ -136,8 +136,8 @@ impl ReceivedCommand {
 
     /// Whether this ending, recorded before, is this command's. That it was parked is none any more
     /// where an operator has put it back: whoever parked it may record that late.
-    pub(crate) fn stands(&self, ending: Ending) -> bool {
-        !(self.replayed && ending == Ending::Failed(Failure::DeadLettered))
+    pub(crate) fn stands(&self, ending: RecordedOutcome) -> bool {
+        !(self.replayed && ending == RecordedOutcome::Failed(Failure::DeadLettered))
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
         let good = serde_json::to_string(&delete()).unwrap();
         let future = good.replace("\"format\":1", "\"format\":9");
         let body = format!("[{good},{{\"x\":1}},{future},{good}]");
-        let batch = Batch::read(&[delivery(body)], Timestamp::now(), &Traces::default());
+        let batch = Batch::read(&[delivery(body)], Timestamp::now(), &Tracer::default());
         assert_eq!(batch.commands.len(), 2);
         assert_eq!(batch.poison.len(), 2);
         assert!(batch.poison[1].letter.reason.contains("unknown command format 9"));
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn what_is_no_array_is_parked_as_it_came() {
         let batch =
-            Batch::read(&[delivery("{oops"), delivery("[]")], Timestamp::now(), &Traces::default());
+            Batch::read(&[delivery("{oops"), delivery("[]")], Timestamp::now(), &Tracer::default());
         assert!(batch.commands.is_empty());
         assert_eq!(batch.poison.len(), 1);
         assert_eq!(batch.poison[0].letter.body, b"{oops");
@@ -195,7 +195,7 @@ mod tests {
         let issued = Timestamp::from_unix_millis(now.unix_millis() - 7 * 86_400_000).unwrap();
         let late = Command::new(MessageId::generate(), issued, action);
         let body = serde_json::to_vec(std::slice::from_ref(&late)).unwrap();
-        let batch = Batch::read(&[delivery(body)], now, &Traces::default());
+        let batch = Batch::read(&[delivery(body)], now, &Tracer::default());
         assert!(batch.commands.is_empty());
         assert_eq!(batch.poison[0].command.as_ref().unwrap().id(), late.id);
     }

@@ -1,11 +1,11 @@
 //! What a worker needs of a store. There is one, [`Store`]; a test puts another before it that
 //! panics, dies or lies.
 
-use contracts::{CommandId, CommandResult, MessageId};
+use contracts::{CommandId, MessageId, Outcome};
 use std::collections::HashMap;
 use store::{
-    AttemptId, ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store,
-    StoreError,
+    AttemptId, CreateCommand, DeleteCommand, EditCommand, RecordedOutcome, Rejected, Store,
+    StoreError, UpdateCommand,
 };
 
 /// Applies commands and remembers how they ended. Every call may be repeated without harm.
@@ -17,38 +17,38 @@ pub trait CommandStore: Clone + Send + Sync + 'static {
     fn create_many(
         &self,
         commands: &[CreateCommand],
-    ) -> impl Future<Output = Result<Vec<Result<CommandResult, Rejected>>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Result<Outcome, Rejected>>, StoreError>> + Send;
 
     /// Applies an edit.
     fn edit(
         &self,
         command: &EditCommand,
-    ) -> impl Future<Output = Result<CommandResult, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
 
     /// Applies a deletion.
     fn delete(
         &self,
         command: &DeleteCommand,
-    ) -> impl Future<Output = Result<CommandResult, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
 
     /// Applies changes to different messages. The results stand in the commands' order, without one
     /// where a change has to be tried by itself.
-    fn change_many(
+    fn bulk_write(
         &self,
-        commands: &[ChangeCommand],
-    ) -> impl Future<Output = Result<Vec<Option<CommandResult>>, StoreError>> + Send;
+        commands: &[UpdateCommand],
+    ) -> impl Future<Output = Result<Vec<Option<Outcome>>, StoreError>> + Send;
 
     /// Records how commands ended, and gives what is recorded of each.
-    fn record_endings(
+    fn record_outcomes(
         &self,
-        ended: &[(CommandId, MessageId, Ending)],
-    ) -> impl Future<Output = Result<HashMap<CommandId, Ending>, StoreError>> + Send;
+        ended: &[(CommandId, MessageId, RecordedOutcome)],
+    ) -> impl Future<Output = Result<HashMap<CommandId, RecordedOutcome>, StoreError>> + Send;
 
     /// What is recorded of these commands.
-    fn recorded_endings(
+    fn recorded_outcomes(
         &self,
         commands: &[CommandId],
-    ) -> impl Future<Output = Result<HashMap<CommandId, Ending>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<HashMap<CommandId, RecordedOutcome>, StoreError>> + Send;
 
     /// Forgets that these commands were parked.
     fn forget_dead_lettered(
@@ -58,7 +58,7 @@ pub trait CommandStore: Clone + Send + Sync + 'static {
 
     /// Counts a try of a command that may have killed a worker; says which one it is, from 1, or 0
     /// where it has survived one.
-    fn count_attempt(
+    fn record_attempt(
         &self,
         command: CommandId,
         attempt: AttemptId,
@@ -72,13 +72,13 @@ pub trait CommandStore: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Notes that a try did no harm.
-    fn note_survival(
+    fn record_success(
         &self,
         command: CommandId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Forgets suspects whose delivery has come to its end.
-    fn clear_suspects(
+    fn clear_delivery_attempts(
         &self,
         commands: &[CommandId],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -92,49 +92,49 @@ impl CommandStore for Store {
     async fn create_many(
         &self,
         commands: &[CreateCommand],
-    ) -> Result<Vec<Result<CommandResult, Rejected>>, StoreError> {
+    ) -> Result<Vec<Result<Outcome, Rejected>>, StoreError> {
         Store::create_many(self, commands).await
     }
 
-    async fn edit(&self, command: &EditCommand) -> Result<CommandResult, StoreError> {
+    async fn edit(&self, command: &EditCommand) -> Result<Outcome, StoreError> {
         Store::edit(self, command).await
     }
 
-    async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
+    async fn delete(&self, command: &DeleteCommand) -> Result<Outcome, StoreError> {
         Store::delete(self, command).await
     }
 
-    async fn change_many(
+    async fn bulk_write(
         &self,
-        commands: &[ChangeCommand],
-    ) -> Result<Vec<Option<CommandResult>>, StoreError> {
-        Store::change_many(self, commands).await
+        commands: &[UpdateCommand],
+    ) -> Result<Vec<Option<Outcome>>, StoreError> {
+        Store::bulk_write(self, commands).await
     }
 
-    async fn record_endings(
+    async fn record_outcomes(
         &self,
-        ended: &[(CommandId, MessageId, Ending)],
-    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
-        Store::record_endings(self, ended).await
+        ended: &[(CommandId, MessageId, RecordedOutcome)],
+    ) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
+        Store::record_outcomes(self, ended).await
     }
 
-    async fn recorded_endings(
+    async fn recorded_outcomes(
         &self,
         commands: &[CommandId],
-    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
-        Store::recorded_endings(self, commands.iter().copied()).await
+    ) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
+        Store::recorded_outcomes(self, commands.iter().copied()).await
     }
 
     async fn forget_dead_lettered(&self, commands: &[CommandId]) -> Result<(), StoreError> {
         Store::forget_dead_lettered(self, commands).await
     }
 
-    async fn count_attempt(
+    async fn record_attempt(
         &self,
         command: CommandId,
         attempt: AttemptId,
     ) -> Result<u32, StoreError> {
-        Store::count_attempt(self, command, attempt).await
+        Store::record_attempt(self, command, attempt).await
     }
 
     async fn withdraw_attempt(
@@ -145,11 +145,11 @@ impl CommandStore for Store {
         Store::withdraw_attempt(self, command, attempt).await
     }
 
-    async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {
-        Store::note_survival(self, command).await
+    async fn record_success(&self, command: CommandId) -> Result<(), StoreError> {
+        Store::record_success(self, command).await
     }
 
-    async fn clear_suspects(&self, commands: &[CommandId]) -> Result<(), StoreError> {
-        Store::clear_suspects(self, commands).await
+    async fn clear_delivery_attempts(&self, commands: &[CommandId]) -> Result<(), StoreError> {
+        Store::clear_delivery_attempts(self, commands).await
     }
 }

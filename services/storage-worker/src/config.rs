@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use broker::BrokerUrl;
 use clap::{Parser, Subcommand};
-use runtime::{CommonConfig, ConfigError, ServiceConfig, TracesConfig};
+use service::{CommonConfig, ConfigError, ServiceConfig};
 use store::StoreSettings;
+use telemetry::traces::TracesConfig;
 
 use crate::dead_letters::DeadLettersCommand;
 
@@ -45,7 +46,7 @@ pub struct Config {
 pub enum Command {
     /// Looks through the commands that could not be applied
     #[command(subcommand)]
-    DeadLetters(DeadLettersCommand),
+    DeadLetterPublisher(DeadLettersCommand),
 }
 
 impl ServiceConfig for Config {
@@ -66,6 +67,6 @@ impl ServiceConfig for Config {
             .map_err(|error| ConfigError::new("RABBITMQ_URL", error))?;
         StoreSettings::check_uri(self.common.mongo_uri.expose())
             .map_err(|error| ConfigError::new("MONGO_URI", error))?;
-        self.traces.validate()
+        Ok(())
     }
 }

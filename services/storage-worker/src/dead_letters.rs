@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use anyhow::{Context, bail};
-use broker::{BrokerUrl, DeadLetterQueue, ParkedLetter};
+use broker::{BrokerUrl, DeadLetterQueue, FetchedDeadLetter};
 use clap::{Args, Subcommand};
 use contracts::{Command, CommandId};
 use store::{Store, StoreSettings};
@@ -76,11 +76,14 @@ async fn list(queue: &DeadLetterQueue, limit: u32, skip: u32) -> anyhow::Result<
             continue;
         }
         if shown == 0 {
-            println!("{:36}  {:24}  {:16}  REASON", "ID", "PARKED AT", "BY");
+            println!("{:36}  {:24}  {:16}  REASON", "ID", "DEAD_LETTERED AT", "BY");
         }
         shown += 1;
-        let ParkedLetter { id, parked_at, parked_by, reason, .. } = &letter;
-        println!("{id:36}  {parked_at:24}  {parked_by:16}  {}", one_line(reason, 120));
+        let FetchedDeadLetter { id, dead_lettered_at, dead_lettered_by, reason, .. } = &letter;
+        println!(
+            "{id:36}  {dead_lettered_at:24}  {dead_lettered_by:16}  {}",
+            one_line(reason, 120)
+        );
     }
     println!("{shown} of {count} shown");
     Ok(())
@@ -91,8 +94,8 @@ async fn show(queue: &DeadLetterQueue, id: &str) -> anyhow::Result<()> {
     while let Some(letter) = letters.next().await? {
         if letter.id == id {
             println!("id:        {}", letter.id);
-            println!("parked at: {}", letter.parked_at);
-            println!("parked by: {}", letter.parked_by);
+            println!("parked at: {}", letter.dead_lettered_at);
+            println!("parked by: {}", letter.dead_lettered_by);
             println!("reason:    {}", letter.reason);
             println!("body:      {} bytes", letter.body.len());
             println!("{}", readable(&letter.body));
@@ -149,7 +152,7 @@ async fn purge(queue: &DeadLetterQueue, selection: &Selection) -> anyhow::Result
 /// is let go stays with the broker, which gives it to nobody until the queue is closed.
 struct Letters<'a> {
     queue: &'a DeadLetterQueue,
-    chosen: VecDeque<ParkedLetter>,
+    chosen: VecDeque<FetchedDeadLetter>,
     /// How many more to fetch; what comes meanwhile is left for the next time.
     left: u32,
 }
@@ -178,7 +181,7 @@ impl<'a> Letters<'a> {
         Ok(Self { queue, chosen, left: 0 })
     }
 
-    async fn next(&mut self) -> anyhow::Result<Option<ParkedLetter>> {
+    async fn next(&mut self) -> anyhow::Result<Option<FetchedDeadLetter>> {
         if let Some(letter) = self.chosen.pop_front() {
             return Ok(Some(letter));
         }

@@ -8,23 +8,24 @@ mod batch;
 mod command_store;
 mod config;
 mod dead_letters;
-mod measuring;
-mod traced;
+mod metrics;
+mod spans;
 mod worker;
 
 use std::time::Duration;
 
 use anyhow::Context;
-use broker::{BrokerUrl, CommandSource, DeadLetters, ReplyPublisher};
-use measures::Exporter;
-use runtime::{ConfigError, Dependency, Health, Phases, Shutdown, Traces, http};
+use broker::{BrokerUrl, CommandSource, DeadLetterPublisher, ReplyPublisher};
+use service::{ConfigError, Dependency, Health, Phases, Shutdown, http};
 use store::{Store, StoreSettings};
+use telemetry::metrics::Exporter;
+use telemetry::traces::Tracer;
 use tokio::sync::watch;
 
 pub use command_store::CommandStore;
 pub use config::{Command, Config};
 pub use dead_letters::{DeadLettersCommand, Selection};
-use measuring::Measures;
+use metrics::Metrics;
 use worker::Worker;
 
 /// Operations on MongoDB at once.
@@ -39,7 +40,7 @@ const REPLY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a storage worker until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    if let Some(Command::DeadLetters(command)) = &config.command {
+    if let Some(Command::DeadLetterPublisher(command)) = &config.command {
         return tokio::select! {
             done = dead_letters::run(&config, command) => done,
             () = shutdown.requested() => anyhow::bail!("interrupted"),
@@ -68,7 +69,7 @@ pub async fn run_with(
     store_up: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let exporter = Exporter::start("storage-worker")?;
-    let traces = Traces::start(&config.traces, "storage-worker")?;
+    let traces = Tracer::start(&config.traces, "storage-worker")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
@@ -94,9 +95,10 @@ pub async fn run_with(
         let phases: Phases = phases.clone();
         async move { http::serve_health(listener, health, &phases).await }
     });
-    let dead_letters = DeadLetters::new(url, "storage-worker dead letters", host_name(), stop);
-    let expired = phases.expired.clone();
-    let measures = Measures::new();
+    let dead_letters =
+        DeadLetterPublisher::new(url, "storage-worker dead letters", host_name(), stop);
+    let expired = phases.hard_deadline.clone();
+    let metrics = Metrics::new();
     let worker = Worker {
         source,
         store,
@@ -104,7 +106,7 @@ pub async fn run_with(
         replies,
         progress,
         phases,
-        measures,
+        metrics,
         traces: traces.clone(),
     };
     if expired.run_until_cancelled(Box::pin(worker.work())).await.is_none() {

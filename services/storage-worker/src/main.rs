@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runtime::run_service("storage-worker", storage_worker::run)
+    service::run_service("storage-worker", storage_worker::run)
 }

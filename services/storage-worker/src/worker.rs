@@ -8,31 +8,32 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use broker::{CommandSource, DeadLetters, Delivery, ReplyPublisher};
-use contracts::{CommandId, CommandResult, Failure, MessageId, Outcome, Timestamp};
-use runtime::{Phases, Traces};
-use store::{AttemptId, Ending, StoreError};
+use broker::{CommandSource, DeadLetterPublisher, Delivery, ReplyPublisher};
+use contracts::{CommandId, Failure, MessageId, Outcome, Reply, Timestamp};
+use service::Phases;
+use store::{AttemptId, RecordedOutcome, StoreError};
+use telemetry::traces::Tracer;
 use tokio::{sync::watch, time::Instant};
 use tracing::Instrument;
 
 use crate::{
-    apply::{Applied, Delivered, apply, ended_before},
+    apply::{Applied, Redelivery, apply, ended_before},
     batch::{Batch, Poison, ReceivedCommand},
     command_store::CommandStore,
-    measuring::Measures,
-    traced,
+    metrics::Metrics,
+    spans,
 };
 
 pub(crate) struct Worker<S> {
     pub(crate) source: CommandSource,
     pub(crate) store: S,
-    pub(crate) dead_letters: DeadLetters,
+    pub(crate) dead_letters: DeadLetterPublisher,
     pub(crate) replies: ReplyPublisher,
     /// Whether the last write was done; false while commands are held.
     pub(crate) progress: watch::Sender<bool>,
     pub(crate) phases: Phases,
-    pub(crate) measures: Measures,
-    pub(crate) traces: Traces,
+    pub(crate) metrics: Metrics,
+    pub(crate) traces: Tracer,
 }
 
 /// How often a command that may have killed a worker is tried.
@@ -41,7 +42,7 @@ const MAX_ATTEMPTS: u32 = 2;
 /// A command that came to its end, and what to answer.
 struct Finished {
     received: ReceivedCommand,
-    result: CommandResult,
+    result: Outcome,
 }
 
 /// Stopping came before the group was done. It stays with the broker.
@@ -79,10 +80,10 @@ impl<S: CommandStore> Worker<S> {
     async fn finish(
         &mut self,
         deliveries: &[Delivery],
-    ) -> Result<Vec<(String, Vec<Outcome>)>, Abandoned> {
+    ) -> Result<Vec<(String, Vec<Reply>)>, Abandoned> {
         let (begun, now) = (Instant::now(), Timestamp::now());
         let batch = Batch::read(deliveries, now, &self.traces);
-        self.measures.arrived(&batch, now);
+        self.metrics.arrived(&batch, now);
         let applied = if deliveries.iter().any(|delivery| delivery.suspect) {
             self.apply_suspects(&batch.commands).await?
         } else {
@@ -98,19 +99,19 @@ impl<S: CommandStore> Worker<S> {
             }
         }
         for Poison { letter, command } in poison {
-            let named = command.as_ref().map_or_else(tracing::Span::none, traced::log_span);
+            let named = command.as_ref().map_or_else(tracing::Span::none, spans::log_span);
             if !self.dead_letters.park(&letter).instrument(named).await {
                 return Err(Abandoned);
             }
-            let dead = CommandResult::Failed(Failure::DeadLettered);
+            let dead = Outcome::Failed(Failure::DeadLettered);
             finished.extend(command.map(|received| Finished { received, result: dead }));
         }
-        let mut finished = self.record_endings(finished).await?;
+        let mut finished = self.record_outcomes(finished).await?;
         for done in &mut finished {
-            self.measures.ended(&done.result);
-            traced::ended(done.received.span.take(), &done.result);
+            self.metrics.ended(&done.result);
+            spans::ended(done.received.span.take(), &done.result);
         }
-        self.measures.apply_duration.record(begun.elapsed());
+        self.metrics.apply_duration.record(begun.elapsed());
         Ok(outcomes_by_delivery(deliveries, finished))
     }
 
@@ -119,9 +120,9 @@ impl<S: CommandStore> Worker<S> {
         let applying = async || {
             // Meanwhile the broker may have given them to another worker, too, which has ended them.
             let delivered = if tried.swap(true, Ordering::Relaxed) {
-                Delivered::PerhapsToOthers
+                Redelivery::Possible
             } else {
-                Delivered::AsTheySay
+                Redelivery::Flagged
             };
             apply(&self.store, commands, delivered).await
         };
@@ -137,7 +138,7 @@ impl<S: CommandStore> Worker<S> {
     ) -> Result<Vec<Applied>, Abandoned> {
         let mut results = Vec::with_capacity(commands.len());
         let mut harmless = Vec::with_capacity(commands.len());
-        let look = async || ended_before(&self.store, commands, Delivered::AsTheySay).await;
+        let look = async || ended_before(&self.store, commands, Redelivery::Flagged).await;
         let ended_before = self.until_stored("cannot look up endings", look).await?;
         for received in commands {
             if let Some(ending) = ended_before.get(&received.id()) {
@@ -146,7 +147,7 @@ impl<S: CommandStore> Worker<S> {
                 continue;
             }
             let (id, attempt) = (received.id(), AttemptId::generate());
-            let count = async || self.store.count_attempt(id, attempt).await;
+            let count = async || self.store.record_attempt(id, attempt).await;
             let attempts = self.until_stored("cannot count", count).await?;
             if attempts > MAX_ATTEMPTS {
                 let reason = format!("each of {MAX_ATTEMPTS} attempts to apply it killed a worker");
@@ -156,12 +157,12 @@ impl<S: CommandStore> Worker<S> {
             results.extend(self.try_suspect(received, attempt).await?);
             if attempts > 0 {
                 // At once: the next one may be the killer, and this one would be suspected with it.
-                let survived = async || self.store.note_survival(id).await;
+                let survived = async || self.store.record_success(id).await;
                 self.until_stored("cannot note a survival", survived).await?;
             }
             harmless.push(id);
         }
-        let clear = async || self.store.clear_suspects(&harmless).await;
+        let clear = async || self.store.clear_delivery_attempts(&harmless).await;
         self.until_stored("cannot clear", clear).await?;
         Ok(results)
     }
@@ -183,7 +184,7 @@ impl<S: CommandStore> Worker<S> {
         let withdraw = async || self.store.withdraw_attempt(id, attempt).await;
         let withdrawing = async {
             self.until_stored("cannot withdraw a count", withdraw).await?;
-            traced::log_span(received).in_scope(|| {
+            spans::log_span(received).in_scope(|| {
                 tracing::info!("a suspect waits for MongoDB; it is innocent so far");
             });
             Ok(())
@@ -194,8 +195,8 @@ impl<S: CommandStore> Worker<S> {
 
     /// Records what left no trace in its message. Where another ending of a command was recorded
     /// before, that one stands.
-    async fn record_endings(&self, finished: Vec<Finished>) -> Result<Vec<Finished>, Abandoned> {
-        let ended: Vec<(CommandId, MessageId, Ending)> = finished
+    async fn record_outcomes(&self, finished: Vec<Finished>) -> Result<Vec<Finished>, Abandoned> {
+        let ended: Vec<(CommandId, MessageId, RecordedOutcome)> = finished
             .iter()
             .filter_map(|done| {
                 let ending = ending(&done.result)?;
@@ -204,8 +205,8 @@ impl<S: CommandStore> Worker<S> {
             .collect();
         self.forget_parking(&finished).await?;
         let store = self.store.clone();
-        let recorded: HashMap<CommandId, Ending> = self
-            .until_stored("cannot record endings", async || store.record_endings(&ended).await)
+        let recorded: HashMap<CommandId, RecordedOutcome> = self
+            .until_stored("cannot record endings", async || store.record_outcomes(&ended).await)
             .await?;
         let stands = finished.into_iter().filter_map(|done| {
             let recorded = recorded.get(&done.received.id()).copied();
@@ -213,7 +214,7 @@ impl<S: CommandStore> Worker<S> {
                 return Some(done);
             }
             let result = match (recorded, ending(&done.result)) {
-                (Some(Ending::Failed(failure)), Some(_)) => CommandResult::Failed(failure),
+                (Some(RecordedOutcome::Failed(failure)), Some(_)) => Outcome::Failed(failure),
                 (recorded, ending) if recorded == ending => done.result,
                 // It had succeeded before, in a way that can't be told any more.
                 _ => return None,
@@ -225,7 +226,7 @@ impl<S: CommandStore> Worker<S> {
 
     /// What was parked, put back and came to another end is dead-lettered no longer.
     async fn forget_parking(&self, finished: &[Finished]) -> Result<(), Abandoned> {
-        let dead = CommandResult::Failed(Failure::DeadLettered);
+        let dead = Outcome::Failed(Failure::DeadLettered);
         let revived: Vec<CommandId> = finished
             .iter()
             .filter(|done| done.received.replayed && done.result != dead)
@@ -248,7 +249,7 @@ impl<S: CommandStore> Worker<S> {
         for delay in retry_delays() {
             let result = tokio::select! {
                 result = operation() => result,
-                () = self.phases.expired.cancelled() => return Err(Abandoned),
+                () = self.phases.hard_deadline.cancelled() => return Err(Abandoned),
             };
             match result {
                 Ok(done) => {
@@ -257,7 +258,7 @@ impl<S: CommandStore> Worker<S> {
                 }
                 Err(error) => {
                     self.progress.send_replace(false);
-                    self.measures.retries.increment(1);
+                    self.metrics.retries.increment(1);
                     tracing::warn!(%error, "{what}, trying again");
                 }
             }
@@ -271,26 +272,26 @@ impl<S: CommandStore> Worker<S> {
 }
 
 /// What to record of a result; nothing where the message remembers the command.
-fn ending(result: &CommandResult) -> Option<Ending> {
+fn ending(result: &Outcome) -> Option<RecordedOutcome> {
     match result {
-        CommandResult::Failed(failure) => Some(Ending::Failed(*failure)),
-        CommandResult::Replayed(_) => Some(Ending::Replayed),
-        CommandResult::Superseded(_) => Some(Ending::Superseded),
-        CommandResult::Created
-        | CommandResult::Edited(_)
-        | CommandResult::EditedThenDeleted { .. }
-        | CommandResult::Deleted => None,
+        Outcome::Failed(failure) => Some(RecordedOutcome::Failed(*failure)),
+        Outcome::Replayed(_) => Some(RecordedOutcome::Replayed),
+        Outcome::Superseded(_) => Some(RecordedOutcome::Superseded),
+        Outcome::Created
+        | Outcome::Edited(_)
+        | Outcome::EditedThenDeleted { .. }
+        | Outcome::Deleted => None,
     }
 }
 
 fn outcomes_by_delivery(
     deliveries: &[Delivery],
     finished: Vec<Finished>,
-) -> Vec<(String, Vec<Outcome>)> {
-    let mut outcomes: Vec<Vec<Outcome>> = deliveries.iter().map(|_| Vec::new()).collect();
+) -> Vec<(String, Vec<Reply>)> {
+    let mut outcomes: Vec<Vec<Reply>> = deliveries.iter().map(|_| Vec::new()).collect();
     for Finished { received, result } in finished {
         if let Some(outcomes) = outcomes.get_mut(received.delivery) {
-            outcomes.push(Outcome { command_id: received.id(), result });
+            outcomes.push(Reply { command_id: received.id(), outcome: result });
         }
     }
     let answered = deliveries.iter().zip(outcomes).filter_map(|(delivery, outcomes)| {

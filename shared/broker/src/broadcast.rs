@@ -13,7 +13,7 @@ use crate::{
         open_channel,
     },
     exclusive::{ExclusiveConsumer, Queue},
-    topology::{self, BROADCAST, BROADCAST_LEADER, Shared},
+    topology::{self, BROADCAST, BROADCAST_LEADER, Declares},
 };
 
 /// Seconds between heartbeats of the connection that holds the leadership. The broker gives the
@@ -166,7 +166,7 @@ fn is_locked(error: &lapin::Error) -> bool {
 }
 
 async fn hold_leader_queue(connection: &Connection) -> Result<Channel, BrokerError> {
-    let mut channel = open_channel(connection, Shared::Broadcast).await?;
+    let mut channel = open_channel(connection, Declares::Broadcast).await?;
     loop {
         match in_time(RPC_TIMEOUT, topology::declare_leader_queue(&channel)).await {
             Ok(()) => {

@@ -6,7 +6,7 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use measures::{Counter, catalog};
+use telemetry::metrics::{Counter, catalog};
 use tokio::{
     sync::watch,
     time::{Duration, sleep},
@@ -20,7 +20,7 @@ use crate::{
         open_channel,
     },
     headers::{self, redeliveries},
-    topology::{COMMANDS, Shared},
+    topology::{COMMANDS, Declares},
 };
 
 /// From how many redeliveries on a delivery is suspected of killing its consumers.
@@ -232,7 +232,7 @@ async fn consume(
     connection: &Connection,
     prefetch: u16,
 ) -> Result<(Channel, Consumer), BrokerError> {
-    let channel = open_channel(connection, Shared::Commands).await?;
+    let channel = open_channel(connection, Declares::Commands).await?;
     let consumer = in_time(RPC_TIMEOUT, async {
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         channel

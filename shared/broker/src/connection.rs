@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     BrokerUrl,
-    topology::{self, Shared},
+    topology::{self, Declares},
 };
 
 /// How long connecting may take, the handshake included.
@@ -48,7 +48,7 @@ pub(crate) enum BrokerError {
     #[error("cannot get a connection: {0}")]
     Pool(#[from] PoolError),
     #[error("the broker did not answer in time")]
-    Silent,
+    Timeout,
     #[error("the consumer ended")]
     ConsumerEnded,
     #[error("the broker did not accept the message")]
@@ -85,7 +85,7 @@ impl Connector {
         let properties = connection_properties(&self.name);
         let uri = self.url.expose();
         let connected = in_time(CONNECT_TIMEOUT, Connection::connect(&uri, properties)).await;
-        if matches!(connected, Err(BrokerError::Silent)) {
+        if matches!(connected, Err(BrokerError::Timeout)) {
             self.unresponsive.store(true, Ordering::Relaxed);
         }
         connected
@@ -131,7 +131,7 @@ impl Connector {
                 self.unresponsive.store(false, Ordering::Relaxed);
                 Ok(())
             }
-            Ok(Err(_)) | Err(_) => Err(BrokerError::Silent),
+            Ok(Err(_)) | Err(_) => Err(BrokerError::Timeout),
         }
     }
 }
@@ -151,7 +151,7 @@ impl ConnectionPool {
 /// The channel of a task on this connection, with what it works with declared.
 pub(crate) async fn open_channel(
     connection: &Connection,
-    shared: Shared,
+    shared: Declares,
 ) -> Result<Channel, BrokerError> {
     in_time(RPC_TIMEOUT, async {
         let channel = connection.create_channel().await?;
@@ -165,7 +165,7 @@ pub(crate) async fn open_channel(
 pub(crate) async fn open_confirming_channel(
     connection: &Connection,
 ) -> Result<Channel, BrokerError> {
-    let channel = open_channel(connection, Shared::Commands).await?;
+    let channel = open_channel(connection, Declares::Commands).await?;
     in_time(RPC_TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default())).await?;
     Ok(channel)
 }
@@ -201,7 +201,7 @@ pub(crate) async fn in_time<T>(
     limit: Duration,
     work: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, BrokerError> {
-    timeout(limit, work).await.map_err(|_| BrokerError::Silent)?.map_err(BrokerError::from)
+    timeout(limit, work).await.map_err(|_| BrokerError::Timeout)?.map_err(BrokerError::from)
 }
 
 fn connection_properties(name: &str) -> ConnectionProperties {

@@ -11,7 +11,9 @@ use lapin::{
 use crate::{
     BrokerUrl, TraceParents,
     connection::{BrokerError, Connector, RPC_TIMEOUT, in_time, open_confirming_channel},
-    headers::{self, PARKED_AT, PARKED_BY, PARKED_REASON, REPLAYED, TRACEPARENT},
+    headers::{
+        self, DEAD_LETTER_REASON, DEAD_LETTERED_AT, DEAD_LETTERED_BY, REPLAYED, TRACEPARENT,
+    },
     topology::{COMMANDS, DEAD, PERSISTENT},
 };
 
@@ -23,15 +25,15 @@ pub struct DeadLetterQueue {
 }
 
 /// A letter that was fetched. Nobody else can fetch it meanwhile.
-pub struct ParkedLetter {
+pub struct FetchedDeadLetter {
     /// Names the letter; empty for one that somebody else put there without a `message_id`.
     pub id: String,
     /// Why it was parked.
     pub reason: String,
     /// When, in RFC 3339.
-    pub parked_at: String,
+    pub dead_lettered_at: String,
     /// By which host.
-    pub parked_by: String,
+    pub dead_lettered_by: String,
     /// What was parked.
     pub body: Vec<u8>,
     message: BasicGetMessage,
@@ -59,14 +61,14 @@ impl DeadLetterQueue {
     }
 
     /// Fetches the oldest letter that was not fetched yet.
-    pub async fn fetch(&self) -> Result<Option<ParkedLetter>, DeadLetterQueueError> {
+    pub async fn fetch(&self) -> Result<Option<FetchedDeadLetter>, DeadLetterQueueError> {
         let getting = self.channel.basic_get(DEAD.into(), BasicGetOptions::default());
-        Ok(in_time(RPC_TIMEOUT, getting).await?.map(ParkedLetter::from))
+        Ok(in_time(RPC_TIMEOUT, getting).await?.map(FetchedDeadLetter::from))
     }
 
     /// Puts a letter's commands back into their queue, and takes the letter away once the broker
     /// has them. Workers treat them as delivered before.
-    pub async fn replay(&self, letter: ParkedLetter) -> Result<(), DeadLetterQueueError> {
+    pub async fn replay(&self, letter: FetchedDeadLetter) -> Result<(), DeadLetterQueueError> {
         let mut table = FieldTable::default();
         table.insert(REPLAYED.into(), AMQPValue::Boolean(true));
         if let Some(value) = TraceParents::read(&letter.message.properties).header() {
@@ -95,7 +97,7 @@ impl DeadLetterQueue {
     }
 
     /// Takes a letter away for good.
-    pub async fn purge(&self, letter: ParkedLetter) -> Result<(), DeadLetterQueueError> {
+    pub async fn purge(&self, letter: FetchedDeadLetter) -> Result<(), DeadLetterQueueError> {
         in_time(RPC_TIMEOUT, letter.message.ack(BasicAckOptions::default())).await?;
         Ok(())
     }
@@ -107,12 +109,12 @@ impl DeadLetterQueue {
     }
 }
 
-impl From<BasicGetMessage> for ParkedLetter {
+impl From<BasicGetMessage> for FetchedDeadLetter {
     fn from(mut message: BasicGetMessage) -> Self {
         let body = std::mem::take(&mut message.data);
         let properties = &message.properties;
         let text = |name| headers::text(properties, name).unwrap_or_default();
-        let reason = match text(PARKED_REASON) {
+        let reason = match text(DEAD_LETTER_REASON) {
             // What the broker itself dead-lettered.
             reason if reason.is_empty() => headers::text(properties, "x-first-death-reason")
                 .unwrap_or_else(|| "unknown".to_owned()),
@@ -121,8 +123,8 @@ impl From<BasicGetMessage> for ParkedLetter {
         Self {
             id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
             reason,
-            parked_at: text(PARKED_AT),
-            parked_by: text(PARKED_BY),
+            dead_lettered_at: text(DEAD_LETTERED_AT),
+            dead_lettered_by: text(DEAD_LETTERED_BY),
             body,
             message,
         }

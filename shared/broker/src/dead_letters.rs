@@ -7,7 +7,7 @@ use lapin::{
     options::BasicPublishOptions,
     types::{AMQPValue, FieldTable},
 };
-use measures::{Counter, catalog};
+use telemetry::metrics::{Counter, catalog};
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,7 +18,9 @@ use crate::{
         BrokerError, ConnectionPool, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time,
         open_confirming_channel,
     },
-    headers::{PARKED_AT, PARKED_BY, PARKED_FROM, PARKED_REASON, TRACEPARENT},
+    headers::{
+        DEAD_LETTER_REASON, DEAD_LETTERED_AT, DEAD_LETTERED_BY, DEAD_LETTERED_FROM, TRACEPARENT,
+    },
     topology::{COMMANDS, DEAD, PERSISTENT},
 };
 
@@ -38,7 +40,7 @@ pub struct DeadLetter {
 const MAX_REASON_BYTES: usize = 500;
 
 /// Publishes to `messages.dead`.
-pub struct DeadLetters {
+pub struct DeadLetterPublisher {
     pool: ConnectionPool,
     channel: Option<(PooledConnection, Channel)>,
     host: String,
@@ -46,7 +48,7 @@ pub struct DeadLetters {
     parked: Counter,
 }
 
-impl DeadLetters {
+impl DeadLetterPublisher {
     /// Connects when something is first parked. `host` is written into each header.
     #[must_use]
     pub fn new(
@@ -56,7 +58,7 @@ impl DeadLetters {
         stop: CancellationToken,
     ) -> Self {
         let pool = Connector::new(url, connection_name).pool(1);
-        Self { pool, channel: None, host, stop, parked: catalog::PARKED.register() }
+        Self { pool, channel: None, host, stop, parked: catalog::DEAD_LETTERED.register() }
     }
 
     /// Parks a letter. Tries until the broker has confirmed it: what is neither applied nor parked
@@ -123,7 +125,7 @@ impl DeadLetters {
         loop {
             let confirmed = in_time(RPC_TIMEOUT, publishing.as_mut()).await;
             let status = connection.status();
-            if matches!(confirmed, Err(BrokerError::Silent))
+            if matches!(confirmed, Err(BrokerError::Timeout))
                 && status.blocked()
                 && status.connected()
             {
@@ -150,10 +152,10 @@ impl DeadLetters {
         let mut insert = |name: &str, value: &str| {
             headers.insert(name.into(), AMQPValue::LongString(value.into()));
         };
-        insert(PARKED_REASON, short(&letter.reason));
-        insert(PARKED_BY, &self.host);
-        insert(PARKED_AT, &Timestamp::now().to_string());
-        insert(PARKED_FROM, COMMANDS);
+        insert(DEAD_LETTER_REASON, short(&letter.reason));
+        insert(DEAD_LETTERED_BY, &self.host);
+        insert(DEAD_LETTERED_AT, &Timestamp::now().to_string());
+        insert(DEAD_LETTERED_FROM, COMMANDS);
         if let Some(value) = letter.traceparents.header() {
             headers.insert(TRACEPARENT.into(), value);
         }

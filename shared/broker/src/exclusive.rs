@@ -17,7 +17,7 @@ use crate::{
         BrokerError, Connector, RPC_TIMEOUT, backoff, close_in_background, in_time, lost,
         open_channel,
     },
-    topology::{self, Shared},
+    topology::{self, Declares},
 };
 
 /// Which queue to declare.
@@ -128,8 +128,8 @@ async fn subscribe(
     queue: Queue,
 ) -> Result<(Channel, Consumer, String), BrokerError> {
     let shared = match queue {
-        Queue::Replies => Shared::Nothing,
-        Queue::Frames => Shared::Broadcast,
+        Queue::Replies => Declares::None,
+        Queue::Frames => Declares::Broadcast,
     };
     let channel = open_channel(connection, shared).await?;
     let (queue_name, consumer) = in_time(RPC_TIMEOUT, async {

@@ -6,16 +6,16 @@ use lapin::{
 };
 
 /// Why a letter was parked.
-pub(crate) const PARKED_REASON: &str = "x-parked-reason";
+pub(crate) const DEAD_LETTER_REASON: &str = "x-dead-letter-reason";
 
 /// Which host parked it.
-pub(crate) const PARKED_BY: &str = "x-parked-by";
+pub(crate) const DEAD_LETTERED_BY: &str = "x-dead-lettered-by";
 
 /// When, in RFC 3339.
-pub(crate) const PARKED_AT: &str = "x-parked-at";
+pub(crate) const DEAD_LETTERED_AT: &str = "x-dead-lettered-at";
 
 /// Which queue it had come from.
-pub(crate) const PARKED_FROM: &str = "x-parked-from";
+pub(crate) const DEAD_LETTERED_FROM: &str = "x-dead-lettered-from";
 
 /// Set on a delivery that an operator put back: it was delivered before.
 pub(crate) const REPLAYED: &str = "x-replayed";

@@ -1,18 +1,18 @@
-//! Publishing commands. A request hands its command to a bounded queue; lanes take what gathered
+//! Publishing commands. A request hands its command to a bounded queue; publish connections take what gathered
 //! there and publish it as one delivery.
 
 use std::time::Duration;
 
 use contracts::{Command, TraceParent};
-use measures::catalog;
+use telemetry::metrics::catalog;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     BrokerUrl,
     connection::Connector,
-    lane::{Lane, LaneGauge, LaneMeasures},
-    ticket::{Publication, Publishing, Ticket},
+    pending_publish::{PendingPublish, Publication, Publishing},
+    publish_connection::{LaneGauge, LaneMeasures, PublishConnection},
 };
 
 /// How often abandoned tickets are taken out of the queue while no lane takes any.
@@ -27,8 +27,8 @@ pub struct PublisherSettings {
     pub url: BrokerUrl,
     /// What the broker's operators see these connections called.
     pub connection_name: String,
-    /// How many lanes publish, each on a connection of its own.
-    pub lanes: usize,
+    /// How many publish connections publish, each on a connection of its own.
+    pub publish_connections: usize,
     /// How many commands may wait for a lane.
     pub max_waiting: usize,
 }
@@ -54,40 +54,41 @@ pub struct Confirmed {
 /// Publishes commands with confirms. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
-    queue: async_channel::Sender<Ticket>,
+    queue: async_channel::Sender<PendingPublish>,
     up: watch::Receiver<bool>,
-    lanes: TaskTracker,
+    publish_connections: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Publisher {
-    /// Starts the lanes. Replies are asked for on the queue that `reply_to` names at the time.
+    /// Starts the publish connections. Replies are asked for on the queue that `reply_to` names at the time.
     #[must_use]
     pub fn start(settings: PublisherSettings, reply_to: &watch::Receiver<Option<String>>) -> Self {
         let (queue, tickets) = async_channel::bounded(settings.max_waiting);
-        let pool = Connector::new(settings.url, settings.connection_name).pool(settings.lanes);
+        let pool = Connector::new(settings.url, settings.connection_name)
+            .pool(settings.publish_connections);
         let (gauge, up) = LaneGauge::new();
-        let measures = LaneMeasures::new();
-        #[expect(clippy::cast_precision_loss, reason = "there are 64 lanes at most")]
-        catalog::PUBLISH_LANES.register().set(settings.lanes as f64);
+        let metrics = LaneMeasures::new();
+        #[expect(clippy::cast_precision_loss, reason = "there are 64 publish_connections at most")]
+        catalog::PUBLISH_CONNECTIONS.register().set(settings.publish_connections as f64);
         let stop = CancellationToken::new();
-        let lanes = TaskTracker::new();
-        for number in 0..settings.lanes {
-            let lane = Lane {
+        let publish_connections = TaskTracker::new();
+        for number in 0..settings.publish_connections {
+            let lane = PublishConnection {
                 number,
                 pool: pool.clone(),
                 tickets: tickets.clone(),
                 reply_to: reply_to.clone(),
                 gauge: gauge.clone(),
-                measures: measures.clone(),
+                metrics: metrics.clone(),
                 stop: stop.clone(),
             };
-            lanes.spawn(lane.run());
+            publish_connections.spawn(lane.run());
         }
         let clearing = clear_abandoned(queue.downgrade(), tickets, up.clone());
-        lanes.spawn(stop.clone().run_until_cancelled_owned(clearing));
-        lanes.close();
-        Self { queue, up, lanes, stop }
+        publish_connections.spawn(stop.clone().run_until_cancelled_owned(clearing));
+        publish_connections.close();
+        Self { queue, up, publish_connections, stop }
     }
 
     /// Whether at least one lane can publish.
@@ -104,24 +105,24 @@ impl Publisher {
     ) -> Result<Publishing, PublishError> {
         let json = serde_json::to_vec(command)
             .map_err(|_| PublishError::NotAccepted("the command cannot be written as JSON"))?;
-        let (ticket, publishing) = Ticket::new(Publication { json, traceparent });
+        let (ticket, publishing) = PendingPublish::new(Publication { json, traceparent });
         self.queue.try_send(ticket).map_err(|_| PublishError::NotAccepted(TOO_MANY))?;
         Ok(publishing)
     }
 
-    /// Publishes what waits, then ends the lanes.
+    /// Publishes what waits, then ends the publish connections.
     pub async fn close(&self) {
         self.queue.close();
         self.stop.cancel();
-        self.lanes.wait().await;
+        self.publish_connections.wait().await;
     }
 }
 
 /// Takes abandoned tickets out of the queue while no lane takes any, so that they are in nobody's
 /// way. What is still waited for goes back.
 async fn clear_abandoned(
-    queue: async_channel::WeakSender<Ticket>,
-    tickets: async_channel::Receiver<Ticket>,
+    queue: async_channel::WeakSender<PendingPublish>,
+    tickets: async_channel::Receiver<PendingPublish>,
     mut up: watch::Receiver<bool>,
 ) {
     while up.wait_for(|up| !up).await.is_ok() {
@@ -150,8 +151,12 @@ mod tests {
     #[tokio::test]
     async fn abandoned_tickets_make_room_for_others_while_no_lane_can_open() {
         let url = BrokerUrl::parse("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
-        let settings =
-            PublisherSettings { url, connection_name: "test".to_owned(), lanes: 2, max_waiting: 8 };
+        let settings = PublisherSettings {
+            url,
+            connection_name: "test".to_owned(),
+            publish_connections: 2,
+            max_waiting: 8,
+        };
         let (_reply_to, replies) = watch::channel(None);
         let publisher = Publisher::start(settings, &replies);
         let action = contracts::Action::Delete { if_match: None };

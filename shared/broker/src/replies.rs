@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use contracts::Outcome;
+use contracts::Reply;
 use deadpool_lapin::Connection as PooledConnection;
 use lapin::{BasicProperties, Channel, options::BasicPublishOptions};
-use measures::{Counters, catalog};
+use telemetry::metrics::{CounterFamily, catalog};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -20,7 +20,7 @@ use crate::{
         BrokerError, ConnectionPool, Connector, backoff, close_in_background, in_time, open_channel,
     },
     exclusive::{ExclusiveConsumer, Queue},
-    topology::Shared,
+    topology::Declares,
 };
 
 /// How many replies may wait for the connection. What comes then is dropped.
@@ -40,12 +40,12 @@ pub struct ReplySource {
 /// A worker's way to answer. Cheap to clone.
 #[derive(Clone)]
 pub struct ReplyPublisher {
-    replies: mpsc::Sender<Reply>,
+    replies: mpsc::Sender<QueuedReplies>,
     up: watch::Receiver<bool>,
-    counted: Counters,
+    counted: CounterFamily,
 }
 
-struct Reply {
+struct QueuedReplies {
     queue: String,
     body: Vec<u8>,
     expires: Instant,
@@ -56,9 +56,9 @@ impl ReplySource {
     pub fn start(
         url: BrokerUrl,
         connection_name: &str,
-        on_outcome: impl Fn(Outcome) + Send + Sync + 'static,
+        on_outcome: impl Fn(Reply) + Send + Sync + 'static,
     ) -> Self {
-        let on_body = move |body: Vec<u8>| match serde_json::from_slice::<Vec<Outcome>>(&body) {
+        let on_body = move |body: Vec<u8>| match serde_json::from_slice::<Vec<Reply>>(&body) {
             Ok(outcomes) => outcomes.into_iter().for_each(&on_outcome),
             Err(error) => tracing::warn!(%error, "cannot read a reply"),
         };
@@ -103,13 +103,13 @@ impl ReplyPublisher {
     }
 
     /// Sends outcomes to the gateway that consumes `queue`, or drops them where too many wait.
-    pub fn send(&self, queue: &str, outcomes: &[Outcome]) {
+    pub fn send(&self, queue: &str, outcomes: &[Reply]) {
         let Ok(body) = serde_json::to_vec(outcomes) else {
             tracing::error!("outcomes cannot be written as JSON");
             return;
         };
         let expires = Instant::now() + REPLY_LIFETIME;
-        let reply = Reply { queue: queue.to_owned(), body, expires };
+        let reply = QueuedReplies { queue: queue.to_owned(), body, expires };
         if self.replies.try_send(reply).is_err() {
             self.counted.count("dropped");
             tracing::debug!("a reply was dropped: too many wait");
@@ -119,9 +119,9 @@ impl ReplyPublisher {
 
 async fn send_replies(
     pool: ConnectionPool,
-    mut waiting: mpsc::Receiver<Reply>,
+    mut waiting: mpsc::Receiver<QueuedReplies>,
     connected: watch::Sender<bool>,
-    counted: Counters,
+    counted: CounterFamily,
 ) {
     let mut unsent = None;
     let mut delays = backoff();
@@ -153,7 +153,7 @@ async fn send_replies(
 
 async fn open(pool: &ConnectionPool) -> Result<(PooledConnection, Channel), BrokerError> {
     let connection = pool.get().await?;
-    match open_channel(&connection, Shared::Nothing).await {
+    match open_channel(&connection, Declares::None).await {
         Ok(channel) => Ok((connection, channel)),
         Err(error) => {
             close_in_background(PooledConnection::take(connection));
@@ -166,9 +166,9 @@ async fn open(pool: &ConnectionPool) -> Result<(PooledConnection, Channel), Brok
 async fn send_all(
     connection: &PooledConnection,
     channel: &Channel,
-    waiting: &mut mpsc::Receiver<Reply>,
-    unsent: &mut Option<Reply>,
-    counted: &Counters,
+    waiting: &mut mpsc::Receiver<QueuedReplies>,
+    unsent: &mut Option<QueuedReplies>,
+    counted: &CounterFamily,
 ) -> Result<(), BrokerError> {
     loop {
         let reply = match unsent.take() {

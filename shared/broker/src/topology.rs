@@ -38,26 +38,26 @@ const MAX_WAITING_FRAMES: i64 = 2;
 /// What a channel works with of all that services share. A service's user needs permissions for no
 /// more than this.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Shared {
+pub(crate) enum Declares {
     /// The queue of commands, and that of what was parked.
     Commands,
     /// The exchange of frames.
     Broadcast,
     /// Nothing: replies take the default exchange to a gateway's own queue.
-    Nothing,
+    None,
 }
 
 /// Declares what a channel works with.
-pub(crate) async fn declare(channel: &Channel, shared: Shared) -> lapin::Result<()> {
+pub(crate) async fn declare(channel: &Channel, shared: Declares) -> lapin::Result<()> {
     match shared {
-        Shared::Commands => {
+        Declares::Commands => {
             declare_exchange(channel, DEAD, ExchangeKind::Direct).await?;
             declare_quorum_queue(channel, DEAD, dead_arguments()).await?;
             declare_exchange(channel, COMMANDS, ExchangeKind::Direct).await?;
             declare_quorum_queue(channel, COMMANDS, commands_arguments()).await
         }
-        Shared::Broadcast => declare_exchange(channel, BROADCAST, ExchangeKind::Fanout).await,
-        Shared::Nothing => Ok(()),
+        Declares::Broadcast => declare_exchange(channel, BROADCAST, ExchangeKind::Fanout).await,
+        Declares::None => Ok(()),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Wire types of the Messages API: what clients see (`Message`, `Problem`) and what crosses the
-//! broker (`Command`, `Outcome`). No I/O and no async here, so that every other crate can depend
+//! broker (`Command`, `Reply`). No I/O and no async here, so that every other crate can depend
 //! on it.
 
 mod command;
@@ -15,7 +15,7 @@ pub use command::{
 };
 pub use id::{CommandId, InvalidOperationId, MessageId, OperationId};
 pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessage};
-pub use outcome::{CommandResult, Failure, Outcome};
+pub use outcome::{Failure, Outcome, Reply};
 pub use problem::{FieldError, Location, Problem, ProblemKind};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use trace::{InvalidTraceParent, TraceId, TraceParent};

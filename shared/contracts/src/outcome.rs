@@ -7,17 +7,18 @@ use crate::{CommandId, Version, VersionedMessage};
 
 /// What became of one command. A reply's body is a JSON array of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct Reply {
     /// Whose outcome this is.
     pub command_id: CommandId,
     /// What became of it.
-    pub result: CommandResult,
+    #[serde(rename = "result")]
+    pub outcome: Outcome,
 }
 
 /// The ways a command can end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CommandResult {
+pub enum Outcome {
     /// The message is stored as the command has it, with version 1.
     Created,
     /// An earlier command with the same idempotency key had made the message; here it is as it is now.
@@ -37,8 +38,8 @@ pub enum CommandResult {
     Failed(Failure),
 }
 
-impl CommandResult {
-    /// All kinds, as [`CommandResult::kind`] names them.
+impl Outcome {
+    /// All kinds, as [`Outcome::kind`] names them.
     pub const KINDS: [&'static str; 11] = [
         "created",
         "replayed",

@@ -16,7 +16,7 @@ pub enum ProblemKind {
     /// 404: there is no such message, or no longer.
     MessageNotFound,
     /// 404: the operation ended too long ago.
-    OperationForgotten,
+    OperationExpired,
     /// 404: there is nothing at this path.
     UnknownPath,
     /// 405: the path is there, but not for this method. `Allow` says for which.
@@ -64,9 +64,7 @@ impl ProblemKind {
             Self::BadRequest => (400, "/problems/bad-request", "Bad request"),
             Self::OriginForbidden => (403, "/problems/origin-forbidden", "Origin forbidden"),
             Self::MessageNotFound => (404, "/problems/message-not-found", "Message not found"),
-            Self::OperationForgotten => {
-                (404, "/problems/operation-forgotten", "Operation forgotten")
-            }
+            Self::OperationExpired => (404, "/problems/operation-expired", "Operation forgotten"),
             Self::UnknownPath => (404, "/problems/unknown-path", "Unknown path"),
             Self::MethodNotAllowed => (405, "/problems/method-not-allowed", "Method not allowed"),
             Self::RequestTimeout => (408, "/problems/request-timeout", "Request timeout"),
@@ -89,7 +87,7 @@ impl ProblemKind {
                 (502, "/problems/broadcaster-unavailable", "Broadcaster unavailable")
             }
             Self::NotAccepted => (503, "/problems/not-accepted", "Write not accepted"),
-            Self::OutcomeUnknown => (503, "/problems/outcome-unknown", "Outcome unknown"),
+            Self::OutcomeUnknown => (503, "/problems/outcome-unknown", "Reply unknown"),
             Self::StorageUnavailable => {
                 (503, "/problems/storage-unavailable", "Storage unavailable")
             }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use measures::{Histogram, catalog};
 use mongodb::{
     Client, Collection, Database,
     bson::{Document, RawDocumentBuf, doc},
@@ -12,6 +11,7 @@ use mongodb::{
         ReadPreference, SelectionCriteria, WriteConcern,
     },
 };
+use telemetry::metrics::{Histogram, catalog};
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, interval, timeout_at},
@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::{
     documents::{EndingDocument, MessageDocument},
-    finds::{Finds, gather_finds},
-    queries::{Lists, gather_lists},
+    get_by_id::{MessageLoader, gather_finds},
+    list::{Lists, gather_lists},
 };
 
 /// MongoDB's code for a value that a unique index, here always that of `_id`, already has.
@@ -90,7 +90,7 @@ pub enum StoreError {
     Panicked(String),
     /// The operation's task ended without a result, for the process is going down.
     #[error("the operation was given up: {0}")]
-    GivenUp(String),
+    Cancelled(String),
     /// Too many reads wait for the server already.
     #[error("too many reads wait for MongoDB")]
     Overloaded,
@@ -99,7 +99,7 @@ pub enum StoreError {
     Contended,
     /// A command of a batch has no result. Nothing is known of it, so the batch is applied again.
     #[error("a command was left out of its batch")]
-    LeftOut,
+    MissingResult,
 }
 
 /// The stored messages. Cheap to clone.
@@ -110,7 +110,7 @@ pub struct Store {
     pub(crate) stored: Collection<RawDocumentBuf>,
     pub(crate) endings: Collection<EndingDocument>,
     pub(crate) suspects: Collection<Document>,
-    pub(crate) finds: Finds,
+    pub(crate) finds: MessageLoader,
     pub(crate) lists: Lists,
     permits: Arc<Semaphore>,
     operation_timeout: Duration,
@@ -281,7 +281,7 @@ impl Store {
         match timeout_at(deadline, running).await {
             Ok(Ok(result)) => result.map_err(StoreError::from),
             Ok(Err(error)) if error.is_panic() => Err(StoreError::Panicked(error.to_string())),
-            Ok(Err(error)) => Err(StoreError::GivenUp(error.to_string())),
+            Ok(Err(error)) => Err(StoreError::Cancelled(error.to_string())),
             Err(_) => Err(silent),
         }
     }

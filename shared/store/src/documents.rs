@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{StoreError, endings::Ending};
+use crate::{StoreError, operation_records::RecordedOutcome};
 
 /// A message, in the collection `messages`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub(crate) struct EndingDocument {
     #[serde(rename = "_id")]
     pub(crate) id: bson::Uuid,
     pub(crate) message_id: bson::Uuid,
-    pub(crate) ending: Ending,
+    pub(crate) ending: RecordedOutcome,
     pub(crate) recorded_at: DateTime,
 }
 

@@ -5,23 +5,23 @@
 //! it applies; that makes it safe to deliver twice, or after a newer one.
 
 pub mod admin;
-mod changes;
+mod batcher;
+mod bulk_write;
 mod client;
+mod delivery_attempts;
 mod documents;
-mod draw;
-mod endings;
-mod finds;
-mod gathering;
+mod get_by_id;
 mod indexes;
+mod list;
+mod operation_records;
 mod operations;
-mod queries;
-mod suspects;
+mod sample;
 mod writes;
 
-pub use changes::ChangeCommand;
+pub use bulk_write::UpdateCommand;
 pub use client::{InvalidMongoUri, Store, StoreError, StoreSettings};
-pub use endings::Ending;
+pub use delivery_attempts::AttemptId;
+pub use list::{ListQuery, Page, Position};
+pub use operation_records::RecordedOutcome;
 pub use operations::OperationState;
-pub use queries::{ListQuery, Page, Position};
-pub use suspects::AttemptId;
 pub use writes::{CreateCommand, DeleteCommand, EditCommand, Rejected};

@@ -7,8 +7,8 @@ use contracts::{Failure, OperationId, Timestamp};
 use crate::{
     Store, StoreError,
     documents::{StoredDocument, applied_version, command_uuid},
-    endings::Ending,
     indexes::ENDING_LIFETIME,
+    operation_records::RecordedOutcome,
     writes::REMEMBERED_COMMANDS,
 };
 
@@ -25,22 +25,24 @@ pub enum OperationState {
     /// It changed nothing, for good.
     Failed(Failure),
     /// It was issued so long ago that how it ended is not known any more.
-    Forgotten,
+    Expired,
 }
 
 impl Store {
     /// How an operation's command ended. What left no trace in the message is recorded; the rest
     /// stands in the message, or in its tombstone.
     pub async fn operation(&self, id: OperationId) -> Result<OperationState, StoreError> {
-        let endings = self.recorded_endings(std::iter::once(id.command_id)).await?;
-        let dead = Ending::Failed(Failure::DeadLettered);
+        let endings = self.recorded_outcomes(std::iter::once(id.command_id)).await?;
+        let dead = RecordedOutcome::Failed(Failure::DeadLettered);
         let recorded = endings.get(&id.command_id);
         match recorded {
             // An operator may have put it back since, and whoever parked it may record that late.
             Some(ending) if *ending == dead => {}
-            Some(Ending::Failed(failure)) => return Ok(OperationState::Failed(*failure)),
-            Some(Ending::Replayed | Ending::Superseded) => return Ok(OperationState::Succeeded),
-            Some(Ending::Unknown) => {
+            Some(RecordedOutcome::Failed(failure)) => return Ok(OperationState::Failed(*failure)),
+            Some(RecordedOutcome::Replayed | RecordedOutcome::Superseded) => {
+                return Ok(OperationState::Succeeded);
+            }
+            Some(RecordedOutcome::Unknown) => {
                 return Err(StoreError::Unreadable("how the command ended".to_owned()));
             }
             None => {}
@@ -53,7 +55,7 @@ impl Store {
         });
         let unknown = match recorded {
             Some(_) => OperationState::Failed(Failure::DeadLettered),
-            None if forgotten => OperationState::Forgotten,
+            None if forgotten => OperationState::Expired,
             None => OperationState::Pending,
         };
         let (created_by, applied) = match self.read_one(id.message_id).await? {

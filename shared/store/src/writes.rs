@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 
 use contracts::{
-    CommandId, CommandResult, Content, Failure, MessageId, Timestamp, UserId, Version,
-    VersionedMessage,
+    CommandId, Content, Failure, MessageId, Outcome, Timestamp, UserId, Version, VersionedMessage,
 };
 use futures_util::TryStreamExt;
 use mongodb::{
@@ -87,7 +86,7 @@ impl Store {
     pub async fn create_many(
         &self,
         commands: &[CreateCommand],
-    ) -> Result<Vec<Result<CommandResult, Rejected>>, StoreError> {
+    ) -> Result<Vec<Result<Outcome, Rejected>>, StoreError> {
         let documents: Vec<MessageDocument> = commands.iter().map(new_document).collect();
         let messages = self.messages.clone();
         let inserted = self
@@ -98,7 +97,7 @@ impl Store {
                 }
             })
             .await?;
-        let mut results = vec![Ok(CommandResult::Created); commands.len()];
+        let mut results = vec![Ok(Outcome::Created); commands.len()];
         let mut duplicates = Vec::new();
         for error in inserted {
             if error.code == DUPLICATE_KEY {
@@ -123,7 +122,7 @@ impl Store {
     }
 
     /// Applies an edit.
-    pub async fn edit(&self, command: &EditCommand) -> Result<CommandResult, StoreError> {
+    pub async fn edit(&self, command: &EditCommand) -> Result<Outcome, StoreError> {
         for _ in 0..MAX_ATTEMPTS {
             let (filter, update) = (edit_filter(command), edit_update(command));
             let messages = self.messages.clone();
@@ -136,7 +135,7 @@ impl Store {
                 })
                 .await?;
             if let Some(document) = edited {
-                return Ok(CommandResult::Edited(document.into_versioned()?));
+                return Ok(Outcome::Edited(document.into_versioned()?));
             }
             let existing = self.read_one(command.message_id).await?;
             if let Some(result) = not_edited(existing, command)? {
@@ -147,14 +146,14 @@ impl Store {
     }
 
     /// Applies a deletion.
-    pub async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
+    pub async fn delete(&self, command: &DeleteCommand) -> Result<Outcome, StoreError> {
         for _ in 0..MAX_ATTEMPTS {
             let (filter, update) = (delete_filter(command), tombstone_update(command));
             let messages = self.messages.clone();
             let deleted =
                 self.run(async move { messages.update_one(filter, vec![update]).await }).await?;
             if deleted.matched_count == 1 {
-                return Ok(CommandResult::Deleted);
+                return Ok(Outcome::Deleted);
             }
             let existing = self.read_one(command.message_id).await?;
             if let Some(result) = not_deleted(existing, command) {
@@ -238,24 +237,21 @@ fn command_fingerprint(command: &CreateCommand) -> mongodb::bson::Binary {
 }
 
 /// What a create means that met a document with its `_id`.
-fn met_on_create(
-    existing: StoredDocument,
-    command: &CreateCommand,
-) -> Result<CommandResult, StoreError> {
+fn met_on_create(existing: StoredDocument, command: &CreateCommand) -> Result<Outcome, StoreError> {
     let by_this_command = command_uuid(command.command_id);
     Ok(match existing {
         StoredDocument::Message(message) if message.created_by == by_this_command => {
-            CommandResult::Created
+            Outcome::Created
         }
         // Delivered again after a deletion: it had its effect, and has it no second time.
         StoredDocument::Tombstone(tombstone) if tombstone.created_by == by_this_command => {
-            CommandResult::Created
+            Outcome::Created
         }
-        StoredDocument::Tombstone(_) => CommandResult::Failed(Failure::DeletedSince),
+        StoredDocument::Tombstone(_) => Outcome::Failed(Failure::DeletedSince),
         StoredDocument::Message(message) if message.fingerprint == command_fingerprint(command) => {
-            CommandResult::Replayed(message.into_versioned()?)
+            Outcome::Replayed(message.into_versioned()?)
         }
-        StoredDocument::Message(_) => CommandResult::Failed(Failure::KeyReused),
+        StoredDocument::Message(_) => Outcome::Failed(Failure::KeyReused),
     })
 }
 
@@ -332,26 +328,26 @@ fn remember(command: CommandId, version: Bson, earlier: Bson) -> Document {
 pub(crate) fn not_edited(
     existing: Option<StoredDocument>,
     command: &EditCommand,
-) -> Result<Option<CommandResult>, StoreError> {
+) -> Result<Option<Outcome>, StoreError> {
     let message = match existing {
-        None => return Ok(Some(CommandResult::Failed(Failure::NotFound))),
+        None => return Ok(Some(Outcome::Failed(Failure::NotFound))),
         Some(StoredDocument::Tombstone(tombstone)) => {
             let applied = applied_version(&tombstone.applied, command.command_id);
             return Ok(Some(match applied.map(Version::try_from) {
-                Some(Ok(version)) => CommandResult::EditedThenDeleted { version },
-                _ => CommandResult::Failed(Failure::NotFound),
+                Some(Ok(version)) => Outcome::EditedThenDeleted { version },
+                _ => Outcome::Failed(Failure::NotFound),
             }));
         }
         Some(StoredDocument::Message(message)) => message,
     };
     if let Some(version) = applied_version(&message.applied, command.command_id) {
-        return Ok(Some(CommandResult::Edited(as_edited(*message, version, command)?)));
+        return Ok(Some(Outcome::Edited(as_edited(*message, version, command)?)));
     }
     match command.if_match {
         Some(version) if message.version == bson_version(version) => Ok(None),
-        Some(_) => Ok(Some(CommandResult::Failed(Failure::VersionMismatch))),
+        Some(_) => Ok(Some(Outcome::Failed(Failure::VersionMismatch))),
         None if is_newer(command, &message) => Ok(None),
-        None => Ok(Some(CommandResult::Superseded(message.into_versioned()?))),
+        None => Ok(Some(Outcome::Superseded(message.into_versioned()?))),
     }
 }
 
@@ -387,20 +383,20 @@ fn is_newer(command: &EditCommand, message: &MessageDocument) -> bool {
 pub(crate) fn not_deleted(
     existing: Option<StoredDocument>,
     command: &DeleteCommand,
-) -> Option<CommandResult> {
+) -> Option<Outcome> {
     match existing {
-        None => Some(CommandResult::Failed(Failure::NotFound)),
+        None => Some(Outcome::Failed(Failure::NotFound)),
         Some(StoredDocument::Tombstone(tombstone)) => {
             let by_this_command = applied_version(&tombstone.applied, command.command_id).is_some();
             Some(if by_this_command {
-                CommandResult::Deleted
+                Outcome::Deleted
             } else {
-                CommandResult::Failed(Failure::NotFound)
+                Outcome::Failed(Failure::NotFound)
             })
         }
         Some(StoredDocument::Message(message)) => match command.if_match {
             Some(version) if message.version != bson_version(version) => {
-                Some(CommandResult::Failed(Failure::VersionMismatch))
+                Some(Outcome::Failed(Failure::VersionMismatch))
             }
             _ => None,
         },

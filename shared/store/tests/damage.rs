@@ -6,13 +6,14 @@ mod common;
 use std::time::Duration;
 
 use anyhow::Result;
-use contracts::{CommandId, CommandResult, Failure, MessageId, OperationId, Timestamp, UserId};
+use contracts::{CommandId, Failure, MessageId, OperationId, Outcome, Timestamp, UserId};
 use mongodb::{
     Client,
     bson::{self, Document, doc},
 };
 use store::{
-    AttemptId, CreateCommand, DeleteCommand, EditCommand, Ending, ListQuery, Store, StoreSettings,
+    AttemptId, CreateCommand, DeleteCommand, EditCommand, ListQuery, RecordedOutcome, Store,
+    StoreSettings,
 };
 use testkit::TestEnvironment;
 use uuid::Uuid;
@@ -67,7 +68,7 @@ async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Res
     let error = store.find(id).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     // It can still be deleted.
-    assert_eq!(store.delete(&delete(id)).await?, CommandResult::Deleted);
+    assert_eq!(store.delete(&delete(id)).await?, Outcome::Deleted);
     Ok(())
 }
 
@@ -119,7 +120,7 @@ async fn a_message_whose_list_of_commands_is_damaged_can_be_deleted_and_not_edit
         damage(&env, id, update.clone()).await?;
         let error = store.edit(&edit(id)?).await.unwrap_err();
         assert!(error.is_permanent(), "{update}: {error:?}");
-        assert_eq!(store.delete(&delete(id)).await?, CommandResult::Deleted, "{update}");
+        assert_eq!(store.delete(&delete(id)).await?, Outcome::Deleted, "{update}");
         assert_eq!(store.find(id).await?, None, "{update}");
     }
     Ok(())
@@ -131,7 +132,7 @@ async fn an_ending_in_unknown_words_is_an_ending_and_harms_no_other() -> Result<
     let store = common::open(&env).await?;
     let message_id = MessageId::generate();
     let [known, unknown, damaged, new] = std::array::from_fn(|_| CommandId::generate());
-    let not_found = Ending::Failed(Failure::NotFound);
+    let not_found = RecordedOutcome::Failed(Failure::NotFound);
     let raw = Client::with_uri_str(env.mongo_uri()).await?;
     let operations = raw.database(env.database()).collection::<Document>("operations");
     let id = |command| bson::Uuid::from_bytes(Uuid::from(command).into_bytes());
@@ -143,13 +144,16 @@ async fn an_ending_in_unknown_words_is_an_ending_and_harms_no_other() -> Result<
             doc! { "_id": id(damaged) },
         ])
         .await?;
-    store.record_endings(&[(known, message_id, not_found)]).await?;
+    store.record_outcomes(&[(known, message_id, not_found)]).await?;
 
     let all = [known, unknown, damaged, new].map(|command| (command, message_id, not_found));
-    let recorded = store.record_endings(&all).await?;
+    let recorded = store.record_outcomes(&all).await?;
     assert_eq!(recorded.len(), 4);
     assert_eq!((recorded[&known], recorded[&new]), (not_found, not_found));
-    assert_eq!((recorded[&unknown], recorded[&damaged]), (Ending::Unknown, Ending::Unknown));
+    assert_eq!(
+        (recorded[&unknown], recorded[&damaged]),
+        (RecordedOutcome::Unknown, RecordedOutcome::Unknown)
+    );
     let error = store.operation(OperationId { command_id: unknown, message_id }).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     Ok(())
@@ -165,7 +169,7 @@ async fn a_damaged_suspect_is_counted_anew() -> Result<()> {
     let id = bson::Uuid::from_bytes(Uuid::from(command).into_bytes());
     suspects.insert_one(doc! { "_id": id, "tries": "many", "survived": "perhaps" }).await?;
     for attempt in 1..=2 {
-        assert_eq!(store.count_attempt(command, AttemptId::generate()).await?, attempt);
+        assert_eq!(store.record_attempt(command, AttemptId::generate()).await?, attempt);
     }
     Ok(())
 }
@@ -181,7 +185,7 @@ async fn what_the_server_refuses_by_its_schema_is_told_apart_from_what_it_stores
     welcome.to_user_id = UserId::try_from("carol".to_owned())?;
     let results = store.create_many(&[create(MessageId::generate())?, welcome]).await?;
     assert_eq!(results[0].as_ref().unwrap_err().code, 121);
-    assert_eq!(results[1], Ok(CommandResult::Created));
+    assert_eq!(results[1], Ok(Outcome::Created));
     Ok(())
 }
 

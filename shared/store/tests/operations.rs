@@ -4,7 +4,7 @@ mod common;
 
 use anyhow::Result;
 use contracts::{CommandId, Failure, MessageId, OperationId, Timestamp, UserId};
-use store::{CreateCommand, Ending, OperationState};
+use store::{CreateCommand, OperationState, RecordedOutcome};
 use testkit::TestEnvironment;
 
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn a_command_that_took_effect_has_succeeded_though_it_was_parked_before() 
     let operation = OperationId { command_id, message_id };
     // The worker that parked it records that late: after another one has applied the replay.
     let dead = Failure::DeadLettered;
-    store.record_endings(&[(command_id, message_id, Ending::Failed(dead))]).await?;
+    store.record_outcomes(&[(command_id, message_id, RecordedOutcome::Failed(dead))]).await?;
     assert_eq!(store.operation(operation).await?, OperationState::Failed(dead));
     let create = CreateCommand {
         command_id,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use contracts::{
-    CommandId, CommandResult, Content, Failure, Message, MessageId, Timestamp, UserId, Version,
+    CommandId, Content, Failure, Message, MessageId, Outcome, Timestamp, UserId, Version,
     VersionedMessage,
 };
 use proptest::{
@@ -15,7 +15,7 @@ use proptest::{
     prop_oneof,
     test_runner::{Config, TestCaseError, TestRunner},
 };
-use store::{ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Store};
+use store::{CreateCommand, DeleteCommand, EditCommand, Store, UpdateCommand};
 use testkit::TestEnvironment;
 
 /// A command before its ids are made. Timestamps are offsets from the create's, few enough that
@@ -98,10 +98,10 @@ async fn check(store: &Store, drafts: &[Draft], order: &[usize]) -> Result<()> {
         // By itself and together with others in turn: both ways have the same rules.
         let actual = match &commands[index] {
             Issued::Edit(edit) if step % 2 == 1 => {
-                apply_among_others(store, ChangeCommand::Edit(edit.clone())).await?
+                apply_among_others(store, UpdateCommand::Edit(edit.clone())).await?
             }
             Issued::Delete(delete) if step % 2 == 1 => {
-                apply_among_others(store, ChangeCommand::Delete(delete.clone())).await?
+                apply_among_others(store, UpdateCommand::Delete(delete.clone())).await?
             }
             command => apply(store, command).await?,
         };
@@ -141,7 +141,7 @@ fn issue(draft: Draft, message_id: MessageId, begun: Timestamp) -> Result<Issued
     })
 }
 
-async fn apply(store: &Store, command: &Issued) -> Result<CommandResult> {
+async fn apply(store: &Store, command: &Issued) -> Result<Outcome> {
     Ok(match command {
         Issued::Create(create) => {
             let results = store.create_many(std::slice::from_ref(create)).await?;
@@ -153,14 +153,14 @@ async fn apply(store: &Store, command: &Issued) -> Result<CommandResult> {
 }
 
 /// Applies it together with a change of a message that is not there.
-async fn apply_among_others(store: &Store, command: ChangeCommand) -> Result<CommandResult> {
-    let other = ChangeCommand::Delete(DeleteCommand {
+async fn apply_among_others(store: &Store, command: UpdateCommand) -> Result<Outcome> {
+    let other = UpdateCommand::Delete(DeleteCommand {
         command_id: CommandId::generate(),
         message_id: MessageId::generate(),
         if_match: None,
     });
-    let mut results = store.change_many(&[other, command]).await?.into_iter();
-    let not_found = Some(CommandResult::Failed(Failure::NotFound));
+    let mut results = store.bulk_write(&[other, command]).await?.into_iter();
+    let not_found = Some(Outcome::Failed(Failure::NotFound));
     anyhow::ensure!(results.next() == Some(not_found), "the other met something");
     results.next().flatten().context("a change without a result")
 }
@@ -173,7 +173,7 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, command: &Issued) -> CommandResult {
+    fn apply(&mut self, command: &Issued) -> Outcome {
         match command {
             Issued::Create(create) => self.create(create),
             Issued::Edit(edit) => self.edit(edit),
@@ -181,7 +181,7 @@ impl Model {
         }
     }
 
-    fn create(&mut self, create: &CreateCommand) -> CommandResult {
+    fn create(&mut self, create: &CreateCommand) -> Outcome {
         match self {
             Self::Absent => {
                 let message = Message {
@@ -198,28 +198,28 @@ impl Model {
                     applied: HashMap::new(),
                     last: create.command_id,
                 };
-                CommandResult::Created
+                Outcome::Created
             }
             Self::Live { created_with, .. } if created_with.command_id == create.command_id => {
-                CommandResult::Created
+                Outcome::Created
             }
             Self::Live { stored, created_with, .. } if created_with.content == create.content => {
-                CommandResult::Replayed(stored.clone())
+                Outcome::Replayed(stored.clone())
             }
-            Self::Live { .. } => CommandResult::Failed(Failure::KeyReused),
+            Self::Live { .. } => Outcome::Failed(Failure::KeyReused),
             Self::Deleted { created_by, .. } if *created_by == create.command_id => {
-                CommandResult::Created
+                Outcome::Created
             }
-            Self::Deleted { .. } => CommandResult::Failed(Failure::DeletedSince),
+            Self::Deleted { .. } => Outcome::Failed(Failure::DeletedSince),
         }
     }
 
-    fn edit(&mut self, edit: &EditCommand) -> CommandResult {
+    fn edit(&mut self, edit: &EditCommand) -> Outcome {
         match self {
-            Self::Absent => CommandResult::Failed(Failure::NotFound),
+            Self::Absent => Outcome::Failed(Failure::NotFound),
             Self::Deleted { applied, .. } => match applied.get(&edit.command_id) {
-                Some(&version) => CommandResult::EditedThenDeleted { version },
-                None => CommandResult::Failed(Failure::NotFound),
+                Some(&version) => Outcome::EditedThenDeleted { version },
+                None => Outcome::Failed(Failure::NotFound),
             },
             Self::Live { stored, applied, .. } if applied.contains_key(&edit.command_id) => {
                 let mut edited = stored.clone();
@@ -229,7 +229,7 @@ impl Model {
                     edited.message.content = edit.content.clone();
                     edited.message.edit_timestamp = Some(edit.edit_timestamp);
                 }
-                CommandResult::Edited(edited)
+                Outcome::Edited(edited)
             }
             Self::Live { stored, applied, last, .. } => {
                 let message = &stored.message;
@@ -238,13 +238,13 @@ impl Model {
                     Some(version) if version == stored.version => {
                         edit.edit_timestamp.max(changed_at.next_millisecond())
                     }
-                    Some(_) => return CommandResult::Failed(Failure::VersionMismatch),
+                    Some(_) => return Outcome::Failed(Failure::VersionMismatch),
                     None => {
                         let same_instant = message.edit_timestamp == Some(edit.edit_timestamp);
                         if edit.edit_timestamp <= changed_at
                             && !(same_instant && *last < edit.command_id)
                         {
-                            return CommandResult::Superseded(stored.clone());
+                            return Outcome::Superseded(stored.clone());
                         }
                         edit.edit_timestamp
                     }
@@ -254,25 +254,25 @@ impl Model {
                 stored.version += 1;
                 applied.insert(edit.command_id, stored.version);
                 *last = edit.command_id;
-                CommandResult::Edited(stored.clone())
+                Outcome::Edited(stored.clone())
             }
         }
     }
 
-    fn delete(&mut self, delete: &DeleteCommand) -> CommandResult {
+    fn delete(&mut self, delete: &DeleteCommand) -> Outcome {
         match self {
             Self::Deleted { applied, .. } if applied.contains_key(&delete.command_id) => {
-                CommandResult::Deleted
+                Outcome::Deleted
             }
-            Self::Absent | Self::Deleted { .. } => CommandResult::Failed(Failure::NotFound),
+            Self::Absent | Self::Deleted { .. } => Outcome::Failed(Failure::NotFound),
             Self::Live { stored, created_with, applied, .. } => {
                 if delete.if_match.is_some_and(|version| version != stored.version) {
-                    return CommandResult::Failed(Failure::VersionMismatch);
+                    return Outcome::Failed(Failure::VersionMismatch);
                 }
                 let mut applied = applied.clone();
                 applied.insert(delete.command_id, stored.version);
                 *self = Self::Deleted { created_by: created_with.command_id, applied };
-                CommandResult::Deleted
+                Outcome::Deleted
             }
         }
     }

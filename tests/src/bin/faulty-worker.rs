@@ -4,12 +4,12 @@
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use contracts::{CommandId, CommandResult, MessageId};
-use runtime::{ServiceConfig, Shutdown};
+use contracts::{CommandId, MessageId, Outcome};
+use service::{ServiceConfig, Shutdown};
 use storage_worker::{CommandStore, Config};
 use store::{
-    AttemptId, ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store,
-    StoreError, StoreSettings,
+    AttemptId, CreateCommand, DeleteCommand, EditCommand, RecordedOutcome, Rejected, Store,
+    StoreError, StoreSettings, UpdateCommand,
 };
 
 /// A content that panics whoever stores it.
@@ -31,7 +31,7 @@ const STALL: &str = "stall!";
 struct FaultyStore(Store);
 
 fn main() -> ExitCode {
-    runtime::run_service("faulty-worker", run)
+    service::run_service("faulty-worker", run)
 }
 
 async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -57,7 +57,7 @@ impl CommandStore for FaultyStore {
     async fn create_many(
         &self,
         commands: &[CreateCommand],
-    ) -> Result<Vec<Result<CommandResult, Rejected>>, StoreError> {
+    ) -> Result<Vec<Result<Outcome, Rejected>>, StoreError> {
         for command in commands {
             match command.content.as_str() {
                 PANIC => {
@@ -78,45 +78,45 @@ impl CommandStore for FaultyStore {
         self.0.create_many(commands).await
     }
 
-    async fn edit(&self, command: &EditCommand) -> Result<CommandResult, StoreError> {
+    async fn edit(&self, command: &EditCommand) -> Result<Outcome, StoreError> {
         self.0.edit(command).await
     }
 
-    async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
+    async fn delete(&self, command: &DeleteCommand) -> Result<Outcome, StoreError> {
         self.0.delete(command).await
     }
 
-    async fn change_many(
+    async fn bulk_write(
         &self,
-        commands: &[ChangeCommand],
-    ) -> Result<Vec<Option<CommandResult>>, StoreError> {
-        self.0.change_many(commands).await
+        commands: &[UpdateCommand],
+    ) -> Result<Vec<Option<Outcome>>, StoreError> {
+        self.0.bulk_write(commands).await
     }
 
-    async fn record_endings(
+    async fn record_outcomes(
         &self,
-        ended: &[(CommandId, MessageId, Ending)],
-    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
-        self.0.record_endings(ended).await
+        ended: &[(CommandId, MessageId, RecordedOutcome)],
+    ) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
+        self.0.record_outcomes(ended).await
     }
 
-    async fn recorded_endings(
+    async fn recorded_outcomes(
         &self,
         commands: &[CommandId],
-    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
-        self.0.recorded_endings(commands.iter().copied()).await
+    ) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
+        self.0.recorded_outcomes(commands.iter().copied()).await
     }
 
     async fn forget_dead_lettered(&self, commands: &[CommandId]) -> Result<(), StoreError> {
         self.0.forget_dead_lettered(commands).await
     }
 
-    async fn count_attempt(
+    async fn record_attempt(
         &self,
         command: CommandId,
         attempt: AttemptId,
     ) -> Result<u32, StoreError> {
-        self.0.count_attempt(command, attempt).await
+        self.0.record_attempt(command, attempt).await
     }
 
     async fn withdraw_attempt(
@@ -127,11 +127,11 @@ impl CommandStore for FaultyStore {
         self.0.withdraw_attempt(command, attempt).await
     }
 
-    async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {
-        self.0.note_survival(command).await
+    async fn record_success(&self, command: CommandId) -> Result<(), StoreError> {
+        self.0.record_success(command).await
     }
 
-    async fn clear_suspects(&self, commands: &[CommandId]) -> Result<(), StoreError> {
-        self.0.clear_suspects(commands).await
+    async fn clear_delivery_attempts(&self, commands: &[CommandId]) -> Result<(), StoreError> {
+        self.0.clear_delivery_attempts(commands).await
     }
 }

@@ -5,12 +5,12 @@ use std::{collections::HashMap, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use contracts::{CommandId, CommandResult, MessageId};
-use runtime::{ServiceConfig, Shutdown};
+use contracts::{CommandId, MessageId, Outcome};
+use service::{ServiceConfig, Shutdown};
 use storage_worker::{CommandStore, Config};
 use store::{
-    AttemptId, ChangeCommand, CreateCommand, DeleteCommand, EditCommand, Ending, Rejected, Store,
-    StoreError, StoreSettings,
+    AttemptId, CreateCommand, DeleteCommand, EditCommand, RecordedOutcome, Rejected, Store,
+    StoreError, StoreSettings, UpdateCommand,
 };
 use torture::Lie;
 
@@ -22,7 +22,7 @@ const LATER: Duration = Duration::from_secs(10);
 struct LyingStore(Store, Lie);
 
 fn main() -> ExitCode {
-    runtime::run_service("lying-worker", run)
+    service::run_service("lying-worker", run)
 }
 
 async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -50,12 +50,12 @@ impl CommandStore for LyingStore {
     async fn create_many(
         &self,
         commands: &[CreateCommand],
-    ) -> Result<Vec<Result<CommandResult, Rejected>>, StoreError> {
+    ) -> Result<Vec<Result<Outcome, Rejected>>, StoreError> {
         if self.1 != Lie::Creates {
             return self.0.create_many(commands).await;
         }
         let (store, commands) = (self.0.clone(), commands.to_vec());
-        let answers = vec![Ok(CommandResult::Created); commands.len()];
+        let answers = vec![Ok(Outcome::Created); commands.len()];
         tokio::spawn(async move {
             tokio::time::sleep(LATER).await;
             let _ = store.create_many(&commands).await;
@@ -63,7 +63,7 @@ impl CommandStore for LyingStore {
         Ok(answers)
     }
 
-    async fn edit(&self, command: &EditCommand) -> Result<CommandResult, StoreError> {
+    async fn edit(&self, command: &EditCommand) -> Result<Outcome, StoreError> {
         if self.1 != Lie::Edits || command.if_match.is_some() {
             return self.0.edit(command).await;
         }
@@ -78,10 +78,10 @@ impl CommandStore for LyingStore {
             tokio::time::sleep(LATER).await;
             let _ = store.edit(&command).await;
         });
-        Ok(CommandResult::Edited(edited))
+        Ok(Outcome::Edited(edited))
     }
 
-    async fn delete(&self, command: &DeleteCommand) -> Result<CommandResult, StoreError> {
+    async fn delete(&self, command: &DeleteCommand) -> Result<Outcome, StoreError> {
         let known = self.0.find(command.message_id).await?;
         if self.1 != Lie::Deletions || command.if_match.is_some() || known.is_none() {
             return self.0.delete(command).await;
@@ -91,44 +91,44 @@ impl CommandStore for LyingStore {
             tokio::time::sleep(LATER).await;
             let _ = store.delete(&command).await;
         });
-        Ok(CommandResult::Deleted)
+        Ok(Outcome::Deleted)
     }
 
-    async fn change_many(
+    async fn bulk_write(
         &self,
-        commands: &[ChangeCommand],
-    ) -> Result<Vec<Option<CommandResult>>, StoreError> {
+        commands: &[UpdateCommand],
+    ) -> Result<Vec<Option<Outcome>>, StoreError> {
         if self.1 == Lie::Creates {
-            return self.0.change_many(commands).await;
+            return self.0.bulk_write(commands).await;
         }
         // Each by itself, by the rules above.
         Ok(vec![None; commands.len()])
     }
 
-    async fn record_endings(
+    async fn record_outcomes(
         &self,
-        ended: &[(CommandId, MessageId, Ending)],
-    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
-        self.0.record_endings(ended).await
+        ended: &[(CommandId, MessageId, RecordedOutcome)],
+    ) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
+        self.0.record_outcomes(ended).await
     }
 
-    async fn recorded_endings(
+    async fn recorded_outcomes(
         &self,
         commands: &[CommandId],
-    ) -> Result<HashMap<CommandId, Ending>, StoreError> {
-        self.0.recorded_endings(commands.iter().copied()).await
+    ) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
+        self.0.recorded_outcomes(commands.iter().copied()).await
     }
 
     async fn forget_dead_lettered(&self, commands: &[CommandId]) -> Result<(), StoreError> {
         self.0.forget_dead_lettered(commands).await
     }
 
-    async fn count_attempt(
+    async fn record_attempt(
         &self,
         command: CommandId,
         attempt: AttemptId,
     ) -> Result<u32, StoreError> {
-        self.0.count_attempt(command, attempt).await
+        self.0.record_attempt(command, attempt).await
     }
 
     async fn withdraw_attempt(
@@ -139,11 +139,11 @@ impl CommandStore for LyingStore {
         self.0.withdraw_attempt(command, attempt).await
     }
 
-    async fn note_survival(&self, command: CommandId) -> Result<(), StoreError> {
-        self.0.note_survival(command).await
+    async fn record_success(&self, command: CommandId) -> Result<(), StoreError> {
+        self.0.record_success(command).await
     }
 
-    async fn clear_suspects(&self, commands: &[CommandId]) -> Result<(), StoreError> {
-        self.0.clear_suspects(commands).await
+    async fn clear_delivery_attempts(&self, commands: &[CommandId]) -> Result<(), StoreError> {
+        self.0.clear_delivery_attempts(commands).await
     }
 }

@@ -3,7 +3,7 @@
 use contracts::Version;
 
 use super::Case;
-use crate::history::{Fate, No, Operation, Outcome, Request};
+use crate::history::{Fate, No, Observed, Operation, Request};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let operations = case.operations.clone();
@@ -13,7 +13,7 @@ pub(super) fn check(case: &mut Case<'_>) {
         {
             mismatch(case, &operations, operation, condition);
         }
-        if let (Outcome::Stored { state, .. }, Request::Edit { content, if_match, .. }) =
+        if let (Observed::Stored { state, .. }, Request::Edit { content, if_match, .. }) =
             (&operation.outcome, &operation.request)
             && state.message.content.as_str() != content
         {
@@ -78,7 +78,7 @@ pub(super) fn is_certainly_older(maker: &Operation, operation: &Operation) -> bo
     let known_since = match (&maker.request, &maker.outcome) {
         (Request::Create { .. }, _) => return true,
         // What succeeded, and made a version, had made it by then.
-        (_, Outcome::Stored { .. } | Outcome::Accepted { fate: Fate::Succeeded, .. }) => {
+        (_, Observed::Stored { .. } | Observed::Accepted { fate: Fate::Succeeded, .. }) => {
             maker.ended
         }
         _ => return false,

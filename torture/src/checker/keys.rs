@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Case;
-use crate::history::{Effect, No, Operation, Outcome, Request};
+use crate::history::{Effect, No, Observed, Operation, Request};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let creates: Vec<(&Operation, &str)> = case
@@ -17,7 +17,7 @@ pub(super) fn check(case: &mut Case<'_>) {
     let fresh: Vec<&Operation> = creates
         .iter()
         .map(|(create, _)| *create)
-        .filter(|create| matches!(create.outcome, Outcome::Stored { replayed: false, .. }))
+        .filter(|create| matches!(create.outcome, Observed::Stored { replayed: false, .. }))
         .collect();
     if let [first, second, ..] = fresh[..] {
         let detail = format!("both are told to have made it\n  {first}\n  {second}");
@@ -50,7 +50,7 @@ pub(super) fn check(case: &mut Case<'_>) {
                 case.violated("a key is reused only where it was used", detail);
             }
         }
-        let replayed = matches!(create.outcome, Outcome::Stored { replayed: true, .. });
+        let replayed = matches!(create.outcome, Observed::Stored { replayed: true, .. });
         if replayed && !may_have_made(true) {
             let detail = create.to_string();
             case.violated("only what was made before is replayed", detail);

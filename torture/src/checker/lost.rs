@@ -4,7 +4,7 @@
 use contracts::Version;
 
 use super::{Case, chain::Makers, conditions::is_certainly_older};
-use crate::history::{Fate, Operation, Outcome, Request};
+use crate::history::{Fate, Observed, Operation, Request};
 
 pub(super) fn check(case: &mut Case<'_>, operations: &[&Operation], makers: &Makers<'_>) {
     for operation in operations.iter().filter(|operation| is_accepted_plain_edit(operation)) {
@@ -25,7 +25,7 @@ pub(super) fn check(case: &mut Case<'_>, operations: &[&Operation], makers: &Mak
 
 fn is_accepted_plain_edit(operation: &Operation) -> bool {
     matches!(operation.request, Request::Edit { if_match: None, .. })
-        && matches!(operation.outcome, Outcome::Accepted { fate: Fate::Succeeded, .. })
+        && matches!(operation.outcome, Observed::Accepted { fate: Fate::Succeeded, .. })
 }
 
 /// The newest version that was there before it was asked for, as far as that was seen; what it

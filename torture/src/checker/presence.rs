@@ -1,7 +1,7 @@
 //! Whether a message is there: from its create on, until a delete, and never again.
 
 use super::Case;
-use crate::history::{Effect, Fate, No, Operation, Outcome, Request};
+use crate::history::{Effect, Fate, No, Observed, Operation, Request};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let operations = case.operations.clone();
@@ -42,7 +42,7 @@ fn shows_presence(operation: &Operation) -> bool {
         Request::Delete { .. } => operation.no() == Some(No::VersionMismatch),
         Request::Create { .. } | Request::Edit { .. } | Request::Read { .. } => {
             let succeeded =
-                matches!(operation.outcome, Outcome::Accepted { fate: Fate::Succeeded, .. });
+                matches!(operation.outcome, Observed::Accepted { fate: Fate::Succeeded, .. });
             operation.seen().is_some()
                 || succeeded
                 || matches!(operation.no(), Some(No::VersionMismatch | No::KeyReused))

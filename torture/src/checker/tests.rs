@@ -29,29 +29,29 @@ fn message(content: &str, edited: i64) -> Message {
 }
 
 /// The state of a version whose edit, if any, was at `edited`.
-fn state(version: Version, content: &str, edited: i64) -> Outcome {
+fn state(version: Version, content: &str, edited: i64) -> Observed {
     let state = VersionedMessage { message: message(content, edited), version };
-    Outcome::Stored { state, replayed: false }
+    Observed::Stored { state, replayed: false }
 }
 
-fn replayed(version: Version, content: &str, edited: i64) -> Outcome {
+fn replayed(version: Version, content: &str, edited: i64) -> Observed {
     let state = VersionedMessage { message: message(content, edited), version };
-    Outcome::Stored { state, replayed: true }
+    Observed::Stored { state, replayed: true }
 }
 
-fn accepted(fate: Fate) -> Outcome {
+fn accepted(fate: Fate) -> Observed {
     let operation = OperationId { command_id: CommandId::generate(), message_id: id() };
-    Outcome::Accepted { operation, fate }
+    Observed::Accepted { operation, fate }
 }
 
-fn unknown() -> Outcome {
-    Outcome::Unknown("no answer".to_owned())
+fn unknown() -> Observed {
+    Observed::Unknown("no answer".to_owned())
 }
 
-const REFUSED: Outcome = Outcome::Refused("not accepted");
-const NOT_FOUND: Outcome = Outcome::Failed(No::NotFound);
+const REFUSED: Observed = Observed::Refused("not accepted");
+const NOT_FOUND: Observed = Observed::Failed(No::NotFound);
 
-fn at(began: u64, ended: u64, request: Request, outcome: Outcome) -> Operation {
+fn at(began: u64, ended: u64, request: Request, outcome: Observed) -> Operation {
     Operation {
         client: "client".to_owned(),
         gateway: 0,
@@ -105,22 +105,22 @@ fn an_acknowledged_message_must_be_there_unless_it_may_have_been_deleted() {
     assert_eq!(broken(vec![missing()]), ["an acknowledged message is missing"]);
     // A read that began before the create was answered may miss it.
     assert!(broken(vec![at(5, 30, read(), NOT_FOUND)]).is_empty());
-    for outcome in [Outcome::Deleted, unknown(), accepted(Fate::Succeeded)] {
+    for outcome in [Observed::Deleted, unknown(), accepted(Fate::Succeeded)] {
         assert!(broken(vec![at(12, 28, delete(), outcome), missing()]).is_empty());
     }
     for outcome in
-        [REFUSED, Outcome::Failed(No::VersionMismatch), accepted(Fate::Failed(No::NotFound))]
+        [REFUSED, Observed::Failed(No::VersionMismatch), accepted(Fate::Failed(No::NotFound))]
     {
         let rules = broken(vec![at(12, 18, delete(), outcome), missing()]);
         assert!(rules.contains(&"an acknowledged message is missing"), "{rules:?}");
     }
-    let too_late = at(40, 50, delete(), Outcome::Deleted);
+    let too_late = at(40, 50, delete(), Observed::Deleted);
     assert_eq!(broken(vec![missing(), too_late])[0], "an acknowledged message is missing");
 }
 
 #[test]
 fn a_deleted_message_never_comes_back() {
-    let deleted = || at(20, 30, delete(), Outcome::Deleted);
+    let deleted = || at(20, 30, delete(), Observed::Deleted);
     let back = at(40, 50, read(), state(1, "new", 0));
     assert_eq!(broken(vec![deleted(), back.clone()]), ["a deleted message came back"]);
     // Seen while it was being deleted.
@@ -133,7 +133,7 @@ fn a_deleted_message_never_comes_back() {
     );
     let late_edit = at(40, 50, edit("e"), accepted(Fate::Succeeded));
     assert_eq!(broken(vec![deleted(), late_edit]), ["a deleted message came back"]);
-    let again = at(40, 50, delete(), Outcome::Deleted);
+    let again = at(40, 50, delete(), Observed::Deleted);
     assert_eq!(broken(vec![deleted(), again]), ["a delete takes effect once"]);
 }
 
@@ -160,7 +160,7 @@ fn an_edit_changes_the_content_and_its_timestamp() {
         let mut edited = message("e", 20);
         change(&mut edited);
         let state = VersionedMessage { message: edited, version: 2 };
-        broken(vec![at(20, 30, edit("e"), Outcome::Stored { state, replayed: false })])
+        broken(vec![at(20, 30, edit("e"), Observed::Stored { state, replayed: false })])
     };
     assert!(edited(|_| {}).is_empty());
     let elsewhere = edited(|message| message.to_user_id = "c".to_owned().try_into().unwrap());
@@ -218,13 +218,13 @@ fn if_match_decides_what_an_edit_is_applied_to() {
     let wrong = at(40, 50, edit_if("e2", 1), state(3, "e2", 40));
     assert!(broken(vec![first(), wrong]).contains(&"If-Match decides what an edit is applied to"));
     // After an own edit of unknown outcome.
-    let mismatch = || at(40, 50, edit_if("e2", 1), Outcome::Failed(No::VersionMismatch));
+    let mismatch = || at(40, 50, edit_if("e2", 1), Observed::Failed(No::VersionMismatch));
     assert!(broken(vec![at(20, 30, edit_if("e1", 1), unknown()), mismatch()]).is_empty());
     let still = at(60, 70, read(), state(1, "new", 0));
     assert_eq!(broken(vec![mismatch(), still]), ["412 only where the version is another one"]);
     let deleting = Request::Delete { id: id(), if_match: Some(1) };
     assert_eq!(
-        broken(vec![first(), at(40, 50, deleting, Outcome::Deleted)]),
+        broken(vec![first(), at(40, 50, deleting, Observed::Deleted)]),
         ["If-Match decides what a delete is applied to"]
     );
 }
@@ -280,7 +280,7 @@ fn a_plain_edit_that_succeeded_later_is_stored_or_superseded_by_a_newer_one() {
     let unseen = at(12, 14, edit("unseen"), unknown());
     let seen = at(15, 18, edit("seen"), state(3, "seen", 30));
     assert_eq!(broken(vec![unseen, seen, edited("e"), stored_at_last(3, "seen")]), lost);
-    let deleted = at(50, 60, delete(), Outcome::Deleted);
+    let deleted = at(50, 60, delete(), Observed::Deleted);
     assert!(broken(vec![edited("e"), deleted]).is_empty());
 }
 
@@ -292,15 +292,15 @@ fn a_key_makes_one_message_once_from_one_body() {
     let fresh = at(20, 30, create("new"), state(1, "new", 0));
     assert_eq!(broken(vec![fresh]), ["a create takes effect once"]);
     let mistake = |outcome| at(20, 30, create("other"), outcome);
-    assert!(broken(vec![mistake(Outcome::Failed(No::KeyReused))]).is_empty());
+    assert!(broken(vec![mistake(Observed::Failed(No::KeyReused))]).is_empty());
     assert_eq!(broken(vec![mistake(accepted(Fate::Succeeded))]), ["one key, one body"]);
-    let same = at(20, 30, create("new"), Outcome::Failed(No::KeyReused));
+    let same = at(20, 30, create("new"), Observed::Failed(No::KeyReused));
     assert_eq!(broken(vec![same]), ["a repeat with the same body is no mistake"]);
     assert_eq!(
-        rules(&[mistake(Outcome::Failed(No::KeyReused))]),
+        rules(&[mistake(Observed::Failed(No::KeyReused))]),
         ["a key is reused only where it was used"]
     );
-    let deleted = at(20, 30, create("new"), Outcome::Failed(No::DeletedSince));
+    let deleted = at(20, 30, create("new"), Observed::Failed(No::DeletedSince));
     assert_eq!(broken(vec![deleted]), ["an acknowledged message is missing"]);
 }
 
@@ -310,12 +310,12 @@ fn every_202_ends_as_a_promise_allows() {
     assert_eq!(broken(vec![open]), ["a 202 whose operation never ended"]);
     let odd = at(20, 30, edit("e"), accepted(Fate::Odd("dead_lettered".to_owned())));
     assert_eq!(broken(vec![odd]), ["a 202 whose operation ended as no promise allows"]);
-    let odd = at(20, 30, read(), Outcome::Odd("500".to_owned()));
+    let odd = at(20, 30, read(), Observed::Odd("500".to_owned()));
     assert_eq!(broken(vec![odd]), ["an answer that no promise allows"]);
 }
 
 /// The rules that the end breaks, with one create whose id nobody was told.
-fn broken_end(outcome: Outcome, listed: Vec<Message>) -> Vec<&'static str> {
+fn broken_end(outcome: Observed, listed: Vec<Message>) -> Vec<&'static str> {
     let request = Request::Create {
         id: None,
         from: "a".to_owned(),
@@ -364,7 +364,7 @@ fn the_end_has_lists_as_reads_show_them_nothing_queued_and_only_poison_parked() 
     assert_eq!(rule(&twice), "a list has each message once");
     let deleted = [
         at(0, 10, create("new"), state(1, "new", 0)),
-        at(20, 30, delete(), Outcome::Deleted),
+        at(20, 30, delete(), Observed::Deleted),
         final_read(NOT_FOUND),
     ];
     assert_eq!(

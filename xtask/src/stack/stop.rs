@@ -1,4 +1,4 @@
-//! Ending a stack's processes in order: who takes requests first, who others lean on last.
+//! RecordedOutcome a stack's processes in order: who takes requests first, who others lean on last.
 
 use std::{env, time::Duration};
 

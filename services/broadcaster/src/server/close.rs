@@ -18,8 +18,8 @@ pub(crate) enum Reason {
     BadProtocol,
     NotUtf8,
     TooLarge,
-    TakesNothing,
-    Mute,
+    SlowConsumer,
+    PongTimeout,
 }
 
 impl Reason {
@@ -28,8 +28,8 @@ impl Reason {
         Self::BadProtocol,
         Self::NotUtf8,
         Self::TooLarge,
-        Self::TakesNothing,
-        Self::Mute,
+        Self::SlowConsumer,
+        Self::PongTimeout,
     ];
 
     /// What a subscriber is closed for that made the socket fail like this; none where it is gone.
@@ -55,8 +55,8 @@ impl Reason {
             Self::BadProtocol => "bad_protocol",
             Self::NotUtf8 => "not_utf8",
             Self::TooLarge => "too_large",
-            Self::TakesNothing => "takes_nothing",
-            Self::Mute => "mute",
+            Self::SlowConsumer => "takes_nothing",
+            Self::PongTimeout => "mute",
         }
     }
 
@@ -66,7 +66,7 @@ impl Reason {
             Self::BadProtocol => CloseCode::Protocol,
             Self::NotUtf8 => CloseCode::Invalid,
             Self::TooLarge => CloseCode::Size,
-            Self::TakesNothing | Self::Mute => CloseCode::Library(TOO_SLOW),
+            Self::SlowConsumer | Self::PongTimeout => CloseCode::Library(TOO_SLOW),
         }
     }
 
@@ -76,8 +76,8 @@ impl Reason {
             Self::BadProtocol => "this is not RFC 6455",
             Self::NotUtf8 => "a text is not UTF-8",
             Self::TooLarge => "a message may have 4096 bytes",
-            Self::TakesNothing => "frames are not taken",
-            Self::Mute => "pings are not answered",
+            Self::SlowConsumer => "frames are not taken",
+            Self::PongTimeout => "pings are not answered",
         }
     }
 }

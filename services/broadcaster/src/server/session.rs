@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use measures::{Counters, catalog};
+use telemetry::metrics::{CounterFamily, catalog};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -29,9 +29,9 @@ use tokio_tungstenite::{
 use super::close::Reason;
 use crate::{
     hub::Subscription,
-    limit::Limit,
-    outlet::{Event, Outlet, Socket},
-    wire::{READ_AT_A_TIME, Wire},
+    paced_stream::{PacedStream, READ_AT_A_TIME},
+    subscriber_sink::{Event, Socket, SubscriberSink},
+    two_stage_deadline::TwoStageDeadline,
 };
 
 /// The largest message a subscriber may send, in bytes; it is ignored anyway.
@@ -81,7 +81,7 @@ enum End {
 }
 
 /// Counts how sessions end.
-pub(super) fn count_ends() -> Counters {
+pub(super) fn count_ends() -> CounterFamily {
     let reasons = Reason::ALL.map(Reason::name);
     let names: Vec<_> = reasons.into_iter().chain([End::Gone.name(), End::ByPeer.name()]).collect();
     catalog::SESSIONS_CLOSED.each("reason", &names)
@@ -108,7 +108,7 @@ enum Step {
 struct Deadlines {
     timing: Timing,
     next_ping: Instant,
-    pong_due: Option<Limit>,
+    pong_due: Option<TwoStageDeadline>,
 }
 
 /// Serves a subscriber whose handshake is done, until it leaves or must, or `closing` ends.
@@ -118,7 +118,7 @@ pub(super) async fn run(
     read_ahead: Vec<u8>,
     mut subscription: Subscription,
     timing: Timing,
-    ends: &Counters,
+    ends: &CounterFamily,
     closing: impl Future<Output = ()>,
 ) {
     let config = WebSocketConfig::default()
@@ -129,10 +129,10 @@ pub(super) async fn run(
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let wire = Wire::new(stream, timing.pause);
+    let wire = PacedStream::new(stream, timing.pause);
     let socket =
         WebSocketStream::from_partially_read(wire, read_ahead, Role::Server, Some(config)).await;
-    let outlet = Arc::new(Outlet::new(socket, subscription.last, timing.send));
+    let outlet = Arc::new(SubscriberSink::new(socket, subscription.last, timing.send));
     subscription.open(&outlet);
     let end = serve(&outlet, &subscription, timing, closing).await;
     ends.count(end.name());
@@ -144,7 +144,7 @@ pub(super) async fn run(
 }
 
 async fn serve(
-    outlet: &Outlet,
+    outlet: &SubscriberSink,
     subscription: &Subscription,
     timing: Timing,
     closing: impl Future<Output = ()>,
@@ -241,31 +241,31 @@ impl Deadlines {
         Self { timing, next_ping: Instant::now() + timing.ping, pong_due: None }
     }
 
-    fn earliest(&self, outlet: &Outlet) -> Instant {
+    fn earliest(&self, outlet: &SubscriberSink) -> Instant {
         let pong_due = self.pong_due.map(|limit| limit.until());
-        let others = [pong_due, outlet.sent_due(), outlet.reads_again()];
+        let others = [pong_due, outlet.sent_due(), outlet.paused_until()];
         others.into_iter().flatten().fold(self.next_ping, Instant::min)
     }
 
     /// What the subscriber has missed, if anything.
-    fn missed(&mut self, outlet: &Outlet) -> Option<Reason> {
+    fn missed(&mut self, outlet: &SubscriberSink) -> Option<Reason> {
         if outlet.is_stuck() {
-            return Some(Reason::TakesNothing);
+            return Some(Reason::SlowConsumer);
         }
         let pong_due = self.pong_due.as_mut()?;
         if !pong_due.is_over() {
             return None;
         }
         if outlet.is_drained() {
-            return Some(Reason::Mute);
+            return Some(Reason::PongTimeout);
         }
         // The pong of one that sends more than is read of it may be behind all that.
-        *pong_due = Limit::new(self.timing.pong);
+        *pong_due = TwoStageDeadline::new(self.timing.pong);
         None
     }
 
     /// Sends a ping if it is time for one.
-    fn ping(&mut self, outlet: &Outlet, context: &mut Context<'_>) -> Result<(), Error> {
+    fn ping(&mut self, outlet: &SubscriberSink, context: &mut Context<'_>) -> Result<(), Error> {
         let now = Instant::now();
         if self.next_ping > now {
             return Ok(());
@@ -273,7 +273,7 @@ impl Deadlines {
         if outlet.send(Message::Ping(Vec::new().into()), context)? {
             self.next_ping = now + self.timing.ping;
             // An answer that is already due is not put off.
-            self.pong_due.get_or_insert_with(|| Limit::new(self.timing.pong));
+            self.pong_due.get_or_insert_with(|| TwoStageDeadline::new(self.timing.pong));
         } else {
             // What is on its way is question enough.
             self.next_ping = outlet.sent_due().unwrap_or(now + self.timing.ping);

@@ -1,8 +1,8 @@
 //! The server on a port of its own, with real sockets and short times. Frames come straight from
 //! the hub, so neither a broker nor a database is needed.
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
-use runtime::Shutdown;
+use futures_util::{SinkExt, StreamExt};
+use service::Shutdown;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinHandle,
@@ -18,7 +18,7 @@ use tokio_tungstenite::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::outlet::Outlet;
+use crate::subscriber_sink::SubscriberSink;
 
 mod handshakes;
 mod misbehaviour;
@@ -99,7 +99,7 @@ impl Fixture {
 
     /// Publishes numbered frames of so many bytes until one of the subscribers is as wanted. How
     /// many there were.
-    async fn publish_until(&self, bytes: usize, wanted: impl Fn(&Outlet) -> bool) -> usize {
+    async fn publish_until(&self, bytes: usize, wanted: impl Fn(&SubscriberSink) -> bool) -> usize {
         let publishing = async {
             let mut count = 0;
             while !self.hub.outlets().iter().any(|outlet| wanted(outlet)) {

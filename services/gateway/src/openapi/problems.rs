@@ -95,7 +95,7 @@ problems! {
 problems! {
     /// Of `GET /api/operations/{op}`.
     OperationProblems =
-        OperationForgotten | InvalidInput | Internal | StorageUnavailable | Overloaded
+        OperationExpired | InvalidInput | Internal | StorageUnavailable | Overloaded
 }
 
 problems! {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::{Router, extract::State, routing::get};
 use futures_util::{SinkExt, StreamExt};
-use runtime::Shutdown;
+use service::Shutdown;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -45,7 +45,7 @@ impl Gateway {
         let router = Router::new().route("/api/chat", get(chat)).with_state(tunnel.clone());
         let (listener, address) = listen().await;
         let serving = tokio::spawn(async move {
-            runtime::http::serve(listener, router, 100, &phases).await;
+            service::http::serve(listener, router, 100, &phases).await;
         });
         Self { address, tunnel, shutdown, _serving: serving }
     }

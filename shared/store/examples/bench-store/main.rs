@@ -68,7 +68,7 @@ async fn draws(options: Draws) -> Result<Value> {
     let mut times = Vec::with_capacity(options.count);
     for _ in 0..options.count {
         let begun = Instant::now();
-        store.first_of(&store.draw().await?).await?.context("nothing is stored")?;
+        store.first_of(&store.sample().await?).await?.context("nothing is stored")?;
         times.push(begun.elapsed());
     }
     Ok(

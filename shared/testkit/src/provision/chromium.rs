@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     as_root,
-    fetch::{self, GivenUp},
+    fetch::{self, Cancelled},
     on_path,
 };
 use crate::Progress;
@@ -20,7 +20,7 @@ const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive && \
 const ADVICE: &str = "a browser is needed: install Chromium (Debian: `apt-get install chromium`) \
     or Google Chrome";
 
-/// Finds Chromium, or installs Debian's package. The log of that goes under `target_dir`.
+/// MessageLoader Chromium, or installs Debian's package. The log of that goes under `target_dir`.
 pub async fn provide_chromium(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(chromium) = installed() {
         return Ok(chromium);
@@ -35,7 +35,7 @@ pub async fn provide_chromium(target_dir: &Path, progress: &dyn Progress) -> Res
     progress.say("Chromium: not installed, installing Debian's package (about 100 MB)");
     install.args(["-c", INSTALL]);
     let log = tools.join("chromium-install.log");
-    fetch::run("installing Chromium with apt-get", install, &log, GivenUp::LetFinish, progress)
+    fetch::run("installing Chromium with apt-get", install, &log, Cancelled::LetFinish, progress)
         .await
         .context(ADVICE)?;
     installed().context(ADVICE)

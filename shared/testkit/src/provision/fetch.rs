@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_mins(15);
 
 /// What becomes of a tool if the caller gives up waiting for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum GivenUp {
+pub(super) enum Cancelled {
     /// It is killed: what it has done so far harms nobody.
     Kill,
     /// It goes on to its end: killed half way it would leave a broken system.
@@ -30,7 +30,7 @@ pub(super) async fn run(
     what: &str,
     command: Command,
     log: &Path,
-    given_up: GivenUp,
+    given_up: Cancelled,
     progress: &dyn Progress,
 ) -> Result<()> {
     let begun = Instant::now();
@@ -80,11 +80,11 @@ pub(super) async fn lock(file: &Path, progress: &dyn Progress) -> Result<File> {
     }
 }
 
-struct Guard(Option<Process>, GivenUp);
+struct Guard(Option<Process>, Cancelled);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let (Some(process), GivenUp::LetFinish) = (self.0.take(), self.1) {
+        if let (Some(process), Cancelled::LetFinish) = (self.0.take(), self.1) {
             process.detach();
         }
     }

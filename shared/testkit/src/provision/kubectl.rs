@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     as_root,
-    fetch::{self, GivenUp},
+    fetch::{self, Cancelled},
     on_path,
 };
 use crate::Progress;
@@ -18,12 +18,12 @@ const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive && \
 const ADVICE: &str = "kubectl is needed: install it \
     (Debian 13: `apt-get install kubernetes-client`, else https://kubernetes.io/docs/tasks/tools)";
 
-/// Finds kubectl.
+/// MessageLoader kubectl.
 pub fn find_kubectl() -> Result<PathBuf> {
     on_path("kubectl").context(ADVICE)
 }
 
-/// Finds kubectl, or installs Debian's package. The log of that goes under `target_dir`.
+/// MessageLoader kubectl, or installs Debian's package. The log of that goes under `target_dir`.
 pub async fn provide_kubectl(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Ok(kubectl) = find_kubectl() {
         return Ok(kubectl);
@@ -34,7 +34,7 @@ pub async fn provide_kubectl(target_dir: &Path, progress: &dyn Progress) -> Resu
     let tools = target_dir.join("tools");
     std::fs::create_dir_all(&tools)?;
     let log = tools.join("kubectl-install.log");
-    fetch::run("installing kubectl with apt-get", install, &log, GivenUp::LetFinish, progress)
+    fetch::run("installing kubectl with apt-get", install, &log, Cancelled::LetFinish, progress)
         .await
         .context(ADVICE)?;
     find_kubectl()

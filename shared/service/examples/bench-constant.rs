@@ -1,0 +1,28 @@
+//! The limit of HTTP, for `cargo xtask bench`: axum behind the services' listener, answering every
+//! request with the same message.
+
+use std::time::Duration;
+
+use axum::{Router, http::header, routing::any};
+use service::{Shutdown, http};
+use telemetry::logging;
+
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 10_000;
+
+const MESSAGE: &str = concat!(
+    r#"{"id":"01a20449-2db5-76d7-8409-4d16d0eccbf6","from_user_id":"user-1","to_user_id":"reader-1","#,
+    r#""content":"the same each time: about as long as what people write to each other","#,
+    r#""publish_timestamp":"2026-11-22T17:23:54.421Z","edit_timestamp":null}"#
+);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    logging::start_for_tool();
+    let answer = any(|| async { ([(header::CONTENT_TYPE, "application/json")], MESSAGE) });
+    let listener = http::bind(([127, 0, 0, 1], 0).into()).await?;
+    println!("{}", listener.local_addr()?);
+    let phases = Shutdown::on_signals()?.phases(Duration::ZERO, Duration::from_secs(1));
+    http::serve(listener, Router::new().fallback(answer), MAX_CONNECTIONS, &phases).await;
+    Ok(())
+}
