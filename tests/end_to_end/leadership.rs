@@ -23,7 +23,7 @@ const RECOVERY: Duration = Duration::from_secs(90);
 const OUTAGE: Duration = Duration::from_mins(5);
 
 /// Draws are in the log of a broadcaster that runs with this.
-const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster::drawer=debug");
+const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster=debug");
 
 async fn start(env: &TestEnvironment) -> Result<ServiceProcess> {
     env.broadcaster().env(LOG.0, LOG.1).start().await

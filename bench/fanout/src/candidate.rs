@@ -74,7 +74,7 @@ impl Candidate {
                 for _ in 0..replicas {
                     let service = around.env.broadcaster();
                     let service = service.env("MAX_CONNECTIONS", MAX_CONNECTIONS);
-                    let service = service.env("RUST_LOG", "info,broadcaster::drawer=debug");
+                    let service = service.env("RUST_LOG", "info,broadcaster=debug");
                     services.push(service.start().await?);
                 }
                 Ok(Self::Services(services))

@@ -130,7 +130,7 @@ mod tests {
         assert!(
             text.contains("# HELP messages_dead_lettered_total Commands and deliveries parked")
         );
-        assert!(text.contains("\nmessages_parked_total 0\n"), "{text}");
+        assert!(text.contains("\nmessages_dead_lettered_total 0\n"), "{text}");
         let bucket = r#"messages_http_request_duration_seconds_bucket{route="/x",le="0.005"} 1"#;
         assert!(text.contains(bucket), "{text}");
         assert!(text.contains(r#"messages_build_info{service="test""#), "{text}");
