@@ -156,7 +156,7 @@ async fn workers_that_are_killed_while_a_suspect_waits_for_mongodb_park_nothing(
     for _ in 0..4 {
         let worker = faulty_worker(&env).start_unready().await?;
         eventually("the suspect waits", SOON, async || {
-            worker.log_text().contains("it is innocent so far")
+            worker.log_text().contains("delivery attempt not counted")
         })
         .await;
         worker.kill()?;

@@ -1,8 +1,6 @@
 //! Documents of the collection `messages`, and their way to the wire types.
 
-use contracts::{
-    CommandId, Content, Message, MessageId, Timestamp, UserId, Version, VersionedMessage,
-};
+use contracts::{CommandId, Content, Message, MessageId, UserId, Version, VersionedMessage};
 use mongodb::bson::{self, Binary, DateTime, RawBsonRef, RawDocument};
 use serde::{Deserialize, Serialize};
 
