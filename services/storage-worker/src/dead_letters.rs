@@ -1,4 +1,4 @@
-//! `storage-worker dead-letters …`: an operator's tool for dead dead_letters.
+//! `storage-worker dead-letters …`: an operator's tool for dead letters.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -16,7 +16,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum length of a reason in a line of output, in characters.
 const MAX_REASON_CHARACTERS: usize = 120;
 
-/// Actions on dead dead_letters.
+/// Actions on dead letters.
 #[derive(Subcommand, Clone, Debug)]
 pub enum DeadLettersCommand {
     /// Lists dead letters, oldest first
@@ -41,7 +41,7 @@ pub enum DeadLettersCommand {
     Purge(Selection),
 }
 
-/// A choice of dead dead_letters.
+/// A choice of dead letters.
 #[derive(Args, Clone, Debug)]
 pub struct Selection {
     /// Ids of the dead letters, from `list`
