@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, iter, panic::AssertUnwindSafe};
 
-use contracts::{Action, Command, CommandId, MessageId, Outcome};
+use contracts::{Action, CommandId, MessageId, Outcome, Payload};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use store::{
     CreateCommand, DeleteCommand, EditCommand, RecordedOutcome, Rejected, StoreError, UpdateCommand,
@@ -63,7 +63,7 @@ pub(crate) async fn apply(
     let mut by_message: HashMap<MessageId, Chain> = HashMap::new();
     for (index, received) in commands.iter().enumerate() {
         if !ended_before.contains_key(&received.id()) {
-            by_message.entry(received.command.message_id).or_default().push(index);
+            by_message.entry(received.command.message_id()).or_default().push(index);
         }
     }
     let (created, changed): (Vec<Chain>, Vec<Chain>) =
@@ -105,7 +105,7 @@ pub(crate) async fn ended_before(
 
 fn starts_with_create(commands: &[ReceivedCommand], chain: &Chain) -> bool {
     let first = chain.first().and_then(|&index| commands.get(index));
-    first.is_some_and(|received| matches!(received.command.action, Action::Create { .. }))
+    first.is_some_and(|received| matches!(action(received), Action::Create { .. }))
 }
 
 /// Runs chains that start with a create: all creates in one operation, then the rest of each.
@@ -229,8 +229,7 @@ async fn apply_one(
     store: &impl CommandStore,
     received: &ReceivedCommand,
 ) -> Result<Applied, StoreError> {
-    let command = &received.command;
-    match &command.action {
+    match action(received) {
         Action::Create { .. } => {
             let creates: Vec<CreateCommand> = create_command(received).into_iter().collect();
             let writing = Writing::begin(Operation::Insert, iter::once(received));
@@ -256,14 +255,19 @@ fn applied(created: Result<Outcome, Rejected>) -> Applied {
     }
 }
 
+fn action(received: &ReceivedCommand) -> &Action {
+    let Payload::Message(message) = &received.command.payload;
+    &message.action
+}
+
 fn create_command(received: &ReceivedCommand) -> Option<CreateCommand> {
     let command = &received.command;
-    let Action::Create { from_user_id, to_user_id, content } = &command.action else {
+    let Action::Create { from_user_id, to_user_id, content } = action(received) else {
         return None;
     };
     Some(CreateCommand {
         command_id: command.id,
-        message_id: command.message_id,
+        message_id: command.message_id(),
         from_user_id: from_user_id.clone(),
         to_user_id: to_user_id.clone(),
         content: content.clone(),
@@ -272,9 +276,8 @@ fn create_command(received: &ReceivedCommand) -> Option<CreateCommand> {
 }
 
 fn change_command(received: &ReceivedCommand) -> Option<UpdateCommand> {
-    let Command { id: command_id, message_id, action, .. } = &received.command;
-    let (command_id, message_id) = (*command_id, *message_id);
-    match action {
+    let (command_id, message_id) = (received.id(), received.command.message_id());
+    match action(received) {
         Action::Create { .. } => None,
         Action::Edit { content, edit_timestamp, if_match } => {
             Some(UpdateCommand::Edit(EditCommand {

@@ -20,7 +20,7 @@ impl Metrics {
             queue_age: catalog::QUEUE_LATENCY.register(),
             batch_commands: catalog::APPLY_GROUP_COMMANDS.register(),
             apply_duration: catalog::APPLY_DURATION.register(),
-            outcomes: catalog::COMMANDS.each("outcome", &Outcome::KINDS),
+            outcomes: catalog::COMMANDS.family("outcome", &Outcome::KINDS),
             retries: catalog::STORE_RETRIES.register(),
         }
     }

@@ -200,7 +200,7 @@ impl<S: CommandStore> Worker<S> {
             .iter()
             .filter_map(|done| {
                 let ending = ending(&done.result)?;
-                Some((done.received.id(), done.received.command.message_id, ending))
+                Some((done.received.id(), done.received.command.message_id(), ending))
             })
             .collect();
         self.forget_parking(&finished).await?;

@@ -43,7 +43,7 @@ impl CounterName {
 
     /// A counter for each value of a label.
     #[must_use]
-    pub fn each(self, label: &'static str, values: &[&'static str]) -> CounterFamily {
+    pub fn family(self, label: &'static str, values: &[&'static str]) -> CounterFamily {
         let counter = |value: &&'static str| (*value, self.with(&[(label, *value)]));
         CounterFamily(values.iter().map(counter).collect())
     }
