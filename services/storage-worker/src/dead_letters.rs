@@ -1,17 +1,14 @@
 //! `storage-worker dead-letters …`: what was parked, for an operator.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use anyhow::{Context, bail};
-use broker::{BrokerUrl, DeadLetterQueue, FetchedDeadLetter};
+use broker::{DeadLetterQueue, FetchedDeadLetter};
 use clap::{Args, Subcommand};
 use contracts::{Command, CommandId};
 use store::{Store, StoreSettings};
 
 use crate::config::Config;
-
-/// How long MongoDB may take to forget what it knows of a letter's commands.
-const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to do with parked commands.
 #[derive(Subcommand, Clone, Debug)]
@@ -54,8 +51,9 @@ pub struct Selection {
 
 /// Does it.
 pub(crate) async fn run(config: &Config, command: &DeadLettersCommand) -> anyhow::Result<()> {
-    let url = BrokerUrl::parse(config.common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
-    let queue = DeadLetterQueue::open(url).await.context("cannot reach the broker")?;
+    let queue = DeadLetterQueue::open(config.broker.url.clone())
+        .await
+        .context("cannot reach the broker")?;
     let done = match command {
         DeadLettersCommand::List { limit, skip } => list(&queue, *limit, *skip).await,
         DeadLettersCommand::Show { id } => show(&queue, id).await,
@@ -110,15 +108,9 @@ async fn replay(
     queue: &DeadLetterQueue,
     selection: &Selection,
 ) -> anyhow::Result<()> {
-    let store = Store::new(StoreSettings {
-        uri: config.common.mongo_uri.expose().to_owned(),
-        database: config.common.mongo_database.clone(),
-        app_name: "dead-letters".to_owned(),
-        max_connections: 1,
-        operation_timeout: STORE_TIMEOUT,
-    })
-    .await
-    .context("MONGO_URI")?;
+    let settings = StoreSettings::new(config.store.clone(), "dead-letters");
+    let store =
+        Store::new(StoreSettings { max_connections: 1, ..settings }).await.context("MONGO_URI")?;
     let mut letters = Letters::selected(queue, selection).await?;
     while let Some(letter) = letters.next().await? {
         let id = letter.id.clone();

@@ -13,7 +13,7 @@ pub mod shutdown;
 use std::{any::Any, process::ExitCode};
 
 use config::Invocation;
-pub use config::{CommonConfig, ConfigError, SecretUrl, ServiceConfig};
+pub use config::{CommonConfig, ConfigError, ServiceConfig};
 pub use dedicated_runtime::DedicatedRuntime;
 pub use health::{Dependency, Health};
 pub use origin::{InvalidOrigin, Origin};

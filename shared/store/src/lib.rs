@@ -8,6 +8,7 @@ pub mod admin;
 mod batcher;
 mod bulk_write;
 mod client;
+mod config;
 mod delivery_attempts;
 mod documents;
 mod get_by_id;
@@ -19,7 +20,10 @@ mod sample;
 mod writes;
 
 pub use bulk_write::UpdateCommand;
-pub use client::{InvalidMongoUri, Store, StoreError, StoreSettings};
+pub use client::{Store, StoreError};
+pub use config::{
+    DatabaseName, InvalidDatabaseName, InvalidMongoUri, MongoUri, StoreConfig, StoreSettings,
+};
 pub use delivery_attempts::AttemptId;
 pub use list::{ListQuery, Page, Position};
 pub use operation_records::RecordedOutcome;

@@ -13,7 +13,7 @@ use mongodb::{
 };
 use store::{
     AttemptId, CreateCommand, DeleteCommand, EditCommand, ListQuery, RecordedOutcome, Store,
-    StoreSettings,
+    StoreConfig, StoreSettings,
 };
 use testkit::TestEnvironment;
 use uuid::Uuid;
@@ -191,14 +191,10 @@ async fn what_the_server_refuses_by_its_schema_is_told_apart_from_what_it_stores
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_no_permanent_error() -> Result<()> {
-    let store = Store::new(StoreSettings {
-        uri: "mongodb://127.0.0.1:1".to_owned(),
-        database: "test".to_owned(),
-        app_name: "test".to_owned(),
-        max_connections: 4,
-        operation_timeout: Duration::from_millis(500),
-    })
-    .await?;
+    let config = StoreConfig { uri: "mongodb://127.0.0.1:1".parse()?, database: "test".parse()? };
+    let operation_timeout = Duration::from_millis(500);
+    let settings = StoreSettings { operation_timeout, ..StoreSettings::new(config, "test") };
+    let store = Store::new(settings).await?;
     let error = store.find(MessageId::generate()).await.unwrap_err();
     assert!(!error.is_permanent(), "{error:?}");
     Ok(())

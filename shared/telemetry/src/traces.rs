@@ -97,7 +97,7 @@ impl Tracer {
         let resource = Resource::builder()
             .with_service_name(config.service_name().unwrap_or(service).to_owned())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .with_attribute(KeyValue::new("host.name", host_name()))
+            .with_attribute(KeyValue::new("host.name", crate::host_name()))
             .build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(processor)
@@ -237,11 +237,6 @@ fn span_context(parent: TraceParent) -> SpanContext {
         true,
         TraceState::NONE,
     )
-}
-
-fn host_name() -> String {
-    nix::unistd::gethostname()
-        .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

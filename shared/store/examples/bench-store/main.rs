@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
-use store::{Store, StoreSettings};
+use store::{Store, StoreConfig, StoreSettings};
 
 /// Fills and probes a MongoDB
 #[derive(Parser)]
@@ -57,14 +57,9 @@ async fn main() -> Result<()> {
 }
 
 async fn draws(options: Draws) -> Result<Value> {
-    let store = Store::new(StoreSettings {
-        uri: options.place.uri,
-        database: options.place.database,
-        app_name: "bench-store".to_owned(),
-        max_connections: 2,
-        operation_timeout: Duration::from_secs(10),
-    })
-    .await?;
+    let Place { uri, database } = options.place;
+    let config = StoreConfig { uri: uri.parse()?, database: database.parse()? };
+    let store = Store::new(StoreSettings::new(config, "bench-store")).await?;
     let mut times = Vec::with_capacity(options.count);
     for _ in 0..options.count {
         let begun = Instant::now();

@@ -9,7 +9,7 @@ use url::Url;
 
 /// Where spans are sent, and which.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Tracer")]
+#[command(next_help_heading = "Traces")]
 pub struct TracesConfig {
     /// The OpenTelemetry collector that spans are sent to (OTLP over HTTP), such as
     /// `http://localhost:4318`; no spans where this is not set
