@@ -186,7 +186,7 @@ async fn a_suspect_whose_ack_was_lost_when_it_was_parked_is_parked_once() -> Res
         store.record_attempt(killer.id, AttemptId::generate()).await?;
     }
     let dead = RecordedOutcome::Failed(Failure::DeadLettered);
-    store.record_outcomes(&[(killer.id, killer.message_id, dead)]).await?;
+    store.record_outcomes(&[(killer.id, killer.message_id(), dead)]).await?;
     let (worker, gateway) = tokio::try_join!(env.storage_worker().start(), env.gateway().start())?;
     let management = env.management();
     worker.terminate(SOON).await?;

@@ -7,7 +7,7 @@ use std::{
     panic::AssertUnwindSafe,
 };
 
-use contracts::{Action, Command, CommandId, MessageId, Outcome};
+use contracts::{Action, Command, CommandId, MessageCommand, MessageId, Outcome, Payload};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use store::{CreateCommand, RecordedOutcome, StoreError, Update, UpdateCommand};
 use telemetry::error_chain;
@@ -83,7 +83,9 @@ async fn apply<'a>(
     for received in commands {
         match recorded.get(&received.id()) {
             Some(recorded) => applied.push((received, Ok(recorded.outcome()))),
-            None => by_message.entry(received.command.message_id).or_default().push_back(received),
+            None => {
+                by_message.entry(received.command.message_id()).or_default().push_back(received)
+            }
         }
     }
     // Each round applies the next command of every message.
@@ -159,7 +161,7 @@ async fn poison_apart<T>(
 ) -> Result<Result<T, String>, StoreError> {
     match AssertUnwindSafe(applying).catch_unwind().await {
         Ok(Ok(done)) => Ok(Ok(done)),
-        Ok(Err(error)) if error.is_permanent() => Ok(Err(error_chain(&error).to_string())),
+        Ok(Err(error)) if error.is_permanent() => Ok(Err(error_chain(&error))),
         Ok(Err(error)) => Err(error),
         Err(payload) => {
             let message = service::panic_message(payload.as_ref());
@@ -175,8 +177,10 @@ enum StoreCommand {
 
 impl From<&Command> for StoreCommand {
     fn from(command: &Command) -> Self {
-        let (command_id, message_id) = (command.id, command.message_id);
-        let (update, if_match) = match &command.action {
+        let command_id = command.id;
+        let Payload::Message(MessageCommand { message_id, action }) = &command.payload;
+        let message_id = *message_id;
+        let (update, if_match) = match action {
             Action::Create { from_user_id, to_user_id, content } => {
                 return Self::Create(CreateCommand {
                     command_id,

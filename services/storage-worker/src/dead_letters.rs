@@ -1,17 +1,12 @@
 //! `storage-worker dead-letters …`: an operator's tool for dead letters.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use anyhow::{Context, bail};
-use broker::{BrokerUrl, DeadLetterQueue, FetchedDeadLetter};
+use broker::{BrokerConfig, DeadLetterQueue, FetchedDeadLetter};
 use clap::{Args, Subcommand};
 use contracts::{Command, CommandId};
-use store::{Store, StoreSettings};
-
-use crate::config::Config;
-
-/// Maximum duration of an operation on MongoDB.
-const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+use store::{Store, StoreConfig, StoreSettings};
 
 /// Maximum length of a reason in a line of output, in characters.
 const MAX_REASON_CHARACTERS: usize = 120;
@@ -56,13 +51,17 @@ pub struct Selection {
 }
 
 /// Runs one action.
-pub(crate) async fn run(config: &Config, command: &DeadLettersCommand) -> anyhow::Result<()> {
-    let url = BrokerUrl::parse(config.common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
-    let queue = DeadLetterQueue::open(url).await.context("cannot open messages.dead")?;
+pub(crate) async fn run(
+    broker: &BrokerConfig,
+    store: &StoreConfig,
+    command: &DeadLettersCommand,
+) -> anyhow::Result<()> {
+    let queue =
+        DeadLetterQueue::open(broker.url.clone()).await.context("cannot open messages.dead")?;
     let done = match command {
         DeadLettersCommand::List { limit, skip } => list(&queue, *limit, *skip).await,
         DeadLettersCommand::Show { id } => show(&queue, id).await,
-        DeadLettersCommand::Replay(selection) => replay(config, &queue, selection).await,
+        DeadLettersCommand::Replay(selection) => replay(store, &queue, selection).await,
         DeadLettersCommand::Purge(selection) => purge(&queue, selection).await,
     };
     // Also after a failure: closing returns the fetched dead letters to the queue.
@@ -106,19 +105,13 @@ async fn show(queue: &DeadLetterQueue, id: &str) -> anyhow::Result<()> {
 }
 
 async fn replay(
-    config: &Config,
+    config: &StoreConfig,
     queue: &DeadLetterQueue,
     selection: &Selection,
 ) -> anyhow::Result<()> {
-    let store = Store::new(StoreSettings {
-        uri: config.common.mongo_uri.expose().to_owned(),
-        database: config.common.mongo_database.clone(),
-        app_name: "dead-letters".to_owned(),
-        max_connections: 1,
-        operation_timeout: STORE_TIMEOUT,
-    })
-    .await
-    .context("MONGO_URI")?;
+    let settings = StoreSettings::new(config.clone(), "dead-letters");
+    let store =
+        Store::new(StoreSettings { max_connections: 1, ..settings }).await.context("MONGO_URI")?;
     let mut dead_letters = DeadLetters::selected(queue, selection).await?;
     while let Some(dead_letter) = dead_letters.next().await? {
         let id = dead_letter.id.clone();

@@ -17,8 +17,7 @@ mod worker;
 
 use std::time::Duration;
 
-use anyhow::Context;
-use broker::{BrokerUrl, CommandSource, DeadLetterPublisher, ReplyPublisher};
+use broker::{CommandSource, DeadLetterPublisher, ReplyPublisher};
 use service::{ConfigError, Dependency, Health, Phases, Shutdown, http};
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
@@ -46,18 +45,16 @@ const REPLY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     if let Some(Command::DeadLetters(command)) = &config.command {
         return tokio::select! {
-            done = dead_letters::run(&config, command) => done,
+            done = dead_letters::run(&config.broker, &config.store, command) => done,
             () = shutdown.requested() => anyhow::bail!("interrupted"),
         };
     }
     // Before the store, which registers metrics too.
     let _exporter = Exporter::start("storage-worker")?;
     let store = Store::new(StoreSettings {
-        uri: config.common.mongo_uri.expose().to_owned(),
-        database: config.common.mongo_database.clone(),
-        app_name: "storage-worker".to_owned(),
         max_connections: MAX_STORE_CONNECTIONS,
         operation_timeout: STORE_TIMEOUT,
+        ..StoreSettings::new(config.store.clone(), "storage-worker")
     })
     .await
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
@@ -76,7 +73,7 @@ pub async fn run_with(
     let tracer = Tracer::start(&config.traces, "storage-worker")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
-    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
+    let url = config.broker.url;
     // A worker has no clients that need time to notice: it stops consuming at once.
     let stop = phases.draining.clone();
     let source = CommandSource::new(&url, "storage-worker commands", config.prefetch, stop.clone());
@@ -100,7 +97,7 @@ pub async fn run_with(
         async move { http::serve_health(listener, health, &phases).await }
     });
     let dead_letters =
-        DeadLetterPublisher::new(url, "storage-worker dead letters", host_name(), stop);
+        DeadLetterPublisher::new(url, "storage-worker dead letters", telemetry::host_name(), stop);
     let metrics = Metrics::new();
     let worker =
         Worker { source, store, dead_letters, replies, retry, metrics, tracer: tracer.clone() };
@@ -115,11 +112,4 @@ pub async fn run_with(
     tracer.close().await;
     serving.abort();
     Ok(())
-}
-
-fn host_name() -> String {
-    match nix::unistd::gethostname() {
-        Ok(name) => name.to_string_lossy().into_owned(),
-        Err(_) => "unknown".to_owned(),
-    }
 }

@@ -18,7 +18,7 @@ impl Metrics {
             queue_latency: catalog::QUEUE_LATENCY.register(),
             group_commands: catalog::APPLY_GROUP_COMMANDS.register(),
             apply_duration: catalog::APPLY_DURATION.register(),
-            outcomes: catalog::COMMANDS.each("outcome", &Outcome::KINDS),
+            outcomes: catalog::COMMANDS.family("outcome", &Outcome::KINDS),
         }
     }
 

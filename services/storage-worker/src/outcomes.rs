@@ -24,7 +24,7 @@ pub(crate) async fn record<'a>(
         .iter()
         .filter_map(|(received, outcome)| {
             let outcome = RecordedOutcome::of(outcome)?;
-            Some((received.id(), received.command.message_id, outcome))
+            Some((received.id(), received.command.message_id(), outcome))
         })
         .collect();
     let recording = async |_| store.record_outcomes(&new).await;

@@ -19,13 +19,13 @@ use tokio::{
 
 use crate::{
     batcher::Batcher,
+    config::StoreSettings,
     error::StoreError,
     messages::{
         document::MessageDocument,
         page::{ListQuery, Page},
     },
     operations::recorded_outcome::OperationDocument,
-    settings::StoreSettings,
 };
 
 /// Maximum time the driver looks for a usable server. It is below every operation's limit, so that an
@@ -71,13 +71,13 @@ struct Durations {
 impl Store {
     /// Creates a store that connects at its first use. Fails only for a wrong connection string.
     pub async fn new(settings: StoreSettings) -> Result<Self, StoreError> {
-        let mut options = ClientOptions::parse(&settings.uri).await?;
-        options.app_name = Some(settings.app_name);
+        let mut options = ClientOptions::parse(settings.config.uri.into_inner()).await?;
+        options.app_name = Some(settings.app_name.to_owned());
         options.max_pool_size = Some(settings.max_connections);
         options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout = Some(CONNECT_TIMEOUT);
         options.heartbeat_freq = Some(MONITOR_INTERVAL);
-        let database = Client::with_options(options)?.database(&settings.database);
+        let database = Client::with_options(options)?.database(settings.config.database.as_str());
         // A confirmed write is on the disks of a majority, and a read sees only such writes.
         let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
         let collection_options = CollectionOptions::builder()
@@ -147,17 +147,13 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StoreConfig;
 
     #[tokio::test]
     async fn an_operation_that_panics_is_not_tried_for_ever() {
-        let store = Store::new(StoreSettings {
-            uri: "mongodb://127.0.0.1:1".to_owned(),
-            database: "test".to_owned(),
-            app_name: "test".to_owned(),
-            max_connections: 1,
-            operation_timeout: Duration::from_secs(10),
-        });
-        let store = store.await.unwrap();
+        let uri = "mongodb://127.0.0.1:1".parse().unwrap();
+        let config = StoreConfig { uri, database: "test".parse().unwrap() };
+        let store = Store::new(StoreSettings::new(config, "test")).await.unwrap();
         let panics = async || store.run::<()>(async { panic!("asked to") }).await.unwrap_err();
         for _ in 0..2 {
             let error = panics().await;

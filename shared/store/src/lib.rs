@@ -8,6 +8,7 @@
 pub mod admin;
 mod batcher;
 mod client;
+mod config;
 mod convert;
 mod delivery_attempts;
 mod error;
@@ -15,9 +16,11 @@ mod indexes;
 mod messages;
 mod operations;
 mod probe;
-mod settings;
 
 pub use client::Store;
+pub use config::{
+    DatabaseName, InvalidDatabaseName, InvalidMongoUri, MongoUri, StoreConfig, StoreSettings,
+};
 pub use delivery_attempts::AttemptId;
 pub use error::StoreError;
 pub use messages::{
@@ -25,4 +28,3 @@ pub use messages::{
     page::{ListQuery, Page, Position},
 };
 pub use operations::{recorded_outcome::RecordedOutcome, state::OperationState};
-pub use settings::{InvalidMongoUri, StoreSettings};

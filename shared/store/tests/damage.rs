@@ -12,8 +12,8 @@ use mongodb::{
     bson::{self, Document, doc},
 };
 use store::{
-    AttemptId, CreateCommand, ListQuery, RecordedOutcome, Store, StoreSettings, Update,
-    UpdateCommand,
+    AttemptId, CreateCommand, ListQuery, RecordedOutcome, Store, StoreConfig, StoreSettings,
+    Update, UpdateCommand,
 };
 use telemetry::error_chain;
 use testkit::TestEnvironment;
@@ -191,20 +191,16 @@ async fn what_the_server_refuses_by_its_schema_is_told_apart_from_what_it_stores
     assert_eq!(outcomes, [None, Some(Outcome::Created)]);
     let error = store.create(&refused).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
-    assert!(error_chain(&error).to_string().contains("121"), "{error:?}");
+    assert!(error_chain(&error).contains("121"), "{error:?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_no_permanent_error() -> Result<()> {
-    let store = Store::new(StoreSettings {
-        uri: "mongodb://127.0.0.1:1".to_owned(),
-        database: "test".to_owned(),
-        app_name: "test".to_owned(),
-        max_connections: 4,
-        operation_timeout: Duration::from_millis(500),
-    })
-    .await?;
+    let config = StoreConfig { uri: "mongodb://127.0.0.1:1".parse()?, database: "test".parse()? };
+    let operation_timeout = Duration::from_millis(500);
+    let settings = StoreSettings { operation_timeout, ..StoreSettings::new(config, "test") };
+    let store = Store::new(settings).await?;
     let error = store.find(MessageId::generate()).await.unwrap_err();
     assert!(!error.is_permanent(), "{error:?}");
     Ok(())

@@ -5,7 +5,7 @@ use std::{process::ExitCode, slice, time::Duration};
 
 use anyhow::Context;
 use contracts::Outcome;
-use service::{ServiceConfig, Shutdown};
+use service::Shutdown;
 use storage_worker::{CommandStore, Config};
 use store::{CreateCommand, Store, StoreError, StoreSettings};
 
@@ -32,16 +32,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    let common = config.common();
-    let store = Store::new(StoreSettings {
-        uri: common.mongo_uri.expose().to_owned(),
-        database: common.mongo_database.clone(),
-        app_name: "faulty-worker".to_owned(),
-        max_connections: 8,
-        operation_timeout: Duration::from_secs(10),
-    })
-    .await
-    .context("MONGO_URI")?;
+    let settings = StoreSettings::new(config.store.clone(), "faulty-worker");
+    let store = Store::new(settings).await.context("MONGO_URI")?;
     let up = store.up();
     storage_worker::run_with(config, shutdown, FaultyStore(store), up).await
 }

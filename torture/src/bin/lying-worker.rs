@@ -6,7 +6,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::ValueEnum;
 use contracts::Outcome;
-use service::{ServiceConfig, Shutdown};
+use service::Shutdown;
 use storage_worker::{CommandStore, Config};
 use store::{CreateCommand, Store, StoreError, StoreSettings, Update, UpdateCommand};
 use torture::Lie;
@@ -23,16 +23,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    let common = config.common();
-    let store = Store::new(StoreSettings {
-        uri: common.mongo_uri.expose().to_owned(),
-        database: common.mongo_database.clone(),
-        app_name: "lying-worker".to_owned(),
-        max_connections: 8,
-        operation_timeout: Duration::from_secs(10),
-    })
-    .await
-    .context("MONGO_URI")?;
+    let settings = StoreSettings::new(config.store.clone(), "lying-worker");
+    let store = Store::new(settings).await.context("MONGO_URI")?;
     let lie = std::env::var(Lie::VARIABLE).context(Lie::VARIABLE)?;
     let lie = Lie::from_str(&lie, false).map_err(anyhow::Error::msg).context(Lie::VARIABLE)?;
     let up = store.up();
