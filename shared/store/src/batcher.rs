@@ -41,15 +41,6 @@ pub(crate) struct Worker<K, T> {
     active: bool,
 }
 
-enum Queued<K, T> {
-    /// A running worker takes the read next.
-    Waiting,
-    /// The read needs a worker of its own.
-    NeedsWorker(Worker<K, T>),
-    /// Too many reads already wait.
-    Refused,
-}
-
 impl<K, T> Batcher<K, T> {
     pub(crate) fn new(max_workers: usize) -> Self {
         let state = State { waiting: Vec::new(), workers: 0 };
@@ -69,12 +60,8 @@ impl<K, T> Batcher<K, T> {
     {
         let deadline = Instant::now() + limit;
         let (sender, result) = oneshot::channel();
-        match self.queue(PendingRead { key, result: sender }) {
-            Queued::Waiting => {}
-            Queued::NeedsWorker(worker) => {
-                tokio::spawn(work(worker));
-            }
-            Queued::Refused => return Err(StoreError::Overloaded),
+        if let Some(worker) = self.queue(PendingRead { key, result: sender })? {
+            tokio::spawn(work(worker));
         }
         match timeout_at(deadline, result).await {
             Ok(Ok(result)) => result,
@@ -83,21 +70,22 @@ impl<K, T> Batcher<K, T> {
         }
     }
 
-    fn queue(&self, read: PendingRead<K, T>) -> Queued<K, T> {
+    /// Queues a read. Returns a new worker for it, unless the running ones take it next.
+    fn queue(&self, read: PendingRead<K, T>) -> Result<Option<Worker<K, T>>, StoreError> {
         let mut state = self.lock();
         if state.waiting.len() >= MAX_WAITING {
             // Reads whose clients left, or whose time is over, make room for others.
             state.waiting.retain(PendingRead::is_wanted);
             if state.waiting.len() >= MAX_WAITING {
-                return Queued::Refused;
+                return Err(StoreError::Overloaded);
             }
         }
         state.waiting.push(read);
         if state.workers == self.max_workers {
-            return Queued::Waiting;
+            return Ok(None);
         }
         state.workers += 1;
-        Queued::NeedsWorker(Worker { batcher: self.clone(), active: true })
+        Ok(Some(Worker { batcher: self.clone(), active: true }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<K, T>> {
