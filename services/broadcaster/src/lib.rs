@@ -54,6 +54,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let listener = server::bind(config.bind)?;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let settings = Settings {
+        access_log: common.log.access,
         max_connections: fd_limit::raise(config.max_connections as usize, OTHER_DESCRIPTORS),
         origins: AllowedOrigins::new(config.allowed_origins),
         addresses: AddressLimit::new(config.max_connections_per_address, config.trusted_proxies),

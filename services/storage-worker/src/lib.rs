@@ -92,9 +92,10 @@ pub async fn run_with(
     )
     .with_metrics(exporter);
     let listener = http::bind(config.bind).await?;
+    let access_log = common.log.access;
     let serving = tokio::spawn({
         let phases: Phases = phases.clone();
-        async move { http::serve_health(listener, health, &phases).await }
+        async move { http::serve_health(listener, health, access_log, &phases).await }
     });
     let dead_letters =
         DeadLetterPublisher::new(url, "storage-worker dead letters", telemetry::host_name(), stop);

@@ -152,6 +152,7 @@ fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Err
     }
 }
 
+#[expect(clippy::zero_sized_map_values, reason = "a set does not deserialize from a JSON object")]
 fn unknown_payload<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     let payload = BTreeMap::<String, IgnoredAny>::deserialize(deserializer)?;
     let names: Vec<String> = payload.into_keys().collect();

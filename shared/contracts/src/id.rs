@@ -22,12 +22,6 @@ pub struct MessageId(Uuid);
 pub struct CommandId(Uuid);
 
 impl MessageId {
-    /// Returns a new id, which sorts after earlier ones.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-
     /// Returns the id that every gateway derives from this sender and idempotency key.
     #[must_use]
     pub fn from_idempotency_key(sender: &str, key: &str) -> Self {
@@ -38,12 +32,6 @@ impl MessageId {
 }
 
 impl CommandId {
-    /// Returns a new id, which sorts after earlier ones.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-
     /// Returns the time at which the id was generated, or `None` if no gateway generated it.
     #[must_use]
     pub fn issued_at(self) -> Option<Timestamp> {
@@ -58,6 +46,14 @@ impl CommandId {
 
 macro_rules! uuid_newtype {
     ($name:ident) => {
+        impl $name {
+            /// Returns a new id, which sorts after earlier ones.
+            #[must_use]
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
         impl From<Uuid> for $name {
             fn from(uuid: Uuid) -> Self {
                 Self(uuid)

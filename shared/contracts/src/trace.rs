@@ -1,6 +1,6 @@
 //! The `traceparent` of W3C's Trace Context, which links a request or a delivered command to its trace.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr};
 
 /// Flag of a recorded trace.
 const SAMPLED: u8 = 0b01;
@@ -88,46 +88,33 @@ impl FromStr for TraceParent {
     type Err = InvalidTraceParent;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text.as_bytes()).ok_or(InvalidTraceParent)
+        parse(text).ok_or(InvalidTraceParent)
     }
 }
 
 /// Follows section 3.2.2 of W3C's Trace Context: lower-case digits only, never version ff, and of an
 /// unknown version the part that version 00 has.
-fn parse(text: &[u8]) -> Option<TraceParent> {
-    let version = byte(text.get(0..2)?)?;
+fn parse(text: &str) -> Option<TraceParent> {
+    let version = hex(text, 0..2)?;
     let fits = match version {
         0 => text.len() == LENGTH,
         0xff => false,
-        _ => text.get(LENGTH).is_none_or(|&next| next == b'-'),
+        _ => text.as_bytes().get(LENGTH).is_none_or(|&next| next == b'-'),
     };
-    let dashes = [2, 35, 52].iter().all(|&at| text.get(at) == Some(&b'-'));
+    let dashes = [2, 35, 52].iter().all(|&at| text.as_bytes().get(at) == Some(&b'-'));
     if !fits || !dashes {
         return None;
     }
-    let flags = byte(text.get(53..55)?)?;
-    TraceParent::new(bytes(text.get(3..35)?)?, bytes(text.get(36..52)?)?, flags)
+    let span_id = u64::try_from(hex(text, 36..52)?).ok()?;
+    let flags = u8::try_from(hex(text, 53..55)?).ok()?;
+    TraceParent::new(hex(text, 3..35)?.to_be_bytes(), span_id.to_be_bytes(), flags)
 }
 
-fn bytes<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    for (byte_of, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        *byte_of = byte(pair)?;
-    }
-    Some(bytes)
-}
-
-fn byte(digits: &[u8]) -> Option<u8> {
-    let [high, low] = digits else { return None };
-    Some(digit(*high)? << 4 | digit(*low)?)
-}
-
-fn digit(character: u8) -> Option<u8> {
-    match character {
-        b'0'..=b'9' => Some(character - b'0'),
-        b'a'..=b'f' => Some(character - b'a' + 10),
-        _ => None,
-    }
+/// Parses lower-case hexadecimal digits.
+fn hex(text: &str, range: Range<usize>) -> Option<u128> {
+    let digits = text.get(range)?;
+    let valid = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if valid { u128::from_str_radix(digits, 16).ok() } else { None }
 }
 
 #[cfg(test)]
