@@ -84,7 +84,7 @@ async fn apply<'a>(
         match recorded.get(&received.id()) {
             Some(recorded) => applied.push((received, Ok(recorded.outcome()))),
             None => {
-                by_message.entry(received.command.message_id()).or_default().push_back(received)
+                by_message.entry(received.command.message_id()).or_default().push_back(received);
             }
         }
     }
