@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use contracts::{Command, CommandId, Message, OperationId};
-use end_to_end::{System, at_millis, create_command, delete_command, draft, edit_command, inject};
+use end_to_end::{
+    System, at_millis, create_command, delete_command, draft, edit_command, for_message, inject,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::{Answer, eventually};
@@ -37,7 +39,7 @@ fn location(answer: &Answer) -> Result<String> {
 }
 
 fn operation(command: &Command) -> String {
-    let id = OperationId { command_id: command.id, message_id: command.message_id };
+    let id = OperationId { command_id: command.id, message_id: command.message_id() };
     format!("/api/operations/{id}")
 }
 
@@ -114,10 +116,8 @@ async fn an_operation_that_changed_nothing_ends_too() -> Result<()> {
     let older = at_millis(message.publish_timestamp, 1_000)?;
     let newer = edit_command(message.id, "newer", newer, None)?;
     let superseded = edit_command(message.id, "older", older, None)?;
-    let mut replay = create_command("alice", "bob", "first")?;
-    replay.message_id = message.id;
-    let mut reuse = create_command("alice", "bob", "something else")?;
-    reuse.message_id = message.id;
+    let replay = for_message(message.id, create_command("alice", "bob", "first")?);
+    let reuse = for_message(message.id, create_command("alice", "bob", "something else")?);
     let delete = delete_command(message.id, None);
     let mut late = create_command("alice", "bob", "late")?;
     late.issued_at = at_millis(late.issued_at, -7 * 24 * 60 * 60 * 1000)?;

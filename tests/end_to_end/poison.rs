@@ -156,7 +156,7 @@ async fn workers_that_are_killed_while_a_suspect_waits_for_mongodb_park_nothing(
     for _ in 0..4 {
         let worker = faulty_worker(&env).start_unready().await?;
         eventually("the suspect waits", SOON, async || {
-            worker.log_text().contains("it is innocent so far")
+            worker.log_text().contains("delivery attempt not counted")
         })
         .await;
         worker.kill()?;
@@ -186,7 +186,7 @@ async fn a_suspect_whose_ack_was_lost_when_it_was_parked_is_parked_once() -> Res
         store.record_attempt(killer.id, AttemptId::generate()).await?;
     }
     let dead = RecordedOutcome::Failed(Failure::DeadLettered);
-    store.record_outcomes(&[(killer.id, killer.message_id, dead)]).await?;
+    store.record_outcomes(&[(killer.id, killer.message_id(), dead)]).await?;
     let (worker, gateway) = tokio::try_join!(env.storage_worker().start(), env.gateway().start())?;
     let management = env.management();
     worker.terminate(SOON).await?;

@@ -20,6 +20,7 @@ async fn a_bad_value_ends_the_process_with_code_78_and_names_its_key() -> Result
             ("MONGO_DATABASE", "a/b"),
             ("RUST_LOG", "gateway=shout"),
             ("LOG_FORMAT", "xml"),
+            ("ACCESS_LOG", "some"),
             ("SHUTDOWN_GRACE_MS", "soon"),
             ("MONGO_URI", "mongodb://user:hunter2@localhost/?tls=true&tlsCAFile=/nowhere/ca.pem"),
             ("MONGO_URI", "mongodb://user:hunter2@one,two/?directConnection=true"),
@@ -59,7 +60,8 @@ async fn help_lists_every_setting() -> Result<()> {
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success());
         assert!(!printed.contains("hunter2"), "{service:?}: {printed}");
-        for key in ["RABBITMQ_URL", "MONGO_URI", "LOG_FORMAT", "DRAIN_DELAY_MS", own] {
+        for key in ["RABBITMQ_URL", "MONGO_URI", "LOG_FORMAT", "ACCESS_LOG", "DRAIN_DELAY_MS", own]
+        {
             assert!(printed.contains(key), "{service:?} does not list {key}: {printed}");
         }
     }
@@ -86,6 +88,29 @@ async fn services_wait_for_what_is_away_and_say_what_it_is() -> Result<()> {
         assert!(body["dependencies"].as_object().is_some_and(|map| map.iter().any(down)), "{body}");
         assert!(process.terminate(SOON).await?.success());
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_are_logged_as_configured() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let verbose = env.gateway().env("ACCESS_LOG", "all").start().await?;
+    let quiet = env.gateway().start().await?;
+    for gateway in [&verbose, &quiet] {
+        let path = "/api/messages/none";
+        gateway.api()?.get(path).await?;
+    }
+    let line = eventually("the request is logged", SOON, async || {
+        let text = verbose.log_text();
+        text.lines().find(|line| line.contains("/api/messages/none")).map(ToOwned::to_owned)
+    })
+    .await;
+    let event: Value = serde_json::from_str(&line)?;
+    assert_eq!((&event["level"], &event["status"]), (&"INFO".into(), &422.into()), "{line}");
+    assert!(event["duration_ms"].is_u64(), "{line}");
+    assert_eq!(event["span"]["method"], "GET", "{line}");
+    assert!(event["span"]["request.id"].is_string(), "{line}");
+    assert!(!quiet.log_text().contains("/api/messages/none"));
     Ok(())
 }
 

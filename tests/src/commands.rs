@@ -1,7 +1,7 @@
 //! Commands that a test puts into the queue by itself, past every gateway.
 
 use anyhow::{Result, ensure};
-use contracts::{Action, Command, MessageId, Timestamp, UserId, Version};
+use contracts::{Action, Command, MessageCommand, MessageId, Payload, Timestamp, UserId, Version};
 use serde_json::{Value, json};
 use testkit::TestEnvironment;
 
@@ -36,6 +36,13 @@ pub fn create_command(from: &str, to: &str, content: &str) -> Result<Command> {
         content: content.to_owned().try_into()?,
     };
     Ok(Command::new(MessageId::generate(), Timestamp::now(), action))
+}
+
+/// The same change, for this message.
+#[must_use]
+pub fn for_message(id: MessageId, command: Command) -> Command {
+    let Payload::Message(MessageCommand { action, .. }) = command.payload;
+    Command::new(id, command.issued_at, action)
 }
 
 /// An edit that was issued at `edit_timestamp`.

@@ -6,7 +6,7 @@ mod otlp;
 mod system;
 
 pub use commands::{
-    at_millis, create_command, delete_command, edit_command, inject, inject_traced,
+    at_millis, create_command, delete_command, edit_command, for_message, inject, inject_traced,
 };
 pub use load::{Load, LoadReport};
 pub use otlp::{Collector, ReceivedSpan};

@@ -1,11 +1,9 @@
 //! A gateway and a storage worker in an environment of one test's own.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use contracts::Message;
 use serde_json::{Value, json};
-use store::{Store, StoreSettings};
+use store::{Store, StoreConfig, StoreSettings};
 use testkit::{Api, ServiceProcess, TestEnvironment};
 
 /// A running system. The services go before the environment that they use.
@@ -79,14 +77,8 @@ pub async fn created(api: &Api, from: &str, to: &str, content: &str) -> Result<M
 
 /// The store that the services of this environment use, for what only a worker writes there.
 pub async fn open_store(env: &TestEnvironment) -> Result<Store> {
-    let store = Store::new(StoreSettings {
-        uri: env.mongo_uri().to_owned(),
-        database: env.database().to_owned(),
-        app_name: "test".to_owned(),
-        max_connections: 1,
-        operation_timeout: Duration::from_secs(10),
-    });
-    Ok(store.await?)
+    let config = StoreConfig { uri: env.mongo_uri().parse()?, database: env.database().parse()? };
+    Ok(Store::new(StoreSettings::new(config, "test")).await?)
 }
 
 /// The body of a `POST /api/messages`.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use contracts::{CommandId, Message, MessageId, Timestamp};
 use service::fd_limit;
-use store::{CreateCommand, Store, StoreSettings};
+use store::{CreateCommand, Store, StoreConfig, StoreSettings};
 use testkit::{PrivateBroker, PrivateMongod, Progress, TestEnvironment};
 use tokio::time::sleep;
 
@@ -231,14 +231,11 @@ impl Run<'_> {
 
 /// Stores messages and returns one of them as JSON.
 async fn fill(env: &TestEnvironment, content: usize) -> Result<String> {
-    let store = Store::new(StoreSettings {
-        uri: env.mongo_uri().to_owned(),
-        database: env.database().to_owned(),
-        app_name: "bench-fanout".to_owned(),
-        max_connections: 2,
-        operation_timeout: Duration::from_mins(1),
-    })
-    .await?;
+    let config = StoreConfig { uri: env.mongo_uri().parse()?, database: env.database().parse()? };
+    let operation_timeout = Duration::from_mins(1);
+    let settings =
+        StoreSettings { operation_timeout, ..StoreSettings::new(config, "bench-fanout") };
+    let store = Store::new(settings).await?;
     store.ensure_indexes().await?;
     let command = || -> Result<CreateCommand> {
         Ok(CreateCommand {

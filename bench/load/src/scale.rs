@@ -141,7 +141,7 @@ async fn deep_pages(bench: &Bench, subject: &Subject, messages: u64) -> Result<V
 }
 
 async fn draws(stored: &Stored) -> Result<(f64, f64)> {
-    let mut command = bench_store("draws", &stored.uri, &stored.database)?;
+    let mut command = bench_store("samples", &stored.uri, &stored.database)?;
     command.args(["--count", &SAMPLES.to_string()]);
     let said = json_output(command, DRAW_SECONDS).await?;
     let number = |key: &str| said.get(key).and_then(Value::as_f64).context("no draw was measured");

@@ -1,27 +1,30 @@
-//! The broadcaster's configuration.
+//! Configuration of the broadcaster.
 
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use broker::BrokerUrl;
-use clap::Parser;
+use broker::BrokerConfig;
+use clap::{Parser, builder::TypedValueParser, value_parser};
 use ipnet::IpNet;
-use service::{CommonConfig, ConfigError, Origin, ServiceConfig};
-use store::StoreSettings;
-
-/// The shortest and the longest time between two frames, in milliseconds.
-const INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 10..=3_600_000;
+use service::{CommonConfig, Origin, ServiceConfig};
+use store::StoreConfig;
 
 /// Sends a random stored message to every WebSocket subscriber, each second
 #[derive(Parser, Clone, Debug)]
 #[command(name = "broadcaster", version)]
 pub struct Config {
-    /// What all services share.
+    /// Settings that all services have.
     #[command(flatten)]
     pub common: CommonConfig,
-    /// Where /api/chat, /livez, /readyz and /metrics are served
+    /// RabbitMQ.
+    #[command(flatten)]
+    pub broker: BrokerConfig,
+    /// MongoDB.
+    #[command(flatten)]
+    pub store: StoreConfig,
+    /// Address on which /api/chat, /livez, /readyz and /metrics are served
     #[arg(
         long = "bind",
         env = "BROADCASTER_BIND",
@@ -30,26 +33,35 @@ pub struct Config {
     )]
     pub bind: SocketAddr,
     /// Milliseconds between two frames (10 to 3600000); the same for all replicas
-    #[arg(long, env = "BROADCAST_INTERVAL_MS", default_value = "1000", value_parser = interval)]
+    #[arg(
+        long,
+        env = "BROADCAST_INTERVAL_MS",
+        default_value = "1000",
+        value_parser = value_parser!(u64).range(10..=3_600_000).map(Duration::from_millis)
+    )]
     pub broadcast_interval_ms: Duration,
-    /// Subscribers that this replica serves at most; one more is answered 503
+    /// Maximum number of subscribers of this replica; beyond it the response is 503
     #[arg(
         long,
         env = "MAX_CONNECTIONS",
         default_value_t = 19_000,
-        value_parser = clap::value_parser!(u32).range(1..)
+        value_parser = value_parser!(u32).range(1..)
     )]
     pub max_connections: u32,
-    /// Subscribers from one address at most (of IPv6: from one network of 64 bits); one more is
-    /// answered 429. No limit where this is not set
-    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Maximum number of subscribers from one address (with IPv6, from one /64 network); beyond it
+    /// the response is 429. Unset: no limit
+    #[arg(
+        long,
+        env = "MAX_CONNECTIONS_PER_ADDRESS",
+        value_parser = value_parser!(u32).range(1..)
+    )]
     pub max_connections_per_address: Option<u32>,
-    /// Proxies whose X-Forwarded-For, or else Forwarded, says whose address counts: addresses and
+    /// Proxies whose X-Forwarded-For, or else Forwarded, names the client's address: addresses and
     /// networks such as 10.0.0.0/8, separated by commas
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins whose pages may subscribe, such as `https://app.example`, separated by commas; all
-    /// may where this is not set
+    /// Origins whose pages may subscribe, such as `https://app.example`, separated by commas. Unset:
+    /// all
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Option<Vec<Origin>>,
 }
@@ -62,13 +74,6 @@ impl ServiceConfig for Config {
     fn bind(&self) -> SocketAddr {
         self.bind
     }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        BrokerUrl::parse(self.common.rabbitmq_url.expose())
-            .map_err(|error| ConfigError::new("RABBITMQ_URL", error))?;
-        StoreSettings::check_uri(self.common.mongo_uri.expose())
-            .map_err(|error| ConfigError::new("MONGO_URI", error))
-    }
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
@@ -76,13 +81,6 @@ fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    match text.parse() {
-        Ok(millis) if INTERVAL_RANGE_MS.contains(&millis) => Ok(Duration::from_millis(millis)),
-        _ => Err("must be a number of milliseconds from 10 to 3600000".to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -109,10 +107,6 @@ mod tests {
             let error = parse(&[flag, value]).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
-        let config = parse(&["--rabbitmq-url", "http://user:hunter2@host"]).unwrap();
-        let error = config.validate().unwrap_err();
-        assert_eq!(error.key, "RABBITMQ_URL");
-        assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 
     #[test]

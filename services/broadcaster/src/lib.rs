@@ -17,7 +17,7 @@ mod two_stage_deadline;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use broker::{BrokerUrl, Election, FrameSource};
+use broker::{Election, FrameSource};
 use service::{ConfigError, Dependency, Health, Shutdown, fd_limit};
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
@@ -43,19 +43,18 @@ const OTHER_DESCRIPTORS: usize = server::MAX_HANDSHAKES + 128;
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let exporter = Exporter::start("broadcaster")?;
     let common = &config.common;
-    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
+    let url = config.broker.url;
     let store = Store::new(StoreSettings {
-        uri: common.mongo_uri.expose().to_owned(),
-        database: common.mongo_database.clone(),
-        app_name: "broadcaster".to_owned(),
         max_connections: MAX_STORE_CONNECTIONS,
         operation_timeout: STORE_TIMEOUT,
+        ..StoreSettings::new(config.store, "broadcaster")
     })
     .await
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let listener = server::bind(config.bind)?;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let settings = Settings {
+        access_log: common.log.access,
         max_connections: fd_limit::raise(config.max_connections as usize, OTHER_DESCRIPTORS),
         origins: AllowedOrigins::new(config.allowed_origins),
         addresses: AddressLimit::new(config.max_connections_per_address, config.trusted_proxies),

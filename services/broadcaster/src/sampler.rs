@@ -161,7 +161,7 @@ impl Metrics {
         Self {
             leading: catalog::LEADER.register(),
             duration: catalog::SAMPLE_DURATION.register(),
-            draws: catalog::SAMPLES.each("result", &["drawn", "empty", "failed"]),
+            draws: catalog::SAMPLES.family("result", &["drawn", "empty", "failed"]),
         }
     }
 

@@ -21,7 +21,10 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::O
 use hyper_util::rt::TokioIo;
 use service::{Health, Phases};
 use socket2::SockRef;
-use telemetry::metrics::{CounterFamily, Requests};
+use telemetry::{
+    logging::AccessLog,
+    metrics::{CounterFamily, Requests},
+};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
@@ -59,6 +62,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How the server behaves. The default is what the service runs with; tests shorten the times.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Requests that are logged.
+    pub access_log: AccessLog,
     /// Subscribers at most.
     pub max_connections: usize,
     /// Whose pages may subscribe.
@@ -84,6 +89,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            access_log: AccessLog::default(),
             max_connections: 19_000,
             origins: AllowedOrigins::default(),
             addresses: AddressLimit::default(),
@@ -255,8 +261,10 @@ impl Server {
         let method = request.method().clone();
         let path = request.uri().path();
         let route = Health::route(path).or_else(|| handshake::route(path));
+        let span = tracing::info_span!("request", %method, path);
         let answer = self.answer(peer, request);
         self.requests.answered(&method, route, answer.status(), begun.elapsed());
+        span.in_scope(|| self.settings.access_log.log(answer.status(), begun.elapsed()));
         answer
     }
 

@@ -1,31 +1,36 @@
-//! The gateway's configuration.
+//! Configuration of the gateway.
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
-use broker::BrokerUrl;
-use clap::Parser;
-use service::{
-    CommonConfig, ConfigError, InvalidOrigin, Origin, ServiceConfig,
-    config::{SecretUrl, millis},
-};
-use store::StoreSettings;
+use broker::BrokerConfig;
+use clap::{Parser, builder::TypedValueParser, value_parser};
+use service::{CommonConfig, InvalidOrigin, Origin, ServiceConfig};
+use store::StoreConfig;
 use telemetry::traces::TracesConfig;
 use url::Url;
 
-/// The longest that a client may ask a write to wait for.
-pub(crate) const MAX_WRITE_WAIT: Duration = Duration::from_secs(30);
+const MAX_WRITE_WAIT_MS: u64 = 30_000;
 
-/// Takes REST calls, publishes commands to RabbitMQ and reads messages from MongoDB
+/// Maximum time that a client may ask a write to wait.
+pub(crate) const MAX_WRITE_WAIT: Duration = Duration::from_millis(MAX_WRITE_WAIT_MS);
+
+/// Serves the REST API, publishes commands to RabbitMQ and reads messages from MongoDB
 #[derive(Parser, Clone, Debug)]
 #[command(name = "gateway", version)]
 pub struct Config {
-    /// What all services share.
+    /// Settings that all services have.
     #[command(flatten)]
     pub common: CommonConfig,
-    /// Where spans are sent, and which.
+    /// RabbitMQ.
+    #[command(flatten)]
+    pub broker: BrokerConfig,
+    /// MongoDB.
+    #[command(flatten)]
+    pub store: StoreConfig,
+    /// Traces.
     #[command(flatten)]
     pub traces: TracesConfig,
-    /// Where the API is served
+    /// Address on which the API is served
     #[arg(
         long = "bind",
         env = "GATEWAY_BIND",
@@ -33,36 +38,43 @@ pub struct Config {
         default_value = "0.0.0.0:8000"
     )]
     pub bind: SocketAddr,
-    /// Milliseconds a write waits to be stored before it is answered 202
-    #[arg(long, env = "WRITE_WAIT_MS", default_value = "5000", value_parser = millis)]
+    /// Milliseconds for which a write waits to be stored before the response is 202
+    #[arg(
+        long,
+        env = "WRITE_WAIT_MS",
+        default_value = "5000",
+        value_parser = value_parser!(u64).range(..=MAX_WRITE_WAIT_MS).map(Duration::from_millis)
+    )]
     pub write_wait_ms: Duration,
-    /// Connections that publish commands, each with one publish in flight; more of them make smaller
-    /// batches
+    /// Connections that publish commands, each with one publish in flight; more connections make
+    /// smaller batches
     #[arg(
         long,
         env = "PUBLISH_CONNECTIONS",
         default_value_t = 1,
-        value_parser = clap::value_parser!(u16).range(1..=64)
+        value_parser = value_parser!(u16).range(1..=64)
     )]
     pub publish_connections: u16,
-    /// Writes that wait at most; more are answered 503
+    /// Maximum number of writes that wait; beyond it the response is 503
     #[arg(
         long,
         env = "MAX_WAITING_WRITES",
         default_value_t = 4096,
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+        value_parser = value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_waiting_writes: u32,
-    /// Where the broadcaster is; WebSockets at /api/chat are tunnelled there
+    /// URL of the broadcaster, to which WebSockets at /api/chat are tunnelled
     #[arg(
         long,
         env = "BROADCASTER_URL",
         default_value = "http://localhost:8001",
-        hide_env_values = true
+        // A URL with a password is refused, and must not be printed either.
+        hide_env_values = true,
+        value_parser = broadcaster_url
     )]
-    pub broadcaster_url: SecretUrl,
+    pub broadcaster_url: Url,
     /// Origins whose pages may call this API, such as `https://app.example`, separated by commas;
-    /// * for all; none where this is not set
+    /// * for all. Unset: none
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<AllowedOrigin>,
 }
@@ -70,18 +82,10 @@ pub struct Config {
 /// One entry of `CORS_ORIGINS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedOrigin {
-    /// `*`: every page.
+    /// Every page (`*`).
     Any,
-    /// The pages of this origin.
+    /// Pages of this origin.
     Origin(Origin),
-}
-
-impl FromStr for AllowedOrigin {
-    type Err = InvalidOrigin;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim() == "*" { Ok(Self::Any) } else { text.parse().map(Self::Origin) }
-    }
 }
 
 impl ServiceConfig for Config {
@@ -92,26 +96,42 @@ impl ServiceConfig for Config {
     fn bind(&self) -> SocketAddr {
         self.bind
     }
+}
 
-    fn validate(&self) -> Result<(), ConfigError> {
-        BrokerUrl::parse(self.common.rabbitmq_url.expose())
-            .map_err(|error| ConfigError::new("RABBITMQ_URL", error))?;
-        StoreSettings::check_uri(self.common.mongo_uri.expose())
-            .map_err(|error| ConfigError::new("MONGO_URI", error))?;
-        if self.write_wait_ms > MAX_WRITE_WAIT {
-            return Err(ConfigError::new("WRITE_WAIT_MS", "must be at most 30000"));
-        }
-        self.broadcaster()?;
-        Ok(())
+impl FromStr for AllowedOrigin {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "*" { Ok(Self::Any) } else { text.parse().map(Self::Origin) }
     }
 }
 
-impl Config {
-    /// Where the broadcaster is, checked.
-    pub(crate) fn broadcaster(&self) -> Result<Url, ConfigError> {
-        self.broadcaster_url.public(&["http"]).ok_or_else(|| {
-            let rule = "must be an http URL without a password, such as http://broadcaster:8001";
-            ConfigError::new("BROADCASTER_URL", rule)
-        })
+fn broadcaster_url(text: &str) -> Result<Url, &'static str> {
+    let public = |url: &Url| {
+        url.scheme() == "http"
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+    };
+    let url = Url::parse(text).ok().filter(public);
+    url.ok_or("must be an http URL without a password, such as http://broadcaster:8001")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_value_is_refused_with_the_name_of_its_variable() {
+        for (flag, value, name) in [
+            ("--write-wait-ms", "30001", "WRITE_WAIT_MS"),
+            ("--publish-connections", "0", "PUBLISH_CONNECTIONS"),
+            ("--broadcaster-url", "ws://broadcaster", "BROADCASTER_URL"),
+            ("--broadcaster-url", "http://user:hunter2@broadcaster", "BROADCASTER_URL"),
+            ("--cors-origins", "https://a.example,b.example", "CORS_ORIGINS"),
+        ] {
+            let error = Config::try_parse_from(["gateway", flag, value]).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
     }
 }

@@ -29,7 +29,7 @@ mod tunnel;
 use std::time::Duration;
 
 use anyhow::Context;
-use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
+use broker::{Publisher, PublisherSettings, ReplySource};
 use service::{ConfigError, DedicatedRuntime, Dependency, Health, Shutdown, fd_limit, http};
 use store::{Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
@@ -66,13 +66,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let traces = Tracer::start(&config.traces, "gateway")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
-    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
     let store = Store::new(StoreSettings {
-        uri: common.mongo_uri.expose().to_owned(),
-        database: common.mongo_database.clone(),
-        app_name: "gateway".to_owned(),
         max_connections: MAX_STORE_CONNECTIONS,
         operation_timeout: STORE_TIMEOUT,
+        ..StoreSettings::new(config.store, "gateway")
     })
     .await
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
@@ -82,11 +79,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         DedicatedRuntime::start("broker").context("cannot start a thread for the broker")?;
     let replies = executor.run(|| {
         let pending = pending.clone();
-        ReplySource::start(url.clone(), "gateway replies", move |outcome| pending.resolve(outcome))
+        ReplySource::start(config.broker.url.clone(), "gateway replies", move |outcome| {
+            pending.resolve(outcome)
+        })
     });
     let publisher = executor.run(|| {
         let settings = PublisherSettings {
-            url,
+            url: config.broker.url,
             connection_name: "gateway commands".to_owned(),
             publish_connections: usize::from(config.publish_connections),
             max_waiting: config.max_waiting_writes as usize,
@@ -110,12 +109,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         config.max_waiting_writes as usize,
         phases.soft_deadline.clone(),
     );
-    let tunnel = Tunnel::new(&config.broadcaster()?, MAX_TUNNELS, phases.clone());
+    let tunnel = Tunnel::new(&config.broadcaster_url, MAX_TUNNELS, phases.clone());
     let app = App {
         store,
         writes,
         health,
         requests: Requests::default(),
+        access_log: common.log.access,
         traces: traces.clone(),
         tunnel: tunnel.clone(),
         write_wait: config.write_wait_ms,

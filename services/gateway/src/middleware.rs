@@ -69,7 +69,7 @@ pub(crate) async fn observe(
     let status = response.status();
     let route = route.as_ref().map(MatchedPath::as_str);
     app.requests.answered(&method, route, status, begun.elapsed());
-    span.in_scope(|| tracing::debug!(status = status.as_u16(), "answered"));
+    span.in_scope(|| app.access_log.log(status, begun.elapsed()));
     spans::end(traced, status);
     response.headers_mut().insert(X_REQUEST_ID, id);
     if status == StatusCode::SWITCHING_PROTOCOLS || !http1 {
@@ -97,12 +97,7 @@ pub(crate) async fn shed_load(
 /// The answer to a request whose handler panicked.
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 pub(crate) fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
-    let what = payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
-    responses::internal(what).into_response()
+    responses::internal(service::panic_message(payload.as_ref())).into_response()
 }
 
 /// Which pages of other origins may call the API (the Fetch standard's CORS protocol): none

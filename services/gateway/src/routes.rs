@@ -14,6 +14,7 @@ use axum::{
 use contracts::{Problem, ProblemKind};
 use service::Health;
 use store::Store;
+use telemetry::logging::AccessLog;
 use telemetry::metrics::Requests;
 use telemetry::traces::Tracer;
 use tokio::sync::Semaphore;
@@ -42,6 +43,7 @@ pub(crate) struct App {
     pub(crate) writes: CommandSubmitter,
     pub(crate) health: Health,
     pub(crate) requests: Requests,
+    pub(crate) access_log: AccessLog,
     pub(crate) traces: Tracer,
     pub(crate) tunnel: Tunnel,
     pub(crate) write_wait: Duration,

@@ -167,7 +167,7 @@ impl Metrics {
         let kinds: Vec<_> = kinds.into_iter().chain(others).collect();
         Self {
             waiting: catalog::WRITES_WAITING.register(),
-            answers: catalog::WRITES.each("outcome", &kinds),
+            answers: catalog::WRITES.family("outcome", &kinds),
             duration: catalog::WRITE_DURATION.register(),
         }
     }
@@ -193,7 +193,7 @@ impl Metrics {
 
 /// Names the command beside the request, whose span this is in: workers know only the command.
 fn log(command: &Command, answer: &Result<Progress, PublishError>) {
-    let (command_id, message_id) = (command.id, command.message_id);
+    let (command_id, message_id) = (command.id, command.message_id());
     if let Ok(Progress::Finished(Outcome::Failed(Failure::DeadLettered))) = answer {
         tracing::warn!(command.id = %command_id, message.id = %message_id, "a write was parked");
     } else {
@@ -210,7 +210,7 @@ fn timed_out(command: &Command) -> Progress {
 }
 
 fn operation(command: &Command) -> OperationId {
-    OperationId { command_id: command.id, message_id: command.message_id }
+    OperationId { command_id: command.id, message_id: command.message_id() }
 }
 
 fn unconfirmed(error: &PublishError) -> Problem {

@@ -1,26 +1,32 @@
-//! The storage worker's configuration.
+//! Configuration of the storage worker.
 
 use std::net::SocketAddr;
 
-use broker::BrokerUrl;
+use broker::BrokerConfig;
 use clap::{Parser, Subcommand};
-use service::{CommonConfig, ConfigError, ServiceConfig};
-use store::StoreSettings;
+use service::{CommonConfig, ServiceConfig};
+use store::StoreConfig;
 use telemetry::traces::TracesConfig;
 
 use crate::dead_letters::DeadLettersCommand;
 
-/// Takes commands from RabbitMQ, writes them to MongoDB and sends the outcomes back
+/// Consumes commands from RabbitMQ, applies them to MongoDB and publishes the outcomes
 #[derive(Parser, Clone, Debug)]
 #[command(name = "storage-worker", version)]
 pub struct Config {
-    /// What all services share.
+    /// Settings that all services have.
     #[command(flatten)]
     pub common: CommonConfig,
-    /// Where spans are sent, and which.
+    /// RabbitMQ.
+    #[command(flatten)]
+    pub broker: BrokerConfig,
+    /// MongoDB.
+    #[command(flatten)]
+    pub store: StoreConfig,
+    /// Traces.
     #[command(flatten)]
     pub traces: TracesConfig,
-    /// Where /livez, /readyz and /metrics are served
+    /// Address on which /livez, /readyz and /metrics are served
     #[arg(
         long = "bind",
         env = "STORAGE_WORKER_BIND",
@@ -28,7 +34,7 @@ pub struct Config {
         default_value = "0.0.0.0:8002"
     )]
     pub bind: SocketAddr,
-    /// Deliveries, of up to 256 commands each, that this worker holds at most
+    /// Maximum number of unacknowledged deliveries, of up to 256 commands each
     #[arg(
         long,
         env = "PREFETCH",
@@ -36,15 +42,15 @@ pub struct Config {
         value_parser = clap::value_parser!(u16).range(1..=1000)
     )]
     pub prefetch: u16,
-    /// What to do instead of working
+    /// Task for an operator, run instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What a storage worker can do instead of working.
+/// Tasks for an operator.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Looks through the commands that could not be applied
+    /// Lists, shows, replays or purges dead letters
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
 }
@@ -60,13 +66,5 @@ impl ServiceConfig for Config {
 
     fn is_tool(&self) -> bool {
         self.command.is_some()
-    }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        BrokerUrl::parse(self.common.rabbitmq_url.expose())
-            .map_err(|error| ConfigError::new("RABBITMQ_URL", error))?;
-        StoreSettings::check_uri(self.common.mongo_uri.expose())
-            .map_err(|error| ConfigError::new("MONGO_URI", error))?;
-        Ok(())
     }
 }

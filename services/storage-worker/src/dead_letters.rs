@@ -1,68 +1,70 @@
-//! `storage-worker dead-letters …`: what was parked, for an operator.
+//! `storage-worker dead-letters …`: an operator's tool for dead letters.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use anyhow::{Context, bail};
-use broker::{BrokerUrl, DeadLetterQueue, FetchedDeadLetter};
+use broker::{BrokerConfig, DeadLetterQueue, FetchedDeadLetter};
 use clap::{Args, Subcommand};
 use contracts::{Command, CommandId};
-use store::{Store, StoreSettings};
+use store::{Store, StoreConfig, StoreSettings};
 
-use crate::config::Config;
+/// Maximum length of a reason in a line of output, in characters.
+const MAX_REASON_CHARACTERS: usize = 120;
 
-/// How long MongoDB may take to forget what it knows of a letter's commands.
-const STORE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What to do with parked commands.
+/// Actions on dead letters.
 #[derive(Subcommand, Clone, Debug)]
 pub enum DeadLettersCommand {
-    /// Lists what is parked, oldest first
+    /// Lists dead letters, oldest first
     List {
-        /// How many at most
+        /// Maximum number of dead letters to list
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
-        /// How many to pass over first
+        /// Number of dead letters to skip first
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
         skip: u32,
     },
-    /// Shows one letter whole
+    /// Shows one dead letter with its body
     Show {
-        /// The letter's id, as `list` gives it
+        /// Id of the dead letter, from `list`
         id: String,
     },
-    /// Puts letters back into the queue of commands and takes them away here
+    /// Puts dead letters back into the queue of commands
     ///
-    /// A command that had its effect has it no second time.
+    /// A command that already took effect does not take effect again.
     Replay(Selection),
-    /// Takes letters away for good
+    /// Deletes dead letters
     Purge(Selection),
 }
 
-/// Which letters.
+/// A choice of dead letters.
 #[derive(Args, Clone, Debug)]
 pub struct Selection {
-    /// The letters' ids, as `list` gives them
+    /// Ids of the dead letters, from `list`
     #[arg(required_unless_present = "all")]
     ids: Vec<String>,
-    /// All that are parked now
+    /// Selects all dead letters that are in the queue now
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Says what would be done, and does nothing
+    /// Prints what would be done, without doing it
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Does it.
-pub(crate) async fn run(config: &Config, command: &DeadLettersCommand) -> anyhow::Result<()> {
-    let url = BrokerUrl::parse(config.common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
-    let queue = DeadLetterQueue::open(url).await.context("cannot reach the broker")?;
+/// Runs one action.
+pub(crate) async fn run(
+    broker: &BrokerConfig,
+    store: &StoreConfig,
+    command: &DeadLettersCommand,
+) -> anyhow::Result<()> {
+    let queue =
+        DeadLetterQueue::open(broker.url.clone()).await.context("cannot open messages.dead")?;
     let done = match command {
         DeadLettersCommand::List { limit, skip } => list(&queue, *limit, *skip).await,
         DeadLettersCommand::Show { id } => show(&queue, id).await,
-        DeadLettersCommand::Replay(selection) => replay(config, &queue, selection).await,
+        DeadLettersCommand::Replay(selection) => replay(store, &queue, selection).await,
         DeadLettersCommand::Purge(selection) => purge(&queue, selection).await,
     };
-    // Whatever happened, what was only looked at goes back.
+    // Also after a failure: closing returns the fetched dead letters to the queue.
     queue.close().await?;
     done
 }
@@ -70,120 +72,112 @@ pub(crate) async fn run(config: &Config, command: &DeadLettersCommand) -> anyhow
 async fn list(queue: &DeadLetterQueue, limit: u32, skip: u32) -> anyhow::Result<()> {
     let count = queue.count().await?;
     let mut shown = 0;
-    for place in 0..skip.saturating_add(limit) {
-        let Some(letter) = queue.fetch().await? else { break };
-        if place < skip {
+    for position in 0..skip.saturating_add(limit) {
+        let Some(dead_letter) = queue.fetch().await? else { break };
+        if position < skip {
             continue;
         }
         if shown == 0 {
-            println!("{:36}  {:24}  {:16}  REASON", "ID", "DEAD_LETTERED AT", "BY");
+            println!("{:36}  {:24}  {:16}  REASON", "ID", "DEAD-LETTERED AT", "BY");
         }
         shown += 1;
-        let FetchedDeadLetter { id, dead_lettered_at, dead_lettered_by, reason, .. } = &letter;
-        println!(
-            "{id:36}  {dead_lettered_at:24}  {dead_lettered_by:16}  {}",
-            one_line(reason, 120)
-        );
+        let FetchedDeadLetter { id, dead_lettered_at, dead_lettered_by, reason, .. } = &dead_letter;
+        println!("{id:36}  {dead_lettered_at:24}  {dead_lettered_by:16}  {}", one_line(reason));
     }
     println!("{shown} of {count} shown");
     Ok(())
 }
 
 async fn show(queue: &DeadLetterQueue, id: &str) -> anyhow::Result<()> {
-    let mut letters = Letters::all(queue).await?;
-    while let Some(letter) = letters.next().await? {
-        if letter.id == id {
-            println!("id:        {}", letter.id);
-            println!("parked at: {}", letter.dead_lettered_at);
-            println!("parked by: {}", letter.dead_lettered_by);
-            println!("reason:    {}", letter.reason);
-            println!("body:      {} bytes", letter.body.len());
-            println!("{}", readable(&letter.body));
+    let mut dead_letters = DeadLetters::all(queue).await?;
+    while let Some(dead_letter) = dead_letters.next().await? {
+        if dead_letter.id == id {
+            println!("id:               {}", dead_letter.id);
+            println!("dead-lettered at: {}", dead_letter.dead_lettered_at);
+            println!("dead-lettered by: {}", dead_letter.dead_lettered_by);
+            println!("reason:           {}", dead_letter.reason);
+            println!("body:             {} bytes", dead_letter.body.len());
+            println!("{}", readable(&dead_letter.body));
             return Ok(());
         }
     }
-    bail!("no letter {id} is parked")
+    bail!("no dead letter has the id {id}")
 }
 
 async fn replay(
-    config: &Config,
+    config: &StoreConfig,
     queue: &DeadLetterQueue,
     selection: &Selection,
 ) -> anyhow::Result<()> {
-    let store = Store::new(StoreSettings {
-        uri: config.common.mongo_uri.expose().to_owned(),
-        database: config.common.mongo_database.clone(),
-        app_name: "dead-letters".to_owned(),
-        max_connections: 1,
-        operation_timeout: STORE_TIMEOUT,
-    })
-    .await
-    .context("MONGO_URI")?;
-    let mut letters = Letters::selected(queue, selection).await?;
-    while let Some(letter) = letters.next().await? {
-        let id = letter.id.clone();
+    let settings = StoreSettings::new(config.clone(), "dead-letters");
+    let store =
+        Store::new(StoreSettings { max_connections: 1, ..settings }).await.context("MONGO_URI")?;
+    let mut dead_letters = DeadLetters::selected(queue, selection).await?;
+    while let Some(dead_letter) = dead_letters.next().await? {
+        let id = dead_letter.id.clone();
         if selection.dry_run {
-            println!("would replay {id}: {}", one_line(&letter.reason, 120));
+            println!("would replay {id}: {}", one_line(&dead_letter.reason));
             continue;
         }
-        // First, or a worker would take the record for the outcome and not try again.
-        store.forget_dead_lettered(&command_ids(&letter.body)).await?;
-        queue.replay(letter).await.with_context(|| format!("cannot replay {id}"))?;
+        // First: a worker would take the record for the outcome, and not apply the command again.
+        let commands = command_ids(&dead_letter.body);
+        store.forget_dead_lettered(&commands).await.context("cannot write to MongoDB")?;
+        queue.replay(dead_letter).await.with_context(|| format!("cannot replay {id}"))?;
         println!("replayed {id}");
     }
     Ok(())
 }
 
 async fn purge(queue: &DeadLetterQueue, selection: &Selection) -> anyhow::Result<()> {
-    let mut letters = Letters::selected(queue, selection).await?;
-    while let Some(letter) = letters.next().await? {
-        let id = letter.id.clone();
+    let mut dead_letters = DeadLetters::selected(queue, selection).await?;
+    while let Some(dead_letter) = dead_letters.next().await? {
+        let id = dead_letter.id.clone();
         if selection.dry_run {
-            println!("would purge {id}: {}", one_line(&letter.reason, 120));
+            println!("would purge {id}: {}", one_line(&dead_letter.reason));
             continue;
         }
-        queue.purge(letter).await.with_context(|| format!("cannot purge {id}"))?;
+        queue.purge(dead_letter).await.with_context(|| format!("cannot purge {id}"))?;
         println!("purged {id}");
     }
     Ok(())
 }
 
-/// Letters, one after the other: all together may be more than fits into memory. What was fetched and
-/// is let go stays with the broker, which gives it to nobody until the queue is closed.
-struct Letters<'a> {
+/// Dead letters, one after the other: all together may not fit into memory. The broker keeps a fetched
+/// one that is dropped, and returns it to the queue when that is closed.
+struct DeadLetters<'a> {
     queue: &'a DeadLetterQueue,
     chosen: VecDeque<FetchedDeadLetter>,
-    /// How many more to fetch; what comes meanwhile is left for the next time.
+    /// Number of those still to fetch. Later ones stay for the next run.
     left: u32,
 }
 
-impl<'a> Letters<'a> {
+impl<'a> DeadLetters<'a> {
     async fn all(queue: &'a DeadLetterQueue) -> anyhow::Result<Self> {
         Ok(Self { queue, chosen: VecDeque::new(), left: queue.count().await? })
     }
 
     async fn selected(queue: &'a DeadLetterQueue, selection: &Selection) -> anyhow::Result<Self> {
-        let mut letters = Self::all(queue).await?;
+        let mut dead_letters = Self::all(queue).await?;
         if selection.all {
-            return Ok(letters);
+            return Ok(dead_letters);
         }
         let mut chosen = VecDeque::new();
-        while let Some(letter) = letters.next().await? {
-            if selection.ids.contains(&letter.id) {
-                chosen.push_back(letter);
+        while let Some(dead_letter) = dead_letters.next().await? {
+            if selection.ids.contains(&dead_letter.id) {
+                chosen.push_back(dead_letter);
             }
         }
         for id in &selection.ids {
-            if !chosen.iter().any(|letter| letter.id == *id) {
-                bail!("no letter {id} is parked; nothing was done");
+            if !chosen.iter().any(|dead_letter| dead_letter.id == *id) {
+                bail!("no dead letter has the id {id}; nothing was done");
             }
         }
         Ok(Self { queue, chosen, left: 0 })
     }
 
     async fn next(&mut self) -> anyhow::Result<Option<FetchedDeadLetter>> {
-        if let Some(letter) = self.chosen.pop_front() {
-            return Ok(Some(letter));
+        if let Some(dead_letter) = self.chosen.pop_front() {
+            return Ok(Some(dead_letter));
         }
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
@@ -191,7 +185,7 @@ impl<'a> Letters<'a> {
     }
 }
 
-/// The commands of a letter that can be read.
+/// Returns the ids of the commands that can be read.
 fn command_ids(body: &[u8]) -> Vec<CommandId> {
     let commands: Vec<serde_json::Value> = serde_json::from_slice(body).unwrap_or_default();
     commands
@@ -204,15 +198,15 @@ fn command_ids(body: &[u8]) -> Vec<CommandId> {
 fn readable(body: &[u8]) -> String {
     match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(json) => format!("{json:#}"),
-        // What is no JSON may be anything: a terminal must not act on it.
+        // Other bytes may be anything, and a terminal must not act on them.
         Err(_) => String::from_utf8_lossy(body).escape_debug().to_string(),
     }
 }
 
-fn one_line(text: &str, max_characters: usize) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.chars().count() <= max_characters {
+fn one_line(reason: &str) -> String {
+    let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.chars().count() <= MAX_REASON_CHARACTERS {
         return line;
     }
-    line.chars().take(max_characters - 1).chain(std::iter::once('…')).collect()
+    line.chars().take(MAX_REASON_CHARACTERS - 1).chain(std::iter::once('…')).collect()
 }

@@ -1,71 +1,81 @@
-//! The worker's part of distributed traces. What is done for many commands at once is done in many
-//! traces, so each of those gets a span of it; a command whose trace is not recorded costs a look.
+//! The worker's part of distributed traces. An operation for many commands belongs to many traces, so
+//! each of them gets a span of it. A command whose trace is not recorded costs one look.
+
+use std::collections::HashMap;
 
 use broker::COMMANDS;
-use contracts::{Command, Outcome, TraceParent};
+use contracts::{CommandId, Outcome, TraceParent};
 use store::StoreError;
-use telemetry::traces::{Span, SpanKind, Tracer};
+use telemetry::{
+    error_chain,
+    traces::{Span, SpanKind, TraceContext, Tracer},
+};
 
-use crate::batch::ReceivedCommand;
+/// Spans of the commands in hand whose traces are recorded.
+#[derive(Debug, Default)]
+pub(crate) struct CommandSpans(HashMap<CommandId, Span>);
 
-/// The spans of one operation on MongoDB, one in the trace of each command that it is for.
-pub(crate) struct Writing(Vec<Span>);
+/// Spans of one operation on MongoDB, one in the trace of each of its commands.
+pub(crate) struct StoreSpans(Vec<Span>);
 
-/// Begins the span of working on a command, below the one of its publish.
-pub(crate) fn received(
-    traces: &Tracer,
-    command: &Command,
-    traceparent: Option<TraceParent>,
-    redelivered: bool,
-) -> Option<Span> {
-    let mut span = traces.message("process messages.commands", traceparent)?;
-    span.set_attribute("messaging.system", || "rabbitmq");
-    span.set_attribute("messaging.operation.name", || "process");
-    span.set_attribute("messaging.operation.type", || "process");
-    span.set_attribute("messaging.destination.name", || COMMANDS);
-    span.set_attribute("messaging.message.id", || command.id.to_string());
-    if redelivered {
-        span.set_attribute("messaging.rabbitmq.message.redelivered", || true);
+/// An operation on the stored messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Operation {
+    Insert,
+    Update,
+}
+
+impl CommandSpans {
+    /// Begins the span of a command, below the one of its publish. Returns the context for spans
+    /// below it.
+    pub(crate) fn begin(
+        &mut self,
+        tracer: &Tracer,
+        command: CommandId,
+        traceparent: Option<TraceParent>,
+        redelivered: bool,
+    ) -> Option<TraceContext> {
+        let mut span = tracer.message("process messages.commands", traceparent)?;
+        span.set_attribute("messaging.system", || "rabbitmq");
+        span.set_attribute("messaging.operation.name", || "process");
+        span.set_attribute("messaging.operation.type", || "process");
+        span.set_attribute("messaging.destination.name", || COMMANDS);
+        span.set_attribute("messaging.message.id", || command.to_string());
+        if redelivered {
+            span.set_attribute("messaging.rabbitmq.message.redelivered", || true);
+        }
+        let context = span.trace().cloned();
+        self.0.insert(command, span);
+        context
     }
-    Some(span)
-}
 
-/// Ends the span of a command that came to its end.
-pub(crate) fn ended(span: Option<Span>, result: &Outcome) {
-    if let Some(mut span) = span {
-        span.set_attribute("outcome", || result.kind());
+    /// Ends the span of a command.
+    pub(crate) fn end(&mut self, command: CommandId, outcome: &Outcome) {
+        if let Some(mut span) = self.0.remove(&command) {
+            span.set_attribute("outcome", || outcome.kind());
+        }
     }
 }
 
-/// What the log calls a command, and the trace that it belongs to.
-pub(crate) fn log_span(received: &ReceivedCommand) -> tracing::Span {
-    let trace = received.traceparent;
-    tracing::info_span!(
-        "command",
-        command.id = %received.id(),
-        trace_id = trace.map(|parent| tracing::field::display(parent.trace_id())),
-    )
-}
-
-impl Writing {
-    /// Begins the spans of an operation for these commands.
+impl StoreSpans {
+    /// Begins the spans of an operation for commands with these contexts.
     pub(crate) fn begin<'a>(
         operation: Operation,
-        commands: impl Iterator<Item = &'a ReceivedCommand>,
+        commands: impl ExactSizeIterator<Item = Option<&'a TraceContext>>,
     ) -> Self {
-        let mut number: i64 = 0;
-        let mut spans: Vec<Span> = Vec::new();
-        for received in commands {
-            number += 1;
-            let place = received.span.as_ref().and_then(Span::trace);
-            spans.extend(
-                place.and_then(|place| place.span(SpanKind::Client, operation.span_name())),
-            );
-        }
+        let number = i64::try_from(commands.len()).unwrap_or(i64::MAX);
+        let (name, span_name) = match operation {
+            Operation::Insert => ("insert", "insert messages"),
+            Operation::Update => ("update", "update messages"),
+        };
+        let mut spans: Vec<Span> = commands
+            .flatten()
+            .filter_map(|context| context.span(SpanKind::Client, span_name))
+            .collect();
         for span in &mut spans {
             span.set_attribute("db.system.name", || "mongodb");
             span.set_attribute("db.collection.name", || "messages");
-            span.set_attribute("db.operation.name", || operation.name());
+            span.set_attribute("db.operation.name", || name);
             // By the convention, one alone is no batch.
             if number > 1 {
                 span.set_attribute("db.operation.batch.size", || number);
@@ -82,34 +92,9 @@ impl Writing {
         let result = operation.await;
         if let Err(error) = &result {
             for span in &mut self.0 {
-                span.set_error(|| error.to_string());
+                span.set_error(|| error_chain(error));
             }
         }
         result
-    }
-}
-
-/// What is done to the messages.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Operation {
-    /// New ones are stored.
-    Insert,
-    /// Stored ones are changed.
-    Update,
-}
-
-impl Operation {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Insert => "insert",
-            Self::Update => "update",
-        }
-    }
-
-    fn span_name(self) -> &'static str {
-        match self {
-            Self::Insert => "insert messages",
-            Self::Update => "update messages",
-        }
     }
 }

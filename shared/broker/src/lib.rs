@@ -7,6 +7,7 @@
 
 mod broadcast;
 mod commands;
+mod config;
 mod connection;
 mod dead_letter_queue;
 mod dead_letters;
@@ -22,6 +23,7 @@ mod url;
 
 pub use broadcast::{Election, FrameSource, Leader, LeadershipLost};
 pub use commands::{CommandSource, Delivery, DeliveryGroup};
+pub use config::BrokerConfig;
 pub use dead_letter_queue::{DeadLetterQueue, DeadLetterQueueError, FetchedDeadLetter};
 pub use dead_letters::{DeadLetter, DeadLetterPublisher};
 pub use pending_publish::Publishing;

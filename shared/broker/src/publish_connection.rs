@@ -108,7 +108,7 @@ impl LaneMeasures {
         Self {
             confirm_duration: catalog::PUBLISH_CONFIRM_DURATION.register(),
             batch_commands: catalog::PUBLISH_BATCH_COMMANDS.register(),
-            batches: catalog::PUBLISH_BATCHES.each("result", &RESULTS),
+            batches: catalog::PUBLISH_BATCHES.family("result", &RESULTS),
         }
     }
 }

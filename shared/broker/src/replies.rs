@@ -90,7 +90,7 @@ impl ReplyPublisher {
     pub fn start(url: BrokerUrl, connection_name: &str) -> (Self, JoinHandle<()>) {
         let (replies, waiting) = mpsc::channel(MAX_WAITING_REPLIES);
         let pool = Connector::new(url, connection_name).pool(1);
-        let counted = catalog::REPLIES.each("result", &["sent", "dropped"]);
+        let counted = catalog::REPLIES.family("result", &["sent", "dropped"]);
         let (connected, up) = watch::channel(false);
         let sending = tokio::spawn(send_replies(pool, waiting, connected, counted.clone()));
         (Self { replies, up, counted }, sending)

@@ -1,93 +1,162 @@
-//! What gateways publish and storage workers apply. A delivery's body is a JSON array of commands.
+//! Commands, which gateways publish and storage workers apply. The body of a delivery is a JSON array
+//! of commands.
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::IgnoredAny};
 
 use crate::{CommandId, Content, MessageId, Timestamp, UserId, Version};
 
-/// The version of the command format that this code writes and reads.
-pub const FORMAT: u32 = 1;
+/// Version of the command format that this code writes and reads.
+const FORMAT: u32 = 1;
 
-/// The most commands in one delivery.
+/// Maximum number of commands in one delivery.
 pub const MAX_BATCH_COMMANDS: usize = 256;
 
-/// The most bytes in one delivery's body.
+/// Maximum number of bytes in a delivery's body.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
-/// A create older than this is not applied any more: the tombstone of the message it may have made
-/// lives only a day longer, and nothing else would stop it from coming back.
+/// Maximum age of a create. An older one is not applied: the tombstone of the message that it may
+/// have made lives only a day longer, and nothing else would keep a deleted message deleted.
 pub const MAX_CREATE_AGE_DAYS: u64 = 6;
 
-/// One change to one message. It takes effect once however often it is delivered, because its id
-/// stays the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One change. It takes effect once however often it is delivered, because its id stays the same.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Received")]
 pub struct Command {
-    #[serde(deserialize_with = "known_format")]
-    format: u32,
-    /// The same in every delivery of this command.
+    /// Identifies the command in each of its deliveries.
     pub id: CommandId,
+    /// Time at which the gateway accepted the request.
+    pub issued_at: Timestamp,
+    /// The change itself.
+    pub payload: Payload,
+}
+
+/// The kinds of change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Creates, edits or deletes one message.
+    Message(MessageCommand),
+}
+
+/// One change of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageCommand {
     /// The message to create or change.
     pub message_id: MessageId,
-    /// When the gateway accepted the request.
-    pub issued_at: Timestamp,
-    /// What to do with the message.
+    /// The change.
     pub action: Action,
 }
 
-/// What a command does to its message.
+/// A change of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Store a new message, published at the command's `issued_at`.
+    /// Stores a new message, published at the command's `issued_at`.
     Create {
-        /// Who wrote it.
+        /// The sender.
         from_user_id: UserId,
-        /// Whom it is for.
+        /// The recipient.
         to_user_id: UserId,
-        /// What it says.
+        /// The text.
         content: Content,
     },
-    /// Replace the content.
+    /// Replaces the content.
     Edit {
-        /// The new content.
+        /// The new text.
         content: Content,
-        /// When, as the gateway saw it: later than every timestamp it read in the message.
+        /// Time of the edit by the gateway's clock, later than every timestamp that it read in the
+        /// message.
         edit_timestamp: Timestamp,
-        /// Apply only to this version (`If-Match`).
+        /// Version that the message must have (`If-Match`).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         if_match: Option<Version>,
     },
-    /// Replace the message by a tombstone.
+    /// Replaces the message with a tombstone.
     Delete {
-        /// Apply only to this version (`If-Match`).
+        /// Version that the message must have (`If-Match`).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         if_match: Option<Version>,
     },
 }
 
 impl Command {
-    /// A new command, issued now.
+    /// Returns a message command with a new id.
     #[must_use]
     pub fn new(message_id: MessageId, issued_at: Timestamp, action: Action) -> Self {
-        let id = CommandId::generate();
-        Self { format: FORMAT, id, message_id, issued_at, action }
+        let payload = Payload::Message(MessageCommand { message_id, action });
+        Self { id: CommandId::generate(), issued_at, payload }
     }
 
-    /// Whether this is a create that came too late to be applied (see [`MAX_CREATE_AGE_DAYS`]).
+    /// Returns the message that the command changes.
+    #[must_use]
+    pub fn message_id(&self) -> MessageId {
+        let Payload::Message(message) = &self.payload;
+        message.message_id
+    }
+
+    /// Returns true if this is a create that is too old to be applied (see [`MAX_CREATE_AGE_DAYS`]).
     #[must_use]
     pub fn is_expired_create(&self, now: Timestamp) -> bool {
         let max_age_secs = MAX_CREATE_AGE_DAYS * 24 * 60 * 60;
-        matches!(self.action, Action::Create { .. })
+        let Payload::Message(message) = &self.payload;
+        matches!(message.action, Action::Create { .. })
             && self.issued_at.elapsed_until(now).as_secs() > max_age_secs
     }
 }
 
-fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let format = u32::deserialize(deserializer)?;
-    if format == FORMAT {
-        Ok(format)
-    } else {
-        Err(de::Error::custom(format_args!("unknown command format {format}")))
+/// A command as format 1 writes it: the parts of a message command stand beside the id.
+#[derive(Serialize)]
+struct Sent<'a> {
+    format: u32,
+    id: CommandId,
+    message_id: MessageId,
+    issued_at: Timestamp,
+    action: &'a Action,
+}
+
+/// A command as format 1 is read.
+#[derive(Deserialize)]
+struct Received {
+    #[serde(rename = "format", deserialize_with = "known_format")]
+    _format: (),
+    id: CommandId,
+    message_id: MessageId,
+    issued_at: Timestamp,
+    action: Action,
+    /// Reserved for payloads of other kinds, as `{"NAME": …}`. There are none yet.
+    #[serde(rename = "payload", default, deserialize_with = "unknown_payload")]
+    _payload: (),
+}
+
+impl Serialize for Command {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { id, issued_at, payload: Payload::Message(message) } = self;
+        let MessageCommand { message_id, action } = message;
+        Sent { format: FORMAT, id: *id, message_id: *message_id, issued_at: *issued_at, action }
+            .serialize(serializer)
     }
+}
+
+impl From<Received> for Command {
+    fn from(received: Received) -> Self {
+        let Received { id, message_id, issued_at, action, .. } = received;
+        Self { id, issued_at, payload: Payload::Message(MessageCommand { message_id, action }) }
+    }
+}
+
+fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    match u32::deserialize(deserializer)? {
+        FORMAT => Ok(()),
+        other => Err(de::Error::custom(format_args!("unknown command format {other}"))),
+    }
+}
+
+#[expect(clippy::zero_sized_map_values, reason = "a set does not deserialize from a JSON object")]
+fn unknown_payload<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    let payload = BTreeMap::<String, IgnoredAny>::deserialize(deserializer)?;
+    let names: Vec<String> = payload.into_keys().collect();
+    Err(de::Error::custom(format_args!("unknown command payload {}", names.join(", "))))
 }
 
 #[cfg(test)]
@@ -111,6 +180,33 @@ mod tests {
         assert_eq!(serde_json::from_str::<Command>(&json).unwrap(), command);
     }
 
+    /// The wire format: these texts must stay readable, and be written so, byte for byte.
+    #[test]
+    fn commands_are_written_as_ever() {
+        const IDS: &str = r#""format":1,"id":"019aa000-0000-7000-8000-000000000001","message_id":"019aa000-0000-7000-8000-000000000002","issued_at":"2026-01-31T12:00:00.000Z""#;
+        for action in [
+            r#"{"create":{"from_user_id":"alice","to_user_id":"bob","content":"hello"}}"#,
+            r#"{"edit":{"content":"hi","edit_timestamp":"2026-01-31T12:00:00.001Z"}}"#,
+            r#"{"edit":{"content":"hi","edit_timestamp":"2026-01-31T12:00:00.001Z","if_match":3}}"#,
+            r#"{"delete":{}}"#,
+            r#"{"delete":{"if_match":3}}"#,
+        ] {
+            let json = format!("{{{IDS},\"action\":{action}}}");
+            let command: Command = serde_json::from_str(&json).unwrap();
+            assert_eq!(serde_json::to_string(&command).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn another_payload_is_named_in_the_error() {
+        let other = r#"{"format":1,"id":"019aa000-0000-7000-8000-000000000001","issued_at":"2026-01-31T12:00:00.000Z","payload":{"mark_read":{}}}"#;
+        let error = serde_json::from_str::<Command>(other).unwrap_err();
+        assert!(error.to_string().contains("unknown command payload mark_read"), "{error}");
+        let other = serde_json::to_string(&create()).unwrap().replace("create", "archive");
+        let error = serde_json::from_str::<Command>(&other).unwrap_err();
+        assert!(error.to_string().contains("unknown variant `archive`"), "{error}");
+    }
+
     #[test]
     fn another_format_is_named_in_the_error() {
         let json =
@@ -127,7 +223,8 @@ mod tests {
         command.issued_at =
             Timestamp::from_unix_millis(now.unix_millis() - 7 * 86_400_000).unwrap();
         assert!(command.is_expired_create(now));
-        command.action = Action::Delete { if_match: None };
+        let delete = Action::Delete { if_match: None };
+        let command = Command::new(command.message_id(), command.issued_at, delete);
         assert!(!command.is_expired_create(now));
     }
 }

@@ -1,4 +1,4 @@
-//! Identifiers: of messages, of commands, and of the operations that a `202` points to.
+//! Ids of messages, of commands, and of the operations that a `202` points to.
 
 use std::{fmt, str::FromStr};
 
@@ -7,28 +7,22 @@ use uuid::Uuid;
 
 use crate::Timestamp;
 
-/// Namespace of the message ids that are made from a sender and an idempotency key. A constant of
-/// this API: were it to change, a repeat would no longer meet the message it made before.
+/// Namespace of message ids derived from a sender and an idempotency key. Part of the API: with
+/// another value, a repeated request would create a second message.
 const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_4c1e_52f3_4d3e_9a41_0e8f_3c57_b2a9);
 
-/// A message's id: UUIDv7, or UUIDv5 of sender and idempotency key where the client gave one.
+/// Id of a message: a UUIDv7, or a UUIDv5 of sender and idempotency key if the client sent a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessageId(Uuid);
 
-/// A command's id, UUIDv7. A command delivered again has the same one.
+/// Id of a command, a UUIDv7. It stays the same in every redelivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CommandId(Uuid);
 
 impl MessageId {
-    /// A new id that sorts after those made before it.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// The id that every gateway gives to a message of this sender and idempotency key.
+    /// Returns the id that every gateway derives from this sender and idempotency key.
     #[must_use]
     pub fn from_idempotency_key(sender: &str, key: &str) -> Self {
         // The length keeps ("ab", "c") apart from ("a", "bc").
@@ -38,13 +32,7 @@ impl MessageId {
 }
 
 impl CommandId {
-    /// A new id that sorts after those made before it.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// When the id was made; `None` for one that no gateway made.
+    /// Returns the time at which the id was generated, or `None` if no gateway generated it.
     #[must_use]
     pub fn issued_at(self) -> Option<Timestamp> {
         if self.0.get_version_num() != 7 {
@@ -58,6 +46,14 @@ impl CommandId {
 
 macro_rules! uuid_newtype {
     ($name:ident) => {
+        impl $name {
+            /// Returns a new id, which sorts after earlier ones.
+            #[must_use]
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
         impl From<Uuid> for $name {
             fn from(uuid: Uuid) -> Self {
                 Self(uuid)
@@ -89,17 +85,17 @@ macro_rules! uuid_newtype {
 uuid_newtype!(MessageId);
 uuid_newtype!(CommandId);
 
-/// What the `Location` of a `202` names: which command, on which message. Opaque to clients;
-/// written as the 64 hexadecimal digits of both ids.
+/// Id of an operation, to which the `Location` of a `202` points. Opaque to clients; written as the 64
+/// hexadecimal digits of both ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationId {
-    /// The command whose end the operation tells.
+    /// Command of the operation.
     pub command_id: CommandId,
-    /// The message that the command is about.
+    /// Message that the command changes.
     pub message_id: MessageId,
 }
 
-/// The text is no operation id.
+/// Invalid operation id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("must be an operation id, as the Location of a 202 gives it")]
 pub struct InvalidOperationId;

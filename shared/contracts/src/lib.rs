@@ -1,6 +1,5 @@
-//! Wire types of the Messages API: what clients see (`Message`, `Problem`) and what crosses the
-//! broker (`Command`, `Reply`). No I/O and no async here, so that every other crate can depend
-//! on it.
+//! Wire types of the Messages API: of HTTP and WebSockets (`Message`, `Problem`) and of the broker
+//! (`Command`, `Reply`). No I/O and no async, so that every other crate can depend on it.
 
 mod command;
 mod id;
@@ -11,7 +10,8 @@ mod timestamp;
 mod trace;
 
 pub use command::{
-    Action, Command, FORMAT, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS,
+    Action, Command, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS, MessageCommand,
+    Payload,
 };
 pub use id::{CommandId, InvalidOperationId, MessageId, OperationId};
 pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessage};

@@ -1,4 +1,4 @@
-//! A message, and the newtypes that its parts can only be made through.
+//! A message, and the validated types of its parts.
 
 use std::fmt;
 
@@ -6,67 +6,67 @@ use serde::{Deserialize, Serialize};
 
 use crate::{MessageId, Timestamp};
 
-/// A message's version: 1 as created, one more with each edit. Its `ETag` is this number in quotes.
+/// Version of a message: 1 when created, one more with each edit. The `ETag` is this number in quotes.
 pub type Version = u64;
 
 /// A message as clients see it and as WebSocket frames carry it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Made by the gateway.
+    /// Id, chosen by the gateway.
     pub id: MessageId,
-    /// Who wrote it.
+    /// Sender.
     pub from_user_id: UserId,
-    /// Whom it is for.
+    /// Recipient.
     pub to_user_id: UserId,
-    /// What it says.
+    /// Text.
     pub content: Content,
-    /// When the gateway took it. Never changes.
+    /// Time at which the gateway accepted it. Never changes.
     pub publish_timestamp: Timestamp,
-    /// When it was last edited; `null` until then. Never runs backwards.
+    /// Time of the last edit, `null` before the first. Never decreases.
     pub edit_timestamp: Option<Timestamp>,
 }
 
-/// A message together with its version, as it is stored now.
+/// A stored message and its version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionedMessage {
-    /// The message.
+    /// Message.
     pub message: Message,
-    /// Its version.
+    /// Version of the message.
     pub version: Version,
 }
 
-/// Who sends or receives: 1–64 characters, no control characters.
+/// Sender or recipient: 1–64 characters, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct UserId(String);
 
-/// A message's text: 1–4000 characters.
+/// Text of a message: 1–4000 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Content(String);
 
-/// Why a text can be no [`UserId`] or no [`Content`].
+/// Invalid text for a [`UserId`] or a [`Content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
-    /// It has no characters.
+    /// The text is empty.
     #[error("must have at least 1 character")]
     Empty,
-    /// It has too many.
+    /// The text is too long.
     #[error("must have at most {max_characters} characters")]
     TooLong {
-        /// How many it may have.
+        /// Maximum number of characters.
         max_characters: usize,
     },
-    /// It has a control character (Unicode category Cc).
+    /// The text has a control character (Unicode category Cc).
     #[error("must not contain control characters")]
     ControlCharacter,
 }
 
 impl UserId {
-    /// The most characters (Unicode scalar values) a user id may have.
+    /// Maximum number of characters (Unicode scalar values).
     pub const MAX_CHARACTERS: usize = 64;
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -86,10 +86,10 @@ impl TryFrom<String> for UserId {
 }
 
 impl Content {
-    /// The most characters (Unicode scalar values) a content may have.
+    /// Maximum number of characters (Unicode scalar values).
     pub const MAX_CHARACTERS: usize = 4000;
 
-    /// The content as text.
+    /// Returns the content as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,45 +1,45 @@
-//! What became of a command: published by the worker to the gateway that waits for it, and, where
-//! it failed, recorded in MongoDB.
+//! Outcomes of commands. A worker publishes them to the gateway that waits, and records those that
+//! the message itself does not remember.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{CommandId, Version, VersionedMessage};
 
-/// What became of one command. A reply's body is a JSON array of these.
+/// Outcome of one command, on its way to the gateway. The body of a delivery is a JSON array of replies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
-    /// Whose outcome this is.
+    /// The command.
     pub command_id: CommandId,
-    /// What became of it.
+    /// Its outcome.
     #[serde(rename = "result")]
     pub outcome: Outcome,
 }
 
-/// The ways a command can end.
+/// Ways in which a command can end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The message is stored as the command has it, with version 1.
+    /// The message is stored as in the command, with version 1.
     Created,
-    /// An earlier command with the same idempotency key had made the message; here it is as it is now.
+    /// An earlier command with the same idempotency key created the message. Holds its present state.
     Replayed(VersionedMessage),
-    /// The edit is stored; here is the message as it made it, whatever has come after it.
+    /// The edit is stored. Holds the message as edited, without any later change.
     Edited(VersionedMessage),
-    /// The edit was stored, and the message deleted since: only its version is left to tell.
+    /// The edit was stored, and the message was deleted afterwards.
     EditedThenDeleted {
-        /// The version that the edit made.
+        /// Version that the edit produced.
         version: Version,
     },
-    /// A newer edit was stored first. Nothing was written; here is the message as stored.
+    /// A newer edit was stored first, so nothing was written. Holds the stored message.
     Superseded(VersionedMessage),
-    /// The message is gone.
+    /// The message is deleted.
     Deleted,
     /// Nothing was changed.
     Failed(Failure),
 }
 
 impl Outcome {
-    /// All kinds, as [`Outcome::kind`] names them.
+    /// Every value of [`Outcome::kind`].
     pub const KINDS: [&'static str; 11] = [
         "created",
         "replayed",
@@ -54,7 +54,7 @@ impl Outcome {
         "dead_lettered",
     ];
 
-    /// Which kind of end this is, for counting.
+    /// Returns the kind of outcome, for counting.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -73,18 +73,18 @@ impl Outcome {
     }
 }
 
-/// Why a command changed nothing, for good.
+/// Reasons for which a command never changes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// There is no such message, or no longer.
+    /// The message does not exist; it may have been deleted.
     NotFound,
-    /// The message has another version than `If-Match` asks for.
+    /// The message has another version than `If-Match` requires.
     VersionMismatch,
     /// The idempotency key was used before, with another body.
     KeyReused,
-    /// The message that was made with this idempotency key has been deleted since.
+    /// The message that was created with this idempotency key has been deleted.
     DeletedSince,
-    /// The command could not be applied and was set aside in `messages.dead`.
+    /// The command could not be applied and was dead-lettered to `messages.dead`.
     DeadLettered,
 }

@@ -1,70 +1,71 @@
-//! Errors as clients see them: RFC 9457 problem details.
+//! Error bodies: problem details of RFC 9457.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// The kinds of problem this API knows. Each has its `type`, its title and its status.
+/// Problem types of this API. Each has its `type`, its title and its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProblemKind {
-    /// 400: the body is not JSON.
+    /// 400: The body is not valid JSON.
     MalformedJson,
-    /// 400: the request itself cannot be read.
+    /// 400: The request itself cannot be read.
     BadRequest,
-    /// 403: the page that asks is of an origin that is not allowed here.
+    /// 403: Pages of this origin are not allowed to subscribe.
     OriginForbidden,
-    /// 404: there is no such message, or no longer.
+    /// 404: No message has this id; it may have been deleted.
     MessageNotFound,
-    /// 404: the operation ended too long ago.
+    /// 404: The operation ended too long ago to be known.
     OperationExpired,
-    /// 404: there is nothing at this path.
+    /// 404: Nothing is served at this path.
     UnknownPath,
-    /// 405: the path is there, but not for this method. `Allow` says for which.
+    /// 405: The path does not support this method; `Allow` lists those that it does.
     MethodNotAllowed,
-    /// 408: the request did not arrive in time.
+    /// 408: The request did not arrive in time.
     RequestTimeout,
-    /// 409: a field that an edit can't change differs from what is stored.
+    /// 409: The body changes a field that an edit cannot change.
     FieldConflict,
-    /// 409: the message that this idempotency key made has been deleted since.
+    /// 409: The message that was created with this idempotency key has been deleted.
     MessageDeleted,
-    /// 412: the message has another version than `If-Match` asks for.
+    /// 412: The message has another version than `If-Match` requires; read it again and retry.
     VersionMismatch,
-    /// 413: the body is larger than 64 KiB.
+    /// 413: The body is larger than 64 KiB.
     BodyTooLarge,
-    /// 415: the body's media type is not `application/json`.
+    /// 415: The media type of the body is not `application/json`.
     UnsupportedMediaType,
-    /// 422: at least one field is wrong; `errors` names each.
+    /// 422: At least one field is wrong; `errors` names each of them.
     InvalidInput,
-    /// 422: the idempotency key was used before, with another body.
+    /// 422: The idempotency key was used before, with another body.
     KeyReused,
-    /// 426: there is a WebSocket at this path, and the request asks for none, or for another version.
+    /// 426: The path serves a WebSocket, and the request does not ask for one of a supported version.
     UpgradeRequired,
-    /// 429: as many subscribers come from one address as may.
+    /// 429: The limit of subscribers from this address is reached; retry later.
     TooManyFromAddress,
-    /// 500: the command could not be applied and was set aside for the operators.
+    /// 500: The command could not be applied and was dead-lettered; operators can replay it.
     DeadLettered,
-    /// 500: a fault of this service.
+    /// 500: The service failed unexpectedly.
     Internal,
-    /// 503: the write was not accepted; it is safe to repeat.
-    NotAccepted,
-    /// 503: whether the write was accepted is not known; repeat it with the same key or `If-Match`.
-    OutcomeUnknown,
-    /// 503: what is stored cannot be read now.
-    StorageUnavailable,
-    /// 502: the broadcaster cannot be reached.
+    /// 502: The broadcaster cannot be reached; retry later.
     BroadcasterUnavailable,
-    /// 503: as many are being served as can be.
+    /// 503: The write was not accepted, and nothing was written; retry later.
+    NotAccepted,
+    /// 503: The write may have been accepted; repeat it with the same idempotency key or `If-Match`.
+    OutcomeUnknown,
+    /// 503: Storage is temporarily unavailable; retry later.
+    StorageUnavailable,
+    /// 503: The service has reached its limit of concurrent requests or subscribers; retry later.
     Overloaded,
 }
 
 impl ProblemKind {
+    /// Returns status, `type` and title.
     const fn row(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::MalformedJson => (400, "/problems/malformed-json", "Malformed JSON"),
             Self::BadRequest => (400, "/problems/bad-request", "Bad request"),
             Self::OriginForbidden => (403, "/problems/origin-forbidden", "Origin forbidden"),
             Self::MessageNotFound => (404, "/problems/message-not-found", "Message not found"),
-            Self::OperationExpired => (404, "/problems/operation-expired", "Operation forgotten"),
+            Self::OperationExpired => (404, "/problems/operation-expired", "Operation expired"),
             Self::UnknownPath => (404, "/problems/unknown-path", "Unknown path"),
             Self::MethodNotAllowed => (405, "/problems/method-not-allowed", "Method not allowed"),
             Self::RequestTimeout => (408, "/problems/request-timeout", "Request timeout"),
@@ -79,15 +80,15 @@ impl ProblemKind {
             Self::KeyReused => (422, "/problems/key-reused", "Idempotency key reused"),
             Self::UpgradeRequired => (426, "/problems/upgrade-required", "Upgrade required"),
             Self::TooManyFromAddress => {
-                (429, "/problems/too-many-from-address", "Too many from one address")
+                (429, "/problems/too-many-from-address", "Too many subscribers from one address")
             }
-            Self::DeadLettered => (500, "/problems/dead-lettered", "Command set aside"),
+            Self::DeadLettered => (500, "/problems/dead-lettered", "Command dead-lettered"),
             Self::Internal => (500, "/problems/internal", "Internal error"),
             Self::BroadcasterUnavailable => {
                 (502, "/problems/broadcaster-unavailable", "Broadcaster unavailable")
             }
             Self::NotAccepted => (503, "/problems/not-accepted", "Write not accepted"),
-            Self::OutcomeUnknown => (503, "/problems/outcome-unknown", "Reply unknown"),
+            Self::OutcomeUnknown => (503, "/problems/outcome-unknown", "Outcome unknown"),
             Self::StorageUnavailable => {
                 (503, "/problems/storage-unavailable", "Storage unavailable")
             }
@@ -95,66 +96,66 @@ impl ProblemKind {
         }
     }
 
-    /// The HTTP status code.
+    /// Returns the HTTP status code.
     #[must_use]
     pub const fn status(self) -> u16 {
         self.row().0
     }
 
-    /// The problem's `type`: a URI reference that names this kind and nothing else.
+    /// Returns the problem's `type`, a URI reference that is unique to this kind.
     #[must_use]
     pub const fn type_uri(self) -> &'static str {
         self.row().1
     }
 
-    /// The same for every problem of this kind.
+    /// Returns the title, the same for every problem of this kind.
     #[must_use]
     pub const fn title(self) -> &'static str {
         self.row().2
     }
 }
 
-/// A problem details object (RFC 9457), the body of every error answer.
+/// Problem details object (RFC 9457), the body of every error response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// A URI reference that names the kind of problem.
+    /// URI reference of the problem type.
     #[serde(rename = "type")]
     pub type_uri: Cow<'static, str>,
-    /// The kind of problem in words.
+    /// Problem type in words.
     pub title: Cow<'static, str>,
-    /// The HTTP status code.
+    /// HTTP status code.
     pub status: u16,
-    /// What was wrong this time, and what to do about it.
+    /// Explanation of this occurrence, and the remedy.
     pub detail: Cow<'static, str>,
-    /// On 422: every field that was wrong.
+    /// Every wrong field, on 422.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
 
-/// One wrong field, in the form that FastAPI gives it.
+/// One wrong field, in FastAPI's format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
-    /// Where the field is: `body`, `query`, `path` or `header`, then its name.
+    /// Path to the field: `body`, `query`, `path` or `header`, then its name.
     pub loc: Vec<Location>,
-    /// What is wrong with it.
+    /// Explanation for people.
     pub msg: String,
-    /// The kind of mistake, for programs.
+    /// Kind of mistake, for programs.
     #[serde(rename = "type")]
     pub kind: Cow<'static, str>,
 }
 
-/// One step on the way to a field: a name or an index.
+/// One step of a path to a field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Location {
-    /// An object's member.
+    /// Member of an object.
     Name(Cow<'static, str>),
-    /// An array's element.
+    /// Element of an array.
     Index(usize),
 }
 
 impl Problem {
-    /// A problem of this kind.
+    /// Returns a problem of this kind.
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             type_uri: kind.type_uri().into(),
@@ -165,7 +166,7 @@ impl Problem {
         }
     }
 
-    /// The 422 that names these fields.
+    /// Returns the 422 that names these fields.
     #[must_use]
     pub fn invalid_input(errors: Vec<FieldError>) -> Self {
         let detail = match errors.len() {
@@ -177,7 +178,7 @@ impl Problem {
 }
 
 impl FieldError {
-    /// A mistake in the member `name` of `part` (`body`, `query`, `path` or `header`).
+    /// Returns a mistake in the member `name` of `part` (`body`, `query`, `path` or `header`).
     pub fn new(
         part: &'static str,
         name: impl Into<Cow<'static, str>>,

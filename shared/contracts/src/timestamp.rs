@@ -1,51 +1,51 @@
-//! Points in time as clients see them: RFC 3339, UTC, milliseconds.
+//! Timestamps as clients see them: RFC 3339, UTC, milliseconds.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A UTC instant cut to whole milliseconds, so that what a client is answered is what MongoDB,
-/// whose dates are milliseconds, stores.
+/// UTC instant, truncated to whole milliseconds like MongoDB's dates, so that a response equals what
+/// is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
 
-/// The text or number is no instant that RFC 3339 can write.
+/// Invalid timestamp: RFC 3339 cannot express the text or number.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("must be an RFC 3339 timestamp such as 2026-01-31T12:00:00.000Z")]
 pub struct InvalidTimestamp;
 
 impl Timestamp {
-    /// This machine's clock.
+    /// Returns the time of this machine's clock.
     #[must_use]
     pub fn now() -> Self {
-        Self::cut(Utc::now())
+        Self::truncate(Utc::now())
     }
 
-    /// From milliseconds since the Unix epoch.
+    /// Returns the instant at `millis` since the Unix epoch.
     pub fn from_unix_millis(millis: i64) -> Result<Self, InvalidTimestamp> {
         DateTime::from_timestamp_millis(millis).map(Self).ok_or(InvalidTimestamp)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     #[must_use]
     pub fn unix_millis(self) -> i64 {
         self.0.timestamp_millis()
     }
 
-    /// The next instant that can be told apart from this one.
+    /// Returns the next representable instant.
     #[must_use]
     pub fn next_millisecond(self) -> Self {
         Self(self.0 + chrono::Duration::milliseconds(1))
     }
 
-    /// How long before `later` this was; zero if it was not before it.
+    /// Returns the time from this instant to `later`; zero if `later` is not later.
     #[must_use]
     pub fn elapsed_until(self, later: Self) -> Duration {
         (later.0 - self.0).to_std().unwrap_or_default()
     }
 
-    fn cut(instant: DateTime<Utc>) -> Self {
+    fn truncate(instant: DateTime<Utc>) -> Self {
         // Every DateTime<Utc> has a millisecond form; the fallback is never taken.
         DateTime::from_timestamp_millis(instant.timestamp_millis()).map_or(Self(instant), Self)
     }
@@ -62,7 +62,7 @@ impl FromStr for Timestamp {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         DateTime::parse_from_rfc3339(text)
-            .map(|instant| Self::cut(instant.to_utc()))
+            .map(|instant| Self::truncate(instant.to_utc()))
             .map_err(|_| InvalidTimestamp)
     }
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_cut_to_milliseconds_and_written_in_utc() {
+    fn it_is_truncated_to_milliseconds_and_written_in_utc() {
         let parsed: Timestamp = "2026-11-22T13:00:00.1239+01:00".parse().unwrap();
         assert_eq!(parsed.to_string(), "2026-11-22T12:00:00.123Z");
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_instant_is_refused() {
+    fn an_invalid_timestamp_is_refused() {
         assert_eq!("yesterday".parse::<Timestamp>(), Err(InvalidTimestamp));
         assert_eq!(Timestamp::from_unix_millis(i64::MAX), Err(InvalidTimestamp));
     }

@@ -1,23 +1,22 @@
-//! Where in a distributed trace something belongs: the `traceparent` of W3C's Trace Context, as it
-//! comes with a request and crosses the broker beside a command.
+//! The `traceparent` of W3C's Trace Context, which links a request or a delivered command to its trace.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr};
 
-/// The flag that says that the trace is recorded.
+/// Flag of a recorded trace.
 const SAMPLED: u8 = 0b01;
 
-/// The flags that the standard knows; the others are sent as zero.
+/// Flags that the standard defines; others are sent as zero.
 const KNOWN_FLAGS: u8 = 0b11;
 
-/// The length of a `traceparent` of version 00.
+/// Length of a `traceparent` of version 00.
 const LENGTH: usize = 55;
 
-/// A trace's id, shown as 32 hexadecimal digits.
+/// Id of a trace, displayed as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId([u8; 16]);
 
-/// A trace, and the span in it that is the parent of what comes next. Shown as a `traceparent` of
-/// version 00, and read from one of any version.
+/// A trace and the parent of its next span. Displayed as a `traceparent` of version 00, and parsed
+/// from any version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
     trace_id: TraceId,
@@ -25,13 +24,13 @@ pub struct TraceParent {
     flags: u8,
 }
 
-/// The text is no `traceparent`. Where one is taken from outside, that means that there is none.
+/// Invalid `traceparent`. Callers treat it as absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent of W3C's Trace Context")]
 pub struct InvalidTraceParent;
 
 impl TraceId {
-    /// Its bytes, as the digits show them.
+    /// Returns the bytes in the order of the digits.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -45,7 +44,7 @@ impl fmt::Display for TraceId {
 }
 
 impl TraceParent {
-    /// `None` where an id is all zeros, which the standard forbids.
+    /// Returns `None` if an id is all zeros, which the standard forbids.
     #[must_use]
     pub fn new(trace_id: [u8; 16], span_id: [u8; 8], flags: u8) -> Option<Self> {
         let valid = trace_id != [0; 16] && span_id != [0; 8];
@@ -53,25 +52,25 @@ impl TraceParent {
         valid.then_some(Self { trace_id: TraceId(trace_id), span_id, flags })
     }
 
-    /// The trace.
+    /// Returns the id of the trace.
     #[must_use]
     pub fn trace_id(&self) -> TraceId {
         self.trace_id
     }
 
-    /// The span that is the parent.
+    /// Returns the id of the parent span.
     #[must_use]
     pub fn span_id(&self) -> [u8; 8] {
         self.span_id
     }
 
-    /// The trace's flags.
+    /// Returns the flags of the trace.
     #[must_use]
     pub fn flags(&self) -> u8 {
         self.flags
     }
 
-    /// Whether the trace is recorded.
+    /// Returns true if the trace is recorded.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
@@ -89,46 +88,33 @@ impl FromStr for TraceParent {
     type Err = InvalidTraceParent;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text.as_bytes()).ok_or(InvalidTraceParent)
+        parse(text).ok_or(InvalidTraceParent)
     }
 }
 
-/// The rules of W3C's Trace Context, section 3.2.2: lower-case digits only, version ff never, and
-/// of a version that is not known yet the part that version 00 has.
-fn parse(text: &[u8]) -> Option<TraceParent> {
-    let version = byte(text.get(0..2)?)?;
+/// Follows section 3.2.2 of W3C's Trace Context: lower-case digits only, never version ff, and of an
+/// unknown version the part that version 00 has.
+fn parse(text: &str) -> Option<TraceParent> {
+    let version = hex(text, 0..2)?;
     let fits = match version {
         0 => text.len() == LENGTH,
         0xff => false,
-        _ => text.get(LENGTH).is_none_or(|&next| next == b'-'),
+        _ => text.as_bytes().get(LENGTH).is_none_or(|&next| next == b'-'),
     };
-    let dashes = [2, 35, 52].iter().all(|&at| text.get(at) == Some(&b'-'));
+    let dashes = [2, 35, 52].iter().all(|&at| text.as_bytes().get(at) == Some(&b'-'));
     if !fits || !dashes {
         return None;
     }
-    let flags = byte(text.get(53..55)?)?;
-    TraceParent::new(bytes(text.get(3..35)?)?, bytes(text.get(36..52)?)?, flags)
+    let span_id = u64::try_from(hex(text, 36..52)?).ok()?;
+    let flags = u8::try_from(hex(text, 53..55)?).ok()?;
+    TraceParent::new(hex(text, 3..35)?.to_be_bytes(), span_id.to_be_bytes(), flags)
 }
 
-fn bytes<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    for (byte_of, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        *byte_of = byte(pair)?;
-    }
-    Some(bytes)
-}
-
-fn byte(digits: &[u8]) -> Option<u8> {
-    let [high, low] = digits else { return None };
-    Some(digit(*high)? << 4 | digit(*low)?)
-}
-
-fn digit(character: u8) -> Option<u8> {
-    match character {
-        b'0'..=b'9' => Some(character - b'0'),
-        b'a'..=b'f' => Some(character - b'a' + 10),
-        _ => None,
-    }
+/// Parses lower-case hexadecimal digits.
+fn hex(text: &str, range: Range<usize>) -> Option<u128> {
+    let digits = text.get(range)?;
+    let valid = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if valid { u128::from_str_radix(digits, 16).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -149,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_read_as_far_as_it_is_known() {
+    fn a_later_version_is_parsed_as_far_as_it_is_known() {
         let later = GOOD.replacen("00-", "cc-", 1);
         assert_eq!(later.parse::<TraceParent>().unwrap().to_string(), GOOD);
         assert!(format!("{later}-what-comes-next").parse::<TraceParent>().is_ok());

@@ -1,164 +1,102 @@
-//! Configuration by flags and environment variables of the same meaning. A bad value ends the
-//! process before it opens a port or a connection, with a message that names the key.
+//! Configuration by flags and by environment variables. An invalid value ends the process before it
+//! opens a port or a connection, with an error that names the variable.
 
-use std::{ffi::OsString, fmt, net::SocketAddr, process::ExitCode, str::FromStr, time::Duration};
+use std::{error::Error, ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{
     Args, Command, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use telemetry::logging::LogConfig;
-use url::Url;
 
 use crate::healthcheck;
 
-/// `EX_CONFIG` of BSD's sysexits.h: the configuration is wrong, and a restart won't mend it.
+/// Exit code for a wrong configuration (`EX_CONFIG` of BSD's sysexits.h): restarting does not help.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// A service's configuration.
+/// Configuration of a service.
 pub trait ServiceConfig: Parser {
-    /// What all services share.
+    /// Returns the settings that all services have.
     fn common(&self) -> &CommonConfig;
 
-    /// Where `/readyz` is served.
+    /// Returns the address on which `/readyz` is served.
     fn bind(&self) -> SocketAddr;
 
-    /// Whether the process does one thing for a person and ends, instead of serving. Its standard
-    /// output is that person's, so logs go to standard error, and only warnings.
+    /// Returns true if the process runs one task for an operator instead of serving. Its standard
+    /// output then belongs to the operator, so warnings are logged to standard error.
     fn is_tool(&self) -> bool {
         false
     }
-
-    /// What clap can't check by itself, secrets above all (clap would print them).
-    fn validate(&self) -> Result<(), ConfigError>;
 }
 
-/// A value that can't be used.
+/// A setting that turns out to be wrong when it is used. Neither `key` nor `source` shows a secret.
 #[derive(Debug, thiserror::Error)]
-#[error("{key}: {reason}")]
+#[error("invalid {key}")]
 pub struct ConfigError {
-    /// The environment variable's name.
-    pub key: &'static str,
-    /// What is wrong with it; never the value itself where that may be secret.
-    pub reason: String,
+    key: &'static str,
+    source: Box<dyn Error + Send + Sync>,
 }
 
 impl ConfigError {
-    /// `key` can't be used because of `reason`.
-    pub fn new(key: &'static str, reason: impl fmt::Display) -> Self {
-        Self { key, reason: reason.to_string() }
+    /// Returns the error of the environment variable `key`.
+    pub fn new(key: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { key, source: source.into() }
     }
 }
 
-/// What all services share.
+/// Settings that all services have.
 #[derive(Args, Clone, Debug)]
 pub struct CommonConfig {
-    /// The broker, as an AMQP URI
-    #[arg(
-        long,
-        env = "RABBITMQ_URL",
-        default_value = "amqp://guest:guest@localhost:5672/%2f",
-        hide_env_values = true
-    )]
-    pub rabbitmq_url: SecretUrl,
-    /// The database, as a MongoDB connection string
-    #[arg(
-        long,
-        env = "MONGO_URI",
-        default_value = "mongodb://localhost:27017",
-        hide_env_values = true
-    )]
-    pub mongo_uri: SecretUrl,
-    /// The name of the MongoDB database
-    #[arg(long, env = "MONGO_DATABASE", default_value = "messages")]
-    pub mongo_database: String,
-    /// What is logged, and how
+    /// Logs.
     #[command(flatten)]
     pub log: LogConfig,
-    /// Milliseconds that open work has to end in, once the service has stopped taking more
+    /// Milliseconds that open work has to end in, once the service accepts no more
     #[arg(long, env = "SHUTDOWN_GRACE_MS", default_value = "20000", value_parser = millis)]
     pub shutdown_grace_ms: Duration,
-    /// Milliseconds between the signal to stop (/readyz turns 503) and the end of taking new work
+    /// Milliseconds between the signal to stop (/readyz turns 503) and the end of accepting work
     #[arg(long, env = "DRAIN_DELAY_MS", default_value = "5000", value_parser = millis)]
     pub drain_delay_ms: Duration,
 }
 
-/// A URL that may hold a password. It shows itself only without.
-#[derive(Clone)]
-pub struct SecretUrl(String);
-
-impl SecretUrl {
-    /// The whole URL, password included: for connecting, never for printing.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// The URL, where it has a host and one of these schemes, and holds no user and no password: one
-    /// that others may read.
-    #[must_use]
-    pub fn public(&self, schemes: &[&str]) -> Option<Url> {
-        let url: Url = self.0.parse().ok()?;
-        let anonymous = url.username().is_empty() && url.password().is_none();
-        (schemes.contains(&url.scheme()) && url.has_host() && anonymous).then_some(url)
-    }
-}
-
-impl FromStr for SecretUrl {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for SecretUrl {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Everything up to the last @ may be user information; the rest may hold options with
-        // secrets. Only scheme and host are certain to be harmless.
-        let scheme = self.0.split_once("://").map_or("", |(scheme, _)| scheme);
-        write!(formatter, "{scheme}://[redacted]")
-    }
-}
-
-/// Reads a `Duration` from whole milliseconds.
+/// Parses whole milliseconds.
 pub fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_millis)
 }
 
-/// What the process was started for.
+/// Purpose of the process.
 pub(crate) enum Invocation<C> {
-    /// What the service itself makes of its configuration.
+    /// Runs the service with this configuration.
     Run(C),
-    /// To ask the service that listens there whether it is ready.
+    /// Asks the service that listens on this address if it is ready.
     HealthCheck(SocketAddr),
 }
 
-/// Reads and checks the process's configuration. On `--help` and on errors it prints what clap or
-/// the check has to say and gives the code to exit with.
+/// Reads the configuration of the process. On `--help` and on errors, prints the text and returns the
+/// exit code.
 pub(crate) fn read<C: ServiceConfig>() -> Result<Invocation<C>, ExitCode> {
     let invocation = parse::<C>(std::env::args_os()).map_err(|error| {
-        // Nothing can be done where even this can't be printed.
+        // Nothing can be done if even this cannot be printed.
         let _ = error.print();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
             _ => ExitCode::from(EXIT_CONFIG),
         }
     })?;
-    let Invocation::Run(config) = &invocation else { return Ok(invocation) };
-    check_common(config.common()).and_then(|()| config.validate()).map_err(|error| {
-        eprintln!("error: {error}");
-        ExitCode::from(EXIT_CONFIG)
-    })?;
+    if let Invocation::Run(_) = invocation {
+        check_authorities().map_err(|error| {
+            eprintln!("error: {}", telemetry::error_chain(&error));
+            ExitCode::from(EXIT_CONFIG)
+        })?;
+    }
     Ok(invocation)
 }
 
-/// A service's own arguments, and a subcommand that all services have.
+/// Parses the service's own arguments, and the subcommand that all services have.
 fn parse<C: ServiceConfig>(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<Invocation<C>, clap::Error> {
     let check = Command::new(healthcheck::NAME)
-        .about("Asks the service that runs here whether it is ready; exits with 0 where it is");
+        .about("Asks the service that runs here if it is ready; exits with 0 if it is");
     let mut command = C::command().subcommand(check);
     let matches = command.try_get_matches_from_mut(arguments);
     let mut matches = matches.map_err(|error| without_secrets(error, &command))?;
@@ -168,7 +106,7 @@ fn parse<C: ServiceConfig>(
     Ok(if checks { Invocation::HealthCheck(config.bind()) } else { Invocation::Run(config) })
 }
 
-/// Takes the value out of an error where its argument's values are hidden.
+/// Removes the value from the error of an argument whose values are hidden.
 fn without_secrets(mut error: clap::Error, command: &Command) -> clap::Error {
     let hidden = |name: &str| {
         let mut arguments = command.get_arguments();
@@ -182,18 +120,8 @@ fn without_secrets(mut error: clap::Error, command: &Command) -> clap::Error {
     error
 }
 
-fn check_common(common: &CommonConfig) -> Result<(), ConfigError> {
-    common.log.validate().map_err(|error| ConfigError::new("RUST_LOG", error))?;
-    let name = &common.mongo_database;
-    if name.is_empty() || name.len() > 63 || name.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
-        let rule = "must be 1 to 63 bytes without any of / \\ . \" $ or spaces";
-        return Err(ConfigError::new("MONGO_DATABASE", rule));
-    }
-    check_authorities()
-}
-
-/// A file of authorities that can't be used would show only as a broker whose certificate nobody
-/// vouches for.
+/// Checks that the certificates in `SSL_CERT_FILE` can be read. Otherwise the only symptom would be
+/// that the broker's certificate is not trusted.
 fn check_authorities() -> Result<(), ConfigError> {
     const KEY: &str = "SSL_CERT_FILE";
     if std::env::var_os(KEY).is_none_or(|path| path.is_empty()) {
@@ -212,19 +140,14 @@ fn check_authorities() -> Result<(), ConfigError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_secret_url_does_not_show_its_password() {
-        let url: SecretUrl = "amqp://user:hunter2@host/%2f".parse().unwrap();
-        assert_eq!(format!("{url:?}"), "amqp://[redacted]");
-        assert!(url.expose().contains("hunter2"));
-    }
-
     #[derive(Parser)]
     struct Plain {
         #[command(flatten)]
         common: CommonConfig,
         #[arg(long, default_value = "0.0.0.0:7")]
         bind: SocketAddr,
+        #[arg(long, default_value = "1", hide_env_values = true)]
+        secret: u8,
         #[command(subcommand)]
         tool: Option<Tool>,
     }
@@ -242,10 +165,13 @@ mod tests {
         fn bind(&self) -> SocketAddr {
             self.bind
         }
+    }
 
-        fn validate(&self) -> Result<(), ConfigError> {
-            Ok(())
-        }
+    #[test]
+    fn a_hidden_value_is_not_printed() {
+        let error = parse::<Plain>(["service", "--secret", "hunter2"]).err().unwrap().to_string();
+        assert!(error.contains("--secret") && error.contains("[redacted]"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! An executor beside the service's own.
+//! A tokio runtime beside the service's own.
 
 use std::io;
 
 use tokio::runtime::{Builder, EnterGuard, Runtime};
 
-/// One thread for tasks that must not stand in line with the others. tokio runs what is ready in
-/// turn, so among thousands of requests each step of a task waits for all of them; the kernel
-/// lets a thread that mostly sleeps run at once.
+/// A tokio runtime of one thread, for tasks that must not wait behind requests. tokio polls ready tasks
+/// in turn, so with thousands of requests each step of a task waits for all of them; the kernel
+/// schedules a thread that mostly sleeps at once.
 pub struct DedicatedRuntime {
-    /// Always there until the end.
+    /// Present until it is dropped.
     runtime: Option<Runtime>,
 }
 
@@ -23,7 +23,7 @@ impl DedicatedRuntime {
         Ok(Self { runtime: Some(runtime) })
     }
 
-    /// Calls `start`, whose spawned tasks run on this executor.
+    /// Calls `start`; the tasks that it spawns run on this runtime.
     pub fn run<T>(&self, start: impl FnOnce() -> T) -> T {
         let _guard: Option<EnterGuard<'_>> = self.runtime.as_ref().map(Runtime::enter);
         start()
@@ -33,8 +33,8 @@ impl DedicatedRuntime {
 impl Drop for DedicatedRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Waiting here is forbidden where another executor runs, and tasks that outlived the
-            // grace are not waited for.
+            // A runtime must not be waited for within another one, and tasks that outlived the grace
+            // period are abandoned.
             runtime.shutdown_background();
         }
     }
@@ -47,11 +47,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_it_starts_runs_on_its_thread_and_it_may_be_dropped_anywhere() {
-        let executor = DedicatedRuntime::start("aside").unwrap();
+    async fn its_tasks_run_on_its_thread_and_it_may_be_dropped_anywhere() {
+        let runtime = DedicatedRuntime::start("aside").unwrap();
         let named = async { thread::current().name().map(str::to_owned) };
-        let name = executor.run(|| tokio::spawn(named)).await.unwrap();
+        let name = runtime.run(|| tokio::spawn(named)).await.unwrap();
         assert_eq!(name.as_deref(), Some("aside"));
-        drop(executor);
+        drop(runtime);
     }
 }

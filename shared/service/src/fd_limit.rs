@@ -1,25 +1,34 @@
-//! File descriptors: each connection needs one, and most systems grant a process only 1,024 of
-//! them until it asks for more.
+//! The limit of file descriptors. Each connection needs one, and most systems grant a process only
+//! 1,024 until it asks for more.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit as far as the system lets, and returns how many of the `wanted` connections
-/// have room in it beside `others`. Past the limit no connection could be accepted at all, not
-/// even to be refused.
+/// Raises the limit as far as the system allows, and returns the number of connections, at most
+/// `wanted`, for which it leaves room beside `others`. Beyond the limit a connection could not even be
+/// accepted to be refused.
 #[must_use]
 pub fn raise(wanted: usize, others: usize) -> usize {
     let limit = match raise_soft_limit() {
         Ok(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
         Err(error) => {
-            tracing::warn!(%error, "cannot tell how many files may be open");
+            tracing::warn!(%error, "cannot read or raise the limit of open files; assuming that it is high enough");
             return wanted;
         }
     };
     let room = limit.saturating_sub(others).max(1);
     if room < wanted {
-        tracing::warn!(wanted, room, open_files = limit, "too few open files are allowed");
+        tracing::warn!(
+            wanted,
+            room,
+            open_files = limit,
+            "the limit of open files leaves room for fewer connections than configured; raise it (ulimit -n)"
+        );
     } else {
-        tracing::info!(connections = wanted, open_files = limit, "room for connections");
+        tracing::info!(
+            connections = wanted,
+            open_files = limit,
+            "the limit of open files has room for all connections"
+        );
     }
     room.min(wanted)
 }

@@ -1,5 +1,5 @@
-//! `/livez` and `/readyz`: whether to restart this process, and whether to send it work. And
-//! `/metrics`, which says the same and more to Prometheus.
+//! `/livez` and `/readyz`, which tell an orchestrator when to restart a process and when to send it
+//! work, and `/metrics` for Prometheus.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,7 +15,7 @@ const LIVE: &str = "/livez";
 const READY: &str = "/readyz";
 const METRICS: &str = "/metrics";
 
-/// What a service needs from outside.
+/// A part outside the service that it needs, which is up or down.
 #[derive(Clone, Debug)]
 pub struct Dependency {
     name: &'static str,
@@ -30,21 +30,23 @@ enum Needed {
 }
 
 impl Dependency {
-    /// Without this the service can do nothing: while it is away the service is not ready.
+    /// Returns a dependency without which the service can do nothing: while it is down, the service is
+    /// not ready.
     #[must_use]
     pub fn always(name: &'static str, up: watch::Receiver<bool>) -> Self {
         Self { name, up, needed: Needed::Always }
     }
 
-    /// Once this was there, the service goes on without it as well as it can. Taking every replica
-    /// from the balancer because a dependency that they share is away would only make more fail.
+    /// Returns a dependency that is needed to become ready. When it goes down later, the service is
+    /// degraded but stays ready: all replicas share the dependency, and a balancer without any replica
+    /// would also refuse requests that still work.
     #[must_use]
     pub fn at_start(name: &'static str, up: watch::Receiver<bool>) -> Self {
         Self { name, up, needed: Needed::AtStart }
     }
 }
 
-/// Answers the health questions of one service.
+/// Health of one service.
 #[derive(Clone, Debug)]
 pub struct Health {
     dependencies: Arc<Vec<(Dependency, watch::Receiver<bool>)>>,
@@ -59,32 +61,29 @@ struct Readiness {
 }
 
 impl Health {
-    /// The health of a service with these dependencies, not ready once `draining`.
+    /// Returns the health of a service with these dependencies, which is not ready once `draining`.
     #[must_use]
     pub fn new(dependencies: Vec<Dependency>, draining: CancellationToken) -> Self {
         let dependencies = dependencies
             .into_iter()
-            .map(|dependency| {
-                let seen = remember_first_contact(dependency.up.clone());
-                (dependency, seen)
-            })
+            .map(|dependency| (dependency.clone(), seen_up(dependency.up)))
             .collect();
         Self { dependencies: Arc::new(dependencies), draining, exporter: None }
     }
 
-    /// The same, with `/metrics` beside it.
+    /// Adds `/metrics`.
     #[must_use]
     pub fn with_metrics(self, exporter: Exporter) -> Self {
         Self { exporter: Some(exporter), ..self }
     }
 
-    /// Which of the paths that are answered here this is.
+    /// Returns the route of `path`, if it is one of those served here.
     #[must_use]
     pub fn route(path: &str) -> Option<&'static str> {
         [LIVE, READY, METRICS].into_iter().find(|route| *route == path)
     }
 
-    /// The answer for `path`, or `None` where it is no health path.
+    /// Returns the response for `path`, or `None` if the request is for the service itself.
     #[must_use]
     pub fn answer(&self, method: &Method, path: &str) -> Option<Response<Full<Bytes>>> {
         if method != Method::GET && method != Method::HEAD {
@@ -101,7 +100,7 @@ impl Health {
         }
     }
 
-    /// What is known here is looked up when it is asked for, so it is never out of date.
+    /// Renders the metrics, with the state of the dependencies at this moment.
     fn scrape(&self, exporter: &Exporter) -> String {
         catalog::READY.register().set(flag(self.readiness().0 == StatusCode::OK));
         for (dependency, _) in self.dependencies.iter() {
@@ -137,34 +136,34 @@ impl Health {
     }
 }
 
-/// Turns true when `up` first does, and stays so.
-fn remember_first_contact(mut up: watch::Receiver<bool>) -> watch::Receiver<bool> {
+/// Returns a receiver that turns true when `up` first does, and stays true.
+fn seen_up(mut up: watch::Receiver<bool>) -> watch::Receiver<bool> {
     let (seen, receiver) = watch::channel(*up.borrow());
     tokio::spawn(async move {
         if up.wait_for(|up| *up).await.is_ok() {
-            // Without a receiver there is nobody to tell.
+            // Fails only without a receiver.
             let _ = seen.send(true);
         }
-        // Kept until the health is dropped, so that the receiver keeps its last value.
+        // The sender lives until the health is dropped, so that the receiver keeps its value.
         seen.closed().await;
     });
     receiver
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
-    // These bodies are maps with text keys: they always serialize.
+    // Maps with text keys always serialize.
     let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = fresh("application/json", body);
+    let mut response = uncached("application/json", body);
     *response.status_mut() = status;
     response
 }
 
 fn text(metrics: String) -> Response<Full<Bytes>> {
-    fresh(telemetry::metrics::CONTENT_TYPE, metrics)
+    uncached(telemetry::metrics::CONTENT_TYPE, metrics)
 }
 
-/// An answer that is out of date as soon as it is given.
-fn fresh(media_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+/// Returns a response that must not be cached.
+fn uncached(media_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dependency_needed_at_start_may_leave_later() {
+    async fn a_dependency_needed_at_start_may_go_down_later() {
         let (broker, broker_up) = watch::channel(false);
         let (database, database_up) = watch::channel(false);
         let draining = CancellationToken::new();
@@ -213,18 +212,18 @@ mod tests {
         let health = Health::new(Vec::new(), CancellationToken::new());
         assert!(health.answer(&Method::GET, "/api/messages").is_none());
         assert!(health.answer(&Method::POST, "/readyz").is_none());
-        assert!(health.answer(&Method::GET, "/metrics").is_none(), "there are none");
+        assert!(health.answer(&Method::GET, "/metrics").is_none(), "no exporter");
     }
 
     #[tokio::test]
-    async fn metrics_say_what_is_there() {
+    async fn metrics_show_what_is_up() {
         let (_broker, up) = watch::channel(true);
         let dependencies = vec![Dependency::always("rabbitmq", up)];
         let health = Health::new(dependencies, CancellationToken::new())
             .with_metrics(Exporter::start("test").unwrap());
-        let answer = health.answer(&Method::GET, "/metrics").unwrap();
-        assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/plain; version=0.0.4");
-        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let response = health.answer(&Method::GET, "/metrics").unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/plain; version=0.0.4");
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
         assert!(body.contains("messages_dependency_up{dependency=\"rabbitmq\"} 1"), "{body}");
         assert!(body.contains("messages_ready 1"), "{body}");

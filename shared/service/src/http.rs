@@ -26,7 +26,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use telemetry::metrics::Requests;
+use telemetry::{logging::AccessLog, metrics::Requests};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
@@ -124,13 +124,20 @@ where
 }
 
 /// Serves `/livez`, `/readyz` and `/metrics` alone, until the grace is over.
-pub async fn serve_health(listener: TcpListener, health: Health, phases: &Phases) {
+pub async fn serve_health(
+    listener: TcpListener,
+    health: Health,
+    access_log: AccessLog,
+    phases: &Phases,
+) {
     let requests = Requests::default();
     let service = tower::service_fn(move |request: Request<Incoming>| {
         let begun = Instant::now();
         let (method, path) = (request.method(), request.uri().path());
         let answer = health.answer(method, path).unwrap_or_else(not_found);
         requests.answered(method, Health::route(path), answer.status(), begun.elapsed());
+        let span = tracing::info_span!("request", %method, path);
+        span.in_scope(|| access_log.log(answer.status(), begun.elapsed()));
         std::future::ready(Ok::<_, Infallible>(answer))
     });
     serve(listener, service, HEALTH_CONNECTIONS, phases).await;

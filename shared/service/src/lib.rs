@@ -1,5 +1,4 @@
-//! What every service needs to run and none is about: configuration, telemetry, shutdown, and the
-//! HTTP listener with its health answers.
+//! Parts that every service needs to run: configuration, logs, shutdown, health, and the HTTP listener.
 
 pub mod config;
 mod dedicated_runtime;
@@ -8,22 +7,25 @@ pub mod health;
 mod healthcheck;
 pub mod http;
 pub mod origin;
+mod panic;
 pub mod shutdown;
 
-use std::{any::Any, process::ExitCode};
+use std::{error::Error, net::SocketAddr, process::ExitCode};
 
-use config::Invocation;
-pub use config::{CommonConfig, ConfigError, SecretUrl, ServiceConfig};
+use anyhow::Context;
+
+pub use config::{CommonConfig, ConfigError, ServiceConfig};
+use config::{EXIT_CONFIG, Invocation};
 pub use dedicated_runtime::DedicatedRuntime;
 pub use health::{Dependency, Health};
 pub use origin::{InvalidOrigin, Origin};
+pub use panic::panic_message;
 pub use shutdown::{Phases, Shutdown};
 use telemetry::logging;
 
-/// Runs a service from its `main`: reads the configuration (and ends with code 78 where it is
-/// bad), starts telemetry, hands over a shutdown that follows the process's signals, and turns
-/// how `run` ended into an exit code. `healthcheck` as the first argument asks the service that
-/// already runs here instead.
+/// Runs a service from its `main`: reads the configuration, starts logging, calls `run` with a
+/// shutdown that follows the process's signals, and returns the exit code, which is 78 for an invalid
+/// configuration. With the subcommand `healthcheck`, asks the service that runs here if it is ready.
 pub fn run_service<C, F, Fut>(name: &'static str, run: F) -> ExitCode
 where
     C: ServiceConfig,
@@ -32,61 +34,57 @@ where
 {
     let config = match config::read::<C>() {
         Ok(Invocation::Run(config)) => config,
-        Ok(Invocation::HealthCheck(bind)) => {
-            return healthcheck::run(bind).map_or_else(
-                |error| {
-                    eprintln!("error: {error:#}");
-                    ExitCode::FAILURE
-                },
-                |()| ExitCode::SUCCESS,
-            );
-        }
+        Ok(Invocation::HealthCheck(bind)) => return check_health(bind),
         Err(exit_code) => return exit_code,
     };
-    let serves = !config.is_tool();
-    if serves {
-        logging::start(&config.common().log);
-    } else {
+    let is_tool = config.is_tool();
+    if is_tool {
         logging::start_for_tool();
+    } else {
+        logging::start(&config.common().log);
     }
-    let executor = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(executor) => executor,
-        Err(error) => {
-            tracing::error!(%error, "cannot start the runtime");
-            return ExitCode::FAILURE;
-        }
-    };
-    let ended = executor.block_on(async {
+    let ended = block_on(async {
         let shutdown = Shutdown::on_signals()?;
         tracing::info!(service = name, version = env!("CARGO_PKG_VERSION"), "starting");
         run(config, shutdown).await
     });
-    // Tasks that outlived the grace are not waited for.
-    executor.shutdown_background();
     match ended {
         Ok(()) => {
             tracing::info!(service = name, "stopped");
             ExitCode::SUCCESS
         }
+        Err(error) => report(&error, name, is_tool),
+    }
+}
+
+fn check_health(bind: SocketAddr) -> ExitCode {
+    match healthcheck::run(bind) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Some values show to be wrong only when they are used.
-            let bad_value = error.chain().any(<dyn std::error::Error>::is::<ConfigError>);
-            if serves && !bad_value {
-                tracing::error!(service = name, error = format!("{error:#}"), "failed");
-            } else {
-                eprintln!("error: {error:#}");
-            }
-            if bad_value { ExitCode::from(config::EXIT_CONFIG) } else { ExitCode::FAILURE }
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }
 
-/// What a panic said, if it said anything.
-#[must_use]
-pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
+fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the tokio runtime")?;
+    let ended = runtime.block_on(future);
+    // Tasks that outlived the grace period are abandoned.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Reports the failure of a service or a tool, and returns its exit code.
+fn report(error: &anyhow::Error, name: &'static str, is_tool: bool) -> ExitCode {
+    let is_config = error.chain().any(<dyn Error>::is::<ConfigError>);
+    if is_tool || is_config {
+        eprintln!("error: {error:#}");
+    } else {
+        tracing::error!(service = name, error = format!("{error:#}"), "failed");
+    }
+    if is_config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
 }

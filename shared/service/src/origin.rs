@@ -1,20 +1,20 @@
-//! Web origins (RFC 6454), as configuration lists them and browsers send them.
+//! Web origins (RFC 6454), as settings list them and browsers send them.
 
 use std::{fmt, str::FromStr};
 
 use url::Url;
 
-/// A page's origin in the form in which browsers send it, such as `https://app.example`.
+/// Origin of a page in the form that browsers send, such as `https://app.example`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);
 
-/// The text is no origin.
+/// Invalid origin.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("must be a scheme and a host such as https://app.example")]
 pub struct InvalidOrigin;
 
 impl Origin {
-    /// The origin as text.
+    /// Returns the origin as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -38,8 +38,7 @@ impl FromStr for Origin {
             && url.username().is_empty()
             && url.password().is_none();
         match url.host_str() {
-            // Parsing has made scheme and host lower case and removed a default port, as browsers
-            // do.
+            // Like browsers, parsing has made scheme and host lower case and removed a default port.
             Some(host) if !host.is_empty() && nothing_else => {
                 let port = url.port().map_or(String::new(), |port| format!(":{port}"));
                 Ok(Self(format!("{}://{host}{port}", url.scheme())))
@@ -54,14 +53,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_written_as_browsers_write_it() {
+    fn it_is_displayed_as_browsers_send_it() {
         let origin: Origin = "https://App.Example:443/".parse().unwrap();
         assert_eq!(origin.as_str(), "https://app.example");
         assert_eq!("http://a:81".parse::<Origin>().unwrap().as_str(), "http://a:81");
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
+    fn an_invalid_origin_is_refused() {
         for text in
             ["", "*", "app.example", "https://a.example/path", "https://u@a.example", "data:x"]
         {

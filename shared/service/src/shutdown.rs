@@ -1,8 +1,8 @@
-//! Stopping: a token that is passed in, and the phases that follow from it, each a token too.
+//! Graceful shutdown: a token that starts it, and a token for each of its phases.
 //!
-//! A signal starts `draining`: the service says it is not ready, and goes on. After the drain
-//! delay comes `closing`: it takes no more. Half the grace later, `soft_deadline`: what waits is
-//! answered with what is known. At the end of the grace, `hard_deadline`: what is left is abandoned.
+//! A signal starts `draining`: the service is no longer ready, but goes on working. After the drain
+//! delay comes `closing`: it accepts no new work. At half of the grace period comes `soft_deadline`:
+//! waits end, with what is known by then. At its end comes `hard_deadline`: remaining work is abandoned.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Says when to stop.
+/// Starts the shutdown of a service. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown(CancellationToken);
 
-/// The phases of stopping, in this order.
+/// Phases of a shutdown, in this order.
 #[derive(Clone, Debug)]
 pub struct Phases {
-    /// Not ready any more, still serving.
+    /// The service is no longer ready, but still serves.
     pub draining: CancellationToken,
-    /// Takes no new work.
+    /// The service accepts no new work.
     pub closing: CancellationToken,
-    /// Half the grace is over.
+    /// Half of the grace period is over.
     pub soft_deadline: CancellationToken,
-    /// The grace is over.
+    /// The grace period is over.
     pub hard_deadline: CancellationToken,
 }
 
 impl Shutdown {
-    /// A shutdown that only [`Shutdown::request`] starts.
+    /// Returns a shutdown that only [`Shutdown::request`] starts.
     #[must_use]
     pub fn manual() -> Self {
         Self::default()
     }
 
-    /// A shutdown that SIGTERM or SIGINT starts. A second signal ends the process at once.
+    /// Returns a shutdown that SIGTERM or SIGINT starts. A second signal exits at once.
     pub fn on_signals() -> anyhow::Result<Self> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -48,7 +48,7 @@ impl Shutdown {
                 };
                 if attempt > 1 {
                     tracing::warn!(signal = name, "second signal, exiting at once");
-                    // What a shell reports of a process that the signal ended.
+                    // The code that a shell reports for a process killed by the signal.
                     std::process::exit(128 + number);
                 }
                 token.cancel();
@@ -63,12 +63,12 @@ impl Shutdown {
         self.0.cancel();
     }
 
-    /// Ends when the shutdown starts.
+    /// Waits until the shutdown starts.
     pub async fn requested(&self) {
         self.0.cancelled().await;
     }
 
-    /// The phases that this shutdown will go through.
+    /// Returns the phases of this shutdown.
     #[must_use]
     pub fn phases(&self, drain_delay: Duration, grace: Duration) -> Phases {
         let phases = Phases {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_phases_follow_one_another() {
+    async fn the_phases_follow_in_order() {
         let shutdown = Shutdown::manual();
         let phases = shutdown.phases(Duration::from_secs(5), Duration::from_secs(20));
         let start = tokio::time::Instant::now();

@@ -1,5 +1,5 @@
-//! What the project's own tooling asks of a database server: make it a replica set, see that it
-//! answers, make users, drop what a test made. No service calls this.
+//! Administration of database servers, for the project's own tooling: replica sets, pings, users, test
+//! databases. No service calls this.
 
 use std::time::Duration;
 
@@ -10,12 +10,11 @@ use mongodb::{
     options::{ClientOptions, ServerAddress},
 };
 
-/// The server's answer to `replSetInitiate` when it already is a member.
+/// MongoDB's code for `replSetInitiate` on a server that is already a member.
 const ALREADY_INITIALIZED: i32 = 23;
 
 /// Makes the `mongod` at `host:port` (started with `--replSet {set_name}`) the only member of its
-/// replica set, and waits until it takes writes, for as long as its caller lets it. Does nothing
-/// where that was done before.
+/// replica set, and waits without a limit until it takes writes. Does nothing if it is a member already.
 pub async fn initiate_replica_set(
     host: &str,
     port: u16,
@@ -38,14 +37,14 @@ pub async fn initiate_replica_set(
     }
 }
 
-/// Asks the `mongod` at `host:port` for a sign of life.
+/// Pings the `mongod` at `host:port`.
 pub async fn ping(host: &str, port: u16) -> Result<(), mongodb::error::Error> {
     let client = direct_client(host, port)?;
     client.database("admin").run_command(doc! { "ping": 1 }).await?;
     Ok(())
 }
 
-/// Makes a user who has one role in one database, and is found without an `authSource`.
+/// Creates a user with one role in one database, who needs no `authSource` to log in.
 pub async fn create_user(
     uri: &str,
     user: &str,
@@ -58,7 +57,7 @@ pub async fn create_user(
     Client::with_uri_str(uri).await?.database("admin").run_command(command).await.map(drop)
 }
 
-/// Drops a database and all that is in it.
+/// Drops a database.
 pub async fn drop_database(uri: &str, database: &str) -> Result<(), mongodb::error::Error> {
     Client::with_uri_str(uri).await?.database(database).drop().await
 }

@@ -1,7 +1,7 @@
-//! Reads that share queries. A query costs the driver and the server far more than what is asked in
-//! it, so reads that come while others are under way gather, and the next query answers as many of
-//! them as it can. It begins after all of them have come, so each sees what was written before it.
-//! A lone read waits for nobody.
+//! Reads that share queries. A query costs the driver and the server far more than each document in
+//! it. Reads that arrive while queries are running wait together, and the next query answers as many
+//! of them as it can. That query begins after all of them have arrived, so each read sees what was
+//! written before it. A lone read waits for nothing.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,143 +13,127 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::StoreError;
+use crate::error::StoreError;
 
-/// Reads that may wait for a query.
+/// Maximum number of reads that wait for a query.
 const MAX_WAITING: usize = 16_384;
 
-type Found<T> = Result<T, StoreError>;
-
-/// The reads of one kind that wait for a query: what they want, and what they find. Cheap to clone.
-pub(crate) struct Gathering<W, T> {
-    state: Arc<Mutex<State<W, T>>>,
-    /// Queries at once. More would only make each of them serve fewer reads.
-    max_readers: usize,
+/// Reads of one kind, each with the key that it asks for. Cheap to clone.
+pub(crate) struct Batcher<K, T> {
+    state: Arc<Mutex<State<K, T>>>,
+    max_workers: usize,
 }
 
-struct State<W, T> {
-    waiting: Vec<Waiting<W, T>>,
-    readers: usize,
+struct State<K, T> {
+    waiting: Vec<PendingRead<K, T>>,
+    workers: usize,
 }
 
-/// A read that waits.
-pub(crate) struct Waiting<W, T> {
-    pub(crate) wanted: W,
-    found: oneshot::Sender<Found<T>>,
+/// A read that waits for its result.
+pub(crate) struct PendingRead<K, T> {
+    pub(crate) key: K,
+    result: oneshot::Sender<Result<T, StoreError>>,
 }
 
-/// The right to be one of the readers, until it is dropped: also if its task panics.
-pub(crate) struct Reader<W, T> {
-    gathering: Gathering<W, T>,
-    reading: bool,
+/// Permission to run queries, one at a time. Dropping it gives it back, also after a panic.
+pub(crate) struct Worker<K, T> {
+    batcher: Batcher<K, T>,
+    active: bool,
 }
 
-/// What becomes of a read.
-enum Queued<W, T> {
-    /// A reader under way takes it next.
-    Waiting,
-    /// It needs a reader of its own.
-    NeedsReader(Reader<W, T>),
-    /// There are too many already.
-    Refused,
-}
-
-impl<W, T> Gathering<W, T> {
-    pub(crate) fn new(max_readers: usize) -> Self {
-        let state = State { waiting: Vec::new(), readers: 0 };
-        Self { state: Arc::new(Mutex::new(state)), max_readers }
+impl<K, T> Batcher<K, T> {
+    pub(crate) fn new(max_workers: usize) -> Self {
+        let state = State { waiting: Vec::new(), workers: 0 };
+        Self { state: Arc::new(Mutex::new(state)), max_workers }
     }
 
-    /// What this read finds, in this time. `read` is a reader's work: to take what waits until
-    /// nothing does.
-    pub(crate) async fn find<R>(
+    /// Returns the result for this key, within the limit of time. `work` is a worker's loop: it takes
+    /// waiting reads until there are none.
+    pub(crate) async fn read<R>(
         &self,
-        wanted: W,
+        key: K,
         limit: Duration,
-        read: impl FnOnce(Reader<W, T>) -> R,
-    ) -> Found<T>
+        work: impl FnOnce(Worker<K, T>) -> R,
+    ) -> Result<T, StoreError>
     where
         R: Future<Output = ()> + Send + 'static,
     {
         let deadline = Instant::now() + limit;
-        let (sender, found) = oneshot::channel();
-        match self.queue(Waiting { wanted, found: sender }) {
-            Queued::Waiting => {}
-            Queued::NeedsReader(reader) => {
-                tokio::spawn(read(reader));
-            }
-            Queued::Refused => return Err(StoreError::Overloaded),
+        let (sender, result) = oneshot::channel();
+        if let Some(worker) = self.queue(PendingRead { key, result: sender })? {
+            tokio::spawn(work(worker));
         }
-        match timeout_at(deadline, found).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(_)) => Err(StoreError::Cancelled("its reader is gone".to_owned())),
-            Err(_) => Err(StoreError::Silent(limit)),
+        match timeout_at(deadline, result).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(StoreError::Cancelled("the task that queried is gone".to_owned())),
+            Err(_) => Err(StoreError::Timeout(limit)),
         }
     }
 
-    fn queue(&self, read: Waiting<W, T>) -> Queued<W, T> {
+    /// Queues a read. Returns a new worker for it, unless the running ones take it next.
+    fn queue(&self, read: PendingRead<K, T>) -> Result<Option<Worker<K, T>>, StoreError> {
         let mut state = self.lock();
         if state.waiting.len() >= MAX_WAITING {
-            // Those whose clients left, or whose time is over, are in nobody's way.
-            state.waiting.retain(Waiting::is_wanted);
+            // Reads whose clients left, or whose time is over, make room for others.
+            state.waiting.retain(PendingRead::is_wanted);
             if state.waiting.len() >= MAX_WAITING {
-                return Queued::Refused;
+                return Err(StoreError::Overloaded);
             }
         }
         state.waiting.push(read);
-        if state.readers == self.max_readers {
-            return Queued::Waiting;
+        if state.workers == self.max_workers {
+            return Ok(None);
         }
-        state.readers += 1;
-        Queued::NeedsReader(Reader { gathering: self.clone(), reading: true })
+        state.workers += 1;
+        Ok(Some(Worker { batcher: self.clone(), active: true }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<W, T>> {
-        // Nothing that could panic half way is done under the lock.
+    fn lock(&self) -> MutexGuard<'_, State<K, T>> {
+        // Nothing under the lock can panic half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<W, T> Clone for Gathering<W, T> {
+impl<K, T> Clone for Batcher<K, T> {
     fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state), max_readers: self.max_readers }
+        Self { state: Arc::clone(&self.state), max_workers: self.max_workers }
     }
 }
 
-impl<W, T> Waiting<W, T> {
-    pub(crate) fn answer(self, found: Found<T>) {
-        // Who left meanwhile needs no answer.
-        let _ = self.found.send(found);
+impl<K, T> PendingRead<K, T> {
+    pub(crate) fn complete(self, result: Result<T, StoreError>) {
+        // A client that left meanwhile needs no result.
+        let _ = self.result.send(result);
     }
 
     fn is_wanted(&self) -> bool {
-        !self.found.is_closed()
+        !self.result.is_closed()
     }
 }
 
-impl<W, T> Reader<W, T> {
-    /// What the next query reads: what `choose` takes out of what waits, of which there is some.
-    /// Nothing ends the reader that asks.
+impl<K, T> Worker<K, T> {
+    /// Returns the reads for the next query: those that `choose` takes out of the waiting ones, of
+    /// which there is at least one. Returns `None`, and ends the worker, when no read waits.
     pub(crate) fn take(
         &mut self,
-        choose: impl FnOnce(&mut Vec<Waiting<W, T>>) -> Vec<Waiting<W, T>>,
-    ) -> Option<Vec<Waiting<W, T>>> {
-        let mut state = self.gathering.lock();
-        state.waiting.retain(Waiting::is_wanted);
+        choose: impl FnOnce(&mut Vec<PendingRead<K, T>>) -> Vec<PendingRead<K, T>>,
+    ) -> Option<Vec<PendingRead<K, T>>> {
+        let mut state = self.batcher.lock();
+        state.waiting.retain(PendingRead::is_wanted);
         if state.waiting.is_empty() {
-            // Under the same lock: what is queued next must find one reader less.
-            state.readers -= 1;
-            self.reading = false;
+            // Under the same lock: the next read that is queued must find one worker less.
+            state.workers -= 1;
+            self.active = false;
             return None;
         }
         Some(choose(&mut state.waiting))
     }
 }
 
-impl<W, T> Drop for Reader<W, T> {
+impl<K, T> Drop for Worker<K, T> {
     fn drop(&mut self) {
-        if self.reading {
-            self.gathering.lock().readers -= 1;
+        if self.active {
+            self.batcher.lock().workers -= 1;
         }
     }
 }

@@ -1,20 +1,23 @@
-//! Commands that may have killed a worker: how often each was tried, counted before each try, so
-//! that it can be told from one that only was in hand when a worker died.
+//! Delivery attempts of commands that may have killed a worker. Each is recorded before it begins, so
+//! that a command that kills its worker differs from one that was only in hand when a worker died.
 
 use contracts::CommandId;
 use mongodb::{
-    bson::{self, Bson, Document, doc},
+    bson::{self, Document, doc},
     options::ReturnDocument,
 };
 
-use crate::{Store, StoreError, documents::command_uuid};
+use crate::{
+    Store, StoreError,
+    convert::{command_uuid, command_uuids},
+};
 
-/// One try of a command, so that it is counted once, however often the counting is repeated.
+/// Id of one attempt. It makes recording idempotent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptId(bson::Uuid);
 
 impl AttemptId {
-    /// A try that is about to begin.
+    /// Generates an id for an attempt that is about to begin.
     #[must_use]
     pub fn generate() -> Self {
         Self(bson::Uuid::new())
@@ -22,75 +25,78 @@ impl AttemptId {
 }
 
 impl Store {
-    /// Counts a try that is about to begin, and says which one it is, from 1. It is 0, and nothing
-    /// is counted, where the command has survived a try: what kills a worker kills it each time.
+    /// Records an attempt that is about to begin, and returns its number, from 1. Returns 0, and
+    /// records nothing, for a command that has survived an attempt: a command that kills its worker
+    /// does so every time.
     ///
-    /// An answer can get lost when the count is written, and asking again must not count twice: an
-    /// outage would make killers of all that is tried in it.
+    /// The server's answer can get lost after the write, so recording may be repeated and still
+    /// counts once. Otherwise an outage would make every command that is tried in it look deadly.
     pub async fn record_attempt(
         &self,
         command: CommandId,
         attempt: AttemptId,
     ) -> Result<u32, StoreError> {
-        // Whatever stands there, it must not be in the way of the commands.
+        // A damaged document must not block its command.
         let tries = doc! { "$cond": [{ "$isArray": "$tries" }, "$tries", []] };
         let with_this = doc! { "$setUnion": [tries.clone(), [attempt.0]] };
         let update = vec![doc! { "$set": {
             "tries": { "$cond": [{ "$eq": ["$survived", true] }, tries, with_this] },
             "tried_at": "$$NOW",
         } }];
-        let suspects = self.suspects.clone();
+        let attempts = self.delivery_attempts.clone();
         let filter = doc! { "_id": command_uuid(command) };
-        let counted = self
+        let recorded = self
             .run(async move {
-                suspects
+                attempts
                     .find_one_and_update(filter, update)
                     .upsert(true)
                     .return_document(ReturnDocument::After)
                     .await
             })
             .await?;
-        Ok(counted.as_ref().map_or(0, tries_of))
+        Ok(recorded.as_ref().map_or(0, number_of_attempts))
     }
 
-    /// Counts a try no longer, which has not killed the worker at once.
+    /// Withdraws an attempt that has not killed the worker at once.
     pub async fn withdraw_attempt(
         &self,
         command: CommandId,
         attempt: AttemptId,
     ) -> Result<(), StoreError> {
-        let suspects = self.suspects.clone();
-        let filter = doc! { "_id": command_uuid(command) };
-        let update = doc! { "$pull": { "tries": attempt.0 } };
-        self.run(async move { suspects.update_one(filter, update).await }).await.map(drop)
+        self.update_attempts(command, doc! { "$pull": { "tries": attempt.0 } }).await
     }
 
-    /// Notes that a command was tried and did no harm. It is not suspected any more, also where its
-    /// delivery comes again because a later one of its commands did.
+    /// Records that a command was tried without harm. Its later attempts do not count, even if its
+    /// delivery comes again because of another command in it.
     pub async fn record_success(&self, command: CommandId) -> Result<(), StoreError> {
-        let suspects = self.suspects.clone();
-        let filter = doc! { "_id": command_uuid(command) };
-        let update = doc! { "$set": { "survived": true } };
-        self.run(async move { suspects.update_one(filter, update).await }).await.map(drop)
+        self.update_attempts(command, doc! { "$set": { "survived": true } }).await
     }
 
-    /// Forgets suspects whose delivery has come to its end.
+    /// Deletes the attempts of commands whose delivery is finished.
     pub async fn clear_delivery_attempts(&self, commands: &[CommandId]) -> Result<(), StoreError> {
         if commands.is_empty() {
             return Ok(());
         }
-        let ids: Vec<Bson> = commands.iter().map(|id| Bson::from(command_uuid(*id))).collect();
-        let suspects = self.suspects.clone();
-        self.run(async move { suspects.delete_many(doc! { "_id": { "$in": ids } }).await })
-            .await
-            .map(drop)
+        let filter = doc! { "_id": { "$in": command_uuids(commands.iter().copied()) } };
+        let attempts = self.delivery_attempts.clone();
+        self.run(async move { attempts.delete_many(filter).await }).await.map(drop)
+    }
+
+    async fn update_attempts(
+        &self,
+        command: CommandId,
+        update: Document,
+    ) -> Result<(), StoreError> {
+        let filter = doc! { "_id": command_uuid(command) };
+        let attempts = self.delivery_attempts.clone();
+        self.run(async move { attempts.update_one(filter, update).await }).await.map(drop)
     }
 }
 
-fn tries_of(suspect: &Document) -> u32 {
-    if suspect.get_bool("survived").unwrap_or_default() {
+fn number_of_attempts(recorded: &Document) -> u32 {
+    if recorded.get_bool("survived").unwrap_or_default() {
         return 0;
     }
-    let tries = suspect.get_array("tries").map(Vec::len).unwrap_or_default();
+    let tries = recorded.get_array("tries").map(Vec::len).unwrap_or_default();
     u32::try_from(tries).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Indexes, made by the worker at its start.
+//! Indexes, created by the storage worker when it starts.
 
 use std::time::Duration;
 
@@ -8,20 +8,17 @@ use mongodb::{
     options::IndexOptions,
 };
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, operations::recorded_outcome::LIFETIME as OUTCOME_LIFETIME};
 
-/// How long a tombstone blocks resurrection. A create is set aside when it is a day younger than
-/// this, so that none can outlive the tombstone of its message.
+/// Lifetime of a tombstone, which keeps its message from coming back. Creates are dead-lettered once
+/// they are a day younger than this, so that none can outlive the tombstone of its message.
 const TOMBSTONE_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// How long the ending of a command can be asked for.
-pub(crate) const ENDING_LIFETIME: Duration = Duration::from_hours(24);
-
-/// How long it is remembered that a command was tried. Longer than any redelivery takes.
-const SUSPECT_LIFETIME: Duration = Duration::from_hours(24);
+/// Lifetime of recorded delivery attempts. Longer than any series of redeliveries.
+const DELIVERY_ATTEMPTS_LIFETIME: Duration = Duration::from_hours(24);
 
 impl Store {
-    /// Makes what indexes are missing.
+    /// Creates the indexes that are missing.
     pub async fn ensure_indexes(&self) -> Result<(), StoreError> {
         let conversation =
             doc! { "from_user_id": 1, "to_user_id": 1, "publish_timestamp": -1, "_id": -1 };
@@ -29,8 +26,6 @@ impl Store {
             .expire_after(TOMBSTONE_LIFETIME)
             .partial_filter_expression(doc! { "deleted_at": { "$exists": true } })
             .build();
-        let endings = IndexOptions::builder().expire_after(ENDING_LIFETIME).build();
-        let suspects = IndexOptions::builder().expire_after(SUSPECT_LIFETIME).build();
         self.ensure(
             "messages",
             vec![
@@ -39,16 +34,12 @@ impl Store {
             ],
         )
         .await?;
-        self.ensure(
-            "operations",
-            vec![IndexModel::builder().keys(doc! { "recorded_at": 1 }).options(endings).build()],
-        )
-        .await?;
-        self.ensure(
-            "suspects",
-            vec![IndexModel::builder().keys(doc! { "tried_at": 1 }).options(suspects).build()],
-        )
-        .await
+        let expiry = |field: &str, after: Duration| {
+            let options = IndexOptions::builder().expire_after(after).build();
+            vec![IndexModel::builder().keys(doc! { field: 1 }).options(options).build()]
+        };
+        self.ensure("operations", expiry("recorded_at", OUTCOME_LIFETIME)).await?;
+        self.ensure("suspects", expiry("tried_at", DELIVERY_ATTEMPTS_LIFETIME)).await
     }
 
     async fn ensure(
@@ -56,7 +47,7 @@ impl Store {
         collection: &'static str,
         indexes: Vec<IndexModel>,
     ) -> Result<(), StoreError> {
-        let collection = self.database().collection::<Document>(collection);
+        let collection = self.database.collection::<Document>(collection);
         self.run(async move { collection.create_indexes(indexes).await }).await.map(drop)
     }
 }

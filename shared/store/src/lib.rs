@@ -1,27 +1,30 @@
-//! MongoDB: documents, queries, writes, indexes. The only crate that names mongodb.
+//! Storage in MongoDB: documents, rules of writes, reads, indexes. The only crate that names `mongodb`.
 //!
 //! Every command is one operation on one document, so it works on a standalone server, a replica
-//! set and a sharded cluster alike, without transactions. Its filter says under which conditions
-//! it applies; that makes it safe to deliver twice, or after a newer one.
+//! set and a sharded cluster alike, without transactions. The operation's filter holds the
+//! conditions under which it applies. Therefore a command can be delivered twice, or after a newer
+//! one, without harm.
 
 pub mod admin;
 mod batcher;
-mod bulk_write;
 mod client;
+mod config;
+mod convert;
 mod delivery_attempts;
-mod documents;
-mod get_by_id;
+mod error;
 mod indexes;
-mod list;
-mod operation_records;
+mod messages;
 mod operations;
-mod sample;
-mod writes;
+mod probe;
 
-pub use bulk_write::UpdateCommand;
-pub use client::{InvalidMongoUri, Store, StoreError, StoreSettings};
+pub use client::Store;
+pub use config::{
+    DatabaseName, InvalidDatabaseName, InvalidMongoUri, MongoUri, StoreConfig, StoreSettings,
+};
 pub use delivery_attempts::AttemptId;
-pub use list::{ListQuery, Page, Position};
-pub use operation_records::RecordedOutcome;
-pub use operations::OperationState;
-pub use writes::{CreateCommand, DeleteCommand, EditCommand, Rejected};
+pub use error::StoreError;
+pub use messages::{
+    command::{CreateCommand, Update, UpdateCommand},
+    page::{ListQuery, Page, Position},
+};
+pub use operations::{recorded_outcome::RecordedOutcome, state::OperationState};

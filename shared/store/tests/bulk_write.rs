@@ -1,4 +1,4 @@
-//! Many changes at once, and at the same time as others'.
+//! Many edits and deletions at once, concurrently with those of others.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use anyhow::{Context, Result};
 use contracts::{CommandId, Failure, MessageId, Outcome, Timestamp, UserId};
 use futures_util::future::try_join_all;
-use store::{CreateCommand, DeleteCommand, EditCommand, Store, UpdateCommand};
+use store::{CreateCommand, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
 
 async fn create(store: &Store, count: usize) -> Result<Vec<CreateCommand>> {
@@ -29,38 +29,37 @@ async fn create(store: &Store, count: usize) -> Result<Vec<CreateCommand>> {
 
 fn edit(create: &CreateCommand, content: String, after_millis: i64) -> Result<UpdateCommand> {
     let edited_at = create.publish_timestamp.unix_millis() + after_millis;
-    Ok(UpdateCommand::Edit(EditCommand {
-        command_id: CommandId::generate(),
-        message_id: create.message_id,
-        content: content.try_into()?,
-        edit_timestamp: Timestamp::from_unix_millis(edited_at)?,
-        if_match: None,
-    }))
+    let content = content.try_into()?;
+    let edit_timestamp = Timestamp::from_unix_millis(edited_at)?;
+    Ok(update(create.message_id, Update::Edit { content, edit_timestamp }))
+}
+
+fn delete(message_id: MessageId) -> UpdateCommand {
+    update(message_id, Update::Delete)
+}
+
+fn update(message_id: MessageId, update: Update) -> UpdateCommand {
+    UpdateCommand { command_id: CommandId::generate(), message_id, if_match: None, update }
 }
 
 async fn all_are_applied(store: &Store) -> Result<()> {
     let creates = create(store, 1_200).await?;
-    let changes: Vec<UpdateCommand> = creates
+    let updates: Vec<UpdateCommand> = creates
         .iter()
         .enumerate()
         .map(|(index, create)| {
             if index % 3 == 0 {
-                let (command_id, message_id) = (CommandId::generate(), create.message_id);
-                return Ok(UpdateCommand::Delete(DeleteCommand {
-                    command_id,
-                    message_id,
-                    if_match: None,
-                }));
+                return Ok(delete(create.message_id));
             }
             edit(create, format!("edit {index}"), 1)
         })
         .collect::<Result<_>>()?;
     // The second time everything has been done before.
     for _ in 0..2 {
-        let results = store.bulk_write(&changes).await?;
-        assert_eq!(results.len(), changes.len());
-        for (index, result) in results.into_iter().enumerate() {
-            match result.context("no result")? {
+        let outcomes = store.bulk_write(&updates).await?;
+        assert_eq!(outcomes.len(), updates.len());
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            match outcome.context("no outcome")? {
                 Outcome::Deleted => assert_eq!(index % 3, 0),
                 Outcome::Edited(edited) => {
                     assert_eq!(edited.message.content.as_str(), format!("edit {index}"));
@@ -76,7 +75,7 @@ async fn all_are_applied(store: &Store) -> Result<()> {
 }
 
 #[tokio::test]
-async fn more_changes_than_fit_into_one_command_are_all_applied() -> Result<()> {
+async fn more_updates_than_fit_into_one_command_are_all_applied() -> Result<()> {
     let env = TestEnvironment::new().await;
     all_are_applied(&common::open(&env).await?).await
 }
@@ -92,18 +91,12 @@ async fn deletions_of_which_some_meet_nothing_tell_each_what_it_met() -> Result<
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let creates = create(&store, 4).await?;
-    let delete = |message_id| {
-        let command_id = CommandId::generate();
-        UpdateCommand::Delete(DeleteCommand { command_id, message_id, if_match: None })
-    };
     let first: Vec<UpdateCommand> =
         creates[..2].iter().map(|create| delete(create.message_id)).collect();
     let mut second: Vec<UpdateCommand> =
         creates[1..].iter().map(|create| delete(create.message_id)).collect();
     second.push(delete(MessageId::generate()));
-    if let UpdateCommand::Delete(third) = &mut second[2] {
-        third.if_match = Some(9);
-    }
+    second[2].if_match = Some(9);
     let (deleted, not_found) = (Some(Outcome::Deleted), Some(Outcome::Failed(Failure::NotFound)));
     let mismatch = Some(Outcome::Failed(Failure::VersionMismatch));
     let expected = [not_found.clone(), deleted.clone(), mismatch, not_found];

@@ -1,5 +1,5 @@
-//! Documents that something else than this code has written: what is wrong with them is told apart
-//! from an outage, which would be waited for.
+//! Documents that this code did not write: errors about them differ from an outage, which would be
+//! waited for.
 
 mod common;
 
@@ -12,9 +12,10 @@ use mongodb::{
     bson::{self, Document, doc},
 };
 use store::{
-    AttemptId, CreateCommand, DeleteCommand, EditCommand, ListQuery, RecordedOutcome, Store,
-    StoreSettings,
+    AttemptId, CreateCommand, ListQuery, RecordedOutcome, Store, StoreConfig, StoreSettings,
+    Update, UpdateCommand,
 };
+use telemetry::error_chain;
 use testkit::TestEnvironment;
 use uuid::Uuid;
 
@@ -29,18 +30,18 @@ fn create(message_id: MessageId) -> Result<CreateCommand> {
     })
 }
 
-fn edit(message_id: MessageId) -> Result<EditCommand> {
-    Ok(EditCommand {
-        command_id: CommandId::generate(),
-        message_id,
-        content: "second".to_owned().try_into()?,
-        edit_timestamp: Timestamp::from_unix_millis(Timestamp::now().unix_millis() + 1_000)?,
-        if_match: None,
-    })
+fn edit(message_id: MessageId) -> Result<UpdateCommand> {
+    let content = "second".to_owned().try_into()?;
+    let edit_timestamp = Timestamp::from_unix_millis(Timestamp::now().unix_millis() + 1_000)?;
+    Ok(update(message_id, Update::Edit { content, edit_timestamp }))
 }
 
-fn delete(message_id: MessageId) -> DeleteCommand {
-    DeleteCommand { command_id: CommandId::generate(), message_id, if_match: None }
+fn delete(message_id: MessageId) -> UpdateCommand {
+    update(message_id, Update::Delete)
+}
+
+fn update(message_id: MessageId, update: Update) -> UpdateCommand {
+    UpdateCommand { command_id: CommandId::generate(), message_id, if_match: None, update }
 }
 
 /// Changes a stored message behind the store's back.
@@ -61,19 +62,21 @@ async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Res
     store.create_many(&[create(id)?]).await?;
     damage(&env, id, doc! { "$set": { "version": "two", "from_user_id": 7 } }).await?;
 
-    let error = store.edit(&edit(id)?).await.unwrap_err();
+    let error = store.update(&edit(id)?).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     let error = store.create_many(&[create(id)?]).await.unwrap_err();
+    assert!(error.is_permanent(), "{error:?}");
+    let error = store.create(&create(id)?).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     let error = store.find(id).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     // It can still be deleted.
-    assert_eq!(store.delete(&delete(id)).await?, Outcome::Deleted);
+    assert_eq!(store.update(&delete(id)).await?, Outcome::Deleted);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_damaged_message_costs_neither_its_conversation_nor_a_draw() -> Result<()> {
+async fn a_damaged_message_costs_neither_its_conversation_nor_a_sample() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let ids = [MessageId::generate(), MessageId::generate(), MessageId::generate()];
@@ -101,8 +104,8 @@ async fn a_damaged_message_costs_neither_its_conversation_nor_a_draw() -> Result
         }
         assert_eq!(listed, [ids[2], ids[0]], "pages of {limit}");
     }
-    let drawn = store.first_of(&[ids[1], ids[0]]).await?;
-    assert_eq!(drawn.map(|message| message.id), Some(ids[0]));
+    let sampled = store.first_of(&[ids[1], ids[0]]).await?;
+    assert_eq!(sampled.map(|message| message.id), Some(ids[0]));
     Ok(())
 }
 
@@ -118,16 +121,16 @@ async fn a_message_whose_list_of_commands_is_damaged_can_be_deleted_and_not_edit
         let id = MessageId::generate();
         store.create_many(&[create(id)?]).await?;
         damage(&env, id, update.clone()).await?;
-        let error = store.edit(&edit(id)?).await.unwrap_err();
+        let error = store.update(&edit(id)?).await.unwrap_err();
         assert!(error.is_permanent(), "{update}: {error:?}");
-        assert_eq!(store.delete(&delete(id)).await?, Outcome::Deleted, "{update}");
+        assert_eq!(store.update(&delete(id)).await?, Outcome::Deleted, "{update}");
         assert_eq!(store.find(id).await?, None, "{update}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn an_ending_in_unknown_words_is_an_ending_and_harms_no_other() -> Result<()> {
+async fn an_outcome_recorded_in_unknown_words_counts_and_harms_no_other() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let message_id = MessageId::generate();
@@ -136,7 +139,7 @@ async fn an_ending_in_unknown_words_is_an_ending_and_harms_no_other() -> Result<
     let raw = Client::with_uri_str(env.mongo_uri()).await?;
     let operations = raw.database(env.database()).collection::<Document>("operations");
     let id = |command| bson::Uuid::from_bytes(Uuid::from(command).into_bytes());
-    // As a later version may write it, and as nobody does.
+    // As a later version may write it, and as no version does.
     operations
         .insert_many([
             doc! { "_id": id(unknown), "message_id": bson::Uuid::new(),
@@ -160,14 +163,14 @@ async fn an_ending_in_unknown_words_is_an_ending_and_harms_no_other() -> Result<
 }
 
 #[tokio::test]
-async fn a_damaged_suspect_is_counted_anew() -> Result<()> {
+async fn damaged_delivery_attempts_are_counted_anew() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let raw = Client::with_uri_str(env.mongo_uri()).await?;
-    let suspects = raw.database(env.database()).collection::<Document>("suspects");
+    let attempts = raw.database(env.database()).collection::<Document>("suspects");
     let command = CommandId::generate();
     let id = bson::Uuid::from_bytes(Uuid::from(command).into_bytes());
-    suspects.insert_one(doc! { "_id": id, "tries": "many", "survived": "perhaps" }).await?;
+    attempts.insert_one(doc! { "_id": id, "tries": "many", "survived": "perhaps" }).await?;
     for attempt in 1..=2 {
         assert_eq!(store.record_attempt(command, AttemptId::generate()).await?, attempt);
     }
@@ -183,22 +186,21 @@ async fn what_the_server_refuses_by_its_schema_is_told_apart_from_what_it_stores
     let store = common::open(&env).await?;
     let mut welcome = create(MessageId::generate())?;
     welcome.to_user_id = UserId::try_from("carol".to_owned())?;
-    let results = store.create_many(&[create(MessageId::generate())?, welcome]).await?;
-    assert_eq!(results[0].as_ref().unwrap_err().code, 121);
-    assert_eq!(results[1], Ok(Outcome::Created));
+    let refused = create(MessageId::generate())?;
+    let outcomes = store.create_many(&[refused.clone(), welcome]).await?;
+    assert_eq!(outcomes, [None, Some(Outcome::Created)]);
+    let error = store.create(&refused).await.unwrap_err();
+    assert!(error.is_permanent(), "{error:?}");
+    assert!(error_chain(&error).contains("121"), "{error:?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_no_permanent_error() -> Result<()> {
-    let store = Store::new(StoreSettings {
-        uri: "mongodb://127.0.0.1:1".to_owned(),
-        database: "test".to_owned(),
-        app_name: "test".to_owned(),
-        max_connections: 4,
-        operation_timeout: Duration::from_millis(500),
-    })
-    .await?;
+    let config = StoreConfig { uri: "mongodb://127.0.0.1:1".parse()?, database: "test".parse()? };
+    let operation_timeout = Duration::from_millis(500);
+    let settings = StoreSettings { operation_timeout, ..StoreSettings::new(config, "test") };
+    let store = Store::new(settings).await?;
     let error = store.find(MessageId::generate()).await.unwrap_err();
     assert!(!error.is_permanent(), "{error:?}");
     Ok(())

@@ -1,4 +1,4 @@
-//! Counting the tries of a command that may have killed a worker.
+//! Delivery attempts of a command that may have killed a worker.
 
 mod common;
 
@@ -8,13 +8,13 @@ use store::AttemptId;
 use testkit::TestEnvironment;
 
 #[tokio::test]
-async fn a_try_is_counted_once_however_often_its_count_is_repeated() -> Result<()> {
+async fn an_attempt_counts_once_however_often_it_is_recorded() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let command = CommandId::generate();
     for attempt in 1..=3 {
         let id = AttemptId::generate();
-        // The answers to the first ones were lost in an outage.
+        // The answers to the first calls were lost in an outage.
         for _ in 0..4 {
             assert_eq!(store.record_attempt(command, id).await?, attempt);
         }
@@ -26,7 +26,7 @@ async fn a_try_is_counted_once_however_often_its_count_is_repeated() -> Result<(
 }
 
 #[tokio::test]
-async fn a_try_that_was_withdrawn_does_not_count() -> Result<()> {
+async fn an_attempt_that_was_withdrawn_does_not_count() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let command = CommandId::generate();
@@ -42,14 +42,14 @@ async fn a_try_that_was_withdrawn_does_not_count() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_survived_a_try_is_not_suspected_any_more() -> Result<()> {
+async fn a_command_that_survived_an_attempt_is_not_counted_any_more() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let (harmless, untried) = (CommandId::generate(), CommandId::generate());
     assert_eq!(store.record_attempt(harmless, AttemptId::generate()).await?, 1);
     store.record_success(harmless).await?;
     store.record_success(untried).await?;
-    // Its delivery comes again and again, because of another one.
+    // Its delivery comes again and again, because of another command.
     for _ in 0..3 {
         assert_eq!(store.record_attempt(harmless, AttemptId::generate()).await?, 0);
     }

@@ -1,11 +1,11 @@
-//! Reads that come together share queries; each must get its own answer.
+//! Concurrent reads share queries; each must get its own message.
 
 mod common;
 
 use anyhow::Result;
 use contracts::{CommandId, MessageId, Timestamp, UserId};
 use futures_util::future::try_join_all;
-use store::{CreateCommand, DeleteCommand};
+use store::{CreateCommand, Update, UpdateCommand};
 use testkit::TestEnvironment;
 
 #[tokio::test]
@@ -25,10 +25,15 @@ async fn of_many_reads_at_once_each_finds_its_own_message() -> Result<()> {
     }
     store.create_many(&creates).await?;
     let deleted = creates[7].message_id;
-    let command_id = CommandId::generate();
-    store.delete(&DeleteCommand { command_id, message_id: deleted, if_match: None }).await?;
+    let delete = UpdateCommand {
+        command_id: CommandId::generate(),
+        message_id: deleted,
+        if_match: None,
+        update: Update::Delete,
+    };
+    store.update(&delete).await?;
 
-    // Twice each, with as many between them that are not there.
+    // Twice each, with as many unknown ids between them.
     let twice = creates.iter().chain(&creates);
     let ids: Vec<MessageId> =
         twice.flat_map(|create| [create.message_id, MessageId::generate()]).collect();

@@ -171,7 +171,7 @@ async fn who_lists_after_a_write_finds_it_whoever_else_lists() -> Result<()> {
         // All in all they fit on a page.
         for _ in 0..2 {
             let written = message("alice", "bob", "mine")?;
-            store.create_many(std::slice::from_ref(&written)).await?;
+            store.create(&written).await?;
             let page = store.list(&query).await?;
             let found = page.messages.iter().any(|stored| stored.message.id == written.message_id);
             assert!(found, "a list that began after the write is without it");

@@ -1,4 +1,4 @@
-//! What an operation tells of its command.
+//! The state of an operation.
 
 mod common;
 
@@ -8,12 +8,13 @@ use store::{CreateCommand, OperationState, RecordedOutcome};
 use testkit::TestEnvironment;
 
 #[tokio::test]
-async fn a_command_that_took_effect_has_succeeded_though_it_was_parked_before() -> Result<()> {
+async fn a_command_that_took_effect_has_succeeded_though_it_was_dead_lettered_before() -> Result<()>
+{
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let (command_id, message_id) = (CommandId::generate(), MessageId::generate());
     let operation = OperationId { command_id, message_id };
-    // The worker that parked it records that late: after another one has applied the replay.
+    // The worker that dead-lettered it records that late: another one has already applied the replay.
     let dead = Failure::DeadLettered;
     store.record_outcomes(&[(command_id, message_id, RecordedOutcome::Failed(dead))]).await?;
     assert_eq!(store.operation(operation).await?, OperationState::Failed(dead));

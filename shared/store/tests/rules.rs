@@ -15,7 +15,7 @@ use proptest::{
     prop_oneof,
     test_runner::{Config, TestCaseError, TestRunner},
 };
-use store::{CreateCommand, DeleteCommand, EditCommand, Store, UpdateCommand};
+use store::{CreateCommand, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
 
 /// A command before its ids are made. Timestamps are offsets from the create's, few enough that
@@ -30,8 +30,7 @@ enum Draft {
 #[derive(Clone, Debug)]
 enum Issued {
     Create(CreateCommand),
-    Edit(EditCommand),
-    Delete(DeleteCommand),
+    Update(UpdateCommand),
 }
 
 /// What should be stored.
@@ -96,14 +95,10 @@ async fn check(store: &Store, drafts: &[Draft], order: &[usize]) -> Result<()> {
     for (step, &index) in order.iter().enumerate() {
         let expected = model.apply(&commands[index]);
         // By itself and together with others in turn: both ways have the same rules.
-        let actual = match &commands[index] {
-            Issued::Edit(edit) if step % 2 == 1 => {
-                apply_among_others(store, UpdateCommand::Edit(edit.clone())).await?
-            }
-            Issued::Delete(delete) if step % 2 == 1 => {
-                apply_among_others(store, UpdateCommand::Delete(delete.clone())).await?
-            }
-            command => apply(store, command).await?,
+        let actual = if step % 2 == 1 {
+            apply_among_others(store, &commands[index]).await?
+        } else {
+            apply(store, &commands[index]).await?
         };
         anyhow::ensure!(
             actual == expected,
@@ -128,41 +123,46 @@ fn issue(draft: Draft, message_id: MessageId, begun: Timestamp) -> Result<Issued
             content: content(number)?,
             publish_timestamp: begun,
         }),
-        Draft::Edit { content: number, at, if_match } => Issued::Edit(EditCommand {
-            command_id,
-            message_id,
-            content: content(number)?,
-            edit_timestamp: Timestamp::from_unix_millis(begun.unix_millis() + at)?,
-            if_match,
-        }),
+        Draft::Edit { content: number, at, if_match } => {
+            let content = content(number)?;
+            let edit_timestamp = Timestamp::from_unix_millis(begun.unix_millis() + at)?;
+            let update = Update::Edit { content, edit_timestamp };
+            Issued::Update(UpdateCommand { command_id, message_id, if_match, update })
+        }
         Draft::Delete { if_match } => {
-            Issued::Delete(DeleteCommand { command_id, message_id, if_match })
+            let update = Update::Delete;
+            Issued::Update(UpdateCommand { command_id, message_id, if_match, update })
         }
     })
 }
 
 async fn apply(store: &Store, command: &Issued) -> Result<Outcome> {
     Ok(match command {
-        Issued::Create(create) => {
-            let results = store.create_many(std::slice::from_ref(create)).await?;
-            results.into_iter().next().context("a create without a result")??
-        }
-        Issued::Edit(edit) => store.edit(edit).await?,
-        Issued::Delete(delete) => store.delete(delete).await?,
+        Issued::Create(create) => store.create(create).await?,
+        Issued::Update(update) => store.update(update).await?,
     })
 }
 
-/// Applies it together with a change of a message that is not there.
-async fn apply_among_others(store: &Store, command: UpdateCommand) -> Result<Outcome> {
-    let other = UpdateCommand::Delete(DeleteCommand {
-        command_id: CommandId::generate(),
-        message_id: MessageId::generate(),
-        if_match: None,
-    });
-    let mut results = store.bulk_write(&[other, command]).await?.into_iter();
-    let not_found = Some(Outcome::Failed(Failure::NotFound));
-    anyhow::ensure!(results.next() == Some(not_found), "the other met something");
-    results.next().flatten().context("a change without a result")
+/// Applies it together with a command for a message that is not there.
+async fn apply_among_others(store: &Store, command: &Issued) -> Result<Outcome> {
+    let outcome = match command {
+        Issued::Create(create) => {
+            store.create_many(std::slice::from_ref(create)).await?.into_iter().next()
+        }
+        Issued::Update(update) => {
+            let other = UpdateCommand {
+                command_id: CommandId::generate(),
+                message_id: MessageId::generate(),
+                if_match: None,
+                update: Update::Delete,
+            };
+            let mut outcomes = store.bulk_write(&[other, update.clone()]).await?.into_iter();
+            let not_found = Some(Outcome::Failed(Failure::NotFound));
+            anyhow::ensure!(outcomes.next() == Some(not_found), "the other met something");
+            outcomes.next()
+        }
+    };
+    outcome.flatten().context("a command without an outcome")
 }
 
 impl Model {
@@ -176,8 +176,12 @@ impl Model {
     fn apply(&mut self, command: &Issued) -> Outcome {
         match command {
             Issued::Create(create) => self.create(create),
-            Issued::Edit(edit) => self.edit(edit),
-            Issued::Delete(delete) => self.delete(delete),
+            Issued::Update(update) => match &update.update {
+                Update::Edit { content, edit_timestamp } => {
+                    self.edit(update, content, *edit_timestamp)
+                }
+                Update::Delete => self.delete(update),
+            },
         }
     }
 
@@ -214,7 +218,12 @@ impl Model {
         }
     }
 
-    fn edit(&mut self, edit: &EditCommand) -> Outcome {
+    fn edit(
+        &mut self,
+        edit: &UpdateCommand,
+        content: &Content,
+        edit_timestamp: Timestamp,
+    ) -> Outcome {
         match self {
             Self::Absent => Outcome::Failed(Failure::NotFound),
             Self::Deleted { applied, .. } => match applied.get(&edit.command_id) {
@@ -226,8 +235,8 @@ impl Model {
                 let version = applied[&edit.command_id];
                 if version != stored.version {
                     edited.version = version;
-                    edited.message.content = edit.content.clone();
-                    edited.message.edit_timestamp = Some(edit.edit_timestamp);
+                    edited.message.content = content.clone();
+                    edited.message.edit_timestamp = Some(edit_timestamp);
                 }
                 Outcome::Edited(edited)
             }
@@ -236,20 +245,20 @@ impl Model {
                 let changed_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
                 let edited_at = match edit.if_match {
                     Some(version) if version == stored.version => {
-                        edit.edit_timestamp.max(changed_at.next_millisecond())
+                        edit_timestamp.max(changed_at.next_millisecond())
                     }
                     Some(_) => return Outcome::Failed(Failure::VersionMismatch),
                     None => {
-                        let same_instant = message.edit_timestamp == Some(edit.edit_timestamp);
-                        if edit.edit_timestamp <= changed_at
+                        let same_instant = message.edit_timestamp == Some(edit_timestamp);
+                        if edit_timestamp <= changed_at
                             && !(same_instant && *last < edit.command_id)
                         {
                             return Outcome::Superseded(stored.clone());
                         }
-                        edit.edit_timestamp
+                        edit_timestamp
                     }
                 };
-                stored.message.content = edit.content.clone();
+                stored.message.content = content.clone();
                 stored.message.edit_timestamp = Some(edited_at);
                 stored.version += 1;
                 applied.insert(edit.command_id, stored.version);
@@ -259,7 +268,7 @@ impl Model {
         }
     }
 
-    fn delete(&mut self, delete: &DeleteCommand) -> Outcome {
+    fn delete(&mut self, delete: &UpdateCommand) -> Outcome {
         match self {
             Self::Deleted { applied, .. } if applied.contains_key(&delete.command_id) => {
                 Outcome::Deleted

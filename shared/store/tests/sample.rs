@@ -1,14 +1,14 @@
-//! What is drawn where hardly anything is left.
+//! Samples where hardly any message is left.
 
 mod common;
 
 use anyhow::Result;
 use contracts::{CommandId, MessageId, Timestamp, UserId};
-use store::{CreateCommand, DeleteCommand, Store};
+use store::{CreateCommand, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
 use tokio::task::JoinSet;
 
-/// More than the largest pool that is drawn.
+/// More than the largest sample.
 const DELETED: usize = 5_000;
 
 async fn create(store: &Store, count: usize) -> Result<Vec<MessageId>> {
@@ -27,25 +27,28 @@ async fn create(store: &Store, count: usize) -> Result<Vec<MessageId>> {
     Ok(commands.iter().map(|command| command.message_id).collect())
 }
 
-async fn draw(store: &Store) -> Result<Option<MessageId>> {
-    let drawn = store.sample().await?;
-    Ok(store.first_of(&drawn).await?.map(|message| message.id))
+fn delete(message_id: MessageId) -> UpdateCommand {
+    let command_id = CommandId::generate();
+    UpdateCommand { command_id, message_id, if_match: None, update: Update::Delete }
+}
+
+async fn sample(store: &Store) -> Result<Option<MessageId>> {
+    let candidates = store.sample().await?;
+    Ok(store.first_of(&candidates).await?.map(|message| message.id))
 }
 
 #[tokio::test]
-async fn the_one_message_among_thousands_of_tombstones_is_drawn_and_no_other() -> Result<()> {
+async fn the_one_message_among_thousands_of_tombstones_is_sampled_and_no_other() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
-    assert!(draw(&store).await?.is_none());
+    assert!(sample(&store).await?.is_none());
     let doomed = create(&store, DELETED).await?;
     let mut deletions = JoinSet::new();
     for chunk in doomed.chunks(DELETED / 8) {
         let (store, chunk) = (store.clone(), chunk.to_owned());
         deletions.spawn(async move {
             for message_id in chunk {
-                let command_id = CommandId::generate();
-                let command = DeleteCommand { command_id, message_id, if_match: None };
-                store.delete(&command).await?;
+                store.update(&delete(message_id)).await?;
             }
             anyhow::Ok(())
         });
@@ -53,27 +56,26 @@ async fn the_one_message_among_thousands_of_tombstones_is_drawn_and_no_other() -
     for deleted in deletions.join_all().await {
         deleted?;
     }
-    assert!(draw(&store).await?.is_none());
+    assert!(sample(&store).await?.is_none());
     let kept = create(&store, 1).await?;
     for _ in 0..5 {
-        assert_eq!(draw(&store).await?, kept.first().copied());
+        assert_eq!(sample(&store).await?, kept.first().copied());
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn what_was_deleted_after_it_was_drawn_is_passed_over() -> Result<()> {
+async fn a_message_deleted_after_the_sample_is_passed_over() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     create(&store, 2).await?;
-    let drawn = store.sample().await?;
-    assert_eq!(drawn.len(), 2);
-    for (index, &message_id) in drawn.iter().enumerate() {
-        let left = store.first_of(&drawn).await?.map(|message| message.id);
-        assert_eq!(left, drawn.get(index).copied());
-        let command_id = CommandId::generate();
-        store.delete(&DeleteCommand { command_id, message_id, if_match: None }).await?;
+    let candidates = store.sample().await?;
+    assert_eq!(candidates.len(), 2);
+    for (index, &message_id) in candidates.iter().enumerate() {
+        let left = store.first_of(&candidates).await?.map(|message| message.id);
+        assert_eq!(left, candidates.get(index).copied());
+        store.update(&delete(message_id)).await?;
     }
-    assert!(store.first_of(&drawn).await?.is_none());
+    assert!(store.first_of(&candidates).await?.is_none());
     Ok(())
 }

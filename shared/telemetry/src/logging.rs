@@ -1,21 +1,31 @@
 //! Logs, through tracing-subscriber, to standard output.
 
+mod access;
+
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
 
-/// The AMQP client logs each fault before it returns it; it is logged where it is handled. The
-/// user's own directives come later and win.
+pub use access::AccessLog;
+
+/// Directives in front of the user's own, which win. The AMQP client logs each error before it
+/// returns it; errors are logged where they are handled.
 const QUIET: &str = "lapin=off";
 
-/// What is logged, and how.
+/// Settings of the logs.
 #[derive(Args, Clone, Debug)]
 pub struct LogConfig {
-    /// Which events are logged: a level, or directives such as info,gateway=debug
-    #[arg(long = "log", env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info")]
-    pub filter: String,
-    /// How events are written
+    /// Events to log: a level, or directives such as info,gateway=debug
+    #[arg(
+        long = "log",
+        env = "RUST_LOG",
+        value_name = "RUST_LOG",
+        default_value = "info",
+        value_parser = filter
+    )]
+    pub filter: EnvFilter,
+    /// Format of the log
     #[arg(
         long = "log-format",
         env = "LOG_FORMAT",
@@ -24,31 +34,32 @@ pub struct LogConfig {
         value_enum
     )]
     pub format: LogFormat,
+    /// HTTP requests to log when they end
+    #[arg(
+        long = "access-log",
+        env = "ACCESS_LOG",
+        value_name = "ACCESS_LOG",
+        default_value = "errors",
+        value_enum
+    )]
+    pub access: AccessLog,
 }
 
-/// How events are written.
+/// Format of the log.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One line an event, for people
+    /// One line for each event, for people
     Pretty,
-    /// One JSON object an event, for machines
+    /// One JSON object for each event, for machines
     Json,
-}
-
-impl LogConfig {
-    /// Checks the filter's syntax.
-    pub fn validate(&self) -> Result<(), ParseError> {
-        EnvFilter::builder().parse(&self.filter).map(drop)
-    }
 }
 
 /// Starts logging for the whole process. A second call changes nothing, so that a test may start
 /// several services in one process.
 pub fn start(config: &LogConfig) {
-    let filter = EnvFilter::builder().parse_lossy(format!("{QUIET},{}", config.filter));
-    // A log that can't be written must not be complained about on standard error, which may be as
-    // closed: that would panic the task that logs.
-    // Colours are for people: none in a file or a pipe, nor where NO_COLOR asks for none.
+    let filter = config.filter.clone();
+    // Colours are for terminals, unless NO_COLOR is set. Internal errors go to standard error, which
+    // may be closed: printing them would then panic the task that logs.
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = match config.format {
         LogFormat::Pretty => fmt()
@@ -65,15 +76,20 @@ pub fn start(config: &LogConfig) {
             .try_init(),
     };
     if let Err(error) = started {
-        tracing::debug!(%error, "logging had been started before");
+        tracing::debug!(%error, "logging has already been started");
     }
 }
 
-/// Starts logging warnings to standard error, for a process whose standard output is its answer.
+/// Starts logging warnings to standard error, for a process that prints its result on standard
+/// output.
 pub fn start_for_tool() {
     let filter = EnvFilter::builder().parse_lossy(format!("{QUIET},warn"));
     let format = fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
     if let Err(error) = format.try_init() {
-        tracing::debug!(%error, "logging had been started before");
+        tracing::debug!(%error, "logging has already been started");
     }
+}
+
+fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().parse(format!("{QUIET},{directives}"))
 }

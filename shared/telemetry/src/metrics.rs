@@ -1,7 +1,7 @@
-//! Every metric in one list ([`catalog`]), and the exporter that writes them for Prometheus.
+//! All metrics in one list ([`catalog`]), and the exporter that renders them for Prometheus.
 //!
-//! Code registers its handles once, when it starts; recording then costs an atomic operation and no
-//! lookup. In a process that exports nothing, handles do nothing.
+//! Code registers its handles when it starts; recording then costs an atomic operation and no lookup.
+//! In a process without an exporter, handles record nothing.
 
 pub mod catalog;
 mod exporter;
@@ -13,7 +13,7 @@ pub use exporter::{CONTENT_TYPE, Exporter, StartError};
 pub use kinds::{CounterFamily, CounterName, GaugeGuard, GaugeName, HistogramName};
 pub use requests::Requests;
 
-/// What a condition is in a gauge.
+/// Returns the value of a condition in a gauge.
 #[must_use]
 pub fn flag(holds: bool) -> f64 {
     f64::from(u8::from(holds))

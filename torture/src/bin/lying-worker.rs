@@ -1,21 +1,18 @@
-//! A storage worker whose store answers some commands before it applies them, to show that the
-//! checker finds it out. `LIE_ABOUT` says which.
+//! A storage worker whose store reports some commands as done before it applies them, to show that the
+//! checker notices. `LIE_ABOUT` says which commands.
 
-use std::{collections::HashMap, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use contracts::{CommandId, MessageId, Outcome};
-use service::{ServiceConfig, Shutdown};
+use contracts::Outcome;
+use service::Shutdown;
 use storage_worker::{CommandStore, Config};
-use store::{
-    AttemptId, CreateCommand, DeleteCommand, EditCommand, RecordedOutcome, Rejected, Store,
-    StoreError, StoreSettings, UpdateCommand,
-};
+use store::{CreateCommand, Store, StoreError, StoreSettings, Update, UpdateCommand};
 use torture::Lie;
 
-/// How long after its answer it writes: long enough that a short run meets the lie when it reads
-/// what is stored, if no client does before.
+/// Time between the lie and the write: so long that a short run reads what is stored in between, if no
+/// client does before.
 const LATER: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
@@ -26,16 +23,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    let common = config.common();
-    let store = Store::new(StoreSettings {
-        uri: common.mongo_uri.expose().to_owned(),
-        database: common.mongo_database.clone(),
-        app_name: "lying-worker".to_owned(),
-        max_connections: 8,
-        operation_timeout: Duration::from_secs(10),
-    })
-    .await
-    .context("MONGO_URI")?;
+    let settings = StoreSettings::new(config.store.clone(), "lying-worker");
+    let store = Store::new(settings).await.context("MONGO_URI")?;
     let lie = std::env::var(Lie::VARIABLE).context(Lie::VARIABLE)?;
     let lie = Lie::from_str(&lie, false).map_err(anyhow::Error::msg).context(Lie::VARIABLE)?;
     let up = store.up();
@@ -43,55 +32,48 @@ async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 }
 
 impl CommandStore for LyingStore {
-    async fn ensure_indexes(&self) -> Result<(), StoreError> {
-        self.0.ensure_indexes().await
+    fn store(&self) -> &Store {
+        &self.0
+    }
+
+    async fn create(&self, command: &CreateCommand) -> Result<Outcome, StoreError> {
+        if self.1 != Lie::Creates {
+            return self.0.create(command).await;
+        }
+        let (store, command) = (self.0.clone(), command.clone());
+        later(async move { store.create(&command).await });
+        Ok(Outcome::Created)
     }
 
     async fn create_many(
         &self,
         commands: &[CreateCommand],
-    ) -> Result<Vec<Result<Outcome, Rejected>>, StoreError> {
+    ) -> Result<Vec<Option<Outcome>>, StoreError> {
         if self.1 != Lie::Creates {
             return self.0.create_many(commands).await;
         }
-        let (store, commands) = (self.0.clone(), commands.to_vec());
-        let answers = vec![Ok(Outcome::Created); commands.len()];
-        tokio::spawn(async move {
-            tokio::time::sleep(LATER).await;
-            let _ = store.create_many(&commands).await;
-        });
-        Ok(answers)
+        // Each by itself, so that each is a lie.
+        Ok(vec![None; commands.len()])
     }
 
-    async fn edit(&self, command: &EditCommand) -> Result<Outcome, StoreError> {
-        if self.1 != Lie::Edits || command.if_match.is_some() {
-            return self.0.edit(command).await;
+    async fn update(&self, command: &UpdateCommand) -> Result<Outcome, StoreError> {
+        if command.if_match.is_some() {
+            return self.0.update(command).await;
         }
-        let Some(mut edited) = self.0.find(command.message_id).await? else {
-            return self.0.edit(command).await;
-        };
-        edited.message.content = command.content.clone();
-        edited.message.edit_timestamp = Some(command.edit_timestamp);
-        edited.version += 1;
-        let (store, command) = (self.0.clone(), command.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(LATER).await;
-            let _ = store.edit(&command).await;
-        });
-        Ok(Outcome::Edited(edited))
-    }
-
-    async fn delete(&self, command: &DeleteCommand) -> Result<Outcome, StoreError> {
         let known = self.0.find(command.message_id).await?;
-        if self.1 != Lie::Deletions || command.if_match.is_some() || known.is_none() {
-            return self.0.delete(command).await;
-        }
+        let lie = match (&command.update, self.1, known) {
+            (Update::Edit { content, edit_timestamp }, Lie::Edits, Some(mut edited)) => {
+                edited.message.content = content.clone();
+                edited.message.edit_timestamp = Some(*edit_timestamp);
+                edited.version += 1;
+                Outcome::Edited(edited)
+            }
+            (Update::Delete, Lie::Deletions, Some(_)) => Outcome::Deleted,
+            _ => return self.0.update(command).await,
+        };
         let (store, command) = (self.0.clone(), command.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(LATER).await;
-            let _ = store.delete(&command).await;
-        });
-        Ok(Outcome::Deleted)
+        later(async move { store.update(&command).await });
+        Ok(lie)
     }
 
     async fn bulk_write(
@@ -101,49 +83,14 @@ impl CommandStore for LyingStore {
         if self.1 == Lie::Creates {
             return self.0.bulk_write(commands).await;
         }
-        // Each by itself, by the rules above.
+        // Each by itself, so that each is a lie.
         Ok(vec![None; commands.len()])
     }
+}
 
-    async fn record_outcomes(
-        &self,
-        ended: &[(CommandId, MessageId, RecordedOutcome)],
-    ) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
-        self.0.record_outcomes(ended).await
-    }
-
-    async fn recorded_outcomes(
-        &self,
-        commands: &[CommandId],
-    ) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
-        self.0.recorded_outcomes(commands.iter().copied()).await
-    }
-
-    async fn forget_dead_lettered(&self, commands: &[CommandId]) -> Result<(), StoreError> {
-        self.0.forget_dead_lettered(commands).await
-    }
-
-    async fn record_attempt(
-        &self,
-        command: CommandId,
-        attempt: AttemptId,
-    ) -> Result<u32, StoreError> {
-        self.0.record_attempt(command, attempt).await
-    }
-
-    async fn withdraw_attempt(
-        &self,
-        command: CommandId,
-        attempt: AttemptId,
-    ) -> Result<(), StoreError> {
-        self.0.withdraw_attempt(command, attempt).await
-    }
-
-    async fn record_success(&self, command: CommandId) -> Result<(), StoreError> {
-        self.0.record_success(command).await
-    }
-
-    async fn clear_delivery_attempts(&self, commands: &[CommandId]) -> Result<(), StoreError> {
-        self.0.clear_delivery_attempts(commands).await
-    }
+fn later(write: impl Future<Output = Result<Outcome, StoreError>> + Send + 'static) {
+    tokio::spawn(async move {
+        tokio::time::sleep(LATER).await;
+        let _ = write.await;
+    });
 }

@@ -84,7 +84,7 @@ enum End {
 pub(super) fn count_ends() -> CounterFamily {
     let reasons = Reason::ALL.map(Reason::name);
     let names: Vec<_> = reasons.into_iter().chain([End::Gone.name(), End::ByPeer.name()]).collect();
-    catalog::SESSIONS_CLOSED.each("reason", &names)
+    catalog::SESSIONS_CLOSED.family("reason", &names)
 }
 
 impl End {

@@ -19,10 +19,10 @@ use crate::{Place, percentile_ms};
 pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
-    /// Documents an insert
+    /// Documents in each insert
     #[arg(long)]
     batch: usize,
-    /// Inserts on their way at a time
+    /// Number of concurrent inserts
     #[arg(long)]
     tasks: usize,
     #[arg(long)]
@@ -72,7 +72,7 @@ pub(crate) async fn run(options: Options) -> Result<Value> {
     }))
 }
 
-/// Of the size and shape of a message as the worker stores it.
+/// Returns a document of the size and shape of a stored message.
 fn document(task: usize, number: usize) -> Document {
     let now = mongodb::bson::DateTime::now();
     let fingerprint = mongodb::bson::Binary {

@@ -1,5 +1,5 @@
-//! What `cargo xtask bench` does to MongoDB itself: fill a database with messages, and measure
-//! what the server and the driver can do without a broker or a gateway. Prints one JSON object.
+//! The part of `cargo xtask bench` that uses MongoDB itself: fills a database with messages, and measures
+//! the server and the driver without a broker or a gateway. Prints one JSON object.
 
 mod inserts;
 mod seed;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
-use store::{Store, StoreSettings};
+use store::{Store, StoreConfig, StoreSettings};
 
 /// Fills and probes a MongoDB
 #[derive(Parser)]
@@ -24,11 +24,11 @@ enum What {
     Seed(seed::Options),
     /// Insert batches as fast as they are acknowledged, with majority and journal
     Inserts(inserts::Options),
-    /// Draw random messages, one after the other
-    Draws(Draws),
+    /// Sample random messages, one after the other
+    Samples(Samples),
 }
 
-/// Which database.
+/// The database to use.
 #[derive(Args, Clone)]
 struct Place {
     #[arg(long)]
@@ -38,7 +38,7 @@ struct Place {
 }
 
 #[derive(Args)]
-struct Draws {
+struct Samples {
     #[command(flatten)]
     place: Place,
     #[arg(long)]
@@ -50,21 +50,16 @@ async fn main() -> Result<()> {
     let result = match Arguments::parse().what {
         What::Seed(options) => seed::run(options).await?,
         What::Inserts(options) => inserts::run(options).await?,
-        What::Draws(options) => draws(options).await?,
+        What::Samples(options) => samples(options).await?,
     };
     println!("{result}");
     Ok(())
 }
 
-async fn draws(options: Draws) -> Result<Value> {
-    let store = Store::new(StoreSettings {
-        uri: options.place.uri,
-        database: options.place.database,
-        app_name: "bench-store".to_owned(),
-        max_connections: 2,
-        operation_timeout: Duration::from_secs(10),
-    })
-    .await?;
+async fn samples(options: Samples) -> Result<Value> {
+    let Place { uri, database } = options.place;
+    let config = StoreConfig { uri: uri.parse()?, database: database.parse()? };
+    let store = Store::new(StoreSettings::new(config, "bench-store")).await?;
     let mut times = Vec::with_capacity(options.count);
     for _ in 0..options.count {
         let begun = Instant::now();
@@ -76,7 +71,7 @@ async fn draws(options: Draws) -> Result<Value> {
     )
 }
 
-/// By nearest rank; nothing for no values.
+/// Returns the percentile by nearest rank; `None` for no values.
 fn percentile_ms(times: &mut [Duration], share: f64) -> Option<f64> {
     times.sort_unstable();
     #[expect(

@@ -1,5 +1,5 @@
-//! Messages whose ids and conversations follow from their numbers, so that whoever makes load needs
-//! no list of them. `bench/load/src/load.lua` makes the same ids.
+//! Messages whose ids and conversations follow from their numbers, so that a load generator needs no list
+//! of them. `bench/load/src/load.lua` makes the same ids.
 
 use std::{
     sync::{
@@ -23,9 +23,9 @@ use crate::Place;
 
 /// 2024-06-14: message 0 was published then, each further one a millisecond later.
 const BEGUN_MS: u64 = 0x0190_0000_0000;
-/// How many documents one insert carries.
+/// Number of documents in one insert.
 const BATCH: u64 = 1_000;
-/// How many inserts are on their way at a time.
+/// Number of concurrent inserts.
 const TASKS: usize = 4;
 
 #[derive(Args, Clone)]
@@ -35,13 +35,13 @@ pub(crate) struct Options {
     /// Number of the first message
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// How many
+    /// Number of messages
     #[arg(long)]
     count: u64,
-    /// Among how many conversations they are spread, the first ones being the longest
+    /// Number of conversations that they are spread among, the first ones being the longest
     #[arg(long)]
     conversations: u32,
-    /// As the peer stores them: without what only our worker needs, the id as text
+    /// Store them as the peer does: without the fields that only our worker needs, the id as text
     #[arg(long)]
     plain: bool,
 }

@@ -1,4 +1,4 @@
-//! The metrics of a process as text, for Prometheus to scrape.
+//! The exporter, which renders the metrics of a process for Prometheus.
 
 use std::{
     fmt,
@@ -11,38 +11,39 @@ use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::catalog::{
-    ALL, APPLY_GROUP_COMMANDS, BUILD_INFO, Description, Kind, PUBLISH_BATCH_COMMANDS, QUEUE_LATENCY,
+    ALL, APPLY_GROUP_COMMANDS, BUILD_INFO, Description, PUBLISH_BATCH_COMMANDS, QUEUE_LATENCY,
 };
+use super::kinds::Kind;
 
-/// The media type of Prometheus' text format.
+/// Media type of Prometheus' text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// Upper bounds in seconds: from what memory answers to the longest wait a client may ask for.
+/// Buckets of durations in seconds, up to the longest wait that a client may ask for.
 const SECONDS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// Commands wait in the queue for as long as an outage takes.
+/// Buckets of the queue's latency in seconds: commands wait in the queue during an outage.
 const QUEUE_SECONDS: [f64; 18] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     120.0, 600.0, 3600.0,
 ];
 
-/// A batch has 256 commands at most, a group several batches.
+/// Buckets of numbers of commands: up to 256 in a batch, and several batches in a delivery group.
 const COMMANDS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0];
 
-/// How often samples are added to their histograms. They wait in memory until then, a few hundred
-/// thousand of them in a second of the heaviest load.
+/// Interval at which recorded values are added to their histograms. They wait in memory until then, a
+/// few hundred thousand a second under the heaviest load.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The facade has one recorder for the whole process; services that a test starts in one process
-/// share it.
+/// The recorder of the process. Services that a test starts in one process share it.
 static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
 
-/// Why nothing can be exported.
-#[derive(Debug)]
-pub struct StartError(BuildError);
+/// Failure to start the exporter.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics cannot be exported")]
+pub struct StartError(#[from] BuildError);
 
-/// The process's metrics. Cheap to clone.
+/// Exporter of the process's metrics. Cheap to clone.
 #[derive(Clone)]
 pub struct Exporter {
     handle: PrometheusHandle,
@@ -50,10 +51,9 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Starts measuring for `service`. To be called before anything registers its handles: those
-    /// that are older do nothing.
+    /// Starts recording for `service`. Handles that were registered before record nothing.
     pub fn start(service: &'static str) -> Result<Self, StartError> {
-        let handle = install().map_err(StartError)?;
+        let handle = install()?;
         BUILD_INFO.with(&[("service", service), ("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         let kept = handle.clone();
         let upkeep = tokio::spawn(async move {
@@ -66,7 +66,7 @@ impl Exporter {
         Ok(Self { handle, _upkeep: Arc::new(AbortOnDropHandle::new(upkeep)) })
     }
 
-    /// All metrics in Prometheus' text format.
+    /// Returns all metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         self.handle.render()
@@ -78,14 +78,6 @@ impl fmt::Debug for Exporter {
         formatter.debug_struct("Exporter").finish_non_exhaustive()
     }
 }
-
-impl fmt::Display for StartError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "metrics cannot be exported: {}", self.0)
-    }
-}
-
-impl std::error::Error for StartError {}
 
 fn install() -> Result<PrometheusHandle, BuildError> {
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +96,7 @@ fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe(&Description { name, help, kind }: &Description) {
-    // Backticks are for the documentation.
+    // Backticks are for rustdoc.
     let help = help.trim_start().replace('`', "");
     match kind {
         Kind::Counter => ::metrics::describe_counter!(name, help),
@@ -119,17 +111,15 @@ mod tests {
     use crate::metrics::catalog::{DEAD_LETTERED, HTTP_REQUEST_DURATION};
 
     #[tokio::test]
-    async fn what_was_only_registered_is_exported_too_and_times_are_in_buckets() {
+    async fn registered_metrics_are_exported_and_durations_are_in_buckets() {
         let exporter = Exporter::start("test").unwrap();
         let another = Exporter::start("another").unwrap();
-        let _parked = DEAD_LETTERED.register();
+        let _dead_lettered = DEAD_LETTERED.register();
         let duration = HTTP_REQUEST_DURATION.with(&[("route", "/x")]);
         duration.record(Duration::from_millis(3));
         let text = exporter.render();
         assert!(text.contains("# TYPE messages_dead_lettered_total counter"), "{text}");
-        assert!(
-            text.contains("# HELP messages_dead_lettered_total Commands and deliveries parked")
-        );
+        assert!(text.contains("# HELP messages_dead_lettered_total Commands and deliveries that"));
         assert!(text.contains("\nmessages_dead_lettered_total 0\n"), "{text}");
         let bucket = r#"messages_http_request_duration_seconds_bucket{route="/x",le="0.005"} 1"#;
         assert!(text.contains(bucket), "{text}");

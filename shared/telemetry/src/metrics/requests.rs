@@ -1,4 +1,4 @@
-//! Requests by route and status. The one look-up that can't be made beforehand.
+//! Metrics of HTTP requests by route and status, the only handles that are looked up when recording.
 
 use std::{
     collections::HashMap,
@@ -11,18 +11,18 @@ use http::{Method, StatusCode};
 
 use super::catalog::{HTTP_REQUEST_DURATION, HTTP_REQUESTS};
 
-/// The route of what no route takes. Paths themselves are the clients' choice, and without end.
+/// Route of requests that match none: their paths are chosen by clients, without bound.
 const UNMATCHED: &str = "unmatched";
 
-/// Counts requests and takes their time. Cheap to clone.
+/// Counts requests and records their durations. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Requests(Arc<RwLock<HashMap<String, ByKind>>>);
 
-/// The handles of one route.
+/// Handles of one route.
 type ByKind = HashMap<(&'static str, StatusCode), (Counter, Histogram)>;
 
 impl Requests {
-    /// Notes an answer. `route` is the template that matched, if one did; never a client's path.
+    /// Records a response. `route` is the template that matched, if any; never a client's path.
     pub fn answered(
         &self,
         method: &Method,
@@ -33,7 +33,7 @@ impl Requests {
         let (method, route) = (method_name(method), route.unwrap_or(UNMATCHED));
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(handles) = known.get(route).and_then(|kinds| kinds.get(&(method, status))) {
-            note(handles, took);
+            record(handles, took);
             return;
         }
         drop(known);
@@ -48,16 +48,16 @@ impl Requests {
                 ::metrics::histogram!(HTTP_REQUEST_DURATION.0, &duration),
             )
         });
-        note(handles, took);
+        record(handles, took);
     }
 }
 
-fn note((count, duration): &(Counter, Histogram), took: Duration) {
+fn record((count, duration): &(Counter, Histogram), took: Duration) {
     count.increment(1);
     duration.record(took);
 }
 
-/// A method may be any word, too.
+/// Maps unknown methods to one name: a method may be any word.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

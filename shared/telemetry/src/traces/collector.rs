@@ -1,5 +1,8 @@
-//! The way to the collector: one short connection for each batch of spans. Says once that spans
-//! cannot be sent, and once that they can again, instead of for each batch.
+//! The HTTP client of the exporter: one short connection for each batch of spans. Logs once that
+//! exports fail, and once that they work again.
+//!
+//! By hand, because the exporter's own clients either bring a second HTTP client with a runtime and
+//! a thread (blocking reqwest) or need a tokio runtime, which the SDK's thread has not.
 
 use std::{
     fmt,
@@ -31,15 +34,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::config::CollectorUrl;
 
-/// How long a collector may take for one batch.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum duration of the export of one batch.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most that is read of its answer, which says little or nothing.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Maximum size of the collector's response, which normally is almost empty.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 pub(super) struct Collector {
-    executor: Handle,
-    /// Where its URL says https.
+    runtime: Handle,
+    /// Present for an https URL.
     tls: Option<TlsConnector>,
     failing: AtomicBool,
 }
@@ -51,21 +54,25 @@ impl fmt::Debug for Collector {
 }
 
 impl Collector {
-    pub(super) fn new(url: &CollectorUrl, executor: Handle) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &CollectorUrl, runtime: Handle) -> anyhow::Result<Self> {
         let tls = if url.is_https() { Some(tls()?) } else { None };
-        Ok(Self { executor, tls, failing: AtomicBool::new(false) })
+        Ok(Self { runtime, tls, failing: AtomicBool::new(false) })
     }
 
-    fn note(&self, answer: &anyhow::Result<Response<Bytes>>) {
-        let trouble = match answer {
+    /// Logs a change between success and failure. Only the SDK's thread exports, one batch at a time.
+    fn log_change(&self, result: &anyhow::Result<Response<Bytes>>) {
+        let error = match result {
             Ok(response) if response.status().is_success() => None,
-            Ok(response) => Some(format!("the collector answered {}", response.status())),
+            Ok(response) => Some(format!("the collector's response was {}", response.status())),
             Err(error) => Some(format!("{error:#}")),
         };
-        let failed_before = self.failing.swap(trouble.is_some(), Ordering::Relaxed);
-        match trouble {
-            Some(error) if !failed_before => tracing::warn!(error, "spans cannot be sent"),
-            None if failed_before => tracing::info!("spans are sent again"),
+        let was_failing = self.failing.load(Ordering::Relaxed);
+        self.failing.store(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !was_failing => {
+                tracing::warn!(error, "spans cannot be sent");
+            }
+            None if was_failing => tracing::info!("spans are sent again"),
             _ => {}
         }
     }
@@ -74,21 +81,21 @@ impl Collector {
 #[async_trait::async_trait]
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        // The SDK sends from a thread of its own, on which neither the runtime's sockets nor its
-        // clock can be used.
+        // The SDK exports from a thread of its own, on which the runtime's sockets and timers cannot
+        // be used.
         let tls = self.tls.clone();
-        let sending = async { timeout(ANSWER_TIMEOUT, send(request, tls)).await };
-        let answer = match self.executor.spawn(sending).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(anyhow::anyhow!("the collector did not answer in time")),
+        let sending = async { timeout(EXPORT_TIMEOUT, send(request, tls)).await };
+        let result = match self.runtime.spawn(sending).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(anyhow::anyhow!("the collector did not respond in time")),
             Err(_) => Err(anyhow::anyhow!("the service is stopping")),
         };
-        self.note(&answer);
-        answer.map_err(HttpError::from)
+        self.log_change(&result);
+        result.map_err(HttpError::from)
     }
 }
 
-/// Trusts what the system trusts, or what `SSL_CERT_FILE` names, like the connections to the broker.
+/// Trusts the system's certificates or those in `SSL_CERT_FILE`, as the connections to the broker do.
 fn tls() -> anyhow::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -103,8 +110,8 @@ async fn send(
     request: Request<Bytes>,
     tls: Option<TlsConnector>,
 ) -> anyhow::Result<Response<Bytes>> {
-    let authority = request.uri().authority().context("a URL without a host")?.clone();
-    // Brackets are how a URL writes IPv6 addresses.
+    let authority = request.uri().authority().context("the URL has no host")?.clone();
+    // URLs write IPv6 addresses in brackets.
     let host = authority.host().trim_matches(['[', ']']);
     let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
     let stream =
@@ -113,7 +120,10 @@ async fn send(
         None => exchange(stream, &authority, request).await,
         Some(tls) => {
             let name = ServerName::try_from(host.to_owned())?;
-            let stream = tls.connect(name, stream).await.context("no TLS with the collector")?;
+            let stream = tls
+                .connect(name, stream)
+                .await
+                .context("the TLS handshake with the collector failed")?;
             exchange(stream, &authority, request).await
         }
     }
@@ -126,14 +136,13 @@ async fn exchange(
 ) -> anyhow::Result<Response<Bytes>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-    let path = request.uri().path_and_query().context("a URL without a path")?.clone();
+    let path = request.uri().path_and_query().context("the URL has no path")?.clone();
     *request.uri_mut() = path.into();
     request.headers_mut().insert(header::HOST, HeaderValue::from_str(authority.as_str())?);
-    let answer = sender.send_request(request.map(Full::new)).await?;
-    let (head, body) = answer.into_parts();
-    let body = Limited::new(body, MAX_ANSWER_BYTES)
+    let (head, body) = sender.send_request(request.map(Full::new)).await?.into_parts();
+    let body = Limited::new(body, MAX_RESPONSE_BYTES)
         .collect()
         .await
-        .map_err(|error| anyhow::anyhow!("the collector's answer cannot be read: {error}"))?;
+        .map_err(|error| anyhow::anyhow!("cannot read the collector's response: {error}"))?;
     Ok(Response::from_parts(head, body.to_bytes()))
 }

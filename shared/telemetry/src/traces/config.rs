@@ -1,5 +1,5 @@
-//! Where spans are sent and which: the variables that OpenTelemetry's specification names, checked
-//! like every other. An empty one counts as not set, as that specification says.
+//! Settings of traces, with the variables of OpenTelemetry's specification. An empty variable counts
+//! as unset, as the specification requires.
 
 use std::str::FromStr;
 
@@ -7,25 +7,25 @@ use clap::Args;
 use opentelemetry_sdk::trace::Sampler;
 use url::Url;
 
-/// Where spans are sent, and which.
+/// Settings of traces.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Tracer")]
+#[command(next_help_heading = "Traces")]
 pub struct TracesConfig {
-    /// The OpenTelemetry collector that spans are sent to (OTLP over HTTP), such as
-    /// `http://localhost:4318`; no spans where this is not set
+    /// OpenTelemetry collector that receives spans (OTLP over HTTP), such as `http://localhost:4318`.
+    /// Unset: no spans
     #[arg(
         long = "otlp-endpoint",
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
         value_name = "OTEL_EXPORTER_OTLP_ENDPOINT",
         default_value = "",
         hide_default_value = true,
-        // Refused where it has a password, and then not printed either.
+        // A URL with a password is refused, and must not be printed either.
         hide_env_values = true,
         value_parser = unless_empty::<CollectorUrl>
     )]
     endpoint: Setting<CollectorUrl>,
-    /// Which traces are recorded: `always_on`, `always_off`, `traceidratio`, or these with
-    /// `parentbased_` in front, which do as the caller does where there is one
+    /// Traces to record: `always_on`, `always_off`, `traceidratio`, or one of these with the prefix
+    /// `parentbased_`, which follows the caller if there is one
     #[arg(
         long = "traces-sampler",
         env = "OTEL_TRACES_SAMPLER",
@@ -34,7 +34,7 @@ pub struct TracesConfig {
         value_parser = unless_empty::<SamplerName>
     )]
     sampler: Setting<SamplerName>,
-    /// The part of all traces that traceidratio records, from 0 to 1
+    /// Share of traces that traceidratio records, from 0 to 1
     #[arg(
         long = "traces-sampler-arg",
         env = "OTEL_TRACES_SAMPLER_ARG",
@@ -43,7 +43,7 @@ pub struct TracesConfig {
         value_parser = unless_empty::<Ratio>
     )]
     ratio: Setting<Ratio>,
-    /// What spans call this service, if not by its own name
+    /// Name of this service in its spans, instead of its own
     #[arg(
         long = "service-name",
         env = "OTEL_SERVICE_NAME",
@@ -54,11 +54,11 @@ pub struct TracesConfig {
     service_name: String,
 }
 
-/// A value, unless it was empty.
+/// A value that may be empty.
 #[derive(Clone, Debug)]
 struct Setting<T>(Option<T>);
 
-/// An OTLP receiver's base URL.
+/// Base URL of an OTLP receiver.
 #[derive(Clone, Debug)]
 pub(super) struct CollectorUrl(Url);
 
@@ -69,7 +69,7 @@ enum Root {
     Ratio,
 }
 
-/// One of the samplers that the specification names.
+/// A sampler of the specification.
 #[derive(Clone, Copy, Debug)]
 struct SamplerName {
     root: Root,
@@ -79,7 +79,7 @@ struct SamplerName {
 #[derive(Clone, Copy, Debug)]
 struct Ratio(f64);
 
-/// Why a value can't be used.
+/// Errors of settings.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidSetting {
     #[error(
@@ -119,7 +119,7 @@ impl CollectorUrl {
         self.0.scheme() == "https"
     }
 
-    /// Where traces go, as the specification derives it from the base.
+    /// Returns the URL for traces, which the specification derives from the base.
     pub(super) fn traces_url(&self) -> String {
         format!("{}/v1/traces", self.0.as_str().trim_end_matches('/'))
     }

@@ -1,16 +1,18 @@
-//! Documents as MongoDB holds them, and their way from and to the wire types.
+//! Documents of the collection `messages`, and their way to the wire types.
 
-use contracts::{
-    CommandId, Content, Message, MessageId, Timestamp, UserId, Version, VersionedMessage,
-};
-use mongodb::bson::{self, Binary, DateTime, RawBsonRef, RawDocument, spec::BinarySubtype};
+use contracts::{CommandId, Content, Message, MessageId, UserId, Version, VersionedMessage};
+use mongodb::bson::{self, Binary, DateTime, RawBsonRef, RawDocument};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
-use crate::{StoreError, operation_records::RecordedOutcome};
+use crate::{
+    convert::{command_uuid, from_bson_date, from_bson_uuid, raw_uuid, unreadable},
+    error::StoreError,
+};
 
-/// A message, in the collection `messages`.
+/// Number of commands that a message remembers of those that changed it.
+pub(crate) const REMEMBERED_COMMANDS: i32 = 32;
+
+/// A message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct MessageDocument {
     #[serde(rename = "_id")]
@@ -21,24 +23,24 @@ pub(crate) struct MessageDocument {
     pub(crate) publish_timestamp: DateTime,
     pub(crate) edit_timestamp: Option<DateTime>,
     pub(crate) version: i64,
-    /// The command that created it.
+    /// The command that created the message.
     pub(crate) created_by: bson::Uuid,
-    /// SHA-256 of sender, recipient and content as created; tells a repeat of an idempotency key
+    /// SHA-256 of sender, recipient and content as created. It tells a repeat of an idempotency key
     /// from its reuse, also after edits.
     pub(crate) fingerprint: Binary,
-    /// The newest commands that changed it, newest first.
+    /// The newest commands that changed the message, newest first.
     pub(crate) applied: Vec<AppliedCommand>,
 }
 
-/// A command that changed a message, and the version it made.
+/// A command that changed a message, and the version that it made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AppliedCommand {
     pub(crate) command: bson::Uuid,
     pub(crate) version: i64,
 }
 
-/// What a deleted message leaves: enough to stop every command that would bring it back, and
-/// nothing of what it said.
+/// The rest of a deleted message: enough to stop every command that would bring it back, without its
+/// content.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Tombstone {
     #[serde(rename = "_id")]
@@ -47,26 +49,16 @@ pub(crate) struct Tombstone {
     pub(crate) applied: Vec<AppliedCommand>,
 }
 
-/// Whatever stands in the collection `messages`.
+/// Any document of the collection.
 #[derive(Clone, Debug)]
 pub(crate) enum StoredDocument {
     Message(Box<MessageDocument>),
     Tombstone(Tombstone),
 }
 
-/// How a command ended, in the collection `operations`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct EndingDocument {
-    #[serde(rename = "_id")]
-    pub(crate) id: bson::Uuid,
-    pub(crate) message_id: bson::Uuid,
-    pub(crate) ending: RecordedOutcome,
-    pub(crate) recorded_at: DateTime,
-}
-
 impl StoredDocument {
-    /// Only a tombstone has `deleted_at`.
     pub(crate) fn from_raw(document: &RawDocument) -> Result<Self, StoreError> {
+        // Only a tombstone has this field.
         let deleted = document.get("deleted_at").map_err(unreadable)?.is_some();
         let bytes = document.as_bytes();
         if deleted {
@@ -77,16 +69,37 @@ impl StoredDocument {
         .map_err(unreadable)
     }
 
-    pub(crate) fn id(&self) -> bson::Uuid {
-        match self {
+    pub(crate) fn id(&self) -> MessageId {
+        MessageId::from(from_bson_uuid(match self {
             Self::Message(message) => message.id,
             Self::Tombstone(tombstone) => tombstone.id,
+        }))
+    }
+
+    pub(crate) fn created_by(&self) -> bson::Uuid {
+        match self {
+            Self::Message(message) => message.created_by,
+            Self::Tombstone(tombstone) => tombstone.created_by,
         }
+    }
+
+    pub(crate) fn applied(&self) -> &[AppliedCommand] {
+        match self {
+            Self::Message(message) => &message.applied,
+            Self::Tombstone(tombstone) => &tombstone.applied,
+        }
+    }
+
+    /// Returns the version that a remembered command made.
+    pub(crate) fn version_made_by(&self, command: CommandId) -> Option<i64> {
+        let command = command_uuid(command);
+        let mut applied = self.applied().iter();
+        applied.find(|entry| entry.command == command).map(|entry| entry.version)
     }
 }
 
 impl MessageDocument {
-    /// When it last changed.
+    /// Returns the time of the last change.
     pub(crate) fn changed_at(&self) -> DateTime {
         self.edit_timestamp.unwrap_or(self.publish_timestamp)
     }
@@ -105,14 +118,7 @@ impl MessageDocument {
     }
 }
 
-/// The id of a document.
-pub(crate) fn raw_uuid(document: &RawDocument) -> Result<Uuid, StoreError> {
-    let id = document.get_binary("_id").map_err(unreadable)?;
-    Uuid::from_slice(id.bytes).map_err(unreadable)
-}
-
-/// What clients see of a message's document. Read by hand, since a page has many and serde takes
-/// several times as long.
+/// Reads a message without serde, which takes several times as long. A page has many.
 pub(crate) fn raw_message(document: &RawDocument) -> Result<VersionedMessage, StoreError> {
     let (mut from, mut to, mut content) = (None, None, None);
     let (mut published, mut edited, mut version) = (None, None, None);
@@ -143,62 +149,4 @@ pub(crate) fn raw_message(document: &RawDocument) -> Result<VersionedMessage, St
     };
     let version = version.ok_or_else(damaged("version"))?;
     Ok(VersionedMessage { message, version: Version::try_from(version).map_err(unreadable)? })
-}
-
-/// Whether `command` is among the newest that changed the document.
-pub(crate) fn applied_version(applied: &[AppliedCommand], command: CommandId) -> Option<i64> {
-    let command = command_uuid(command);
-    applied.iter().find(|entry| entry.command == command).map(|entry| entry.version)
-}
-
-pub(crate) fn fingerprint(from: &UserId, to: &UserId, content: &Content) -> Binary {
-    let mut hasher = Sha256::new();
-    for part in [from.as_str(), to.as_str(), content.as_str()] {
-        // The length keeps ("ab", "c") apart from ("a", "bc").
-        hasher.update(part.len().to_be_bytes());
-        hasher.update(part);
-    }
-    Binary { subtype: BinarySubtype::Generic, bytes: hasher.finalize().to_vec() }
-}
-
-pub(crate) fn message_uuid(id: MessageId) -> bson::Uuid {
-    bson::Uuid::from_bytes(Uuid::from(id).into_bytes())
-}
-
-pub(crate) fn command_uuid(id: CommandId) -> bson::Uuid {
-    bson::Uuid::from_bytes(Uuid::from(id).into_bytes())
-}
-
-pub(crate) fn bson_date(timestamp: Timestamp) -> DateTime {
-    DateTime::from_millis(timestamp.unix_millis())
-}
-
-pub(crate) fn from_bson_uuid(id: bson::Uuid) -> Uuid {
-    Uuid::from_bytes(id.bytes())
-}
-
-pub(crate) fn from_bson_date(date: DateTime) -> Result<Timestamp, StoreError> {
-    Timestamp::from_unix_millis(date.timestamp_millis()).map_err(unreadable)
-}
-
-pub(crate) fn unreadable(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Unreadable(error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fingerprint_tells_where_the_parts_end() {
-        let user = |text: &str| UserId::try_from(text.to_owned()).unwrap();
-        let content = |text: &str| Content::try_from(text.to_owned()).unwrap();
-        let once = fingerprint(&user("a"), &user("b"), &content("c"));
-        assert_eq!(once, fingerprint(&user("a"), &user("b"), &content("c")));
-        assert_ne!(once, fingerprint(&user("ab"), &user("c"), &content("c")));
-        assert_ne!(
-            fingerprint(&user("a"), &user("bc"), &content("d")),
-            fingerprint(&user("ab"), &user("c"), &content("d"))
-        );
-    }
 }

@@ -1,0 +1,77 @@
+//! The state of an operation, long after its command was applied.
+
+use std::time::Duration;
+
+use contracts::{CommandId, Failure, OperationId, Timestamp};
+
+use super::recorded_outcome::{LIFETIME, RecordedOutcome};
+use crate::{
+    Store, StoreError,
+    convert::command_uuid,
+    messages::document::{REMEMBERED_COMMANDS, StoredDocument},
+};
+
+/// Maximum time by which a gateway's clock may be ahead of this machine's.
+const MAX_CLOCK_SKEW: Duration = Duration::from_hours(1);
+
+/// State of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationState {
+    /// The command is not applied yet, as far as the store knows.
+    Pending,
+    /// The command took effect, or what it would have made already existed.
+    Succeeded,
+    /// The command failed for good.
+    Failed(Failure),
+    /// The command was issued so long ago that its outcome is not known any more.
+    Expired,
+}
+
+impl Store {
+    /// Returns the state of an operation. A recorded outcome tells it, or else the message or its
+    /// tombstone.
+    pub async fn operation(&self, id: OperationId) -> Result<OperationState, StoreError> {
+        let outcomes = self.recorded_outcomes([id.command_id]).await?;
+        let without_trace = match outcomes.get(&id.command_id) {
+            // The message decides: an operator may have replayed the command since, and the worker
+            // that dead-lettered it may record that late.
+            Some(RecordedOutcome::Failed(dead @ Failure::DeadLettered)) => {
+                OperationState::Failed(*dead)
+            }
+            Some(RecordedOutcome::Failed(failure)) => return Ok(OperationState::Failed(*failure)),
+            Some(RecordedOutcome::Replayed | RecordedOutcome::Superseded) => {
+                return Ok(OperationState::Succeeded);
+            }
+            Some(RecordedOutcome::Unknown) => {
+                return Err(StoreError::Unreadable("the recorded outcome".to_owned()));
+            }
+            None if record_may_have_expired(id.command_id) => OperationState::Expired,
+            None => OperationState::Pending,
+        };
+        let Some(stored) = self.read_stored(id.message_id).await? else {
+            return Ok(without_trace);
+        };
+        // A failure would be recorded. So a pending command that the message cannot remember, because
+        // of many later ones, took effect.
+        let succeeded = stored.created_by() == command_uuid(id.command_id)
+            || stored.version_made_by(id.command_id).is_some()
+            || without_trace == OperationState::Pending
+                && remembers_only_later(&stored, id.command_id);
+        Ok(if succeeded { OperationState::Succeeded } else { without_trace })
+    }
+}
+
+/// Tells whether a record of the command would have expired by now. Ids from the future count too,
+/// since no clock has reached their time yet.
+fn record_may_have_expired(command: CommandId) -> bool {
+    let now = Timestamp::now();
+    command
+        .issued_at()
+        .is_none_or(|at| at.elapsed_until(now) > LIFETIME || now.elapsed_until(at) > MAX_CLOCK_SKEW)
+}
+
+fn remembers_only_later(stored: &StoredDocument, command: CommandId) -> bool {
+    let (applied, command) = (stored.applied(), command_uuid(command).bytes());
+    applied.len() >= REMEMBERED_COMMANDS as usize
+        && applied.iter().all(|entry| entry.command.bytes() > command)
+}

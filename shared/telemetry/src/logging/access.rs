@@ -1,0 +1,60 @@
+//! The access log: a line for each HTTP request that an operator may want to see.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use http::StatusCode;
+
+/// Duration beyond which a request counts as slow.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Requests that are logged when they end.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Responses with status 5xx, and requests that took more than 1 s
+    #[default]
+    Errors,
+    /// Every request
+    All,
+    /// No request
+    Off,
+}
+
+impl AccessLog {
+    /// Returns true if a request that ended so is logged.
+    #[must_use]
+    pub fn should_log(self, status: StatusCode, duration: Duration) -> bool {
+        match self {
+            Self::Errors => status.is_server_error() || duration > SLOW,
+            Self::All => true,
+            Self::Off => false,
+        }
+    }
+
+    /// Logs the end of a request, if it is to be logged. The current span must name the request:
+    /// its id, method and path.
+    pub fn log(self, status: StatusCode, duration: Duration) {
+        if self.should_log(status, duration) {
+            let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(status = status.as_u16(), duration_ms, "request completed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_and_slow_requests_are_logged_unless_told_otherwise() {
+        let (ok, failed) = (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE);
+        let (fast, slow) = (Duration::from_secs(1), Duration::from_millis(1001));
+        let logged = |access: AccessLog| {
+            [(ok, fast), (ok, slow), (StatusCode::NOT_FOUND, fast), (failed, fast)]
+                .map(|(status, duration)| access.should_log(status, duration))
+        };
+        assert_eq!(logged(AccessLog::default()), [false, true, false, true]);
+        assert_eq!(logged(AccessLog::All), [true; 4]);
+        assert_eq!(logged(AccessLog::Off), [false; 4]);
+    }
+}
