@@ -4,11 +4,9 @@ use std::{
     collections::HashMap,
     pin::pin,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-use broker::{CommandSource, DeadLetterPublisher, Delivery, ReplyPublisher};
+use broker::{Backoff, CommandSource, DeadLetterPublisher, Delivery, ReplyPublisher};
 use contracts::{CommandId, Failure, MessageId, Outcome, Reply, Timestamp};
 use service::Phases;
 use store::{AttemptId, RecordedOutcome, StoreError};
@@ -100,7 +98,7 @@ impl<S: CommandStore> Worker<S> {
         }
         for Poison { letter, command } in poison {
             let named = command.as_ref().map_or_else(tracing::Span::none, spans::log_span);
-            if !self.dead_letters.park(&letter).instrument(named).await {
+            if !self.dead_letters.publish(&letter).instrument(named).await {
                 return Err(Abandoned);
             }
             let dead = Outcome::Failed(Failure::DeadLettered);
@@ -246,7 +244,8 @@ impl<S: CommandStore> Worker<S> {
         what: &'static str,
         operation: impl AsyncFn() -> Result<T, StoreError>,
     ) -> Result<T, Abandoned> {
-        for delay in retry_delays() {
+        let mut backoff = Backoff::default();
+        loop {
             let result = tokio::select! {
                 result = operation() => result,
                 () = self.phases.hard_deadline.cancelled() => return Err(Abandoned),
@@ -263,11 +262,10 @@ impl<S: CommandStore> Worker<S> {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(delay) => {}
+                () = backoff.pause() => {}
                 () = self.phases.draining.cancelled() => return Err(Abandoned),
             }
         }
-        Err(Abandoned)
     }
 }
 
@@ -299,14 +297,4 @@ fn outcomes_by_delivery(
         (!outcomes.is_empty()).then_some((reply_to, outcomes))
     });
     answered.collect()
-}
-
-/// From 100 ms to 2 s, with jitter, for ever.
-fn retry_delays() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(2))
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
