@@ -46,7 +46,7 @@ pub struct Config {
 pub enum Command {
     /// Looks through the commands that could not be applied
     #[command(subcommand)]
-    DeadLetterPublisher(DeadLettersCommand),
+    DeadLetters(DeadLettersCommand),
 }
 
 impl ServiceConfig for Config {

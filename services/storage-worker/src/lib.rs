@@ -40,7 +40,7 @@ const REPLY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a storage worker until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    if let Some(Command::DeadLetterPublisher(command)) = &config.command {
+    if let Some(Command::DeadLetters(command)) = &config.command {
         return tokio::select! {
             done = dead_letters::run(&config, command) => done,
             () = shutdown.requested() => anyhow::bail!("interrupted"),

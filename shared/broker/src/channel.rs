@@ -15,7 +15,7 @@ use crate::{
     topology::{self, Declares},
 };
 
-/// How often a task that waits for something else checks its connection and its channel.
+/// Interval at which a task that waits for something else checks its connection and its channel.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// AMQP's delivery mode of messages that survive a broker's restart.

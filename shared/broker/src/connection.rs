@@ -20,16 +20,16 @@ use tokio::{
 
 use crate::{error::BrokerError, url::BrokerUrl};
 
-/// How long connecting may take, the handshake included.
+/// Maximum time for connecting, the handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a broker that did not answer a handshake may take to answer a probe.
+/// Maximum time for the answer to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Opens an AMQP 0-9-1 connection; a broker answers it with `connection.start`.
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
-/// How long the broker may take to answer anything but a publish.
+/// Maximum time for the answer to anything but a publish.
 pub(crate) const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens connections that are known to the broker by `name`.

@@ -1,6 +1,6 @@
 //! Errors of the broker and of the connections to it.
 
-/// Why the broker could not be used.
+/// Fault of the broker or of the connection to it.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// The AMQP client failed, or the broker closed the connection or the channel.

@@ -1,5 +1,5 @@
 //! Consuming a queue that belongs to one connection: a gateway's replies, a broadcaster's frames.
-//! What is lost with the queue may be lost, so there are no acks.
+//! Messages may be lost with their queue, so there are no acks.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use crate::{
     topology::{self, Declares},
 };
 
-/// How often a consumer checks that its queue is still there, and still bound. The broker may not
-/// tell when it deletes the queue, and publishers to the exchange do not learn that a message was lost.
+/// Interval at which a consumer checks that its queue is still there, and still bound. The broker may
+/// not tell when it deletes the queue, and publishers do not learn that a message was lost.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Queue to declare and consume.
@@ -156,7 +156,9 @@ impl Link {
 
     async fn check(&self) -> lapin::Result<()> {
         match self.queue {
-            ExclusiveQueue::Replies => topology::check_queue(&self.channel, &self.queue_name).await,
+            ExclusiveQueue::Replies => {
+                topology::message_count(&self.channel, &self.queue_name).await.map(drop)
+            }
             ExclusiveQueue::Frames => {
                 topology::bind_frame_queue(&self.channel, &self.queue_name).await
             }

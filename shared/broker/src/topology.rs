@@ -69,7 +69,7 @@ pub(crate) async fn declare_frame_queue(channel: &Channel) -> lapin::Result<Stri
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_WAITING_FRAMES));
     // The oldest goes first: a subscriber wants the newest frame only.
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    arguments.insert("x-overflow".into(), text("drop-head"));
     let queue = channel.queue_declare("".into(), exclusive(), arguments).await?;
     let name = queue.name().to_string();
     bind_frame_queue(channel, &name).await?;
@@ -78,21 +78,14 @@ pub(crate) async fn declare_frame_queue(channel: &Channel) -> lapin::Result<Stri
 
 /// Binds a queue of frames. Fails if the queue or the exchange is gone.
 pub(crate) async fn bind_frame_queue(channel: &Channel, name: &str) -> lapin::Result<()> {
-    channel
-        .queue_bind(
-            name.into(),
-            BROADCAST.into(),
-            "".into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await
+    bind(channel, name, BROADCAST, "").await
 }
 
-/// Checks that this connection's own queue is still there.
-pub(crate) async fn check_queue(channel: &Channel, name: &str) -> lapin::Result<()> {
+/// Returns the number of messages in a queue that can be delivered. Fails if the queue is gone.
+pub(crate) async fn message_count(channel: &Channel, name: &str) -> lapin::Result<u32> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(name.into(), options, FieldTable::default()).await.map(drop)
+    let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
+    Ok(queue.message_count())
 }
 
 /// Declares the queue that only one connection can hold. Fails (405) while another connection holds it.
@@ -107,20 +100,18 @@ fn commands_arguments() -> FieldTable {
     let mut arguments = quorum_arguments();
     arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(MAX_COMMANDS_BYTES));
     // Refuses instead of dropping; at-least-once dead-lettering needs it as well.
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(DEAD_LETTERS.into()));
-    arguments
-        .insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(DEAD_LETTERS.into()));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
+    arguments.insert("x-dead-letter-exchange".into(), text(DEAD_LETTERS));
+    arguments.insert("x-dead-letter-routing-key".into(), text(DEAD_LETTERS));
     // A message leaves this queue only once it is safe in the other.
-    arguments
-        .insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
     arguments
 }
 
 /// A quorum queue: replicated, and confirmed only once on the disks of a majority.
 fn quorum_arguments() -> FieldTable {
     let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-queue-type".into(), text("quorum"));
     arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
     arguments
 }
@@ -137,15 +128,16 @@ async fn declare_quorum_queue(
 ) -> lapin::Result<()> {
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(name.into(), options, arguments).await?;
-    channel
-        .queue_bind(
-            name.into(),
-            name.into(),
-            name.into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await
+    bind(channel, name, name, name).await
+}
+
+async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapin::Result<()> {
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
 }
 
 fn exclusive() -> QueueDeclareOptions {

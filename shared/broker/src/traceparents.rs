@@ -21,7 +21,7 @@ pub(crate) const MAX_TRACED_COMMANDS: usize = 50;
 pub struct TraceParents(Vec<Option<TraceParent>>);
 
 impl TraceParents {
-    /// Returns the one of the command at this index.
+    /// Returns the span that published the command at this index.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<TraceParent> {
         self.0.get(index).copied().flatten()
@@ -62,7 +62,7 @@ impl TraceParents {
     }
 }
 
-/// The one of a lone command.
+/// Traces of a lone command.
 impl From<Option<TraceParent>> for TraceParents {
     fn from(only: Option<TraceParent>) -> Self {
         Self(vec![only])

@@ -23,7 +23,7 @@ const HEARTBEAT_SECS: u16 = 1;
 /// Pause between attempts to be elected.
 const CAMPAIGN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long handing a frame to the broker may take: the next is due by then.
+/// Maximum time for handing a frame to the broker: the next is due by then.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Takes part in the election: whoever holds an exclusive queue is the leader.

@@ -15,18 +15,18 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// How long a command may take from its acceptance to the broker's confirm, its time in the queue
-/// and connecting included.
+/// Maximum time from a command's acceptance to the broker's confirm, its time in the queue and
+/// connecting included.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A confirmed command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confirmed {
-    /// Whether its outcome will be sent back: not if there was no reply queue to name.
+    /// True if its outcome will be sent back; false if there was no reply queue to name.
     pub reply_expected: bool,
 }
 
-/// Why a command was not confirmed.
+/// Reason for which a command was not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The broker does not have the command, and will not get it.
@@ -37,7 +37,7 @@ pub enum PublishError {
     OutcomeUnknown(&'static str),
 }
 
-/// How a publish ended.
+/// Result of a publish.
 pub(crate) type PublishResult = Result<Confirmed, PublishError>;
 
 /// A command as it is published.
@@ -58,14 +58,14 @@ pub struct PublishHandle {
 pub(crate) struct PendingPublish {
     /// The command's length as JSON.
     pub(crate) bytes: usize,
-    /// Whether the command's trace is recorded.
+    /// True if the command's trace is recorded.
     pub(crate) traced: bool,
     publish: Arc<Publish>,
 }
 
 struct Publish {
     state: Mutex<State>,
-    ended: Notify,
+    wake: Notify,
 }
 
 struct State {
@@ -73,7 +73,7 @@ struct State {
     /// free as soon as it is given up.
     command: Option<EncodedCommand>,
     result: Option<PublishResult>,
-    /// Whether the requester wants to be woken by a confirm.
+    /// True once a confirm has to wake the requester.
     wake_on_confirm: bool,
 }
 
@@ -113,7 +113,7 @@ impl PendingPublish {
         let deadline = Instant::now() + CONFIRM_DEADLINE;
         let (bytes, traced) = (command.json.len(), command.traceparent.is_some());
         let state = State { command: Some(command), result: None, wake_on_confirm: false };
-        let publish = Arc::new(Publish { state: Mutex::new(state), ended: Notify::new() });
+        let publish = Arc::new(Publish { state: Mutex::new(state), wake: Notify::new() });
         let handle = PublishHandle { publish: Arc::clone(&publish), deadline };
         (Self { bytes, traced, publish }, handle)
     }
@@ -154,7 +154,7 @@ impl Publish {
         }
         let result = result(&state);
         if state.wake_on_confirm || !is_followed_by_reply(&result) {
-            self.ended.notify_one();
+            self.wake.notify_one();
         }
         state.command = None;
         state.result = Some(result);
@@ -173,7 +173,7 @@ impl Publish {
             let result = self.lock().result.clone();
             match result {
                 Some(result) if kind(&result) => return result,
-                _ => self.ended.notified().await,
+                _ => self.wake.notified().await,
             }
         }
     }

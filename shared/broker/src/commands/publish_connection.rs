@@ -37,69 +37,66 @@ use crate::{
     topology::COMMANDS,
 };
 
-/// How long the broker may take to confirm a batch.
+/// Maximum time for the confirm of a batch.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) struct PublishConnection {
     pub(crate) number: usize,
-    pub(crate) pool: ConnectionPool,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// State and metrics that the publish connections of one publisher share.
+pub(crate) struct Shared {
+    pool: ConnectionPool,
     pub(crate) queue: async_channel::Receiver<PendingPublish>,
-    pub(crate) reply_to: watch::Receiver<Option<String>>,
-    pub(crate) open_connections: OpenConnections,
-    pub(crate) metrics: PublishMetrics,
+    reply_to: watch::Receiver<Option<String>>,
     pub(crate) stop: CancellationToken,
-}
-
-/// Counts the publish connections that can publish.
-#[derive(Clone)]
-pub(crate) struct OpenConnections {
-    count: Arc<AtomicUsize>,
-    up: Arc<watch::Sender<bool>>,
-    gauge: Gauge,
-}
-
-/// Metrics of batches.
-#[derive(Clone)]
-pub(crate) struct PublishMetrics {
+    /// True while at least one of them can publish.
+    pub(crate) up: watch::Sender<bool>,
+    open: AtomicUsize,
+    open_gauge: Gauge,
     confirm_duration: Histogram,
     batch_commands: Histogram,
     batches: CounterFamily,
 }
 
-impl OpenConnections {
-    pub(crate) fn new() -> (Self, watch::Receiver<bool>) {
-        let (up, receiver) = watch::channel(false);
-        let gauge = catalog::PUBLISH_CONNECTIONS_OPEN.register();
-        (Self { count: Arc::default(), up: Arc::new(up), gauge }, receiver)
+impl Shared {
+    pub(crate) fn new(
+        pool: ConnectionPool,
+        queue: async_channel::Receiver<PendingPublish>,
+        reply_to: watch::Receiver<Option<String>>,
+    ) -> Self {
+        const RESULTS: [&str; 6] =
+            ["confirmed", "blocked", "refused", "unroutable", "lost", "timeout"];
+        Self {
+            pool,
+            queue,
+            reply_to,
+            stop: CancellationToken::new(),
+            up: watch::Sender::new(false),
+            open: AtomicUsize::new(0),
+            open_gauge: catalog::PUBLISH_CONNECTIONS_OPEN.register(),
+            confirm_duration: catalog::PUBLISH_CONFIRM_DURATION.register(),
+            batch_commands: catalog::PUBLISH_BATCH_COMMANDS.register(),
+            batches: catalog::PUBLISH_BATCHES.each("result", &RESULTS),
+        }
     }
 
     fn opened(&self) {
-        self.count.fetch_add(1, Ordering::AcqRel);
-        self.gauge.increment(1.0);
+        self.open.fetch_add(1, Ordering::AcqRel);
+        self.open_gauge.increment(1.0);
         self.report();
     }
 
     fn ended(&self) {
-        self.count.fetch_sub(1, Ordering::AcqRel);
-        self.gauge.decrement(1.0);
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        self.open_gauge.decrement(1.0);
         self.report();
     }
 
     fn report(&self) {
         // Reads the count under the lock, so that the last report is the newest.
-        self.up.send_modify(|up| *up = self.count.load(Ordering::Acquire) > 0);
-    }
-}
-
-impl PublishMetrics {
-    pub(crate) fn new() -> Self {
-        const RESULTS: [&str; 6] =
-            ["confirmed", "blocked", "refused", "unroutable", "lost", "timeout"];
-        Self {
-            confirm_duration: catalog::PUBLISH_CONFIRM_DURATION.register(),
-            batch_commands: catalog::PUBLISH_BATCH_COMMANDS.register(),
-            batches: catalog::PUBLISH_BATCHES.each("result", &RESULTS),
-        }
+        self.up.send_modify(|up| *up = self.open.load(Ordering::Acquire) > 0);
     }
 }
 
@@ -108,15 +105,15 @@ impl PublishConnection {
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
-            let opening = PublishChannel::open_confirming(&self.pool);
-            let Some(opened) = self.stop.run_until_cancelled(opening).await else { return };
+            let opening = PublishChannel::open_confirming(&self.shared.pool);
+            let Some(opened) = self.shared.stop.run_until_cancelled(opening).await else { return };
             let error = match opened {
                 Ok(channel) => {
                     backoff = Backoff::default();
                     tracing::info!(publish_connection = self.number, "publish connection open");
-                    self.open_connections.opened();
+                    self.shared.opened();
                     let published = self.publish_batches(&channel).await;
-                    self.open_connections.ended();
+                    self.shared.ended();
                     let Err(error) = published else { return };
                     self.wait_for_end_of_alarm(&channel).await;
                     channel.give_back(&error);
@@ -130,7 +127,7 @@ impl PublishConnection {
                 "publish connection failed; reconnecting"
             );
             // Commands wait in the queue meanwhile: each has its own deadline there.
-            if self.stop.run_until_cancelled(backoff.pause()).await.is_none() {
+            if self.shared.stop.run_until_cancelled(backoff.pause()).await.is_none() {
                 return;
             }
         }
@@ -144,14 +141,14 @@ impl PublishConnection {
                 pending
             } else {
                 tokio::select! {
-                    received = self.queue.recv() => match received {
+                    received = self.shared.queue.recv() => match received {
                         Ok(pending) => pending,
                         Err(_) => return Ok(()),
                     },
                     () = channel.lost() => return Err(BrokerError::Lost),
                 }
             };
-            let (batch, next) = Batch::gather(&self.queue, first);
+            let (batch, next) = Batch::gather(&self.shared.queue, first);
             left_over = next;
             if batch.len() == 0 {
                 continue;
@@ -174,23 +171,23 @@ impl PublishConnection {
         batch: &Batch,
     ) -> (PublishResult, Option<BrokerError>) {
         if channel.is_blocked() {
-            self.metrics.batches.count("blocked");
+            self.shared.batches.count("blocked");
             let error = PublishError::NotAccepted("the broker is blocked by an alarm");
             return (Err(error), None);
         }
-        let reply_to = self.reply_to.borrow().clone();
+        let reply_to = self.shared.reply_to.borrow().clone();
         let confirmed = Confirmed { reply_expected: reply_to.is_some() };
         let properties = properties(batch, reply_to);
         let publishing = publish_confirmed(&channel.channel, COMMANDS, &batch.body, properties);
         let begun = Instant::now();
         let answer = in_time(CONFIRM_TIMEOUT, publishing).await;
         #[expect(clippy::cast_precision_loss, reason = "a batch has 256 commands at most")]
-        self.metrics.batch_commands.record(batch.len() as f64);
+        self.shared.batch_commands.record(batch.len() as f64);
         let not_accepted = |why| Err(PublishError::NotAccepted(why));
         let outcome_unknown = |why| Err(PublishError::OutcomeUnknown(why));
         let (label, result, fault) = match answer {
             Ok(Confirmation::Ack(None)) => {
-                self.metrics.confirm_duration.record(begun.elapsed());
+                self.shared.confirm_duration.record(begun.elapsed());
                 ("confirmed", Ok(confirmed), None)
             }
             Ok(Confirmation::Nack(_)) => {
@@ -213,7 +210,7 @@ impl PublishConnection {
                 ("lost", outcome_unknown("the connection to the broker was lost"), Some(error))
             }
         };
-        self.metrics.batches.count(label);
+        self.shared.batches.count(label);
         (result, fault)
     }
 
@@ -221,10 +218,10 @@ impl PublishConnection {
     /// again.
     async fn wait_for_end_of_alarm(&self, channel: &PublishChannel) {
         while channel.is_blocked() {
-            while let Ok(pending) = self.queue.try_recv() {
+            while let Ok(pending) = self.shared.queue.try_recv() {
                 pending.refuse("the broker is blocked by an alarm");
             }
-            if self.stop.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_none() {
+            if self.shared.stop.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_none() {
                 return;
             }
         }

@@ -1,7 +1,7 @@
 //! Publishing commands. A request puts its command into a bounded queue; the publish connections take
 //! what gathered there and publish it as one delivery.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use contracts::{Command, TraceParent};
 use telemetry::metrics::catalog;
@@ -10,11 +10,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     pending_publish::{EncodedCommand, PendingPublish, PublishError, PublishHandle},
-    publish_connection::{OpenConnections, PublishConnection, PublishMetrics},
+    publish_connection::{PublishConnection, Shared},
 };
 use crate::{connection::Connector, url::BrokerUrl};
 
-/// How often abandoned commands are taken out of the queue while nothing can be published.
+/// Interval at which abandoned commands are taken out of the queue while nothing can be published.
 const CLEARING_INTERVAL: Duration = Duration::from_millis(100);
 
 const TOO_MANY: &str = "too many writes are waiting for the broker";
@@ -49,25 +49,16 @@ impl Publisher {
         let (sender, queue) = async_channel::bounded(settings.max_waiting);
         let pool = Connector::new(settings.url, settings.connection_name)
             .pool(settings.publish_connections);
-        let (open_connections, up) = OpenConnections::new();
-        let metrics = PublishMetrics::new();
+        let shared = Arc::new(Shared::new(pool, queue, reply_to.clone()));
         #[expect(clippy::cast_precision_loss, reason = "there are 64 of them at most")]
         catalog::PUBLISH_CONNECTIONS.register().set(settings.publish_connections as f64);
-        let stop = CancellationToken::new();
+        let (up, stop) = (shared.up.subscribe(), shared.stop.clone());
         let tasks = TaskTracker::new();
         for number in 0..settings.publish_connections {
-            let publish_connection = PublishConnection {
-                number,
-                pool: pool.clone(),
-                queue: queue.clone(),
-                reply_to: reply_to.clone(),
-                open_connections: open_connections.clone(),
-                metrics: metrics.clone(),
-                stop: stop.clone(),
-            };
-            tasks.spawn(publish_connection.run());
+            let shared = Arc::clone(&shared);
+            tasks.spawn(PublishConnection { number, shared }.run());
         }
-        let clearing = clear_abandoned(sender.downgrade(), queue, up.clone());
+        let clearing = clear_abandoned(sender.downgrade(), shared.queue.clone(), up.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(clearing));
         tasks.close();
         Self { queue: sender, up, tasks, stop }

@@ -59,12 +59,12 @@ pub struct DeliveryGroup {
 pub struct Delivery {
     /// A JSON array of commands, if all is well.
     pub body: Vec<u8>,
-    /// Whether it may have been delivered before.
+    /// True if it may have been delivered before.
     pub redelivered: bool,
-    /// Whether it is a dead letter that an operator replayed.
+    /// True for a dead letter that an operator replayed.
     pub replayed: bool,
-    /// Whether it was delivered so often that it may be what its consumers died of. It then comes
-    /// in a group of its own.
+    /// True if it was delivered so often that it may have killed its consumers. It then comes in a
+    /// group of its own.
     pub suspect: bool,
     /// The queue on which its gateway waits for the outcomes.
     pub reply_to: Option<String>,

@@ -34,7 +34,7 @@ const MAX_REASON_BYTES: usize = 500;
 pub struct DeadLetter {
     /// The command, or the whole delivery if it cannot be read as commands.
     pub body: Vec<u8>,
-    /// Why it cannot be applied, for the operator.
+    /// Reason for the operator.
     pub reason: String,
     /// The traces that it belongs to, as far as they are recorded.
     pub traceparents: TraceParents,
@@ -111,9 +111,11 @@ impl DeadLetterPublisher {
     }
 
     async fn open(&mut self) -> Result<&PublishChannel, BrokerError> {
-        let channel = match self.channel.take() {
-            Some(channel) if channel.is_open() => channel,
-            _ => PublishChannel::open_confirming(&self.pool).await?,
+        // A channel that has ended gives its connection back first: the pool has room for one.
+        let open = self.channel.take().filter(PublishChannel::is_open);
+        let channel = match open {
+            Some(channel) => channel,
+            None => PublishChannel::open_confirming(&self.pool).await?,
         };
         Ok(self.channel.insert(channel))
     }

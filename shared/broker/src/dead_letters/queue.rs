@@ -3,7 +3,7 @@
 use lapin::{
     Channel, Confirmation, Connection,
     message::BasicGetMessage,
-    options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions},
+    options::{BasicAckOptions, BasicGetOptions},
     types::{AMQPValue, FieldTable},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     headers::{
         self, DEAD_LETTER_REASON, DEAD_LETTERED_AT, DEAD_LETTERED_BY, REPLAYED, TRACEPARENT,
     },
-    topology::{COMMANDS, DEAD_LETTERS},
+    topology::{self, COMMANDS, DEAD_LETTERS},
     traceparents::TraceParents,
     url::BrokerUrl,
 };
@@ -30,11 +30,11 @@ pub struct DeadLetterQueue {
 pub struct FetchedDeadLetter {
     /// Its message id; empty if somebody else published it without one.
     pub id: String,
-    /// Why it was dead-lettered.
+    /// Reason for the operator.
     pub reason: String,
-    /// When it was dead-lettered, in RFC 3339.
+    /// Time of dead-lettering, in RFC 3339.
     pub dead_lettered_at: String,
-    /// The host that dead-lettered it.
+    /// Host that dead-lettered it.
     pub dead_lettered_by: String,
     /// The command or delivery.
     pub body: Vec<u8>,
@@ -52,9 +52,7 @@ impl DeadLetterQueue {
 
     /// Returns the number of dead letters that can be fetched.
     pub async fn count(&self) -> Result<u32, BrokerError> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = self.channel.queue_declare(DEAD_LETTERS.into(), options, FieldTable::default());
-        Ok(in_time(RPC_TIMEOUT, queue).await?.message_count())
+        in_time(RPC_TIMEOUT, topology::message_count(&self.channel, DEAD_LETTERS)).await
     }
 
     /// Fetches the oldest dead letter that was not fetched yet.

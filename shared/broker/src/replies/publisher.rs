@@ -25,10 +25,10 @@ use crate::{
 /// Maximum number of deliveries whose replies wait for the connection. Further ones are dropped.
 const MAX_WAITING: usize = 256;
 
-/// How long a reply is worth sending: gateways wait 5 s by default.
+/// Time for which a reply is worth sending: gateways wait 5 s by default.
 const REPLY_LIFETIME: Duration = Duration::from_secs(5);
 
-/// How long handing a reply to the broker may take.
+/// Maximum time for handing a reply to the broker.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sends replies to gateways. Cheap to clone.
