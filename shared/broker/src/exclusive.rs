@@ -34,8 +34,10 @@ pub(crate) enum ExclusiveQueue {
 
 /// A task that consumes such a queue, and a new one after every fault.
 pub(crate) struct ExclusiveConsumer {
-    queue_name: watch::Receiver<Option<String>>,
-    up: watch::Receiver<bool>,
+    /// The queue's name while there is one.
+    pub(crate) queue_name: watch::Receiver<Option<String>>,
+    /// True while messages can arrive.
+    pub(crate) up: watch::Receiver<bool>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -60,21 +62,14 @@ impl ExclusiveConsumer {
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             let report = |name: Option<String>| {
-                up_sender.send_replace(name.is_some());
+                let up = name.is_some();
                 name_sender.send_replace(name);
+                up_sender.send_replace(up);
             };
             stopped.run_until_cancelled(consume_forever(&connector, queue, on_body, &report)).await;
             report(None);
         });
         Self { queue_name, up, stop, task }
-    }
-
-    pub(crate) fn queue_name(&self) -> watch::Receiver<Option<String>> {
-        self.queue_name.clone()
-    }
-
-    pub(crate) fn up(&self) -> watch::Receiver<bool> {
-        self.up.clone()
     }
 
     pub(crate) async fn close(self) {

@@ -30,7 +30,7 @@ impl FrameSource {
     /// Returns whether frames can arrive.
     #[must_use]
     pub fn up(&self) -> watch::Receiver<bool> {
-        self.consumer.up()
+        self.consumer.up.clone()
     }
 
     /// Ends consuming and the connection.

@@ -34,13 +34,13 @@ impl ReplySource {
     /// Returns the reply queue's name while there is one.
     #[must_use]
     pub fn queue_name(&self) -> watch::Receiver<Option<String>> {
-        self.consumer.queue_name()
+        self.consumer.queue_name.clone()
     }
 
     /// Returns whether replies can arrive.
     #[must_use]
     pub fn up(&self) -> watch::Receiver<bool> {
-        self.consumer.up()
+        self.consumer.up.clone()
     }
 
     /// Ends consuming and the connection.
