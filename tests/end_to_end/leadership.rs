@@ -216,7 +216,7 @@ async fn sockets_outlive_the_broker_and_the_database_and_frames_resume() -> Resu
 
     while_reading(&mut subscriber, async {
         broker.kill().unwrap();
-        let resigned = async || logged(&broadcaster, "draws no longer") > 0;
+        let resigned = async || logged(&broadcaster, "lost leadership; stopped broadcasting") > 0;
         eventually("it draws no longer", SOON, resigned).await;
         broker.restart().await.unwrap();
         let elected = async || logged(&broadcaster, "elected") > 1;

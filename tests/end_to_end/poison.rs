@@ -86,7 +86,7 @@ async fn what_is_parked_during_an_alarm_is_parked_once() -> Result<()> {
     inject(&env, b"no JSON either").await?;
     broker.raise_alarm().await?;
     worker.process().thaw()?;
-    let waits = "parking waits for the end of the broker's alarm";
+    let waits = "dead-lettering waits for the end of the broker's alarm";
     eventually("the worker bears with the alarm, twice", LONG, async || {
         worker.log_text().matches(waits).count() >= 2
     })

@@ -261,7 +261,7 @@ async fn a_parked_command_keeps_its_trace() -> Result<()> {
     assert_eq!(spans[0].attributes.get("outcome").map(String::as_str), Some("dead_lettered"));
     let events = system.worker.log_text();
     let parked =
-        events.lines().find(|line| line.contains("parked")).context("nothing is logged")?;
+        events.lines().find(|line| line.contains("dead-lettered")).context("nothing is logged")?;
     let parked: Value = serde_json::from_str(parked)?;
     assert_eq!(parked["span"]["trace_id"], caller.trace_id, "{parked}");
     assert_eq!(parked["span"]["command.id"], command.id.to_string(), "{parked}");

@@ -63,7 +63,7 @@ pub(crate) async fn run(
                 return;
             }
             TermEnd::Lost(error) => {
-                tracing::warn!(%error, "draws no longer");
+                tracing::warn!(error = %telemetry::error_chain(&error), "lost leadership; stopped broadcasting");
                 // A connection that is only slow still holds the leadership. It is given up in the
                 // background, since a frozen broker would not answer.
                 tokio::spawn(leader.resign());

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Confirmed, PublishError, Publisher, Publishing};
+use broker::{Confirmed, PublishError, PublishHandle, Publisher};
 use contracts::{Command, Failure, OperationId, Outcome, Problem, ProblemKind};
 use telemetry::metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog};
 use telemetry::traces::Span;
@@ -100,12 +100,12 @@ impl CommandSubmitter {
         mut span: Option<Span>,
     ) -> Result<Progress, PublishError> {
         let Wait::For(wait) = wait else {
-            let mut publishing = self.publish(command, &mut span)?;
-            confirmed(&mut publishing, span).await?;
+            let publishing = self.publish(command, &mut span)?;
+            confirmed(&publishing, span).await?;
             return Ok(accepted(command));
         };
         let mut waiter = self.pending.wait_for(command.id);
-        let mut publishing = self.publish(command, &mut span)?;
+        let publishing = self.publish(command, &mut span)?;
         let deadline = Instant::now() + wait;
         // Nobody needs to know of a confirm but the outcome, the client in time, and a trace.
         if span.is_none() {
@@ -122,7 +122,7 @@ impl CommandSubmitter {
             // An outcome can overtake the confirm; it says more.
             biased;
             outcome = waiter.outcome() => return Ok(Progress::Finished(outcome)),
-            confirmed = confirmed(&mut publishing, span) => {
+            confirmed = confirmed(&publishing, span) => {
                 if !confirmed?.reply_expected {
                     return Ok(accepted(command));
                 }
@@ -140,7 +140,7 @@ impl CommandSubmitter {
         &self,
         command: &Command,
         span: &mut Option<Span>,
-    ) -> Result<Publishing, PublishError> {
+    ) -> Result<PublishHandle, PublishError> {
         let traceparent = span.as_ref().and_then(Span::traceparent);
         let publishing = self.publisher.publish(command, traceparent);
         if publishing.is_err() {
@@ -152,7 +152,7 @@ impl CommandSubmitter {
 
 /// Waits for the broker's answer, which ends the span.
 async fn confirmed(
-    publishing: &mut Publishing,
+    publishing: &PublishHandle,
     span: Option<Span>,
 ) -> Result<Confirmed, PublishError> {
     let confirmed = publishing.confirmed().await;

@@ -161,7 +161,7 @@ async fn poison_apart<T>(
 ) -> Result<Result<T, String>, StoreError> {
     match AssertUnwindSafe(applying).catch_unwind().await {
         Ok(Ok(done)) => Ok(Ok(done)),
-        Ok(Err(error)) if error.is_permanent() => Ok(Err(error_chain(&error))),
+        Ok(Err(error)) if error.is_permanent() => Ok(Err(error_chain(&error).to_string())),
         Ok(Err(error)) => Err(error),
         Err(payload) => {
             let message = service::panic_message(payload.as_ref());

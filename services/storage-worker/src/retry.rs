@@ -1,8 +1,6 @@
 //! Retries of operations on MongoDB: without end, so that an outage dead-letters nothing.
 
-use std::time::Duration;
-
-use backon::{BackoffBuilder, ExponentialBuilder};
+use broker::Backoff;
 use service::Phases;
 use store::StoreError;
 use telemetry::{
@@ -48,7 +46,8 @@ impl Retry {
         failure: &'static str,
         operation: impl AsyncFn(usize) -> Result<T, StoreError>,
     ) -> Result<T, Abandoned> {
-        for (failures, delay) in delays().enumerate() {
+        let mut backoff = Backoff::default();
+        for failures in 0.. {
             let result = tokio::select! {
                 result = operation(failures) => result,
                 () = self.phases.hard_deadline.cancelled() => return Err(Abandoned),
@@ -65,20 +64,10 @@ impl Retry {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(delay) => {}
+                () = backoff.pause() => {}
                 () = self.phases.draining.cancelled() => return Err(Abandoned),
             }
         }
         Err(Abandoned)
     }
-}
-
-/// Returns an endless backoff from 100 ms to 2 s, with jitter.
-fn delays() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(2))
-        .without_max_times()
-        .with_jitter()
-        .build()
 }

@@ -92,7 +92,7 @@ impl StoreSpans {
         let result = operation.await;
         if let Err(error) = &result {
             for span in &mut self.0 {
-                span.set_error(|| error_chain(error));
+                span.set_error(|| error_chain(error).to_string());
             }
         }
         result

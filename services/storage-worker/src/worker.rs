@@ -99,6 +99,6 @@ impl<S: CommandStore> Worker<S> {
     }
 
     async fn dead_letter(&mut self, dead_letter: &DeadLetter) -> Result<(), Abandoned> {
-        if self.dead_letters.park(dead_letter).await { Ok(()) } else { Err(Abandoned) }
+        if self.dead_letters.publish(dead_letter).await { Ok(()) } else { Err(Abandoned) }
     }
 }

@@ -5,33 +5,33 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-/// Why a letter was parked.
+/// The reason of a dead letter.
 pub(crate) const DEAD_LETTER_REASON: &str = "x-dead-letter-reason";
 
-/// Which host parked it.
+/// The host that dead-lettered it.
 pub(crate) const DEAD_LETTERED_BY: &str = "x-dead-lettered-by";
 
-/// When, in RFC 3339.
+/// The time at which it was dead-lettered, in RFC 3339.
 pub(crate) const DEAD_LETTERED_AT: &str = "x-dead-lettered-at";
 
-/// Which queue it had come from.
+/// The queue it came from.
 pub(crate) const DEAD_LETTERED_FROM: &str = "x-dead-lettered-from";
 
-/// Set on a delivery that an operator put back: it was delivered before.
+/// Set on a dead letter that an operator replayed: it was delivered before.
 pub(crate) const REPLAYED: &str = "x-replayed";
 
-/// The trace of each command of a delivery (see [`crate::TraceParents`]).
+/// The traces of a delivery's commands, in the format of `traceparents.rs`.
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
-/// How often quorum queues say that they delivered a message before.
+/// The number of earlier deliveries, as quorum queues count them.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
-/// A header that is text.
+/// Returns a header that is text.
 pub(crate) fn text(properties: &BasicProperties, name: &str) -> Option<String> {
     as_text(get(properties, name)?)
 }
 
-/// A header's value, where that is text.
+/// Returns a header's value if it is text.
 pub(crate) fn as_text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
@@ -40,13 +40,13 @@ pub(crate) fn as_text(value: &AMQPValue) -> Option<String> {
     }
 }
 
-/// Whether an operator put this delivery back.
+/// Returns whether an operator replayed this delivery.
 pub(crate) fn replayed(properties: &BasicProperties) -> bool {
     matches!(get(properties, REPLAYED), Some(AMQPValue::Boolean(true)))
 }
 
-/// How often the broker delivered this before: absent the first time. It rises for everything a
-/// consumer held when it left, so it accuses nobody by itself.
+/// Returns how often the broker delivered this before. The number rises for everything that a
+/// consumer held when it ended, so by itself it does not mean that a command is poison.
 pub(crate) fn redeliveries(properties: &BasicProperties) -> i64 {
     match get(properties, DELIVERY_COUNT) {
         Some(AMQPValue::LongLongInt(count)) => *count,
@@ -58,7 +58,7 @@ pub(crate) fn redeliveries(properties: &BasicProperties) -> i64 {
     }
 }
 
-/// A header's value.
+/// Returns a header's value.
 pub(crate) fn get<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
     properties.headers().as_ref().map(FieldTable::inner)?.get(name)
 }

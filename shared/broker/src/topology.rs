@@ -1,5 +1,5 @@
-//! Every exchange and queue, with every argument and its reason. Declared by whoever works with it, so
-//! that services start in any order; a queue that exists with other arguments is an error (406),
+//! Every exchange and queue, with every argument and its reason. Each service declares what it uses, so
+//! that services start in any order. A queue that exists with other arguments is an error (406),
 //! so what operators may want to change belongs in a policy, which can only lower these limits.
 
 use lapin::{
@@ -11,48 +11,45 @@ use lapin::{
 /// The exchange and the queue of commands, and its routing key.
 pub const COMMANDS: &str = "messages.commands";
 
-/// The exchange and the queue of what was parked, and its routing key.
-pub const DEAD: &str = "messages.dead";
+/// The exchange and the queue of dead letters, and its routing key.
+pub(crate) const DEAD_LETTERS: &str = "messages.dead";
 
-/// The exchange that carries the drawn message to every broadcaster.
+/// The exchange that carries frames to every broadcaster.
 pub(crate) const BROADCAST: &str = "messages.broadcast";
 
-/// Who holds this queue draws.
+/// The queue that makes its holder the leader.
 pub(crate) const BROADCAST_LEADER: &str = "messages.broadcast.leader";
 
-/// AMQP's delivery mode of messages that survive a broker's restart.
-pub(crate) const PERSISTENT: u8 = 2;
-
-/// The most bytes of commands that wait. Beyond it the broker refuses (`reject-publish`), which the
+/// Maximum size of the queue of commands. Beyond it the broker refuses (`reject-publish`), which the
 /// gateway answers with 503, and the disk does not fill up.
 const MAX_COMMANDS_BYTES: i64 = 4 * 1024 * 1024 * 1024;
 
-/// Redeliveries of a command before the broker dead-letters it by itself. Outages cause
+/// Maximum number of redeliveries before the broker dead-letters a delivery by itself. Outages cause
 /// redeliveries, so the worker decides what is poison and this limit is out of reach. It is not
 /// absent because 4.0 and later would then set 20.
 const DELIVERY_LIMIT: i64 = 1_000_000;
 
-/// Frames that wait for a replica which does not take them. Only the newest matters.
+/// Maximum number of frames that wait for a broadcaster. Only the newest matters.
 const MAX_WAITING_FRAMES: i64 = 2;
 
-/// What a channel works with of all that services share. A service's user needs permissions for no
-/// more than this.
+/// Shared exchanges and queues that a channel needs. A service's user needs permissions for no
+/// more than these.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Declares {
-    /// The queue of commands, and that of what was parked.
+    /// The queues of commands and of dead letters.
     Commands,
     /// The exchange of frames.
     Broadcast,
-    /// Nothing: replies take the default exchange to a gateway's own queue.
+    /// None: replies take the default exchange to a gateway's own queue.
     None,
 }
 
-/// Declares what a channel works with.
-pub(crate) async fn declare(channel: &Channel, shared: Declares) -> lapin::Result<()> {
-    match shared {
+/// Declares what a channel needs.
+pub(crate) async fn declare(channel: &Channel, declares: Declares) -> lapin::Result<()> {
+    match declares {
         Declares::Commands => {
-            declare_exchange(channel, DEAD, ExchangeKind::Direct).await?;
-            declare_quorum_queue(channel, DEAD, dead_arguments()).await?;
+            declare_exchange(channel, DEAD_LETTERS, ExchangeKind::Direct).await?;
+            declare_quorum_queue(channel, DEAD_LETTERS, quorum_arguments()).await?;
             declare_exchange(channel, COMMANDS, ExchangeKind::Direct).await?;
             declare_quorum_queue(channel, COMMANDS, commands_arguments()).await
         }
@@ -72,33 +69,26 @@ pub(crate) async fn declare_frame_queue(channel: &Channel) -> lapin::Result<Stri
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_WAITING_FRAMES));
     // The oldest goes first: a subscriber wants the newest frame only.
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    arguments.insert("x-overflow".into(), text("drop-head"));
     let queue = channel.queue_declare("".into(), exclusive(), arguments).await?;
     let name = queue.name().to_string();
     bind_frame_queue(channel, &name).await?;
     Ok(name)
 }
 
-/// Binds a queue of frames. An error where the queue or the exchange is gone.
+/// Binds a queue of frames. Fails if the queue or the exchange is gone.
 pub(crate) async fn bind_frame_queue(channel: &Channel, name: &str) -> lapin::Result<()> {
-    channel
-        .queue_bind(
-            name.into(),
-            BROADCAST.into(),
-            "".into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await
+    bind(channel, name, BROADCAST, "").await
 }
 
-/// An error where this connection's own queue is gone.
-pub(crate) async fn confirm_queue(channel: &Channel, name: &str) -> lapin::Result<()> {
+/// Returns the number of messages in a queue that can be delivered. Fails if the queue is gone.
+pub(crate) async fn message_count(channel: &Channel, name: &str) -> lapin::Result<u32> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(name.into(), options, FieldTable::default()).await.map(drop)
+    let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
+    Ok(queue.message_count())
 }
 
-/// Declares the queue that only one connection can hold: an error (405) while another does.
+/// Declares the queue that only one connection can hold. Fails (405) while another connection holds it.
 pub(crate) async fn declare_leader_queue(channel: &Channel) -> lapin::Result<()> {
     channel
         .queue_declare(BROADCAST_LEADER.into(), exclusive(), FieldTable::default())
@@ -110,23 +100,18 @@ fn commands_arguments() -> FieldTable {
     let mut arguments = quorum_arguments();
     arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(MAX_COMMANDS_BYTES));
     // Refuses instead of dropping; at-least-once dead-lettering needs it as well.
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(DEAD.into()));
-    arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(DEAD.into()));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
+    arguments.insert("x-dead-letter-exchange".into(), text(DEAD_LETTERS));
+    arguments.insert("x-dead-letter-routing-key".into(), text(DEAD_LETTERS));
     // A message leaves this queue only once it is safe in the other.
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
     arguments
-        .insert("x-dead-letter-strategy".into(), AMQPValue::LongString("at-least-once".into()));
-    arguments
-}
-
-fn dead_arguments() -> FieldTable {
-    quorum_arguments()
 }
 
 /// A quorum queue: replicated, and confirmed only once on the disks of a majority.
 fn quorum_arguments() -> FieldTable {
     let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-queue-type".into(), text("quorum"));
     arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
     arguments
 }
@@ -143,15 +128,16 @@ async fn declare_quorum_queue(
 ) -> lapin::Result<()> {
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(name.into(), options, arguments).await?;
-    channel
-        .queue_bind(
-            name.into(),
-            name.into(),
-            name.into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await
+    bind(channel, name, name, name).await
+}
+
+async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapin::Result<()> {
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
 }
 
 fn exclusive() -> QueueDeclareOptions {

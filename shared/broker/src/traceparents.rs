@@ -1,7 +1,7 @@
 //! The traces of a delivery's commands, in its header `traceparent`: for one command the text of
 //! W3C's Trace Context, as its draft for AMQP has it; for more an array in the commands' order, with
-//! a void for each whose trace is not recorded. What can't be read is none: a trace is no part of what
-//! a command does.
+//! a void for each whose trace is not recorded. An invalid one counts as absent: a trace is no part of
+//! what a command does.
 
 use contracts::{MAX_BATCH_COMMANDS, TraceParent};
 use lapin::{
@@ -11,20 +11,27 @@ use lapin::{
 
 use crate::headers::{self, TRACEPARENT};
 
-/// The most commands of one delivery whose traces are recorded. AMQP gives the headers of a message
+/// Maximum number of commands of one delivery whose traces are recorded. AMQP gives the headers of a message
 /// one frame, and a frame may be as small as 4,096 bytes; each of these takes 60.
 pub(crate) const MAX_TRACED_COMMANDS: usize = 50;
 
-/// The span that published each command of a delivery, by the command's place in it. Places that are
-/// not there have none.
+/// The spans that published the commands of a delivery, by the command's index in it. Those beyond the
+/// end are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceParents(Vec<Option<TraceParent>>);
 
 impl TraceParents {
-    /// That of the command at this place.
+    /// Returns the span that published the command at this index.
     #[must_use]
-    pub fn get(&self, place: usize) -> Option<TraceParent> {
-        self.0.get(place).copied().flatten()
+    pub fn get(&self, index: usize) -> Option<TraceParent> {
+        self.0.get(index).copied().flatten()
+    }
+
+    pub(crate) fn set(&mut self, index: usize, traceparent: TraceParent) {
+        self.0.resize(self.0.len().max(index + 1), None);
+        if let Some(slot) = self.0.get_mut(index) {
+            *slot = Some(traceparent);
+        }
     }
 
     pub(crate) fn read(properties: &BasicProperties) -> Self {
@@ -35,16 +42,16 @@ impl TraceParents {
         }
     }
 
-    /// The header's value; none where no trace is recorded. What others sent may hold more than fits
-    /// into a frame, which ends here.
+    /// Returns the header's value, if any trace is recorded. Other publishers may have sent more traces
+    /// than fit into a frame; the rest is left out.
     pub(crate) fn header(&self) -> Option<AMQPValue> {
-        let places = self.0.get(..MAX_BATCH_COMMANDS).unwrap_or(&self.0);
-        let last = places.iter().rposition(Option::is_some)?;
-        if let [Some(only)] = places {
+        let spans = self.0.get(..MAX_BATCH_COMMANDS).unwrap_or(&self.0);
+        let last = spans.iter().rposition(Option::is_some)?;
+        if let [Some(only)] = spans {
             return Some(long_string(*only));
         }
         let mut room = MAX_TRACED_COMMANDS;
-        let values = places.iter().take(last + 1).map(|place| match place {
+        let values = spans.iter().take(last + 1).map(|span| match span {
             Some(traceparent) if room > 0 => {
                 room -= 1;
                 long_string(*traceparent)
@@ -55,7 +62,7 @@ impl TraceParents {
     }
 }
 
-/// That of the only command of a delivery.
+/// Traces of a lone command.
 impl From<Option<TraceParent>> for TraceParents {
     fn from(only: Option<TraceParent>) -> Self {
         Self(vec![only])
@@ -63,8 +70,8 @@ impl From<Option<TraceParent>> for TraceParents {
 }
 
 impl FromIterator<Option<TraceParent>> for TraceParents {
-    fn from_iter<I: IntoIterator<Item = Option<TraceParent>>>(places: I) -> Self {
-        Self(places.into_iter().collect())
+    fn from_iter<I: IntoIterator<Item = Option<TraceParent>>>(spans: I) -> Self {
+        Self(spans.into_iter().collect())
     }
 }
 

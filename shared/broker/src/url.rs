@@ -8,25 +8,25 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 /// default of 60 would leave a cut connection unnoticed for two minutes.
 const HEARTBEAT_SECS: u16 = 10;
 
-/// The largest frame, in bytes. The client library has room for 64 of them on each connection: 8 MiB
-/// with the broker's own limit of 128 KiB. A batch of commands takes a few frames more for that.
+/// The largest frame, in bytes. The client library keeps room for 64 of them on each connection: 8 MiB
+/// with the broker's own limit of 128 KiB. The price is a few more frames for a batch of commands.
 const FRAME_MAX_BYTES: u32 = 16 * 1024;
 
-/// The broker's own limit, unless its operators set another. Asked for as a number: with none the client
-/// library makes its room larger when it hears of it, and fills that with zeros.
+/// The broker's own limit, unless its operators set another. Without a number the client library enlarges
+/// its buffer once it learns the limit, and fills it with zeros.
 const LARGEST_FRAME_BYTES: u32 = 128 * 1024;
 
-/// An AMQP URI that was found to be one. Shows itself without its password.
+/// A valid AMQP URI. Its debug form has no password.
 #[derive(Clone)]
 pub struct BrokerUrl(AMQPUri);
 
-/// The text is no AMQP URI. Says why without repeating it, since it may hold a password.
+/// Invalid AMQP URI. The message does not repeat it, since it may hold a password.
 #[derive(Debug, thiserror::Error)]
 #[error("must be an AMQP URI such as amqp://user:password@host:5672/vhost ({0})")]
 pub struct InvalidBrokerUrl(String);
 
 impl BrokerUrl {
-    /// Reads `amqp://` and `amqps://` URIs as <https://www.rabbitmq.com/docs/uri-spec> has them.
+    /// Parses `amqp://` and `amqps://` URIs, as <https://www.rabbitmq.com/docs/uri-spec> defines them.
     pub fn parse(text: &str) -> Result<Self, InvalidBrokerUrl> {
         let mut uri: AMQPUri = text.parse().map_err(InvalidBrokerUrl)?;
         // Zero would switch the detection of dead peers off.
@@ -35,15 +35,15 @@ impl BrokerUrl {
         Ok(Self(uri))
     }
 
-    /// The same address with another heartbeat, in seconds.
+    /// Returns the same address with another heartbeat, in seconds.
     pub(crate) fn with_heartbeat(&self, heartbeat_secs: u16) -> Self {
         let mut uri = self.0.clone();
         uri.query.heartbeat = Some(heartbeat_secs);
         Self(uri)
     }
 
-    /// The same address with frames as large as brokers let them be. The headers of a message come
-    /// in one frame, and where others publish they may need it: a connection whose frames are smaller
+    /// Returns the same address with the largest frames that brokers allow. The headers of a message
+    /// come in one frame, and other publishers may need all of it: a connection with smaller frames
     /// would end over such a message, each time that it is delivered.
     pub(crate) fn with_largest_frames(&self) -> Self {
         let mut uri = self.0.clone();
@@ -51,14 +51,14 @@ impl BrokerUrl {
         Self(uri)
     }
 
-    /// Host and port, unless TLS is spoken there.
+    /// Returns host and port, unless they speak TLS.
     pub(crate) fn plain_address(&self) -> Option<(&str, u16)> {
         let authority = &self.0.authority;
         matches!(self.0.scheme, AMQPScheme::AMQP)
             .then_some((authority.host.as_str(), authority.port))
     }
 
-    /// The whole address as text, password included: for connecting, never for printing.
+    /// Returns the whole address, password included: for connecting, never for printing.
     pub(crate) fn expose(&self) -> String {
         self.0.to_string()
     }

@@ -191,7 +191,7 @@ async fn what_the_server_refuses_by_its_schema_is_told_apart_from_what_it_stores
     assert_eq!(outcomes, [None, Some(Outcome::Created)]);
     let error = store.create(&refused).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
-    assert!(error_chain(&error).contains("121"), "{error:?}");
+    assert!(error_chain(&error).to_string().contains("121"), "{error:?}");
     Ok(())
 }
 

@@ -51,7 +51,7 @@ catalog! {
     /// Commands in each published batch.
     PUBLISH_BATCH_COMMANDS: HistogramName = "messages_publish_batch_commands";
     /// Published batches by what the broker said: confirmed, blocked, refused, unroutable, lost or
-    /// silent (label: result).
+    /// timeout (label: result).
     PUBLISH_BATCHES: CounterName = "messages_publish_batches_total";
     /// Publish connections that are configured.
     PUBLISH_CONNECTIONS: GaugeName = "messages_publish_connections";

@@ -1,0 +1,91 @@
+//! Channels: each belongs to one task, which opens it, publishes on it and watches it.
+
+use std::time::Duration;
+
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::FieldTable,
+};
+use uuid::Uuid;
+
+use crate::{
+    connection::{RPC_TIMEOUT, in_time},
+    error::BrokerError,
+    topology::{self, Declares},
+};
+
+/// Interval at which a task that waits for something else checks its connection and its channel.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// AMQP's delivery mode of messages that survive a broker's restart.
+const PERSISTENT: u8 = 2;
+
+/// Opens a channel and declares what is used on it.
+pub(crate) async fn open_channel(
+    connection: &Connection,
+    declares: Declares,
+) -> Result<Channel, BrokerError> {
+    in_time(RPC_TIMEOUT, async {
+        let channel = connection.create_channel().await?;
+        topology::declare(&channel, declares).await?;
+        lapin::Result::Ok(channel)
+    })
+    .await
+}
+
+/// Opens a channel with publisher confirms, for commands and dead letters.
+pub(crate) async fn open_confirming_channel(
+    connection: &Connection,
+) -> Result<Channel, BrokerError> {
+    let channel = open_channel(connection, Declares::Commands).await?;
+    in_time(RPC_TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    Ok(channel)
+}
+
+/// Publishes to a queue through the exchange of the same name, and waits for the confirm. A message
+/// without a queue is acked as well; only the return that comes with the ack tells.
+pub(crate) async fn publish_confirmed(
+    channel: &Channel,
+    queue: &str,
+    body: &[u8],
+    properties: BasicProperties,
+) -> lapin::Result<Confirmation> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    channel.basic_publish(queue.into(), queue.into(), options, body, properties).await?.await
+}
+
+/// Publishes JSON that may get lost.
+pub(crate) async fn publish_unconfirmed(
+    channel: &Channel,
+    exchange: &str,
+    routing_key: &str,
+    body: &[u8],
+) -> lapin::Result<()> {
+    let options = BasicPublishOptions::default();
+    let properties = json_properties();
+    channel
+        .basic_publish(exchange.into(), routing_key.into(), options, body, properties)
+        .await
+        .map(drop)
+}
+
+/// Properties of JSON that survives a broker's restart. The new message id names it to an operator.
+pub(crate) fn persistent_json(headers: FieldTable) -> BasicProperties {
+    let properties = json_properties()
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(Uuid::now_v7().to_string().into());
+    if headers.inner().is_empty() { properties } else { properties.with_headers(headers) }
+}
+
+/// Returns once this connection or this channel has ended.
+pub(crate) async fn lost(connection: &Connection, channel: &Channel) {
+    let mut interval = tokio::time::interval(CHECK_INTERVAL);
+    while connection.status().connected() && channel.status().connected() {
+        interval.tick().await;
+    }
+}
+
+fn json_properties() -> BasicProperties {
+    BasicProperties::default().with_content_type("application/json".into())
+}

@@ -1,0 +1,242 @@
+//! A publish connection: one task, one pooled connection, one channel, one publish in flight.
+//!
+//! While a publish waits for its confirm, commands gather; the next publish takes them all. So a
+//! lone command waits for nobody, and a flood costs the broker one publish for hundreds. One
+//! publish in flight also means that a confirm or a return can only be that publish's.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use lapin::{BasicProperties, Confirmation, types::FieldTable};
+use telemetry::{
+    error_chain,
+    metrics::{CounterFamily, Gauge, Histogram, catalog},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    batch::Batch,
+    pending_publish::{Confirmed, PendingPublish, PublishError, PublishResult},
+};
+use crate::{
+    backoff::Backoff,
+    channel::{CHECK_INTERVAL, persistent_json, publish_confirmed},
+    connection::{ConnectionPool, in_time},
+    error::BrokerError,
+    headers::TRACEPARENT,
+    publish_channel::PublishChannel,
+    topology::COMMANDS,
+};
+
+/// Maximum time for the confirm of a batch.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) struct PublishConnection {
+    pub(crate) number: usize,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// State and metrics that the publish connections of one publisher share.
+pub(crate) struct Shared {
+    pool: ConnectionPool,
+    pub(crate) queue: async_channel::Receiver<PendingPublish>,
+    reply_to: watch::Receiver<Option<String>>,
+    pub(crate) stop: CancellationToken,
+    /// True while at least one of them can publish.
+    pub(crate) up: watch::Sender<bool>,
+    open: AtomicUsize,
+    open_gauge: Gauge,
+    confirm_duration: Histogram,
+    batch_commands: Histogram,
+    batches: CounterFamily,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        pool: ConnectionPool,
+        queue: async_channel::Receiver<PendingPublish>,
+        reply_to: watch::Receiver<Option<String>>,
+    ) -> Self {
+        const RESULTS: [&str; 6] =
+            ["confirmed", "blocked", "refused", "unroutable", "lost", "timeout"];
+        Self {
+            pool,
+            queue,
+            reply_to,
+            stop: CancellationToken::new(),
+            up: watch::Sender::new(false),
+            open: AtomicUsize::new(0),
+            open_gauge: catalog::PUBLISH_CONNECTIONS_OPEN.register(),
+            confirm_duration: catalog::PUBLISH_CONFIRM_DURATION.register(),
+            batch_commands: catalog::PUBLISH_BATCH_COMMANDS.register(),
+            batches: catalog::PUBLISH_BATCHES.family("result", &RESULTS),
+        }
+    }
+
+    fn opened(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        self.open_gauge.increment(1.0);
+        self.report();
+    }
+
+    fn ended(&self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+        self.open_gauge.decrement(1.0);
+        self.report();
+    }
+
+    fn report(&self) {
+        // Reads the count under the lock, so that the last report is the newest.
+        self.up.send_modify(|up| *up = self.open.load(Ordering::Acquire) > 0);
+    }
+}
+
+impl PublishConnection {
+    /// Publishes until the queue is closed and empty. Connects again after every fault.
+    pub(crate) async fn run(self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let opening = PublishChannel::open_confirming(&self.shared.pool);
+            let Some(opened) = self.shared.stop.run_until_cancelled(opening).await else { return };
+            let error = match opened {
+                Ok(channel) => {
+                    backoff = Backoff::default();
+                    tracing::info!(publish_connection = self.number, "publish connection open");
+                    self.shared.opened();
+                    let published = self.publish_batches(&channel).await;
+                    self.shared.ended();
+                    let Err(error) = published else { return };
+                    self.wait_for_end_of_alarm(&channel).await;
+                    channel.give_back(&error);
+                    error
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(
+                publish_connection = self.number,
+                error = %error_chain(&error),
+                "publish connection failed; reconnecting"
+            );
+            // Commands wait in the queue meanwhile: each has its own deadline there.
+            if self.shared.stop.run_until_cancelled(backoff.pause()).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Publishes until the queue is closed and empty, or the channel cannot be trusted any more.
+    async fn publish_batches(&self, channel: &PublishChannel) -> Result<(), BrokerError> {
+        let mut left_over = None;
+        loop {
+            let first = if let Some(pending) = left_over.take() {
+                pending
+            } else {
+                tokio::select! {
+                    received = self.shared.queue.recv() => match received {
+                        Ok(pending) => pending,
+                        Err(_) => return Ok(()),
+                    },
+                    () = channel.lost() => return Err(BrokerError::Lost),
+                }
+            };
+            let (batch, next) = Batch::gather(&self.shared.queue, first);
+            left_over = next;
+            if batch.len() == 0 {
+                continue;
+            }
+            let (result, fault) = self.publish(channel, &batch).await;
+            batch.end(&result);
+            if let Some(error) = fault {
+                if let Some(pending) = left_over {
+                    pending.refuse("the broker is not answering");
+                }
+                return Err(error);
+            }
+        }
+    }
+
+    /// Publishes a batch. Also returns the fault after which the channel cannot be trusted.
+    async fn publish(
+        &self,
+        channel: &PublishChannel,
+        batch: &Batch,
+    ) -> (PublishResult, Option<BrokerError>) {
+        if channel.is_blocked() {
+            self.shared.batches.count("blocked");
+            let error = PublishError::NotAccepted("the broker is blocked by an alarm");
+            return (Err(error), None);
+        }
+        let reply_to = self.shared.reply_to.borrow().clone();
+        let confirmed = Confirmed { reply_expected: reply_to.is_some() };
+        let properties = properties(batch, reply_to);
+        let publishing = publish_confirmed(&channel.channel, COMMANDS, &batch.body, properties);
+        let begun = Instant::now();
+        let answer = in_time(CONFIRM_TIMEOUT, publishing).await;
+        #[expect(clippy::cast_precision_loss, reason = "a batch has 256 commands at most")]
+        self.shared.batch_commands.record(batch.len() as f64);
+        let not_accepted = |why| Err(PublishError::NotAccepted(why));
+        let outcome_unknown = |why| Err(PublishError::OutcomeUnknown(why));
+        let (label, result, fault) = match answer {
+            Ok(Confirmation::Ack(None)) => {
+                self.shared.confirm_duration.record(begun.elapsed());
+                ("confirmed", Ok(confirmed), None)
+            }
+            Ok(Confirmation::Nack(_)) => {
+                ("refused", not_accepted("the queue of commands is full"), None)
+            }
+            // A new channel declares the queue anew.
+            Ok(Confirmation::Ack(Some(_))) => {
+                let result = not_accepted("the broker has no queue for commands");
+                ("unroutable", result, Some(BrokerError::Unroutable))
+            }
+            Ok(Confirmation::NotRequested) => {
+                let result = outcome_unknown("the channel does not confirm");
+                ("lost", result, Some(BrokerError::NotAccepted))
+            }
+            Err(BrokerError::Timeout) => {
+                let result = outcome_unknown("the broker did not confirm in time");
+                ("timeout", result, Some(BrokerError::Timeout))
+            }
+            Err(error) => {
+                ("lost", outcome_unknown("the connection to the broker was lost"), Some(error))
+            }
+        };
+        self.shared.batches.count(label);
+        (result, fault)
+    }
+
+    /// Refuses what comes while an alarm blocks the connection: a fresh connection would only hang
+    /// again.
+    async fn wait_for_end_of_alarm(&self, channel: &PublishChannel) {
+        while channel.is_blocked() {
+            while let Ok(pending) = self.shared.queue.try_recv() {
+                pending.refuse("the broker is blocked by an alarm");
+            }
+            if self.shared.stop.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+fn properties(batch: &Batch, reply_to: Option<String>) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    if let Some(value) = batch.traceparents.header() {
+        headers.insert(TRACEPARENT.into(), value);
+    }
+    let properties = persistent_json(headers);
+    match reply_to {
+        Some(queue) => properties.with_reply_to(queue.into()),
+        // Outcomes are then read from the store.
+        None => properties,
+    }
+}

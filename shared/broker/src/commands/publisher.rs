@@ -1,0 +1,155 @@
+//! Publishing commands. A request puts its command into a bounded queue; the publish connections take
+//! what gathered there and publish it as one delivery.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{Command, TraceParent};
+use telemetry::metrics::catalog;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    pending_publish::{EncodedCommand, PendingPublish, PublishError, PublishHandle},
+    publish_connection::{PublishConnection, Shared},
+};
+use crate::{connection::Connector, url::BrokerUrl};
+
+/// Interval at which abandoned commands are taken out of the queue while nothing can be published.
+const CLEARING_INTERVAL: Duration = Duration::from_millis(100);
+
+const TOO_MANY: &str = "too many writes are waiting for the broker";
+
+/// Settings of a [`Publisher`].
+#[derive(Clone, Debug)]
+pub struct PublisherSettings {
+    /// The broker.
+    pub url: BrokerUrl,
+    /// The connections' name, for operators of the broker.
+    pub connection_name: String,
+    /// Number of publish connections.
+    pub publish_connections: usize,
+    /// Maximum number of commands that wait for a publish connection.
+    pub max_waiting: usize,
+}
+
+/// Publishes commands with confirms. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    queue: async_channel::Sender<PendingPublish>,
+    up: watch::Receiver<bool>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Publisher {
+    /// Starts the publish connections. Replies are asked for on the queue that `reply_to` names at the
+    /// time.
+    #[must_use]
+    pub fn start(settings: PublisherSettings, reply_to: &watch::Receiver<Option<String>>) -> Self {
+        let (sender, queue) = async_channel::bounded(settings.max_waiting);
+        let pool = Connector::new(settings.url, settings.connection_name)
+            .pool(settings.publish_connections);
+        let shared = Arc::new(Shared::new(pool, queue, reply_to.clone()));
+        #[expect(clippy::cast_precision_loss, reason = "there are 64 of them at most")]
+        catalog::PUBLISH_CONNECTIONS.register().set(settings.publish_connections as f64);
+        let (up, stop) = (shared.up.subscribe(), shared.stop.clone());
+        let tasks = TaskTracker::new();
+        for number in 0..settings.publish_connections {
+            let shared = Arc::clone(&shared);
+            tasks.spawn(PublishConnection { number, shared }.run());
+        }
+        let clearing = clear_abandoned(sender.downgrade(), shared.queue.clone(), up.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(clearing));
+        tasks.close();
+        Self { queue: sender, up, tasks, stop }
+    }
+
+    /// Returns whether at least one publish connection can publish.
+    #[must_use]
+    pub fn up(&self) -> watch::Receiver<bool> {
+        self.up.clone()
+    }
+
+    /// Hands a command to the publish connections, with the trace that it belongs to if that is
+    /// recorded.
+    pub fn publish(
+        &self,
+        command: &Command,
+        traceparent: Option<TraceParent>,
+    ) -> Result<PublishHandle, PublishError> {
+        let json = serde_json::to_vec(command)
+            .map_err(|_| PublishError::NotAccepted("the command cannot be written as JSON"))?;
+        let (pending, handle) = PendingPublish::new(EncodedCommand { json, traceparent });
+        self.queue.try_send(pending).map_err(|_| PublishError::NotAccepted(TOO_MANY))?;
+        Ok(handle)
+    }
+
+    /// Publishes what waits, then ends the publish connections.
+    pub async fn close(&self) {
+        self.queue.close();
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// Takes abandoned commands out of the queue while nothing can be published, so that they take no
+/// room. Those that are still waited for go back.
+async fn clear_abandoned(
+    sender: async_channel::WeakSender<PendingPublish>,
+    queue: async_channel::Receiver<PendingPublish>,
+    mut up: watch::Receiver<bool>,
+) {
+    while up.wait_for(|up| !up).await.is_ok() {
+        sleep(CLEARING_INTERVAL).await;
+        let Some(sender) = sender.upgrade() else { return };
+        for _ in 0..queue.len() {
+            let Ok(pending) = queue.try_recv() else { break };
+            if !pending.is_abandoned()
+                && let Err(error) = sender.try_send(pending)
+            {
+                // Others have taken its room in this moment.
+                error.into_inner().refuse(TOO_MANY);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::eventually;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn abandoned_commands_make_room_for_others_while_nothing_can_be_published() {
+        let url = BrokerUrl::parse("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
+        let settings = PublisherSettings {
+            url,
+            connection_name: "test".to_owned(),
+            publish_connections: 2,
+            max_waiting: 8,
+        };
+        let (_reply_to, replies) = watch::channel(None);
+        let publisher = Publisher::start(settings, &replies);
+        let action = contracts::Action::Delete { if_match: None };
+        let now = contracts::Timestamp::now();
+        let command = Command::new(contracts::MessageId::generate(), now, action);
+        let publish = async || publisher.publish(&command, None)?.confirmed().await;
+        let fill = || futures_util::future::join_all((0..9).map(|_| publish()));
+        let expected = |why| Err(PublishError::NotAccepted(why));
+        for _ in 0..2 {
+            let answers = fill().await;
+            assert!(
+                answers[..8]
+                    .iter()
+                    .all(|answer| *answer == expected("the broker cannot be reached"))
+            );
+            assert_eq!(answers[8], expected(TOO_MANY));
+            eventually("those who gave up are gone", SOON, async || publisher.queue.is_empty())
+                .await;
+        }
+        publisher.close().await;
+    }
+}

@@ -1,0 +1,214 @@
+//! Taking commands from their queue, for the storage worker.
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::{
+    Acker, Channel, Connection, Consumer,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use telemetry::{
+    error_chain,
+    metrics::{Counter, catalog},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::Backoff,
+    channel::{lost, open_channel},
+    connection::{Connector, RPC_TIMEOUT, close, in_time},
+    error::BrokerError,
+    headers::{self, redeliveries},
+    topology::{COMMANDS, Declares},
+    traceparents::TraceParents,
+    url::BrokerUrl,
+};
+
+/// Number of redeliveries from which on a delivery is suspected of killing its consumers.
+const SUSPECT_REDELIVERIES: i64 = 3;
+
+/// The queue of commands, consumed over a connection that never publishes: an alarm would block
+/// the acks of one that does.
+pub struct CommandSource {
+    connector: Connector,
+    prefetch: u16,
+    link: Option<Link>,
+    up: watch::Sender<bool>,
+    stop: CancellationToken,
+    deliveries: Counter,
+    redeliveries: Counter,
+}
+
+struct Link {
+    connection: Connection,
+    channel: Channel,
+    consumer: Consumer,
+    /// A suspect that came behind others, for the next group.
+    held_back: Option<lapin::message::Delivery>,
+}
+
+/// A delivery group: the deliveries that had arrived, oldest first; at least one.
+pub struct DeliveryGroup {
+    /// Its deliveries.
+    pub deliveries: Vec<Delivery>,
+    last: Acker,
+}
+
+/// A delivery: one batch of commands, as it stood in the queue.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// A JSON array of commands, if all is well.
+    pub body: Vec<u8>,
+    /// True if it may have been delivered before.
+    pub redelivered: bool,
+    /// True for a dead letter that an operator replayed.
+    pub replayed: bool,
+    /// True if it was delivered so often that it may have killed its consumers. It then comes in a
+    /// group of its own.
+    pub suspect: bool,
+    /// The queue on which its gateway waits for the outcomes.
+    pub reply_to: Option<String>,
+    /// The traces of its commands, as far as they are recorded.
+    pub traceparents: TraceParents,
+}
+
+impl CommandSource {
+    /// Makes a source that connects when it is first asked, and takes at most `prefetch` deliveries that
+    /// are not acked yet. It gives nothing more once `stop` is cancelled.
+    #[must_use]
+    pub fn new(
+        url: &BrokerUrl,
+        connection_name: &str,
+        prefetch: u16,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            connector: Connector::new(url.with_largest_frames(), connection_name),
+            prefetch,
+            link: None,
+            up: watch::Sender::new(false),
+            stop,
+            deliveries: catalog::DELIVERIES.register(),
+            redeliveries: catalog::REDELIVERIES.register(),
+        }
+    }
+
+    /// Returns whether commands can arrive.
+    #[must_use]
+    pub fn up(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    /// Waits for the next delivery group; `None` once stopped. Connects again after every fault. A group
+    /// must be acked, or given up, before the next is asked for.
+    pub async fn next(&mut self) -> Option<DeliveryGroup> {
+        let stop = self.stop.clone();
+        let group = stop.run_until_cancelled(self.next_group()).await?;
+        let redelivered = group.deliveries.iter().filter(|delivery| delivery.redelivered).count();
+        self.deliveries.increment(group.deliveries.len() as u64);
+        self.redeliveries.increment(redelivered as u64);
+        Some(group)
+    }
+
+    /// Closes the connection. Deliveries that were not acked go back to the queue.
+    pub async fn close(self) {
+        if let Some(link) = self.link {
+            close(link.connection).await;
+        }
+    }
+
+    async fn next_group(&mut self) -> DeliveryGroup {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.receive().await {
+                Ok(group) => return group,
+                Err(error) => {
+                    let error = error_chain(&error);
+                    tracing::warn!(%error, "failed to consume commands; reconnecting");
+                    self.up.send_replace(false);
+                    self.link = None;
+                }
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn receive(&mut self) -> Result<DeliveryGroup, BrokerError> {
+        let link = match &mut self.link {
+            Some(link) => link,
+            none => {
+                let link = Link::open(&self.connector, self.prefetch).await?;
+                tracing::info!(queue = COMMANDS, "consuming");
+                self.up.send_replace(true);
+                none.insert(link)
+            }
+        };
+        if let Some(suspect) = link.held_back.take() {
+            return Ok(link.group_from(suspect));
+        }
+        let first = tokio::select! {
+            first = link.consumer.next() => first.ok_or(BrokerError::Lost)??,
+            () = lost(&link.connection, &link.channel) => return Err(BrokerError::Lost),
+        };
+        Ok(link.group_from(first))
+    }
+}
+
+impl Link {
+    async fn open(connector: &Connector, prefetch: u16) -> Result<Self, BrokerError> {
+        let connection = connector.connect().await?;
+        let channel = open_channel(&connection, Declares::Commands).await?;
+        in_time(RPC_TIMEOUT, channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+        let options = BasicConsumeOptions::default();
+        let consuming =
+            channel.basic_consume(COMMANDS.into(), "".into(), options, FieldTable::default());
+        let consumer = in_time(RPC_TIMEOUT, consuming).await?;
+        Ok(Self { connection, channel, consumer, held_back: None })
+    }
+
+    /// Groups a delivery with those that arrived behind it. A fault shows when more is asked for.
+    fn group_from(&mut self, first: lapin::message::Delivery) -> DeliveryGroup {
+        let mut last = first.acker.clone();
+        let mut deliveries = vec![Delivery::from(first)];
+        while !deliveries.iter().any(|delivery| delivery.suspect) {
+            let Some(Some(Ok(next))) = self.consumer.next().now_or_never() else { break };
+            if redeliveries(&next.properties) >= SUSPECT_REDELIVERIES {
+                self.held_back = Some(next);
+                break;
+            }
+            last = next.acker.clone();
+            deliveries.push(Delivery::from(next));
+        }
+        DeliveryGroup { deliveries, last }
+    }
+}
+
+impl DeliveryGroup {
+    /// Acks every delivery of the group. If that fails they are delivered again.
+    pub async fn ack(self) {
+        // Nothing older than the group is left unacked on its channel.
+        let options = BasicAckOptions { multiple: true };
+        match in_time(RPC_TIMEOUT, self.last.ack(options)).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("failed to ack: the channel is gone; delivered again"),
+            Err(error) => {
+                tracing::warn!(error = %error_chain(&error), "failed to ack; delivered again");
+            }
+        }
+    }
+}
+
+impl From<lapin::message::Delivery> for Delivery {
+    fn from(delivery: lapin::message::Delivery) -> Self {
+        let redeliveries = redeliveries(&delivery.properties);
+        let replayed = headers::replayed(&delivery.properties);
+        Self {
+            body: delivery.data,
+            redelivered: delivery.redelivered || redeliveries > 0 || replayed,
+            replayed,
+            suspect: redeliveries >= SUSPECT_REDELIVERIES,
+            reply_to: delivery.properties.reply_to().as_ref().map(ToString::to_string),
+            traceparents: TraceParents::read(&delivery.properties),
+        }
+    }
+}

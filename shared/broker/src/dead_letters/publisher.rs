@@ -1,0 +1,141 @@
+//! Dead-lettering what cannot be applied, with headers that say why, where and when.
+
+use contracts::Timestamp;
+use lapin::{
+    Confirmation,
+    types::{AMQPValue, FieldTable},
+};
+use telemetry::{
+    error_chain,
+    metrics::{Counter, catalog},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::Backoff,
+    channel::{persistent_json, publish_confirmed},
+    connection::{ConnectionPool, Connector, RPC_TIMEOUT, in_time},
+    error::BrokerError,
+    headers::{
+        DEAD_LETTER_REASON, DEAD_LETTERED_AT, DEAD_LETTERED_BY, DEAD_LETTERED_FROM, TRACEPARENT,
+    },
+    publish_channel::PublishChannel,
+    topology::{COMMANDS, DEAD_LETTERS},
+    traceparents::TraceParents,
+    url::BrokerUrl,
+};
+
+/// Maximum length of a reason; the rest is cut off. It may quote what it is about, of any length, and
+/// headers have to fit into one frame.
+const MAX_REASON_BYTES: usize = 500;
+
+/// A command or delivery that cannot be applied.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The command, or the whole delivery if it cannot be read as commands.
+    pub body: Vec<u8>,
+    /// Reason for the operator.
+    pub reason: String,
+    /// The traces that it belongs to, as far as they are recorded.
+    pub traceparents: TraceParents,
+}
+
+/// Publishes dead letters.
+pub struct DeadLetterPublisher {
+    pool: ConnectionPool,
+    channel: Option<PublishChannel>,
+    host: String,
+    stop: CancellationToken,
+    dead_lettered: Counter,
+}
+
+impl DeadLetterPublisher {
+    /// Makes a publisher that connects when it is first needed. `host` goes into each dead letter's
+    /// headers.
+    #[must_use]
+    pub fn new(
+        url: BrokerUrl,
+        connection_name: &str,
+        host: String,
+        stop: CancellationToken,
+    ) -> Self {
+        let pool = Connector::new(url, connection_name).pool(1);
+        Self { pool, channel: None, host, stop, dead_lettered: catalog::DEAD_LETTERED.register() }
+    }
+
+    /// Publishes a dead letter. Tries until the broker has confirmed it, because a command must not be
+    /// acked before it is applied or dead-lettered. Returns false if `stop` came first.
+    #[must_use]
+    pub async fn publish(&mut self, dead_letter: &DeadLetter) -> bool {
+        let stop = self.stop.clone();
+        let publishing = stop.run_until_cancelled(self.publish_until_confirmed(dead_letter));
+        if publishing.await.is_none() {
+            return false;
+        }
+        self.dead_lettered.increment(1);
+        let reason = shortened(&dead_letter.reason);
+        tracing::warn!(reason, queue = DEAD_LETTERS, "dead-lettered");
+        true
+    }
+
+    async fn publish_until_confirmed(&mut self, dead_letter: &DeadLetter) {
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.try_publish(dead_letter).await {
+            tracing::warn!(error = %error_chain(&error), "failed to dead-letter; retrying");
+            if let Some(channel) = self.channel.take() {
+                channel.give_back(&error);
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn try_publish(&mut self, dead_letter: &DeadLetter) -> Result<(), BrokerError> {
+        let properties = persistent_json(self.headers(dead_letter));
+        let channel = self.open().await?;
+        let publishing =
+            publish_confirmed(&channel.channel, DEAD_LETTERS, &dead_letter.body, properties);
+        tokio::pin!(publishing);
+        loop {
+            let confirmed = in_time(RPC_TIMEOUT, publishing.as_mut()).await;
+            if matches!(confirmed, Err(BrokerError::Timeout)) && channel.is_blocked() {
+                // The publish is on its way, and the broker takes it when its alarm is over. A second
+                // one would be a second dead letter, and a blocked connection cannot even be closed.
+                tracing::warn!("dead-lettering waits for the end of the broker's alarm");
+                continue;
+            }
+            return match confirmed? {
+                Confirmation::Ack(None) => Ok(()),
+                _ => Err(BrokerError::NotAccepted),
+            };
+        }
+    }
+
+    async fn open(&mut self) -> Result<&PublishChannel, BrokerError> {
+        // A channel that has ended gives its connection back first: the pool has room for one.
+        let open = self.channel.take().filter(PublishChannel::is_open);
+        let channel = match open {
+            Some(channel) => channel,
+            None => PublishChannel::open_confirming(&self.pool).await?,
+        };
+        Ok(self.channel.insert(channel))
+    }
+
+    fn headers(&self, dead_letter: &DeadLetter) -> FieldTable {
+        let mut headers = FieldTable::default();
+        let mut insert = |name: &str, value: &str| {
+            headers.insert(name.into(), AMQPValue::LongString(value.into()));
+        };
+        insert(DEAD_LETTER_REASON, shortened(&dead_letter.reason));
+        insert(DEAD_LETTERED_BY, &self.host);
+        insert(DEAD_LETTERED_AT, &Timestamp::now().to_string());
+        insert(DEAD_LETTERED_FROM, COMMANDS);
+        if let Some(value) = dead_letter.traceparents.header() {
+            headers.insert(TRACEPARENT.into(), value);
+        }
+        headers
+    }
+}
+
+fn shortened(reason: &str) -> &str {
+    reason.get(..reason.floor_char_boundary(MAX_REASON_BYTES)).unwrap_or_default()
+}

@@ -1,0 +1,73 @@
+//! The channel of a task that publishes, on a pooled connection that no other task uses meanwhile.
+
+use deadpool_lapin::Connection as PooledConnection;
+use lapin::Channel;
+
+use crate::{
+    channel::{lost, open_channel, open_confirming_channel},
+    connection::ConnectionPool,
+    error::BrokerError,
+    topology::Declares,
+};
+
+/// A channel for publishing. Dropping it gives the connection back to the pool.
+pub(crate) struct PublishChannel {
+    connection: PooledConnection,
+    pub(crate) channel: Channel,
+}
+
+impl PublishChannel {
+    /// Opens a channel with publisher confirms, for commands and dead letters.
+    pub(crate) async fn open_confirming(pool: &ConnectionPool) -> Result<Self, BrokerError> {
+        let connection = pool.get().await?;
+        let channel = open_confirming_channel(&connection).await;
+        Self::new(connection, channel)
+    }
+
+    /// Opens a channel for replies.
+    pub(crate) async fn open_unconfirmed(pool: &ConnectionPool) -> Result<Self, BrokerError> {
+        let connection = pool.get().await?;
+        let channel = open_channel(&connection, Declares::None).await;
+        Self::new(connection, channel)
+    }
+
+    fn new(
+        connection: PooledConnection,
+        channel: Result<Channel, BrokerError>,
+    ) -> Result<Self, BrokerError> {
+        match channel {
+            Ok(channel) => Ok(Self { connection, channel }),
+            Err(fault) => {
+                give_back(connection, &fault);
+                Err(fault)
+            }
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    /// Returns whether an alarm keeps the broker from reading what is published.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked() && self.connection.status().connected()
+    }
+
+    /// Returns once the channel has ended.
+    pub(crate) async fn lost(&self) {
+        lost(&self.connection, &self.channel).await;
+    }
+
+    /// Gives the connection back after a fault.
+    pub(crate) fn give_back(self, fault: &BrokerError) {
+        give_back(self.connection, fault);
+    }
+}
+
+/// Gives a connection back after a fault. The pool itself drops one that has ended. One that stopped
+/// answering looks healthy to the pool, so it is closed here.
+fn give_back(connection: PooledConnection, fault: &BrokerError) {
+    if matches!(fault, BrokerError::Timeout) {
+        drop(PooledConnection::take(connection));
+    }
+}

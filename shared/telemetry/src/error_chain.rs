@@ -1,0 +1,33 @@
+//! Errors in one line, with their causes.
+
+use std::{error::Error, fmt};
+
+/// Displays an error and all of its causes, separated by colons, as `anyhow` does with `{:#}`. A cause that
+/// the error above it repeats is left out: some libraries paste their causes into their messages.
+pub fn error_chain<'a>(error: &'a (dyn Error + 'static)) -> impl fmt::Display + 'a {
+    fmt::from_fn(move |formatter| {
+        let mut above = error.to_string();
+        formatter.write_str(&above)?;
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !above.contains(&text) {
+                write!(formatter, ": {text}")?;
+            }
+            above = text;
+            cause = error.source();
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_named_once() {
+        let error = anyhow::anyhow!("refused").context("cannot connect: refused").context("down");
+        assert_eq!(error_chain(error.as_ref()).to_string(), "down: cannot connect: refused");
+    }
+}
