@@ -4,42 +4,30 @@
 //! read after a 2xx sees it. If that takes too long the answer is 202: the broker has the command
 //! on its disks, and it will be applied.
 
-mod assets;
-mod body;
-mod body_drain;
-mod conditional;
+mod api;
+mod commands;
 mod config;
-mod cursor;
-mod docs;
-mod idempotency;
-mod messages;
-mod middleware;
+mod http;
 mod openapi;
-mod operations;
-mod path;
-mod pending;
-mod prefer;
-mod query;
-mod responses;
-mod routes;
+mod proxy;
+mod router;
 mod spans;
-mod submit;
-mod tunnel;
+mod state;
+mod web;
 
 use std::time::Duration;
 
 use anyhow::Context;
 use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
-use service::{ConfigError, DedicatedRuntime, Dependency, Health, Shutdown, fd_limit, http};
+use service::{ConfigError, DedicatedRuntime, Dependency, Health, Shutdown, fd_limit};
 use store::{Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
+use commands::{pending::Pending, submit::CommandSubmitter};
 pub use config::Config;
-use pending::Pending;
-use routes::App;
-use submit::CommandSubmitter;
-use tunnel::Tunnel;
+use proxy::tunnel::Tunnel;
+use state::AppState;
 
 /// Operations on MongoDB at once.
 const MAX_STORE_CONNECTIONS: u32 = 50;
@@ -111,7 +99,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         phases.soft_deadline.clone(),
     );
     let tunnel = Tunnel::new(&config.broadcaster()?, MAX_TUNNELS, phases.clone());
-    let app = App {
+    let app = AppState {
         store,
         writes,
         health,
@@ -121,10 +109,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),
     };
-    let listener = http::bind(config.bind).await?;
-    let router = routes::router(app, &config.cors_origins, MAX_REQUESTS)?;
+    let listener = service::http::bind(config.bind).await?;
+    let router = router::router(app, &config.cors_origins, MAX_REQUESTS)?;
     let connections = fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
-    http::serve(listener, router, connections, &phases).await;
+    service::http::serve(listener, router, connections, &phases).await;
     let ending = async {
         tunnel.close().await;
         publisher.close().await;
