@@ -4,42 +4,30 @@
 //! read after a 2xx sees it. If that takes too long the answer is 202: the broker has the command
 //! on its disks, and it will be applied.
 
-mod assets;
-mod body;
-mod body_drain;
-mod conditional;
+mod api;
+mod commands;
 mod config;
-mod cursor;
-mod docs;
-mod idempotency;
-mod messages;
-mod middleware;
+mod http;
 mod openapi;
-mod operations;
-mod path;
-mod pending;
-mod prefer;
-mod query;
-mod responses;
-mod routes;
+mod proxy;
+mod router;
 mod spans;
-mod submit;
-mod tunnel;
+mod state;
+mod web;
 
 use std::time::Duration;
 
 use anyhow::Context;
-use broker::{Publisher, PublisherSettings, ReplySource};
-use service::{ConfigError, DedicatedRuntime, Dependency, Health, Shutdown, fd_limit, http};
+use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
+use service::{ConfigError, DedicatedRuntime, Dependency, Health, Shutdown, fd_limit};
 use store::{Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
+use commands::{pending::Pending, submit::CommandSubmitter};
 pub use config::Config;
-use pending::Pending;
-use routes::App;
-use submit::CommandSubmitter;
-use tunnel::Tunnel;
+use proxy::tunnel::Tunnel;
+use state::AppState;
 
 /// Operations on MongoDB at once.
 const MAX_STORE_CONNECTIONS: u32 = 50;
@@ -66,10 +54,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let traces = Tracer::start(&config.traces, "gateway")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
+    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
     let store = Store::new(StoreSettings {
+        uri: common.mongo_uri.expose().to_owned(),
+        database: common.mongo_database.clone(),
+        app_name: "gateway".to_owned(),
         max_connections: MAX_STORE_CONNECTIONS,
         operation_timeout: STORE_TIMEOUT,
-        ..StoreSettings::new(config.store, "gateway")
     })
     .await
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
@@ -79,13 +70,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         DedicatedRuntime::start("broker").context("cannot start a thread for the broker")?;
     let replies = executor.run(|| {
         let pending = pending.clone();
-        ReplySource::start(config.broker.url.clone(), "gateway replies", move |outcome| {
-            pending.resolve(outcome)
-        })
+        ReplySource::start(url.clone(), "gateway replies", move |outcome| pending.resolve(outcome))
     });
     let publisher = executor.run(|| {
         let settings = PublisherSettings {
-            url: config.broker.url,
+            url,
             connection_name: "gateway commands".to_owned(),
             publish_connections: usize::from(config.publish_connections),
             max_waiting: config.max_waiting_writes as usize,
@@ -109,22 +98,21 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         config.max_waiting_writes as usize,
         phases.soft_deadline.clone(),
     );
-    let tunnel = Tunnel::new(&config.broadcaster_url, MAX_TUNNELS, phases.clone());
-    let app = App {
+    let tunnel = Tunnel::new(&config.broadcaster()?, MAX_TUNNELS, phases.clone());
+    let app = AppState {
         store,
         writes,
         health,
         requests: Requests::default(),
-        access_log: common.log.access,
         traces: traces.clone(),
         tunnel: tunnel.clone(),
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),
     };
-    let listener = http::bind(config.bind).await?;
-    let router = routes::router(app, &config.cors_origins, MAX_REQUESTS)?;
+    let listener = service::http::bind(config.bind).await?;
+    let router = router::router(app, &config.cors_origins, MAX_REQUESTS)?;
     let connections = fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
-    http::serve(listener, router, connections, &phases).await;
+    service::http::serve(listener, router, connections, &phases).await;
     let ending = async {
         tunnel.close().await;
         publisher.close().await;

@@ -13,7 +13,7 @@ use utoipa::openapi::{
     tag::{Tag, TagBuilder},
 };
 
-use crate::assets::Asset;
+use crate::web::assets::Asset;
 
 const DESCRIPTION: &str = "\
 Messages between users.
@@ -86,10 +86,10 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::routes;
+    use crate::router;
 
     async fn document() -> Value {
-        let (_router, document) = routes::api(Arc::new(Semaphore::new(1)));
+        let (_router, document) = router::api(Arc::new(Semaphore::new(1)));
         let answer = finish(document).unwrap().answer(&HeaderMap::new());
         let json = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         serde_json::from_slice(&json).unwrap()

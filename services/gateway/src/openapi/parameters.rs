@@ -10,7 +10,7 @@ use utoipa::{
 };
 
 use super::schemas::{reference, text};
-use crate::{
+use crate::http::{
     idempotency::MAX_KEY_CHARACTERS,
     query::{BOTH, DEFAULT_LIMIT, MAX_LIMIT},
 };

@@ -2,7 +2,6 @@
 //! is passed on to the broadcaster and the two connections are joined, because browsers fail a
 //! WebSocket on a redirect; anything else is redirected.
 
-mod relay;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +27,7 @@ use tokio::{
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use url::{Host, Position, Url};
 
-use crate::responses::ProblemResponse;
+use crate::{http::responses::ProblemResponse, proxy::relay};
 
 /// From the client's request to the broadcaster's whole answer: an outage is told within 2 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1800);

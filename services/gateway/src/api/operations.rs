@@ -12,10 +12,12 @@ use serde::Serialize;
 use store::OperationState;
 
 use crate::{
+    http::{
+        path::PathParam,
+        responses::{ProblemResponse, failure_problem},
+    },
     openapi::{problems::OperationProblems, responses::OperationFound, schemas},
-    path::PathParam,
-    responses::{ProblemResponse, failure_problem},
-    routes::App,
+    state::AppState,
 };
 
 /// An operation as clients see it.
@@ -57,8 +59,8 @@ impl Operation {
     params(("op" = schemas::OperationId, Path, description = "From the `Location` of a 202")),
     responses((status = 200, response = inline(OperationFound)), OperationProblems),
 )]
-pub(crate) async fn read(
-    State(app): State<Arc<App>>,
+pub(crate) async fn get(
+    State(app): State<Arc<AppState>>,
     PathParam(id): PathParam<OperationId>,
 ) -> Result<Response, ProblemResponse> {
     let operation = match app.store.operation(id).await? {

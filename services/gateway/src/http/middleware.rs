@@ -1,5 +1,7 @@
 //! What every request passes through on its way to a handler, and every answer on its way back.
 
+mod body_drain;
+
 use std::{
     any::Any,
     sync::Arc,
@@ -19,12 +21,13 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use body_drain::Unread;
+
 use crate::{
-    body_drain::Unread,
     config::AllowedOrigin,
-    responses::{self, ProblemResponse, with_header},
-    routes::App,
+    http::responses::{self, ProblemResponse, with_header},
     spans,
+    state::AppState,
 };
 
 /// Names a request, in its answer and in the log.
@@ -41,7 +44,7 @@ const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 /// the request could not be read to its end, and while draining, so that the balancer leads the
 /// client to another gateway.
 pub(crate) async fn observe(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     mut request: Request,
     next: Next,
 ) -> Response {

@@ -7,7 +7,7 @@ use axum::{
 };
 use contracts::{FieldError, MessageId, OperationId, Problem};
 
-use crate::responses::ProblemResponse;
+use crate::http::responses::ProblemResponse;
 
 /// Characters of a UUID as the API writes it.
 const UUID_CHARACTERS: usize = 36;

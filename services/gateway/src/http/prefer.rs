@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 
-use crate::{config::MAX_WRITE_WAIT, responses::with_header, submit::Wait};
+use crate::{commands::submit::Wait, config::MAX_WRITE_WAIT, http::responses::with_header};
 
 /// The request header.
 const PREFER: HeaderName = HeaderName::from_static("prefer");

@@ -131,6 +131,16 @@ pub(crate) fn with_header(
     response
 }
 
+pub(crate) async fn unknown_path() -> Response {
+    let detail = "there is nothing at this path";
+    ProblemResponse(Problem::new(ProblemKind::UnknownPath, detail)).into_response()
+}
+
+pub(crate) async fn method_not_allowed() -> Response {
+    let detail = "this path does not take this method; see Allow";
+    ProblemResponse(Problem::new(ProblemKind::MethodNotAllowed, detail)).into_response()
+}
+
 fn message_path(id: MessageId) -> String {
     format!("/api/messages/{id}")
 }

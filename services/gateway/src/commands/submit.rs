@@ -10,7 +10,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    pending::Pending,
+    commands::pending::Pending,
     spans::{self, RequestTrace},
 };
 

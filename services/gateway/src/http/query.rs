@@ -5,7 +5,7 @@ use contracts::{FieldError, Problem, UserId};
 use store::{ListQuery, Position};
 use url::form_urlencoded;
 
-use crate::{body::text_error, cursor::Cursor};
+use crate::http::{body::text_error, cursor::Cursor};
 
 /// Messages on a page where the client does not say.
 pub(crate) const DEFAULT_LIMIT: u16 = 50;

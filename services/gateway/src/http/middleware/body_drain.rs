@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::body::MAX_BODY_BYTES;
+use crate::http::body::MAX_BODY_BYTES;
 
 /// How long the rest of a small body may take. It is mostly there by the time it is asked for.
 const REST_TIMEOUT: Duration = Duration::from_millis(50);

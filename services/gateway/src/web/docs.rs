@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY};
 use bytes::Bytes;
 
-use crate::assets::Asset;
+use crate::web::assets::Asset;
 
 /// Nothing but what comes from here is loaded, whatever the page's scripts name. Swagger UI styles
 /// elements inline and has its icons in `data:` URLs.

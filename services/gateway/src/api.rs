@@ -1,0 +1,6 @@
+//! The API: a folder for each resource, a file for each verb.
+
+pub(crate) mod chat;
+pub(crate) mod health;
+pub(crate) mod messages;
+pub(crate) mod operations;

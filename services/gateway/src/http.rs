@@ -1,0 +1,11 @@
+//! HTTP, as it concerns every resource.
+
+pub(crate) mod body;
+pub(crate) mod conditional;
+pub(crate) mod cursor;
+pub(crate) mod idempotency;
+pub(crate) mod middleware;
+pub(crate) mod path;
+pub(crate) mod prefer;
+pub(crate) mod query;
+pub(crate) mod responses;

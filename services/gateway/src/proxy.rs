@@ -1,0 +1,4 @@
+//! The way to the broadcaster.
+
+mod relay;
+pub(crate) mod tunnel;

@@ -1,0 +1,4 @@
+//! Pages for people.
+
+pub(crate) mod assets;
+pub(crate) mod docs;
