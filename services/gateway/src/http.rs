@@ -1,8 +1,9 @@
-//! HTTP, as it concerns every resource.
+//! What HTTP asks of every resource.
 
 pub(crate) mod body;
 pub(crate) mod conditional;
-pub(crate) mod cursor;
+mod cursor;
+pub(crate) mod fields;
 pub(crate) mod idempotency;
 pub(crate) mod middleware;
 pub(crate) mod path;
