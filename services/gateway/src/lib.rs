@@ -19,13 +19,13 @@ mod web;
 use std::time::Duration;
 
 use anyhow::Context;
-use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
-use service::{ConfigError, DedicatedRuntime, Dependency, Health, Shutdown, fd_limit};
+use broker::BrokerUrl;
+use service::{ConfigError, Dependency, Health, Shutdown, fd_limit};
 use store::{Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
-use commands::{pending::Pending, submit::CommandSubmitter};
+use commands::{broker_clients::BrokerClients, pending::Pending, submit::CommandSubmitter};
 pub use config::Config;
 use proxy::tunnel::Tunnel;
 use state::AppState;
@@ -49,7 +49,7 @@ const MAX_TUNNELS: usize = 1_000;
 /// MongoDB, and those of the runtime.
 const OTHER_DESCRIPTORS: usize = MAX_TUNNELS + 128;
 
-/// Runs a gateway until `shutdown`. Starts without RabbitMQ and MongoDB, and keeps trying to connect.
+/// Runs a gateway until `shutdown`. It starts even if RabbitMQ or MongoDB is down, and keeps retrying.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let exporter = Exporter::start("gateway")?;
     let tracer = Tracer::start(&config.traces, "gateway")?;
@@ -66,39 +66,27 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     .await
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let pending = Pending::default();
-    // Under overload most requests are refused. Accepted writes must not wait behind those.
-    let runtime =
-        DedicatedRuntime::start("broker").context("cannot start a thread for the broker")?;
-    let replies = runtime.run(|| {
-        let pending = pending.clone();
-        ReplySource::start(url.clone(), "gateway replies", move |outcome| pending.resolve(outcome))
-    });
-    let publisher = runtime.run(|| {
-        let settings = PublisherSettings {
-            url,
-            connection_name: "gateway commands".to_owned(),
-            publish_connections: usize::from(config.publish_connections),
-            max_waiting: config.max_waiting_writes as usize,
-        };
-        Publisher::start(settings, &replies.queue_name())
-    });
+    let max_waiting = config.max_waiting_writes as usize;
+    let broker = BrokerClients::start(
+        url,
+        usize::from(config.publish_connections),
+        max_waiting,
+        pending.clone(),
+    )?;
     let health = Health::new(
         vec![
             // Without RabbitMQ, reads still work and writes are refused in time. Without MongoDB,
             // creates and deletions are still accepted and answered 202.
-            Dependency::at_start("rabbitmq_publish", publisher.up()),
-            Dependency::at_start("rabbitmq_replies", replies.up()),
+            Dependency::at_start("rabbitmq_publish", broker.publisher.up()),
+            Dependency::at_start("rabbitmq_replies", broker.replies.up()),
             Dependency::at_start("mongodb", store.up()),
         ],
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    let commands = CommandSubmitter::new(
-        publisher.clone(),
-        pending,
-        config.max_waiting_writes as usize,
-        phases.soft_deadline.clone(),
-    );
+    let soft_deadline = phases.soft_deadline.clone();
+    let publisher = broker.publisher.clone();
+    let commands = CommandSubmitter::new(publisher, pending, max_waiting, soft_deadline);
     let tunnel = Tunnel::new(&config.broadcaster()?, MAX_TUNNELS, phases.clone());
     let state = AppState {
         store,
@@ -116,9 +104,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     service::http::serve(listener, router, connections, &phases).await;
     let ending = async {
         tunnel.close().await;
-        publisher.close().await;
-        // Last, so that every outcome that came in time is received.
-        replies.close().await;
+        broker.close().await;
     };
     if phases.hard_deadline.run_until_cancelled(ending).await.is_none() {
         tracing::warn!("broker connections did not close within the grace period");

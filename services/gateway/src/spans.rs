@@ -43,9 +43,9 @@ impl RequestTrace {
     }
 }
 
-/// Ends the span of a publish with its result.
-pub(crate) fn end_publish<T>(span: Option<Span>, result: &Result<T, PublishError>) {
-    if let (Some(mut span), Err(error)) = (span, result) {
+/// Ends the span of a publish that was confirmed or failed.
+pub(crate) fn end_publish(span: Option<Span>, error: Option<&PublishError>) {
+    if let (Some(mut span), Some(error)) = (span, error) {
         span.set_error(|| error.to_string());
     }
 }

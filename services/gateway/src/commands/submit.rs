@@ -96,15 +96,15 @@ impl CommandSubmitter {
         &self,
         command: &Command,
         wait: Wait,
-        mut span: Option<Span>,
+        span: Option<Span>,
     ) -> Result<Submission, PublishError> {
         let Wait::ForOutcome(wait) = wait else {
-            let mut publishing = self.publish(command, &mut span)?;
+            let (mut publishing, span) = self.publish(command, span)?;
             confirmed(&mut publishing, span).await?;
             return Ok(accepted(command, false));
         };
         let mut waiter = self.pending.wait_for(command.id);
-        let mut publishing = self.publish(command, &mut span)?;
+        let (mut publishing, span) = self.publish(command, span)?;
         let deadline = Instant::now() + wait;
         // The outcome implies the confirm. Only a trace needs to know when it arrived; otherwise
         // this task is not woken for it.
@@ -136,17 +136,20 @@ impl CommandSubmitter {
         }
     }
 
+    /// Queues a command. Its span goes on until the confirm, or ends with the error.
     fn publish(
         &self,
         command: &Command,
-        span: &mut Option<Span>,
-    ) -> Result<Publishing, PublishError> {
+        span: Option<Span>,
+    ) -> Result<(Publishing, Option<Span>), PublishError> {
         let traceparent = span.as_ref().and_then(Span::traceparent);
-        let publishing = self.publisher.publish(command, traceparent);
-        if publishing.is_err() {
-            spans::end_publish(span.take(), &publishing);
+        match self.publisher.publish(command, traceparent) {
+            Ok(publishing) => Ok((publishing, span)),
+            Err(error) => {
+                spans::end_publish(span, Some(&error));
+                Err(error)
+            }
         }
-        publishing
     }
 }
 
@@ -156,7 +159,7 @@ async fn confirmed(
     span: Option<Span>,
 ) -> Result<Confirmed, PublishError> {
     let confirmed = publishing.confirmed().await;
-    spans::end_publish(span, &confirmed);
+    spans::end_publish(span, confirmed.as_ref().err());
     confirmed
 }
 

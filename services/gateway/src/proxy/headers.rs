@@ -6,8 +6,8 @@ use axum::{
 };
 use service::http::Peer;
 
-/// Headers of a request that the broadcaster gets, besides `Sec-WebSocket-*`. A list of what passes,
-/// and not of what is held back: cookies and credentials are none of the broadcaster's business.
+/// Headers of a handshake that the broadcaster gets, besides `Sec-WebSocket-*`. An allow list, so that
+/// cookies and credentials stay here as long as the broadcaster does not check any.
 const FORWARDED: [HeaderName; 7] = [
     header::ORIGIN,
     header::USER_AGENT,
