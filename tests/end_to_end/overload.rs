@@ -154,7 +154,7 @@ async fn before_a_silent_broker_writes_that_were_given_up_take_no_memory_and_no_
     let system = System::start().await?;
     let (proxy, through) = Proxy::in_front_of(&system.env.rabbitmq_url()).await?;
     let gateway = system.env.gateway().env("RABBITMQ_URL", through);
-    let gateway = gateway.env("RUST_LOG", "info,gateway::writes=debug").start().await?;
+    let gateway = gateway.env("RUST_LOG", "info,gateway::commands=debug").start().await?;
     let before_kib = warm_kib(&gateway).await?;
     proxy.freeze();
     let api = gateway.api()?;

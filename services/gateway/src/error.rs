@@ -1,6 +1,8 @@
 //! The problems that the gateway answers with, each with its detail text. A detail says what
 //! happened and what to do. The messages of field errors stand beside the checks that find them.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -10,8 +12,8 @@ use broker::PublishError;
 use contracts::{Failure, FieldError, Outcome, Problem, ProblemKind};
 use store::StoreError;
 
-/// Seconds after which a client may retry, as `Retry-After` has them.
-pub(crate) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+/// Time after which a client may retry.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The result of every handler.
 pub(crate) type HandlerResult = Result<Response, ProblemResponse>;
@@ -28,7 +30,7 @@ impl IntoResponse for ProblemResponse {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER.as_secs().into());
         }
         response
     }
@@ -150,20 +152,18 @@ pub(crate) fn not_a_success(outcome: &Outcome) -> Problem {
 
 /// Returns the problem of a command that the broker did not confirm.
 pub(crate) fn publish_failed(error: &PublishError) -> Problem {
-    match error {
-        PublishError::NotAccepted(reason) => {
-            tracing::debug!(reason, "the broker did not accept a command");
-            let detail = "the message broker did not accept the write; nothing was written, \
-                          retry later";
-            Problem::new(ProblemKind::NotAccepted, detail)
-        }
-        PublishError::OutcomeUnknown(reason) => {
-            tracing::debug!(reason, "the broker did not confirm a command");
-            let detail = "the message broker did not confirm the write, which may still be \
-                          applied; retry with the same Idempotency-Key or with If-Match";
-            Problem::new(ProblemKind::OutcomeUnknown, detail)
-        }
-    }
+    let (kind, detail) = match error {
+        PublishError::NotAccepted(_) => (
+            ProblemKind::NotAccepted,
+            "the message broker did not accept the write; nothing was written, retry later",
+        ),
+        PublishError::OutcomeUnknown(_) => (
+            ProblemKind::OutcomeUnknown,
+            "the message broker did not confirm the write, which may still be applied; retry with \
+             the same Idempotency-Key or with If-Match",
+        ),
+    };
+    Problem::new(kind, detail)
 }
 
 pub(crate) fn too_many_writes() -> Problem {

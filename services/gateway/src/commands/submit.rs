@@ -197,10 +197,16 @@ impl Metrics {
 /// Logs the command's id within the request's span: workers know only the command.
 fn log(command: &Command, result: &Result<Submission, PublishError>) {
     let (command_id, message_id) = (command.id, command.message_id);
-    if let Ok(Submission::Completed(Outcome::Failed(Failure::DeadLettered))) = result {
-        tracing::warn!(command.id = %command_id, message.id = %message_id, "write dead-lettered");
-    } else {
-        tracing::debug!(command.id = %command_id, message.id = %message_id, "write answered");
+    match result {
+        Ok(Submission::Completed(Outcome::Failed(Failure::DeadLettered))) => {
+            tracing::warn!(command.id = %command_id, message.id = %message_id, "write dead-lettered");
+        }
+        Ok(_) => {
+            tracing::debug!(command.id = %command_id, message.id = %message_id, "write answered");
+        }
+        Err(error) => {
+            tracing::debug!(command.id = %command_id, message.id = %message_id, %error, "write failed");
+        }
     }
 }
 

@@ -12,19 +12,20 @@ use crate::error::invalid_entity_tag;
 const NO_VERSION: Version = 0;
 
 /// The entity tags of a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
 enum EntityTags {
     /// `*`: any version.
     Any,
-    /// These versions. Tags that are not versions are left out.
-    Listed(Vec<Tag>),
+    Listed(Vec<EntityTag>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tag {
-    version: Version,
+struct EntityTag {
+    /// `None` for a tag that is not a version.
+    version: Option<Version>,
     weak: bool,
 }
+
+/// Error: the text is not an entity tag.
+struct NotATag;
 
 /// Returns the version that `If-Match` demands of a write, `None` if any version will do. One tag
 /// at most: a command carries one version. A tag that is not a version matches no message.
@@ -33,7 +34,7 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<Version>, Problem> 
         return Ok(None);
     };
     // The comparison is strong: a weak tag matches nothing.
-    let mut strong = tags.iter().filter(|tag| !tag.weak).map(|tag| tag.version);
+    let mut strong = tags.iter().filter(|tag| !tag.weak).filter_map(|tag| tag.version);
     match (strong.next(), strong.next()) {
         (_, Some(_)) => Err(invalid_entity_tag(&header::IF_MATCH, "more than one entity tag")),
         (version, None) => Ok(Some(version.unwrap_or(NO_VERSION))),
@@ -45,15 +46,16 @@ pub(crate) fn is_not_modified(headers: &HeaderMap, version: Version) -> Result<b
     Ok(match entity_tags(headers, &header::IF_NONE_MATCH)? {
         None => false,
         Some(EntityTags::Any) => true,
-        Some(EntityTags::Listed(tags)) => tags.iter().any(|tag| tag.version == version),
+        Some(EntityTags::Listed(tags)) => tags.iter().any(|tag| tag.version == Some(version)),
     })
 }
 
 fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<EntityTags>, Problem> {
+    if !headers.contains_key(name) {
+        return Ok(None);
+    }
     let mut tags = Vec::new();
-    let mut present = false;
     for value in headers.get_all(name) {
-        present = true;
         let text = value.to_str().map_err(|_| invalid_entity_tag(name, "not ASCII"))?;
         if text.trim() == "*" {
             return Ok(Some(EntityTags::Any));
@@ -62,25 +64,14 @@ fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<EntityTa
             parse_list(text).map_err(|NotATag| invalid_entity_tag(name, "not an entity tag"))?;
         tags.extend(listed);
     }
-    if present && tags.is_empty() {
+    if tags.is_empty() {
         return Err(invalid_entity_tag(name, "empty"));
     }
-    let tags = tags.into_iter().filter_map(version).collect();
-    Ok(present.then_some(EntityTags::Listed(tags)))
-}
-
-/// Error: the text is not an entity tag.
-struct NotATag;
-
-/// One entity tag as it was sent.
-#[derive(Clone, Copy)]
-struct EntityTag<'a> {
-    opaque: &'a str,
-    weak: bool,
+    Ok(Some(EntityTags::Listed(tags)))
 }
 
 /// Parses `"1", W/"2"`. A tag may contain a comma.
-fn parse_list(mut text: &str) -> Result<Vec<EntityTag<'_>>, NotATag> {
+fn parse_list(mut text: &str) -> Result<Vec<EntityTag>, NotATag> {
     let mut tags = Vec::new();
     loop {
         text = text.trim_start_matches([' ', '\t', ',']);
@@ -98,15 +89,14 @@ fn parse_list(mut text: &str) -> Result<Vec<EntityTag<'_>>, NotATag> {
         if !ended || !opaque.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(NotATag);
         }
-        tags.push(EntityTag { opaque, weak });
+        tags.push(EntityTag { version: version(opaque), weak });
         text = rest;
     }
 }
 
-/// Returns the version that a tag names, `None` if it names none. "01" is another tag than "1".
-fn version(tag: EntityTag<'_>) -> Option<Tag> {
-    let version = tag.opaque.parse::<Version>().ok()?;
-    (version.to_string() == tag.opaque).then_some(Tag { version, weak: tag.weak })
+/// Parses a version in its one form: "01" is another tag than "1".
+fn version(opaque: &str) -> Option<Version> {
+    opaque.parse().ok().filter(|version: &Version| version.to_string() == opaque)
 }
 
 #[cfg(test)]

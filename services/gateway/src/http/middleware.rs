@@ -1,10 +1,10 @@
 //! The layers that every request passes, a file for each.
 
-mod access_log;
 mod body_drain;
 mod connection;
 pub(crate) mod cors;
 pub(crate) mod load_shed;
+mod log_span;
 pub(crate) mod panic;
 mod request_id;
 mod trace;
@@ -21,10 +21,11 @@ use tracing::Instrument;
 use crate::state::AppState;
 use connection::Connection;
 
-/// Gives a request its id, its log and trace spans and its metrics, and the connection its end.
+/// Serves a request with an id, a trace span, a log span and metrics, and says if its response is the
+/// last of the connection.
 ///
-/// One layer for all of them, since every request pays for it: `from_fn` boxes a future for each
-/// layer, a call costs nothing. None of them waits for a response's body, so bodies may stream.
+/// One layer does all of it, because every request pays for a layer: `from_fn` boxes a future for
+/// each, while a call is free. Nothing here waits for a response's body, so that bodies can stream.
 pub(crate) async fn observe(
     State(state): State<Arc<AppState>>,
     mut request: Request,
@@ -34,17 +35,17 @@ pub(crate) async fn observe(
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let request_id = request_id::assign(&mut request);
-    let span = trace::start(&state.tracer, &mut request, route.as_ref(), &request_id);
-    let log = access_log::span(&request, &request_id, span.as_ref());
+    let trace_span = trace::start(&state.tracer, &mut request, route.as_ref(), &request_id);
+    let log_span = log_span::start(&request, &request_id, trace_span.as_ref());
     let (request, connection) = Connection::watch(request);
 
-    let response = next.run(request).instrument(log.clone()).await;
+    let response = next.run(request).instrument(log_span.clone()).await;
 
     let status = response.status();
     let route = route.as_ref().map(MatchedPath::as_str);
     state.requests.answered(&method, route, status, started.elapsed());
-    log.in_scope(|| tracing::debug!(status = status.as_u16(), "request completed"));
-    trace::end(span, status);
+    log_span.in_scope(|| tracing::debug!(status = status.as_u16(), "request completed"));
+    trace::end(trace_span, status);
     let response = request_id::add_to(response, request_id);
     connection.close_if_needed(response, &state.draining).await
 }

@@ -23,9 +23,11 @@ pub(crate) fn created(stored: &VersionedMessage) -> Response {
 
 /// 202: the write is durable, but not applied yet.
 pub(crate) fn accepted(operation: OperationId, body: impl Serialize) -> Response {
-    let location = [(header::LOCATION, format!("/api/operations/{operation}"))];
-    (StatusCode::ACCEPTED, location, [(header::RETRY_AFTER, RETRY_AFTER)], Json(body))
-        .into_response()
+    let headers = [
+        (header::LOCATION, format!("/api/operations/{operation}")),
+        (header::RETRY_AFTER, RETRY_AFTER.as_secs().to_string()),
+    ];
+    (StatusCode::ACCEPTED, headers, Json(body)).into_response()
 }
 
 /// 304 with the `ETag` that matched.
