@@ -148,7 +148,7 @@ pub(crate) fn not_a_success(outcome: &Outcome) -> Problem {
     }
 }
 
-// What the gateway depends on, and its limits.
+// Dependencies and limits.
 
 /// Returns the problem of a command that the broker did not confirm.
 pub(crate) fn publish_failed(error: &PublishError) -> Problem {

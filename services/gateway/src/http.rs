@@ -1,4 +1,4 @@
-//! What HTTP asks of every resource.
+//! HTTP as every resource needs it: bodies, headers, parameters, responses and middleware.
 
 pub(crate) mod body;
 pub(crate) mod conditional;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{commands::submit::CommandSubmitter, proxy::tunnel::Tunnel};
 
-/// What handlers and layers work with.
+/// Everything that handlers and layers need.
 pub(crate) struct AppState {
     pub(crate) store: Store,
     pub(crate) commands: CommandSubmitter,

@@ -62,9 +62,9 @@ impl Gateway {
     async fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-        answer
+        let mut response = String::new();
+        timeout(LIMIT, stream.read_to_string(&mut response)).await.unwrap().unwrap();
+        response
     }
 }
 
@@ -102,13 +102,13 @@ async fn serve_echo(stream: TcpStream) {
 }
 
 /// A broadcaster that answers every request with these bytes.
-async fn refuse(answer: &'static str) -> SocketAddr {
+async fn refuse(response: &'static str) -> SocketAddr {
     let (listener, address) = listen().await;
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = [0; 4096];
             let _ = stream.read(&mut request).await;
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.write_all(response.as_bytes()).await;
         }
     });
     address
@@ -126,8 +126,8 @@ async fn next_text(client: &mut Client) -> String {
 
 fn refused_with(result: Result<Client, Error>) -> http::Response<String> {
     match result {
-        Err(Error::Http(answer)) => {
-            answer.map(|body| String::from_utf8(body.unwrap_or_default()).unwrap())
+        Err(Error::Http(response)) => {
+            response.map(|body| String::from_utf8(body.unwrap_or_default()).unwrap())
         }
         other => panic!("not refused but {other:?}"),
     }
@@ -222,10 +222,10 @@ async fn an_absent_broadcaster_is_a_bad_gateway() {
 async fn without_an_upgrade_it_is_a_redirect() {
     let (_listener, address) = listen().await;
     let gateway = Gateway::start(address, 10).await;
-    let answer = gateway
+    let response = gateway
         .ask("GET /api/chat?room=1 HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
         .await;
-    assert!(answer.starts_with("HTTP/1.1 307 Temporary Redirect\r\n"), "{answer}");
+    assert!(response.starts_with("HTTP/1.1 307 Temporary Redirect\r\n"), "{response}");
     let location = format!("location: http://{address}/api/chat?room=1\r\n");
-    assert!(answer.contains(&location), "{answer}");
+    assert!(response.contains(&location), "{response}");
 }
