@@ -154,7 +154,7 @@ async fn before_a_silent_broker_writes_that_were_given_up_take_no_memory_and_no_
     let system = System::start().await?;
     let (proxy, through) = Proxy::in_front_of(&system.env.rabbitmq_url()).await?;
     let gateway = system.env.gateway().env("RABBITMQ_URL", through);
-    let gateway = gateway.env("RUST_LOG", "info,gateway=debug").start().await?;
+    let gateway = gateway.env("RUST_LOG", "info,gateway::commands=debug").start().await?;
     let before_kib = warm_kib(&gateway).await?;
     proxy.freeze();
     let api = gateway.api()?;
@@ -238,7 +238,7 @@ async fn a_hundred_worker_kills_in_an_outage_park_nothing() -> Result<()> {
         accepted.push(answer.json()?);
         if number == 0 {
             eventually("the worker holds what it has taken", SOON, async || {
-                system.worker.log_text().contains("failed to apply commands")
+                system.worker.log_text().contains("holding commands")
             })
             .await;
         }

@@ -56,7 +56,7 @@ async fn a_command_that_panics_the_worker_is_parked_and_its_neighbours_are_appli
     let letters = parked(&env, 1).await?;
     let letter: Vec<Command> = serde_json::from_slice(&letters[0].payload)?;
     let events = gateway.log_text();
-    let event = events.lines().find(|line| line.contains("a write was parked"));
+    let event = events.lines().find(|line| line.contains("write dead-lettered"));
     let event: Value = serde_json::from_str(event.context("nothing is logged")?)?;
     assert_eq!(event["command.id"], letter[0].id.to_string(), "{event}");
     assert_eq!(event["span"]["request.id"].as_str(), answer.header("x-request-id"), "{event}");

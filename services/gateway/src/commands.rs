@@ -1,4 +1,5 @@
-//! Writes: a command is published, and its outcome waited for.
+//! Writes as commands: submit one, wait for its outcome.
 
+pub(crate) mod broker_clients;
 pub(crate) mod pending;
 pub(crate) mod submit;

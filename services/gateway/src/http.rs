@@ -1,8 +1,9 @@
-//! HTTP, as it concerns every resource.
+//! HTTP as every resource needs it: bodies, headers, parameters, responses and middleware.
 
 pub(crate) mod body;
 pub(crate) mod conditional;
-pub(crate) mod cursor;
+mod cursor;
+pub(crate) mod fields;
 pub(crate) mod idempotency;
 pub(crate) mod middleware;
 pub(crate) mod path;

@@ -1,12 +1,13 @@
 //! REST in, commands out, reads from the store.
 //!
-//! A write is published as a command and answered when the worker's outcome has come back, so a
-//! read after a 2xx sees it. If that takes too long the answer is 202: the broker has the command
-//! on its disks, and it will be applied.
+//! A write is published as a command and answered with the worker's outcome, so that a read after a
+//! 2xx sees it. If that takes too long, the response is 202: the broker has the command on its
+//! disks, and it will be applied.
 
 mod api;
 mod commands;
 mod config;
+mod error;
 mod http;
 mod openapi;
 mod proxy;
@@ -18,40 +19,40 @@ mod web;
 use std::time::Duration;
 
 use anyhow::Context;
-use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
-use service::{ConfigError, DedicatedRuntime, Dependency, Health, Shutdown, fd_limit};
+use broker::BrokerUrl;
+use service::{ConfigError, Dependency, Health, Shutdown, fd_limit};
 use store::{Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
-use commands::{pending::Pending, submit::CommandSubmitter};
+use commands::{broker_clients::BrokerClients, pending::Pending, submit::CommandSubmitter};
 pub use config::Config;
 use proxy::tunnel::Tunnel;
 use state::AppState;
 
-/// Operations on MongoDB at once.
+/// Maximum operations on MongoDB at a time.
 const MAX_STORE_CONNECTIONS: u32 = 50;
 
-/// How long a read may take: with MongoDB away it is refused within 2 s.
+/// Time limit of a read. Without MongoDB it must be refused within 2 s.
 const STORE_TIMEOUT: Duration = Duration::from_millis(1800);
 
-/// Client connections at once; more wait in the kernel's backlog.
+/// Maximum client connections. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// Requests at once; more are answered 503.
+/// Maximum requests at a time to messages and operations. More are answered 503.
 const MAX_REQUESTS: usize = 8_192;
 
-/// WebSockets tunnelled to the broadcaster at once.
+/// Maximum tunnels to the broadcaster.
 const MAX_TUNNELS: usize = 1_000;
 
-/// Descriptors for everything but clients: the other ends of tunnels, connections to the broker
-/// and to the database, and what the runtime itself opens.
+/// File descriptors besides those of clients: the other ends of tunnels, connections to RabbitMQ and
+/// MongoDB, and those of the runtime.
 const OTHER_DESCRIPTORS: usize = MAX_TUNNELS + 128;
 
-/// Runs a gateway until `shutdown`. Waits for broker and database as long as it takes.
+/// Runs a gateway until `shutdown`. It starts even if RabbitMQ or MongoDB is down, and keeps retrying.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let exporter = Exporter::start("gateway")?;
-    let traces = Tracer::start(&config.traces, "gateway")?;
+    let tracer = Tracer::start(&config.traces, "gateway")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
@@ -65,63 +66,49 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     .await
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let pending = Pending::default();
-    // Under overload most requests are refused, and what was taken must not wait behind those.
-    let executor =
-        DedicatedRuntime::start("broker").context("cannot start a thread for the broker")?;
-    let replies = executor.run(|| {
-        let pending = pending.clone();
-        ReplySource::start(url.clone(), "gateway replies", move |outcome| pending.resolve(outcome))
-    });
-    let publisher = executor.run(|| {
-        let settings = PublisherSettings {
-            url,
-            connection_name: "gateway commands".to_owned(),
-            publish_connections: usize::from(config.publish_connections),
-            max_waiting: config.max_waiting_writes as usize,
-        };
-        Publisher::start(settings, &replies.queue_name())
-    });
+    let max_waiting = config.max_waiting_writes as usize;
+    let broker = BrokerClients::start(
+        url,
+        usize::from(config.publish_connections),
+        max_waiting,
+        pending.clone(),
+    )?;
     let health = Health::new(
         vec![
-            // Without the broker, reads still work, and writes are refused in time. Without the
-            // database, creates and deletions are still taken and answered 202.
-            Dependency::at_start("rabbitmq_publish", publisher.up()),
-            Dependency::at_start("rabbitmq_replies", replies.up()),
+            // Without RabbitMQ, reads still work and writes are refused in time. Without MongoDB,
+            // creates and deletions are still accepted and answered 202.
+            Dependency::at_start("rabbitmq_publish", broker.publisher.up()),
+            Dependency::at_start("rabbitmq_replies", broker.replies.up()),
             Dependency::at_start("mongodb", store.up()),
         ],
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    let writes = CommandSubmitter::new(
-        publisher.clone(),
-        pending,
-        config.max_waiting_writes as usize,
-        phases.soft_deadline.clone(),
-    );
+    let soft_deadline = phases.soft_deadline.clone();
+    let publisher = broker.publisher.clone();
+    let commands = CommandSubmitter::new(publisher, pending, max_waiting, soft_deadline);
     let tunnel = Tunnel::new(&config.broadcaster()?, MAX_TUNNELS, phases.clone());
-    let app = AppState {
+    let state = AppState {
         store,
-        writes,
+        commands,
         health,
         requests: Requests::default(),
-        traces: traces.clone(),
+        tracer: tracer.clone(),
         tunnel: tunnel.clone(),
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),
     };
     let listener = service::http::bind(config.bind).await?;
-    let router = router::router(app, &config.cors_origins, MAX_REQUESTS)?;
+    let router = router::router(state, &config.cors_origins, MAX_REQUESTS)?;
     let connections = fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
     service::http::serve(listener, router, connections, &phases).await;
     let ending = async {
         tunnel.close().await;
-        publisher.close().await;
-        // Last, so that every outcome that came in time was heard.
-        replies.close().await;
+        broker.close().await;
     };
     if phases.hard_deadline.run_until_cancelled(ending).await.is_none() {
-        tracing::warn!("the broker did not let go within the grace");
+        tracing::warn!("broker connections did not close within the grace period");
     }
-    traces.close().await;
+    tracer.close().await;
     Ok(())
 }

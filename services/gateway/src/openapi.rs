@@ -76,21 +76,17 @@ fn tag(name: &str, description: &str) -> Tag {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::{BTreeMap, BTreeSet},
-        sync::Arc,
-    };
+    use std::collections::{BTreeMap, BTreeSet};
 
     use axum::http::HeaderMap;
     use serde_json::Value;
-    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::router;
 
     async fn document() -> Value {
-        let (_router, document) = router::api(Arc::new(Semaphore::new(1)));
-        let answer = finish(document).unwrap().answer(&HeaderMap::new());
+        let (_router, document) = router::api(1);
+        let answer = finish(document).unwrap().respond(&HeaderMap::new());
         let json = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         serde_json::from_slice(&json).unwrap()
     }

@@ -1,4 +1,6 @@
 //! The way to the broadcaster.
 
+mod broadcaster;
+mod headers;
 mod relay;
 pub(crate) mod tunnel;

@@ -1,4 +1,4 @@
-//! Which path leads where, and what every answer has in common.
+//! The paths, and the layers that requests to them pass.
 
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use axum::{
     middleware::from_fn_with_state,
     routing::get,
 };
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -20,65 +19,69 @@ use crate::{
         operations,
     },
     config::AllowedOrigin,
-    http::{
-        middleware,
-        responses::{method_not_allowed, unknown_path},
+    error::{ProblemResponse, method_not_allowed, unknown_path},
+    http::middleware::{
+        cors,
+        load_shed::{LoadLimit, shed_load},
+        observe, panic,
     },
     openapi,
     state::AppState,
     web::docs::Docs,
 };
 
-/// The gateway's whole HTTP surface, for `max_requests` at once.
+/// Returns the whole HTTP surface of the gateway. `max_requests` is the limit of `/api/messages`
+/// and `/api/operations`.
 pub(crate) fn router(
-    app: AppState,
+    state: AppState,
     cors_origins: &[AllowedOrigin],
     max_requests: usize,
 ) -> anyhow::Result<Router> {
-    let app = Arc::new(app);
-    let requests = Arc::new(Semaphore::new(max_requests));
-    let (api, document) = api(requests);
+    let state = Arc::new(state);
+    let (api, document) = api(max_requests);
     let router = api
         .merge(documentation(document)?)
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(middleware::panicked));
+        .fallback(async || ProblemResponse::from(unknown_path()))
+        .method_not_allowed_fallback(async || ProblemResponse::from(method_not_allowed()))
+        .layer(CatchPanicLayer::custom(panic::respond));
     let router =
-        if cors_origins.is_empty() { router } else { router.layer(middleware::cors(cors_origins)) };
-    Ok(router.layer(from_fn_with_state(Arc::clone(&app), middleware::observe)).with_state(app))
+        if cors_origins.is_empty() { router } else { router.layer(cors::layer(cors_origins)) };
+    Ok(router.layer(from_fn_with_state(Arc::clone(&state), observe)).with_state(state))
 }
 
-/// The API, and the document that describes it.
-pub(crate) fn api(requests: Arc<Semaphore>) -> (Router<Arc<AppState>>, OpenApi) {
-    OpenApiRouter::with_openapi(openapi::base())
+/// Returns the API and the document that describes it. A group of routes has its own load limit.
+pub(crate) fn api(max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
+    let resources = OpenApiRouter::new()
         .routes(routes!(list::list, create::create))
         .routes(routes!(get::get, edit::edit, delete::delete))
         .routes(routes!(operations::get))
-        .routes(routes!(chat::chat))
-        .route_layer(from_fn_with_state(requests, middleware::shed_load))
-        // An overloaded gateway still says that it lives.
+        .route_layer(from_fn_with_state(LoadLimit::new(max_requests), shed_load));
+    // The tunnel has its own limit.
+    let broadcast = OpenApiRouter::new().routes(routes!(chat::chat));
+    // No limit: an overloaded gateway must still answer its probes.
+    let health = OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .routes(routes!(health::metrics))
+        .routes(routes!(health::metrics));
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(resources)
+        .merge(broadcast)
+        .merge(health)
         .split_for_parts()
 }
 
-/// `/openapi.json` for programs, and `/docs` for people.
+/// Returns `/openapi.json` for programs and `/docs` for people.
 fn documentation(document: OpenApi) -> anyhow::Result<Router<Arc<AppState>>> {
     let document = openapi::finish(document)?;
     let docs = Arc::new(Docs::new()?);
     let page = docs.page().clone();
-    let part = async move |uri: Uri, headers: HeaderMap| match uri
-        .path()
-        .rsplit('/')
-        .next()
-        .and_then(|name| docs.part(name))
-    {
-        Some(part) => part.answer(&headers),
-        None => unknown_path().await,
+    let part = async move |uri: Uri, headers: HeaderMap| {
+        let name = uri.path().rsplit('/').next().unwrap_or_default();
+        let part = docs.part(name).ok_or_else(unknown_path)?;
+        Ok::<_, ProblemResponse>(part.respond(&headers))
     };
     Ok(Router::new()
-        .route("/openapi.json", get(async move |headers: HeaderMap| document.answer(&headers)))
-        .route("/docs", get(async move |headers: HeaderMap| page.answer(&headers)))
+        .route("/openapi.json", get(async move |headers: HeaderMap| document.respond(&headers)))
+        .route("/docs", get(async move |headers: HeaderMap| page.respond(&headers)))
         .route("/docs/{part}", get(part)))
 }

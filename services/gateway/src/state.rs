@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{commands::submit::CommandSubmitter, proxy::tunnel::Tunnel};
 
-/// What the handlers share.
+/// Everything that handlers and layers need.
 pub(crate) struct AppState {
     pub(crate) store: Store,
-    pub(crate) writes: CommandSubmitter,
+    pub(crate) commands: CommandSubmitter,
+    /// Time that a write waits for its outcome unless the client asks otherwise.
+    pub(crate) write_wait: Duration,
+    pub(crate) tunnel: Tunnel,
     pub(crate) health: Health,
     pub(crate) requests: Requests,
-    pub(crate) traces: Tracer,
-    pub(crate) tunnel: Tunnel,
-    pub(crate) write_wait: Duration,
+    pub(crate) tracer: Tracer,
     pub(crate) draining: CancellationToken,
 }

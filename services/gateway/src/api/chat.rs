@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{Request, State},
-    response::Response,
-};
+use axum::extract::{Request, State};
 
 use crate::{
+    error::HandlerResult,
     openapi::{
         problems::ChatProblems,
         responses::{SwitchingProtocols, ToBroadcaster},
@@ -30,6 +28,6 @@ use crate::{
         ChatProblems,
     ),
 )]
-pub(crate) async fn chat(State(app): State<Arc<AppState>>, request: Request) -> Response {
-    app.tunnel.handle(request).await
+pub(crate) async fn chat(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
+    state.tunnel.handle(request).await
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{Request, State},
-    response::Response,
 };
 
 use crate::{
-    http::responses::unknown_path,
+    error::{HandlerResult, unknown_path},
     openapi::responses::{Alive, Measured, NotReady, Ready},
     state::AppState,
 };
@@ -22,8 +21,8 @@ use crate::{
     tag = "health",
     responses((status = 200, response = inline(Alive))),
 )]
-pub(crate) async fn live(app: State<Arc<AppState>>, request: Request) -> Response {
-    health(app, request).await
+pub(crate) async fn live(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
+    health(&state, &request)
 }
 
 /// Whether to send the process requests
@@ -37,8 +36,8 @@ pub(crate) async fn live(app: State<Arc<AppState>>, request: Request) -> Respons
         (status = 503, response = inline(NotReady)),
     ),
 )]
-pub(crate) async fn ready(app: State<Arc<AppState>>, request: Request) -> Response {
-    health(app, request).await
+pub(crate) async fn ready(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
+    health(&state, &request)
 }
 
 /// What the process measures, for Prometheus
@@ -49,13 +48,11 @@ pub(crate) async fn ready(app: State<Arc<AppState>>, request: Request) -> Respon
     tag = "health",
     responses((status = 200, response = inline(Measured))),
 )]
-pub(crate) async fn metrics(app: State<Arc<AppState>>, request: Request) -> Response {
-    health(app, request).await
+pub(crate) async fn metrics(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
+    health(&state, &request)
 }
 
-async fn health(State(app): State<Arc<AppState>>, request: Request) -> Response {
-    match app.health.answer(request.method(), request.uri().path()) {
-        Some(answer) => answer.map(Body::new),
-        None => unknown_path().await,
-    }
+fn health(state: &AppState, request: &Request) -> HandlerResult {
+    let answer = state.health.answer(request.method(), request.uri().path());
+    Ok(answer.ok_or_else(unknown_path)?.map(Body::new))
 }

@@ -1,21 +1,15 @@
-//! `GET /api/operations/{op}`: what became of a write that was answered 202.
+//! `GET /api/operations/{op}`: the status of a write that was answered 202.
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
-use contracts::{Failure, MessageId, OperationId, Problem, ProblemKind};
+use axum::{Json, extract::State, response::IntoResponse};
+use contracts::{Failure, MessageId, OperationId, Problem};
 use serde::Serialize;
 use store::OperationState;
 
 use crate::{
-    http::{
-        path::PathParam,
-        responses::{ProblemResponse, failure_problem},
-    },
+    error::{self, HandlerResult},
+    http::path::PathParam,
     openapi::{problems::OperationProblems, responses::OperationFound, schemas},
     state::AppState,
 };
@@ -40,7 +34,7 @@ enum Status {
 }
 
 impl Operation {
-    /// One that has not been applied yet.
+    /// An operation that has not been applied yet.
     pub(crate) fn pending(id: OperationId) -> Self {
         Self::new(id, Status::Pending, None)
     }
@@ -60,26 +54,18 @@ impl Operation {
     responses((status = 200, response = inline(OperationFound)), OperationProblems),
 )]
 pub(crate) async fn get(
-    State(app): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     PathParam(id): PathParam<OperationId>,
-) -> Result<Response, ProblemResponse> {
-    let operation = match app.store.operation(id).await? {
-        OperationState::Pending => Operation::pending(id),
-        OperationState::Succeeded => Operation::new(id, Status::Succeeded, None),
-        OperationState::Expired => return Err(forgotten().into()),
+) -> HandlerResult {
+    let (status, failure) = match state.store.operation(id).await? {
+        OperationState::Expired => return Err(error::operation_expired().into()),
+        OperationState::Pending => (Status::Pending, None),
+        OperationState::Succeeded => (Status::Succeeded, None),
         OperationState::Failed(Failure::DeadLettered) => {
-            let problem = failure_problem(Failure::DeadLettered);
-            Operation::new(id, Status::DeadLettered, Some(problem))
+            (Status::DeadLettered, Some(Failure::DeadLettered))
         }
-        OperationState::Failed(failure) => {
-            Operation::new(id, Status::Failed, Some(failure_problem(failure)))
-        }
+        OperationState::Failed(failure) => (Status::Failed, Some(failure)),
     };
-    Ok(Json(operation).into_response())
-}
-
-fn forgotten() -> Problem {
-    let detail =
-        "the operation was issued more than 24 hours ago, and its outcome is not known any more";
-    Problem::new(ProblemKind::OperationExpired, detail)
+    let error = failure.map(error::command_failed);
+    Ok(Json(Operation::new(id, status, error)).into_response())
 }

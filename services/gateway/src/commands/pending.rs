@@ -1,4 +1,4 @@
-//! Requests that wait for the outcome of their command.
+//! The commands whose outcome a request waits for.
 
 use std::{
     collections::HashMap,
@@ -8,11 +8,11 @@ use std::{
 use contracts::{CommandId, Outcome, Reply};
 use tokio::sync::oneshot;
 
-/// Who waits for which command. Cheap to clone.
+/// The requests that wait, by their command. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Pending(Arc<Mutex<HashMap<CommandId, oneshot::Sender<Outcome>>>>);
 
-/// One request's wait. Dropping it ends the wait.
+/// The wait of one request. Dropping it ends the wait.
 pub(crate) struct Waiter {
     command_id: CommandId,
     pending: Pending,
@@ -20,30 +20,30 @@ pub(crate) struct Waiter {
 }
 
 impl Pending {
-    /// Starts waiting. Call it before the command is published, so that no outcome is missed.
+    /// Starts a wait. Must be called before the command is published, lest its outcome be missed.
     pub(crate) fn wait_for(&self, command_id: CommandId) -> Waiter {
         let (sender, outcome) = oneshot::channel();
         self.lock().insert(command_id, sender);
         Waiter { command_id, pending: self.clone(), outcome }
     }
 
-    /// Hands an outcome to the request that waits for it, if it still does.
+    /// Passes an outcome to the request that waits for it, if it still does.
     pub(crate) fn resolve(&self, reply: Reply) {
         let waiting = self.lock().remove(&reply.command_id);
         if let Some(sender) = waiting {
-            // A request that is gone needs no answer.
-            let _ = sender.send(reply.outcome);
+            // The receiver is gone if the request is.
+            sender.send(reply.outcome).ok();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CommandId, oneshot::Sender<Outcome>>> {
-        // Nothing that could panic half way is done under the lock.
+        // Nothing under the lock can panic halfway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiter {
-    /// The outcome, once it is there.
+    /// Waits for the outcome.
     pub(crate) async fn outcome(&mut self) -> Outcome {
         match (&mut self.outcome).await {
             Ok(outcome) => outcome,

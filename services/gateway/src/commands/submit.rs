@@ -1,9 +1,9 @@
-//! Taking a write: publish the command, wait for its outcome.
+//! Submitting a command: publish it, wait for its outcome.
 
 use std::{sync::Arc, time::Duration};
 
 use broker::{Confirmed, PublishError, PublishHandle, Publisher};
-use contracts::{Command, Failure, OperationId, Outcome, Problem, ProblemKind};
+use contracts::{Command, Failure, OperationId, Outcome, Problem};
 use telemetry::metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog};
 use telemetry::traces::Span;
 use tokio::{sync::Semaphore, time::Instant};
@@ -11,16 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     commands::pending::Pending,
+    error,
     spans::{self, RequestTrace},
 };
 
-/// How writes are counted that were answered without an outcome.
+/// Label values of writes that were answered without an outcome.
 const ACCEPTED: &str = "accepted";
 const TIMED_OUT: &str = "timed_out";
 const NOT_ACCEPTED: &str = "not_accepted";
-const UNKNOWN: &str = "outcome_unknown";
+const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 
-/// Publishes commands and waits for what becomes of them. Cheap to clone.
+/// Publishes commands and waits for their outcomes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct CommandSubmitter {
     publisher: Publisher,
@@ -33,33 +34,33 @@ pub(crate) struct CommandSubmitter {
 #[derive(Clone)]
 struct Metrics {
     waiting: Gauge,
-    answers: CounterFamily,
+    writes: CounterFamily,
     duration: Histogram,
 }
 
-/// How long a write's answer may wait.
+/// The event that a write's response waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// Until the write is stored, and no longer than this since it was taken.
-    For(Duration),
-    /// Until the broker has it for good.
-    ForConfirmOnly,
+    /// The command's outcome, for at most this long.
+    ForOutcome(Duration),
+    /// The broker's confirm.
+    ForConfirm,
 }
 
-/// How far a write came while its client waited.
-pub(crate) enum Progress {
-    /// It came to its end.
-    Finished(Outcome),
-    /// The broker has it for good; it is not applied yet, as far as is known.
+/// The state of a command when its client's wait ends.
+pub(crate) enum Submission {
+    /// The outcome has arrived.
+    Completed(Outcome),
+    /// The broker has confirmed the command, but its outcome has not arrived.
     Accepted {
         operation: OperationId,
-        /// Whether its outcome took longer than there was time for.
+        /// True if the wait ended because its time was up.
         timed_out: bool,
     },
 }
 
 impl CommandSubmitter {
-    /// Once the soft deadline is reached, waits end at once.
+    /// Allows `max_waiting` commands at a time. Their waits end at the soft deadline.
     pub(crate) fn new(
         publisher: Publisher,
         pending: Pending,
@@ -70,162 +71,146 @@ impl CommandSubmitter {
         Self { publisher, pending, permits, soft_deadline, metrics: Metrics::new() }
     }
 
-    /// Publishes a command, then waits for its outcome. Ends within 2 s where the broker does not
-    /// confirm.
+    /// Publishes a command, then waits. Fails within 2 s if the broker does not confirm.
     pub(crate) async fn submit(
         &self,
         command: Command,
         wait: Wait,
-        place: &RequestTrace,
-    ) -> Result<Progress, Problem> {
+        trace: &RequestTrace,
+    ) -> Result<Submission, Problem> {
         let Ok(_permit) = self.permits.try_acquire() else {
-            self.metrics.answers.count(NOT_ACCEPTED);
-            let detail = "too many writes are waiting; nothing was written, repeat it later";
-            return Err(Problem::new(ProblemKind::NotAccepted, detail));
+            self.metrics.writes.count(NOT_ACCEPTED);
+            return Err(error::too_many_writes());
         };
-        let begun = Instant::now();
+        let started = Instant::now();
         let waiting = GaugeGuard::new(&self.metrics.waiting);
-        let span = place.publish(&command);
-        let answer = self.publish_and_wait(&command, wait, span).await;
+        let span = trace.publish(&command);
+        let result = self.publish_and_wait(&command, wait, span).await;
         drop(waiting);
-        self.metrics.note(&answer, begun.elapsed());
-        log(&command, &answer);
-        answer.map_err(|error| unconfirmed(&error))
+        self.metrics.record(&result, started.elapsed());
+        log(&command, &result);
+        result.map_err(|error| error::publish_failed(&error))
     }
 
     async fn publish_and_wait(
         &self,
         command: &Command,
         wait: Wait,
-        mut span: Option<Span>,
-    ) -> Result<Progress, PublishError> {
-        let Wait::For(wait) = wait else {
-            let publishing = self.publish(command, &mut span)?;
+        span: Option<Span>,
+    ) -> Result<Submission, PublishError> {
+        let Wait::ForOutcome(wait) = wait else {
+            let (publishing, span) = self.publish(command, span)?;
             confirmed(&publishing, span).await?;
-            return Ok(accepted(command));
+            return Ok(accepted(command, false));
         };
         let mut waiter = self.pending.wait_for(command.id);
-        let publishing = self.publish(command, &mut span)?;
+        let (publishing, span) = self.publish(command, span)?;
         let deadline = Instant::now() + wait;
-        // Nobody needs to know of a confirm but the outcome, the client in time, and a trace.
+        // The outcome implies the confirm. Only a trace needs to know when it arrived; otherwise
+        // this task is not woken for it.
         if span.is_none() {
             let soonest = deadline.min(publishing.deadline());
             tokio::select! {
                 biased;
-                outcome = waiter.outcome() => return Ok(Progress::Finished(outcome)),
+                outcome = waiter.outcome() => return Ok(Submission::Completed(outcome)),
                 () = publishing.failed() => {}
                 () = tokio::time::sleep_until(soonest) => {}
                 () = self.soft_deadline.cancelled() => {}
             }
         }
         tokio::select! {
-            // An outcome can overtake the confirm; it says more.
+            // An outcome can overtake the confirm, and says more.
             biased;
-            outcome = waiter.outcome() => return Ok(Progress::Finished(outcome)),
+            outcome = waiter.outcome() => return Ok(Submission::Completed(outcome)),
             confirmed = confirmed(&publishing, span) => {
                 if !confirmed?.reply_expected {
-                    return Ok(accepted(command));
+                    return Ok(accepted(command, false));
                 }
             }
         }
         tokio::select! {
             biased;
-            outcome = waiter.outcome() => Ok(Progress::Finished(outcome)),
-            () = tokio::time::sleep_until(deadline) => Ok(timed_out(command)),
-            () = self.soft_deadline.cancelled() => Ok(accepted(command)),
+            outcome = waiter.outcome() => Ok(Submission::Completed(outcome)),
+            () = tokio::time::sleep_until(deadline) => Ok(accepted(command, true)),
+            () = self.soft_deadline.cancelled() => Ok(accepted(command, false)),
         }
     }
 
+    /// Queues a command. Its span goes on until the confirm, or ends with the error.
     fn publish(
         &self,
         command: &Command,
-        span: &mut Option<Span>,
-    ) -> Result<PublishHandle, PublishError> {
+        span: Option<Span>,
+    ) -> Result<(PublishHandle, Option<Span>), PublishError> {
         let traceparent = span.as_ref().and_then(Span::traceparent);
-        let publishing = self.publisher.publish(command, traceparent);
-        if publishing.is_err() {
-            spans::published(span.take(), &publishing);
+        match self.publisher.publish(command, traceparent) {
+            Ok(publishing) => Ok((publishing, span)),
+            Err(error) => {
+                spans::end_publish(span, Some(&error));
+                Err(error)
+            }
         }
-        publishing
     }
 }
 
-/// Waits for the broker's answer, which ends the span.
+/// Waits for the broker's confirm, which ends the span.
 async fn confirmed(
     publishing: &PublishHandle,
     span: Option<Span>,
 ) -> Result<Confirmed, PublishError> {
     let confirmed = publishing.confirmed().await;
-    spans::published(span, &confirmed);
+    spans::end_publish(span, confirmed.as_ref().err());
     confirmed
 }
 
 impl Metrics {
     fn new() -> Self {
         let kinds = Outcome::KINDS;
-        let others = [ACCEPTED, TIMED_OUT, NOT_ACCEPTED, UNKNOWN];
+        let others = [ACCEPTED, TIMED_OUT, NOT_ACCEPTED, OUTCOME_UNKNOWN];
         let kinds: Vec<_> = kinds.into_iter().chain(others).collect();
         Self {
             waiting: catalog::WRITES_WAITING.register(),
-            answers: catalog::WRITES.family("outcome", &kinds),
+            writes: catalog::WRITES.family("outcome", &kinds),
             duration: catalog::WRITE_DURATION.register(),
         }
     }
 
-    fn note(&self, answer: &Result<Progress, PublishError>, took: Duration) {
-        let kind = match answer {
-            Ok(Progress::Finished(outcome)) => {
+    fn record(&self, result: &Result<Submission, PublishError>, took: Duration) {
+        let kind = match result {
+            Ok(Submission::Completed(outcome)) => {
                 self.duration.record(took);
                 outcome.kind()
             }
-            Ok(Progress::Accepted { timed_out: false, .. }) => ACCEPTED,
-            Ok(Progress::Accepted { timed_out: true, .. }) => {
-                // Left out, the slowest writes would make the others look fast.
+            Ok(Submission::Accepted { timed_out: false, .. }) => ACCEPTED,
+            Ok(Submission::Accepted { timed_out: true, .. }) => {
+                // Without the slowest writes, the others would look fast.
                 self.duration.record(took);
                 TIMED_OUT
             }
             Err(PublishError::NotAccepted(_)) => NOT_ACCEPTED,
-            Err(PublishError::OutcomeUnknown(_)) => UNKNOWN,
+            Err(PublishError::OutcomeUnknown(_)) => OUTCOME_UNKNOWN,
         };
-        self.answers.count(kind);
+        self.writes.count(kind);
     }
 }
 
-/// Names the command beside the request, whose span this is in: workers know only the command.
-fn log(command: &Command, answer: &Result<Progress, PublishError>) {
+/// Logs the command's id within the request's span: workers know only the command.
+fn log(command: &Command, result: &Result<Submission, PublishError>) {
     let (command_id, message_id) = (command.id, command.message_id());
-    if let Ok(Progress::Finished(Outcome::Failed(Failure::DeadLettered))) = answer {
-        tracing::warn!(command.id = %command_id, message.id = %message_id, "a write was parked");
-    } else {
-        tracing::debug!(command.id = %command_id, message.id = %message_id, "a write was answered");
-    }
-}
-
-fn accepted(command: &Command) -> Progress {
-    Progress::Accepted { operation: operation(command), timed_out: false }
-}
-
-fn timed_out(command: &Command) -> Progress {
-    Progress::Accepted { operation: operation(command), timed_out: true }
-}
-
-fn operation(command: &Command) -> OperationId {
-    OperationId { command_id: command.id, message_id: command.message_id() }
-}
-
-fn unconfirmed(error: &PublishError) -> Problem {
-    match error {
-        PublishError::NotAccepted(reason) => {
-            tracing::debug!(reason, "write not accepted");
-            let detail = "the message broker did not take the write; nothing was written, \
-                          repeat it later";
-            Problem::new(ProblemKind::NotAccepted, detail)
+    match result {
+        Ok(Submission::Completed(Outcome::Failed(Failure::DeadLettered))) => {
+            tracing::warn!(command.id = %command_id, message.id = %message_id, "write dead-lettered");
         }
-        PublishError::OutcomeUnknown(reason) => {
-            tracing::debug!(reason, "write with unknown outcome");
-            let detail = "the message broker did not confirm the write, which may still be \
-                          applied; repeat it with the same Idempotency-Key or with If-Match";
-            Problem::new(ProblemKind::OutcomeUnknown, detail)
+        Ok(_) => {
+            tracing::debug!(command.id = %command_id, message.id = %message_id, "write answered");
+        }
+        Err(error) => {
+            tracing::debug!(command.id = %command_id, message.id = %message_id, %error, "write failed");
         }
     }
+}
+
+fn accepted(command: &Command, timed_out: bool) -> Submission {
+    let operation = OperationId { command_id: command.id, message_id: command.message_id() };
+    Submission::Accepted { operation, timed_out }
 }

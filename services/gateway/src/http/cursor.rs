@@ -1,4 +1,4 @@
-//! The opaque cursor of a list: where its next page starts, in hexadecimal digits.
+//! The opaque cursor that names where the next page of a list begins.
 
 use std::{fmt, str::FromStr};
 
@@ -6,11 +6,11 @@ use contracts::{MessageId, Timestamp};
 use store::Position;
 use uuid::Uuid;
 
-/// A cursor's text form: 16 digits of the timestamp in milliseconds, 32 of the id.
+/// A position, written as hexadecimal digits: 16 of its timestamp in milliseconds, 32 of its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor(pub(crate) Position);
 
-/// The text was not made by this service.
+/// Error: the text is not a cursor.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct InvalidCursor;
 
@@ -29,7 +29,7 @@ impl FromStr for Cursor {
             return Err(InvalidCursor);
         }
         let (millis, id) = text.split_at(16);
-        // Written as its bits: what was before 1970 is negative.
+        // Written as its bits: a time before 1970 is negative.
         let millis = u64::from_str_radix(millis, 16).map_err(|_| InvalidCursor)?.cast_signed();
         Ok(Self(Position {
             publish_timestamp: Timestamp::from_unix_millis(millis).map_err(|_| InvalidCursor)?,

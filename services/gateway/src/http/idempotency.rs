@@ -1,4 +1,4 @@
-//! The `Idempotency-Key` header: a repeated `POST` makes no second message.
+//! The `Idempotency-Key` header, which makes a `POST` safe to repeat.
 
 use axum::http::{HeaderMap, HeaderName};
 use contracts::{FieldError, MessageId, UserId};
@@ -6,13 +6,13 @@ use contracts::{FieldError, MessageId, UserId};
 /// The request header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The response header of an answer that repeats an earlier one.
+/// The response header of a repeated `POST`.
 pub(crate) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The most characters of a key.
+/// Maximum characters of a key.
 pub(crate) const MAX_KEY_CHARACTERS: usize = 255;
 
-/// A key that the client chose for one write.
+/// A client's key for one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdempotencyKey(String);
 
@@ -33,7 +33,7 @@ impl IdempotencyKey {
         Ok(Some(Self(String::from_utf8_lossy(bytes).into_owned())))
     }
 
-    /// The id of the message that this sender makes with this key, on whichever gateway.
+    /// Returns the id of the message that this sender creates with this key, on any gateway.
     pub(crate) fn message_id(&self, sender: &UserId) -> MessageId {
         MessageId::from_idempotency_key(sender.as_str(), &self.0)
     }

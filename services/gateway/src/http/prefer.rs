@@ -1,4 +1,4 @@
-//! The `Prefer` header (RFC 7240): how long a write's answer may wait for the write to be stored.
+//! The `Prefer` header (RFC 7240): how long a write waits to be stored before it is answered 202.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::{commands::submit::Wait, config::MAX_WRITE_WAIT, http::responses::wit
 /// The request header.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The response header that says which preference was honoured.
+/// The response header that names the preference that was applied.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// How long to wait, and what to say of it in `Preference-Applied`.
+/// The wait that a client prefers, and its `Preference-Applied`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Preference {
     pub(crate) wait: Wait,
@@ -23,8 +23,8 @@ pub(crate) struct Preference {
 }
 
 impl Preference {
-    /// Reads the header. As the RFC has it, what is unknown or malformed is passed over, the first
-    /// of two equal names counts, and `wait` says how long `respond-async` may stay synchronous.
+    /// Reads the header. As in the RFC, unknown and malformed preferences are ignored, the first of
+    /// two equal names counts, and `wait` says how long `respond-async` may stay synchronous.
     pub(crate) fn read(headers: &HeaderMap, default_wait: Duration) -> Self {
         let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
         let preferences: Vec<(String, String)> =
@@ -36,32 +36,31 @@ impl Preference {
         if let Some(seconds) = wait {
             let wait = Duration::from_secs(u64::from(seconds)).min(MAX_WRITE_WAIT);
             let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs())).ok();
-            return Self { wait: Wait::For(wait), applied };
+            return Self { wait: Wait::ForOutcome(wait), applied };
         }
         if first("respond-async").is_some() {
             let applied = Some(HeaderValue::from_static("respond-async"));
-            return Self { wait: Wait::ForConfirmOnly, applied };
+            return Self { wait: Wait::ForConfirm, applied };
         }
-        Self { wait: Wait::For(default_wait), applied: None }
+        Self { wait: Wait::ForOutcome(default_wait), applied: None }
     }
 
-    /// Says in an answer which preference was honoured.
-    pub(crate) fn note(self, answer: Response) -> Response {
+    /// Adds `Preference-Applied` to a response.
+    pub(crate) fn apply_to(self, response: Response) -> Response {
         match self.applied {
-            Some(applied) => with_header(answer, PREFERENCE_APPLIED, applied),
-            None => answer,
+            Some(applied) => with_header(response, PREFERENCE_APPLIED, applied),
+            None => response,
         }
     }
 }
 
-/// More than fits is as good as the most that can be had.
+/// Parses digits. A number too large counts as the largest.
 fn whole_seconds(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u32::MAX))
 }
 
-/// `name`, `name=value`, `name="value"`, each with parameters after a semicolon that say nothing
-/// to this service.
+/// Parses `name`, `name=value` or `name="value"`. Parameters after a semicolon are ignored.
 fn parse(preference: &str) -> Option<(String, String)> {
     let preference = preference.split(';').next()?;
     let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
@@ -81,13 +80,13 @@ mod tests {
 
     fn waits(seconds: u64, applied: &'static str) -> Preference {
         Preference {
-            wait: Wait::For(Duration::from_secs(seconds)),
+            wait: Wait::ForOutcome(Duration::from_secs(seconds)),
             applied: Some(HeaderValue::from_static(applied)),
         }
     }
 
     #[test]
-    fn a_wait_is_taken_up_to_thirty_seconds() {
+    fn a_wait_is_at_most_thirty_seconds() {
         assert_eq!(read("wait=0"), waits(0, "wait=0"));
         assert_eq!(read("handling=lenient, Wait=\"7\"; x=y"), waits(7, "wait=7"));
         assert_eq!(read("wait=600"), waits(30, "wait=30"));
@@ -97,15 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn respond_async_waits_for_the_confirm_only() {
+    fn respond_async_waits_for_the_confirm() {
         let preference = read("respond-async");
-        assert_eq!(preference.wait, Wait::ForConfirmOnly);
+        assert_eq!(preference.wait, Wait::ForConfirm);
         assert_eq!(preference.applied.unwrap(), "respond-async");
     }
 
     #[test]
-    fn what_is_malformed_is_passed_over() {
-        let default = Wait::For(Duration::from_secs(5));
+    fn malformed_preferences_are_ignored() {
+        let default = Wait::ForOutcome(Duration::from_secs(5));
         for value in ["wait=soon", "wait=-1", "wait", "return=minimal", ",,;="] {
             assert_eq!(read(value), Preference { wait: default, applied: None }, "{value}");
         }

@@ -1,22 +1,21 @@
-//! Query strings: from text to what the store takes, with every mistake named at once; and back,
-//! for the link to the next page.
+//! The query string of a list, with all errors reported at once, and the link to the next page.
 
 use contracts::{FieldError, Problem, UserId};
 use store::{ListQuery, Position};
 use url::form_urlencoded;
 
-use crate::http::{body::text_error, cursor::Cursor};
+use crate::http::{cursor::Cursor, fields::text_error};
 
-/// Messages on a page where the client does not say.
+/// Messages on a page by default.
 pub(crate) const DEFAULT_LIMIT: u16 = 50;
 
-/// Messages on a page at most.
+/// Maximum messages on a page.
 pub(crate) const MAX_LIMIT: u16 = 200;
 
-/// The value of `direction` that adds the other way round.
+/// The value of `direction` that adds the messages in the other direction.
 pub(crate) const BOTH: &str = "both";
 
-/// Reads the query of a list. Unknown parameters are ignored, as FastAPI does.
+/// Parses the query of a list. Unknown parameters are ignored, as in FastAPI.
 pub(crate) fn list_query(query: Option<&str>) -> Result<ListQuery, Problem> {
     let mut parameters = Parameters { query: query.unwrap_or_default(), errors: Vec::new() };
     let from_user_id = parameters.user_id("from_user_id");
@@ -32,7 +31,7 @@ pub(crate) fn list_query(query: Option<&str>) -> Result<ListQuery, Problem> {
     }
 }
 
-/// The `Link` (RFC 8288) to the page that starts at `next`.
+/// Returns the `Link` (RFC 8288) to the page that starts at `next`.
 pub(crate) fn next_link(query: &ListQuery, next: Position) -> String {
     let mut text = form_urlencoded::Serializer::new(String::new());
     text.append_pair("from_user_id", query.from_user_id.as_str());
@@ -51,7 +50,7 @@ struct Parameters<'a> {
 }
 
 impl Parameters<'_> {
-    /// The last of that name, as FastAPI takes it.
+    /// Returns the last parameter of that name, as FastAPI does.
     fn get(&self, name: &str) -> Option<String> {
         form_urlencoded::parse(self.query.as_bytes())
             .filter(|(known, _)| known == name)
@@ -64,7 +63,7 @@ impl Parameters<'_> {
             self.wrong(name, "missing", "Field required");
             return None;
         };
-        // The decoder writes this character for what is not UTF-8; a client that means it encodes it.
+        // The decoder puts this character in place of invalid UTF-8; a client that means it encodes it.
         let meant = self.query.to_ascii_uppercase().contains("%EF%BF%BD");
         if text.contains(char::REPLACEMENT_CHARACTER) && !meant {
             self.wrong(name, "string_unicode", "Input should be percent-encoded UTF-8");
@@ -104,7 +103,7 @@ impl Parameters<'_> {
         if let Ok(cursor) = self.get("cursor")?.parse::<Cursor>() {
             return Some(cursor.0);
         }
-        self.wrong("cursor", "cursor", "Input should be a cursor that a Link header gave");
+        self.wrong("cursor", "cursor", "Input should be a cursor from a Link header");
         None
     }
 

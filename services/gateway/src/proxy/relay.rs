@@ -1,5 +1,5 @@
-//! Two joined connections: bytes are passed as they come, and at the end of the gateway the client
-//! gets a proper close frame.
+//! The loop that passes bytes between both ends of a tunnel. When the gateway stops, the client gets
+//! a proper close frame.
 
 use std::{io, pin::pin, time::Duration};
 
@@ -8,17 +8,17 @@ use tokio::{
     time::timeout,
 };
 
-/// What is held in each direction, in bytes.
+/// Bytes held in each direction.
 const BUFFER_BYTES: usize = 2 * 1024;
 
-/// How long one direction may outlive the other.
+/// Time for which one direction may outlive the other.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// A close frame as a client sends it: code 1001, masked with zeros (RFC 6455, section 5).
+/// A client's close frame: code 1001, masked with zeros (RFC 6455, section 5).
 const GOING_AWAY: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
 
-/// Passes bytes between both until either ends. After `closing` the broadcaster is asked, in the
-/// client's name, to close: its reply is the close frame that the client gets.
+/// Passes bytes between both until either ends. After `closing` it sends the broadcaster a close
+/// frame in the client's name. The broadcaster's own close frame then reaches the client.
 pub(super) async fn join<C, B>(client: C, broadcaster: B, closing: impl Future<Output = ()>)
 where
     C: AsyncRead + AsyncWrite,
@@ -32,24 +32,26 @@ where
         copy_buf(&mut from_broadcaster, &mut to_client).await?;
         to_client.shutdown().await
     });
-    // A connection that broke ends the tunnel. One that was shut down is shut down on the other
-    // side, too, which then has its own last word.
-    let ended = tokio::select! {
-        ended = upward.as_mut() => match ended {
-            Ok(()) => last_word(downward).await,
-            Err(error) => Err(error),
-        },
-        ended = downward.as_mut() => match ended {
-            Ok(()) => last_word(upward).await,
-            Err(error) => Err(error),
-        },
+    // A broken connection ends the tunnel. A half that was shut down is shut down on the other
+    // side, too, and the other direction may finish.
+    let relay = async {
+        tokio::select! {
+            ended = upward.as_mut() => {
+                ended?;
+                finish(downward).await
+            }
+            ended = downward.as_mut() => {
+                ended?;
+                finish(upward).await
+            }
+        }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a tunnel did not end in order");
+    if let Err(error) = relay.await {
+        tracing::debug!(%error, "a tunnel broke");
     }
 }
 
-async fn last_word(direction: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+async fn finish(direction: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     timeout(LINGER, direction).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
@@ -70,7 +72,7 @@ async fn pass_up(
                 if bytes.is_empty() {
                     return to_broadcaster.shutdown().await;
                 }
-                // After a close frame nothing may follow; what the client still sends is dropped.
+                // Nothing may follow a close frame, so whatever the client still sends is dropped.
                 if !close_sent {
                     position.advance(bytes);
                     to_broadcaster.write_all(bytes).await?;
@@ -84,7 +86,7 @@ async fn pass_up(
     }
 }
 
-/// Where in a stream of WebSocket frames a direction is: a frame can be put in only between two.
+/// The position in a stream of WebSocket frames. A frame can be inserted only between two others.
 #[derive(Default)]
 struct Position {
     head: [u8; 14],
@@ -117,7 +119,7 @@ impl Position {
     }
 }
 
-/// The payload's length by a frame's head (RFC 6455, section 5.2), once the head is whole.
+/// Returns the payload's length from a frame's head (RFC 6455, section 5.2) once it is complete.
 fn payload_length(head: &[u8]) -> Option<u64> {
     let second = *head.get(1)?;
     let mask = if second & 0x80 == 0 { 0 } else { 4 };

@@ -1,4 +1,4 @@
-//! Answers that are the same as long as the process runs.
+//! Responses that stay the same while the process runs.
 
 use axum::{
     body::Body,
@@ -8,7 +8,7 @@ use axum::{
 use bytes::Bytes;
 use uuid::Uuid;
 
-/// A body that never changes, with its validator.
+/// A body that never changes, with its `ETag`.
 #[derive(Clone, Debug)]
 pub(crate) struct Asset {
     body: Bytes,
@@ -17,30 +17,30 @@ pub(crate) struct Asset {
 }
 
 impl Asset {
-    /// An asset of this media type.
+    /// Creates an asset of this media type.
     pub(crate) fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         // A UUIDv5 is a SHA-1 of the body: the same on all replicas of one build.
         let etag = format!("\"{}\"", Uuid::new_v5(&Uuid::NAMESPACE_OID, &body).simple());
-        // Hexadecimal digits in quotes are fit for a header.
+        // Hexadecimal digits in quotes are valid in a header.
         let etag = HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\""));
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        // Kept, but asked for each time: a new build has another body at the same path.
+        // Browsers must revalidate: a new build has another body at the same path.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::ETAG, etag.clone());
         Self { body, etag, headers }
     }
 
-    /// Adds a header to its answers.
+    /// Adds a header to its responses.
     pub(crate) fn with(mut self, name: header::HeaderName, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
         self
     }
 
-    /// 200, or 304 where the client has it already.
-    pub(crate) fn answer(&self, request: &HeaderMap) -> Response {
-        if self.is_known(request) {
+    /// Returns 200, or 304 if the client has it already.
+    pub(crate) fn respond(&self, request: &HeaderMap) -> Response {
+        if self.is_not_modified(request) {
             let mut headers = self.headers.clone();
             headers.remove(header::CONTENT_TYPE);
             return (StatusCode::NOT_MODIFIED, headers).into_response();
@@ -48,7 +48,7 @@ impl Asset {
         (self.headers.clone(), Body::from(self.body.clone())).into_response()
     }
 
-    fn is_known(&self, request: &HeaderMap) -> bool {
+    fn is_not_modified(&self, request: &HeaderMap) -> bool {
         let values = request.get_all(header::IF_NONE_MATCH).iter();
         values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|tag| {
             let tag = tag.trim_ascii();
@@ -62,17 +62,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_client_has_is_not_sent_again() {
+    fn an_asset_that_the_client_has_is_not_sent_again() {
         let asset = Asset::new("text/plain", "hello");
-        let answer = |if_none_match: &HeaderValue| {
+        let status = |if_none_match: &HeaderValue| {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, if_none_match.clone())]);
-            asset.answer(&headers).status()
+            asset.respond(&headers).status()
         };
-        let etag = asset.answer(&HeaderMap::new()).headers()[header::ETAG].clone();
-        assert_eq!(answer(&etag), StatusCode::NOT_MODIFIED);
+        let etag = asset.respond(&HeaderMap::new()).headers()[header::ETAG].clone();
+        assert_eq!(status(&etag), StatusCode::NOT_MODIFIED);
         let listed = format!("\"x\", W/{}", etag.to_str().unwrap());
-        assert_eq!(answer(&HeaderValue::try_from(listed).unwrap()), StatusCode::NOT_MODIFIED);
-        let other = Asset::new("text/plain", "other").answer(&HeaderMap::new());
-        assert_eq!(answer(&other.headers()[header::ETAG]), StatusCode::OK);
+        assert_eq!(status(&HeaderValue::try_from(listed).unwrap()), StatusCode::NOT_MODIFIED);
+        let other = Asset::new("text/plain", "other").respond(&HeaderMap::new());
+        assert_eq!(status(&other.headers()[header::ETAG]), StatusCode::OK);
     }
 }

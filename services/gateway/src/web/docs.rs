@@ -1,4 +1,4 @@
-//! `/docs`: the API to read and to try out in a browser, with all that it needs compiled in.
+//! `/docs`: the API to read and try out in a browser. All of it is compiled in.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::web::assets::Asset;
 
-/// Nothing but what comes from here is loaded, whatever the page's scripts name. Swagger UI styles
-/// elements inline and has its icons in `data:` URLs.
+/// Loads nothing from other origins. Swagger UI styles elements inline and has its icons in `data:`
+/// URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
@@ -17,14 +17,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The page and what it loads.
+/// The page and the parts that it loads.
 pub(crate) struct Docs {
     page: Asset,
     parts: Vec<(&'static str, Asset)>,
 }
 
 impl Docs {
-    /// Reads the parts from the binary.
+    /// Reads the parts that are compiled in.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let page = Asset::new(HTML, include_str!("docs/index.html"));
         Ok(Self {
@@ -38,19 +38,19 @@ impl Docs {
         })
     }
 
-    /// The page.
+    /// Returns the page.
     pub(crate) fn page(&self) -> &Asset {
         &self.page
     }
 
-    /// What the page loads by this name.
+    /// Returns the part of this name.
     pub(crate) fn part(&self, name: &str) -> Option<&Asset> {
         self.parts.iter().find(|(known, _)| *known == name).map(|(_, asset)| asset)
     }
 }
 
-/// A file of Swagger UI. Only the files are taken from the crate: the page and its start are our
-/// own, without the parts that ask other origins.
+/// Returns a file of Swagger UI. The page and its start script are our own: those of the crate load
+/// from other origins.
 fn swagger_ui(name: &str, content_type: &'static str) -> anyhow::Result<Asset> {
     let config = Arc::new(utoipa_swagger_ui::Config::default());
     let file = utoipa_swagger_ui::serve(name, config).map_err(|error| anyhow!("{error}"))?;
@@ -60,6 +60,6 @@ fn swagger_ui(name: &str, content_type: &'static str) -> anyhow::Result<Asset> {
         Cow::Owned(bytes) => Bytes::from(bytes),
     };
     let asset = Asset::new(content_type, bytes);
-    // There only compressed, which every browser takes: a quarter of the size.
+    // The crate has it only compressed, which every browser accepts.
     Ok(if file.gzpipped { asset.with(CONTENT_ENCODING, "gzip") } else { asset })
 }

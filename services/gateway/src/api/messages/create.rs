@@ -9,14 +9,14 @@ use axum::{
 };
 use contracts::{Action, Command, Message, MessageId, Outcome, Timestamp, VersionedMessage};
 
-use super::{Answer, failed};
 use crate::{
-    commands::submit::Progress,
+    api::write::write,
+    commands::submit::Submission,
+    error::{self, HandlerResult},
     http::{
-        body::Fields,
+        body,
         idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
-        prefer::Preference,
-        responses::{self, accepted},
+        responses::{accepted, created, with_header},
     },
     openapi::{
         parameters::CreateHeaders,
@@ -43,12 +43,12 @@ use crate::{
     ),
 )]
 pub(crate) async fn create(
-    State(app): State<Arc<AppState>>,
-    place: RequestTrace,
+    State(state): State<Arc<AppState>>,
+    trace: RequestTrace,
     headers: HeaderMap,
     body: Body,
-) -> Answer {
-    let mut fields = Fields::read(&headers, body).await?;
+) -> HandlerResult {
+    let mut fields = body::read_object(&headers, body).await?;
     let key = fields.header(IdempotencyKey::read(&headers)).flatten();
     let from_user_id = fields.user_id("from_user_id");
     let to_user_id = fields.user_id("to_user_id");
@@ -56,7 +56,7 @@ pub(crate) async fn create(
     fields.finish()?;
     let (Some(from_user_id), Some(to_user_id), Some(content)) = (from_user_id, to_user_id, content)
     else {
-        return Err(responses::internal("a create without its fields passed the checks"));
+        return Err(error::internal("a create without its fields passed the checks").into());
     };
     let message = Message {
         id: key.map_or_else(MessageId::generate, |key| key.message_id(&from_user_id)),
@@ -68,17 +68,16 @@ pub(crate) async fn create(
     };
     let action = Action::Create { from_user_id, to_user_id, content };
     let command = Command::new(message.id, message.publish_timestamp, action);
-    let preference = Preference::read(&headers, app.write_wait);
-    let answer = match app.writes.submit(command, preference.wait, &place).await? {
-        Progress::Accepted { operation, .. } => accepted(operation, message),
-        Progress::Finished(Outcome::Created) => {
-            responses::created(&VersionedMessage { message, version: 1 })
+    write(&state, &headers, &trace, command, |submission| match submission {
+        Submission::Accepted { operation, .. } => Ok(accepted(operation, message)),
+        Submission::Completed(Outcome::Created) => {
+            Ok(created(&VersionedMessage { message, version: 1 }))
         }
-        Progress::Finished(Outcome::Replayed(stored)) => {
-            let yes = HeaderValue::from_static("true");
-            responses::with_header(responses::created(&stored), IDEMPOTENCY_REPLAYED, yes)
+        Submission::Completed(Outcome::Replayed(stored)) => {
+            let replayed = HeaderValue::from_static("true");
+            Ok(with_header(created(&stored), IDEMPOTENCY_REPLAYED, replayed))
         }
-        Progress::Finished(result) => return Err(failed(&result)),
-    };
-    Ok(preference.note(answer))
+        Submission::Completed(outcome) => Err(error::not_a_success(&outcome)),
+    })
+    .await
 }

@@ -9,11 +9,11 @@ use axum::{
 };
 use contracts::{Action, Command, MessageId, Outcome, Timestamp};
 
-use super::{Answer, failed};
 use crate::{
-    api::operations::Operation,
-    commands::submit::Progress,
-    http::{conditional::IfMatch, path::PathParam, prefer::Preference, responses::accepted},
+    api::{operations::Operation, write::write},
+    commands::submit::Submission,
+    error::{self, HandlerResult},
+    http::{conditional, path::PathParam, responses::accepted},
     openapi::{
         parameters::WriteHeaders,
         problems::DeleteProblems,
@@ -38,18 +38,19 @@ use crate::{
     ),
 )]
 pub(crate) async fn delete(
-    State(app): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     PathParam(id): PathParam<MessageId>,
-    place: RequestTrace,
+    trace: RequestTrace,
     headers: HeaderMap,
-) -> Answer {
-    let if_match = IfMatch::read(&headers)?.version();
+) -> HandlerResult {
+    let if_match = conditional::if_match(&headers)?;
     let command = Command::new(id, Timestamp::now(), Action::Delete { if_match });
-    let preference = Preference::read(&headers, app.write_wait);
-    let answer = match app.writes.submit(command, preference.wait, &place).await? {
-        Progress::Accepted { operation, .. } => accepted(operation, Operation::pending(operation)),
-        Progress::Finished(Outcome::Deleted) => StatusCode::NO_CONTENT.into_response(),
-        Progress::Finished(result) => return Err(failed(&result)),
-    };
-    Ok(preference.note(answer))
+    write(&state, &headers, &trace, command, |submission| match submission {
+        Submission::Accepted { operation, .. } => {
+            Ok(accepted(operation, Operation::pending(operation)))
+        }
+        Submission::Completed(Outcome::Deleted) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Submission::Completed(outcome) => Err(error::not_a_success(&outcome)),
+    })
+    .await
 }

@@ -4,25 +4,17 @@ mod unchanged_fields;
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
-use contracts::{
-    Action, Command, Failure, Message, MessageId, Outcome, Timestamp, VersionedMessage,
-};
-use unchanged_fields::UnchangedFields;
+use axum::{body::Body, extract::State, http::HeaderMap};
+use contracts::{Action, Command, Message, MessageId, Outcome, Timestamp, VersionedMessage};
 
-use super::{Answer, failed};
 use crate::{
-    commands::submit::Progress,
+    api::write::write,
+    commands::submit::Submission,
+    error::{self, HandlerResult},
     http::{
-        body::Fields,
-        conditional::IfMatch,
+        body, conditional,
         path::PathParam,
-        prefer::Preference,
-        responses::{self, accepted, failure_problem, message_not_found},
+        responses::{self, accepted},
     },
     openapi::{
         parameters::WriteHeaders,
@@ -33,6 +25,7 @@ use crate::{
     spans::RequestTrace,
     state::AppState,
 };
+use unchanged_fields::UnchangedFields;
 
 /// Replace a message's content
 #[utoipa::path(
@@ -49,46 +42,44 @@ use crate::{
     ),
 )]
 pub(crate) async fn edit(
-    State(app): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     PathParam(id): PathParam<MessageId>,
-    place: RequestTrace,
+    trace: RequestTrace,
     headers: HeaderMap,
     body: Body,
-) -> Answer {
-    let if_match = IfMatch::read(&headers)?;
-    let mut fields = Fields::read(&headers, body).await?;
+) -> HandlerResult {
+    let if_match = conditional::if_match(&headers)?;
+    let mut fields = body::read_object(&headers, body).await?;
     let content = fields.content();
     let unchanged = UnchangedFields::read(&mut fields);
     fields.finish()?;
     let Some(content) = content else {
-        return Err(responses::internal("an edit without content passed the checks"));
+        return Err(error::internal("an edit without content passed the checks").into());
     };
     let VersionedMessage { message, version } =
-        place.find(app.store.find(id)).await?.ok_or_else(message_not_found)?;
-    // Versions only grow, so this mismatch is final. It says more than that a field of an older
-    // version differs.
-    if if_match.version().is_some_and(|asked| asked < version) {
-        return Err(failure_problem(Failure::VersionMismatch).into());
+        trace.find(state.store.find(id)).await?.ok_or_else(error::message_not_found)?;
+    // Versions only grow, so this mismatch is final. It says more than a field of an older
+    // version that differs.
+    if if_match.is_some_and(|expected| expected < version) {
+        return Err(error::version_mismatch().into());
     }
     unchanged.check(&message)?;
-    // Later than all that is stored, whatever this machine's clock says.
+    // Later than everything stored, whatever this machine's clock says.
     let stored_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
     let now = Timestamp::now();
     let edit_timestamp = now.max(stored_at.next_millisecond());
-    let action =
-        Action::Edit { content: content.clone(), edit_timestamp, if_match: if_match.version() };
+    let action = Action::Edit { content: content.clone(), edit_timestamp, if_match };
     let command = Command::new(id, now, action);
     let edited = Message { content, edit_timestamp: Some(edit_timestamp), ..message };
-    let preference = Preference::read(&headers, app.write_wait);
-    let answer = match app.writes.submit(command, preference.wait, &place).await? {
-        Progress::Accepted { operation, .. } => accepted(operation, edited),
-        Progress::Finished(Outcome::Edited(stored) | Outcome::Superseded(stored)) => {
-            responses::message(StatusCode::OK, &stored)
+    write(&state, &headers, &trace, command, |submission| match submission {
+        Submission::Accepted { operation, .. } => Ok(accepted(operation, edited)),
+        Submission::Completed(Outcome::Edited(stored) | Outcome::Superseded(stored)) => {
+            Ok(responses::message(&stored))
         }
-        Progress::Finished(Outcome::EditedThenDeleted { version }) => {
-            responses::message(StatusCode::OK, &VersionedMessage { message: edited, version })
+        Submission::Completed(Outcome::EditedThenDeleted { version }) => {
+            Ok(responses::message(&VersionedMessage { message: edited, version }))
         }
-        Progress::Finished(result) => return Err(failed(&result)),
-    };
-    Ok(preference.note(answer))
+        Submission::Completed(outcome) => Err(error::not_a_success(&outcome)),
+    })
+    .await
 }

@@ -2,19 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{extract::State, http::HeaderMap};
 use contracts::MessageId;
 
-use super::Answer;
 use crate::{
-    http::{
-        conditional::has_version,
-        path::PathParam,
-        responses::{self, message_not_found},
-    },
+    error::{HandlerResult, message_not_found},
+    http::{conditional, path::PathParam, responses},
     openapi::{
         parameters::ReadHeaders,
         problems::ReadProblems,
@@ -39,14 +32,14 @@ use crate::{
     ),
 )]
 pub(crate) async fn get(
-    State(app): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     PathParam(id): PathParam<MessageId>,
-    place: RequestTrace,
+    trace: RequestTrace,
     headers: HeaderMap,
-) -> Answer {
-    let stored = place.find(app.store.find(id)).await?.ok_or_else(message_not_found)?;
-    if has_version(&headers, stored.version)? {
+) -> HandlerResult {
+    let stored = trace.find(state.store.find(id)).await?.ok_or_else(message_not_found)?;
+    if conditional::is_not_modified(&headers, stored.version)? {
         return Ok(responses::not_modified(stored.version));
     }
-    Ok(responses::message(StatusCode::OK, &stored))
+    Ok(responses::message(&stored))
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
 
-use super::Answer;
 use crate::{
+    error::HandlerResult,
     http::{
         query::{list_query, next_link},
         responses,
@@ -25,12 +25,12 @@ use crate::{
     responses((status = 200, response = inline(Page)), ListProblems),
 )]
 pub(crate) async fn list(
-    State(app): State<Arc<AppState>>,
-    place: RequestTrace,
+    State(state): State<Arc<AppState>>,
+    trace: RequestTrace,
     RawQuery(query): RawQuery,
-) -> Answer {
+) -> HandlerResult {
     let query = list_query(query.as_deref())?;
-    let page = place.find(app.store.list(&query)).await?;
+    let page = trace.find(state.store.list(&query)).await?;
     let link = page.next.map(|next| next_link(&query, next));
-    Ok(responses::list(&page.messages, link))
+    Ok(responses::page(&page.messages, link))
 }

@@ -1,6 +1,6 @@
-//! What is left of a request's body when its answer comes first, as refusals do. A connection can
-//! be used again only if the body was read to its end; else the answer has to say that it is the
-//! last (RFC 9112, section 9.3), or the client's next request is lost with the connection.
+//! The rest of a request's body when its response comes first, as a refusal does. A connection can
+//! be used again only if the body was read to its end. Otherwise the response must say that it is
+//! the last (RFC 9112, section 9.3), or the client's next request is lost with the connection.
 
 use std::{
     pin::Pin,
@@ -23,42 +23,42 @@ use tokio::{
 
 use crate::http::body::MAX_BODY_BYTES;
 
-/// How long the rest of a small body may take. It is mostly there by the time it is asked for.
+/// Time to read the rest of a small body. Most often it has arrived already.
 const REST_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Tells what became of a request's body.
-pub(crate) struct Unread {
+/// Reads what a handler leaves of its request's body.
+pub(super) struct BodyDrain {
     returned: Option<oneshot::Receiver<Body>>,
-    /// Whether the client sends its body only when told to, which reading it would do.
-    held_back: bool,
+    /// True if the client waits for a 100 before it sends the body. Reading would send the 100.
+    expects_continue: bool,
 }
 
-/// The body that is given to the handler; what is not read of it comes back.
+/// The body that the handler gets. What is not read of it is given back.
 struct LoanedBody {
     body: Option<Body>,
     give_back: Option<oneshot::Sender<Body>>,
 }
 
-impl Unread {
+impl BodyDrain {
     /// Watches the body of `request`.
-    pub(crate) fn watch(request: Request) -> (Request, Self) {
-        let held_back = request.headers().contains_key(header::EXPECT);
+    pub(super) fn watch(request: Request) -> (Request, Self) {
+        let expects_continue = request.headers().contains_key(header::EXPECT);
         if request.body().is_end_stream() {
-            return (request, Self { returned: None, held_back });
+            return (request, Self { returned: None, expects_continue });
         }
         let (give_back, returned) = oneshot::channel();
-        let lend = |body| Body::new(LoanedBody { body: Some(body), give_back: Some(give_back) });
-        (request.map(lend), Self { returned: Some(returned), held_back })
+        let loan = |body| Body::new(LoanedBody { body: Some(body), give_back: Some(give_back) });
+        (request.map(loan), Self { returned: Some(returned), expects_continue })
     }
 
-    /// Whether the connection can take another request after this one; reads a small rest for it.
-    pub(crate) async fn read_to_end(self) -> bool {
+    /// Reads a small rest of the body. Returns true if the connection can take another request.
+    pub(super) async fn read_to_end(self) -> bool {
         let Some(mut returned) = self.returned else { return true };
         match returned.try_recv() {
             Err(TryRecvError::Closed) => true,
             Err(TryRecvError::Empty) => false,
             Ok(rest) => {
-                !self.held_back
+                !self.expects_continue
                     && rest.size_hint().lower() <= MAX_BODY_BYTES as u64
                     && timeout(REST_TIMEOUT, discard(rest)).await.unwrap_or(false)
             }
@@ -66,7 +66,7 @@ impl Unread {
     }
 }
 
-/// Reads a body to its end; false where it is too long or breaks off.
+/// Reads a body to its end. Returns false if it is too long or breaks off.
 async fn discard(mut body: Body) -> bool {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
@@ -108,7 +108,7 @@ impl Drop for LoanedBody {
     fn drop(&mut self) {
         let unread = self.body.take().filter(|body| !body.is_end_stream());
         if let (Some(body), Some(give_back)) = (unread, self.give_back.take()) {
-            // Nobody asks for it when the connection is gone.
+            // The receiver is gone if the connection is.
             give_back.send(body).ok();
         }
     }

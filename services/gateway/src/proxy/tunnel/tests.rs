@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use axum::{Router, extract::State, routing::get};
+use axum::{Router, extract::State, http::HeaderValue, routing::get};
 use futures_util::{SinkExt, StreamExt};
 use service::Shutdown;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 use tokio_tungstenite::{
@@ -62,9 +62,9 @@ impl Gateway {
     async fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-        answer
+        let mut response = String::new();
+        timeout(LIMIT, stream.read_to_string(&mut response)).await.unwrap().unwrap();
+        response
     }
 }
 
@@ -102,13 +102,13 @@ async fn serve_echo(stream: TcpStream) {
 }
 
 /// A broadcaster that answers every request with these bytes.
-async fn refuse(answer: &'static str) -> SocketAddr {
+async fn refuse(response: &'static str) -> SocketAddr {
     let (listener, address) = listen().await;
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = [0; 4096];
             let _ = stream.read(&mut request).await;
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.write_all(response.as_bytes()).await;
         }
     });
     address
@@ -126,8 +126,8 @@ async fn next_text(client: &mut Client) -> String {
 
 fn refused_with(result: Result<Client, Error>) -> http::Response<String> {
     match result {
-        Err(Error::Http(answer)) => {
-            answer.map(|body| String::from_utf8(body.unwrap_or_default()).unwrap())
+        Err(Error::Http(response)) => {
+            response.map(|body| String::from_utf8(body.unwrap_or_default()).unwrap())
         }
         other => panic!("not refused but {other:?}"),
     }
@@ -157,21 +157,21 @@ async fn a_websocket_passes_both_ways() {
 }
 
 #[tokio::test]
-async fn one_more_than_there_is_room_for_is_refused() {
+async fn a_tunnel_beyond_the_limit_is_refused() {
     let gateway = Gateway::start(echo().await, 1).await;
     let client = gateway.connect(&[]).await.unwrap();
     let refused = refused_with(gateway.connect(&[]).await);
     assert_eq!(refused.status(), 503);
     assert!(refused.headers().contains_key("retry-after"));
     assert!(refused.body().contains("/problems/overloaded"), "{}", refused.body());
-    // A client that is gone without a word leaves its place, too.
+    // A client that is gone without a close frame frees its permit, too.
     drop(client);
     let again = async {
         while gateway.connect(&[]).await.is_err() {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(LIMIT, again).await.expect("a free place");
+    timeout(LIMIT, again).await.expect("a free permit");
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn a_stopping_gateway_closes_its_tunnels_with_going_away() {
 }
 
 #[tokio::test]
-async fn what_the_broadcaster_refuses_is_refused() {
+async fn a_refusal_of_the_broadcaster_reaches_the_client() {
     let broadcaster = refuse(
         "HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nContent-Length: 2\r\n\
          Connection: close, x-hop\r\nX-Hop: 1\r\nX-Kept: 2\r\n\r\n{}",
@@ -222,20 +222,10 @@ async fn an_absent_broadcaster_is_a_bad_gateway() {
 async fn without_an_upgrade_it_is_a_redirect() {
     let (_listener, address) = listen().await;
     let gateway = Gateway::start(address, 10).await;
-    let answer = gateway
+    let response = gateway
         .ask("GET /api/chat?room=1 HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
         .await;
-    assert!(answer.starts_with("HTTP/1.1 307 Temporary Redirect\r\n"), "{answer}");
+    assert!(response.starts_with("HTTP/1.1 307 Temporary Redirect\r\n"), "{response}");
     let location = format!("location: http://{address}/api/chat?room=1\r\n");
-    assert!(answer.contains(&location), "{answer}");
-}
-
-#[test]
-fn the_broadcaster_may_be_behind_a_path_or_on_ipv6() {
-    let target = |url: &str| Target::new(&url.parse().unwrap());
-    let proxied = target("http://proxy/broadcaster/");
-    assert_eq!((proxied.path.as_str(), proxied.port), ("/broadcaster/api/chat", 80));
-    assert_eq!(target("http://host:8001/api/chat").path, "/api/chat");
-    let ipv6 = target("http://[::1]:8001");
-    assert_eq!((ipv6.host.as_str(), ipv6.authority.as_str()), ("::1", "[::1]:8001"));
+    assert!(response.contains(&location), "{response}");
 }

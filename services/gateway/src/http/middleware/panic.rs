@@ -1,0 +1,18 @@
+//! The response to a request whose handler panicked.
+
+use std::any::Any;
+
+use axum::response::{IntoResponse, Response};
+
+use crate::error::{self, ProblemResponse};
+
+/// Logs the panic and answers 500.
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+pub(crate) fn respond(payload: Box<dyn Any + Send + 'static>) -> Response {
+    let reason = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message");
+    ProblemResponse::from(error::internal(reason)).into_response()
+}
