@@ -80,7 +80,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let replies = executor.run(|| {
         let pending = pending.clone();
         ReplySource::start(config.broker.url.clone(), "gateway replies", move |outcome| {
-            pending.resolve(outcome)
+            pending.resolve(outcome);
         })
     });
     let publisher = executor.run(|| {
