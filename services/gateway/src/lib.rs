@@ -18,8 +18,6 @@ mod web;
 
 use std::time::Duration;
 
-use anyhow::Context;
-use broker::BrokerUrl;
 use service::{ConfigError, Dependency, Health, Shutdown, fd_limit};
 use store::{Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
@@ -55,20 +53,17 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let tracer = Tracer::start(&config.traces, "gateway")?;
     let common = &config.common;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
-    let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;
     let store = Store::new(StoreSettings {
-        uri: common.mongo_uri.expose().to_owned(),
-        database: common.mongo_database.clone(),
-        app_name: "gateway".to_owned(),
         max_connections: MAX_STORE_CONNECTIONS,
         operation_timeout: STORE_TIMEOUT,
+        ..StoreSettings::new(config.store, "gateway")
     })
     .await
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let pending = Pending::default();
     let max_waiting = config.max_waiting_writes as usize;
     let broker = BrokerClients::start(
-        url,
+        config.broker.url,
         usize::from(config.publish_connections),
         max_waiting,
         pending.clone(),
@@ -87,12 +82,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let soft_deadline = phases.soft_deadline.clone();
     let publisher = broker.publisher.clone();
     let commands = CommandSubmitter::new(publisher, pending, max_waiting, soft_deadline);
-    let tunnel = Tunnel::new(&config.broadcaster()?, MAX_TUNNELS, phases.clone());
+    let tunnel = Tunnel::new(&config.broadcaster_url, MAX_TUNNELS, phases.clone());
     let state = AppState {
         store,
         commands,
         health,
         requests: Requests::default(),
+        access_log: common.log.access,
         tracer: tracer.clone(),
         tunnel: tunnel.clone(),
         write_wait: config.write_wait_ms,

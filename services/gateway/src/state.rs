@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use service::Health;
 use store::Store;
-use telemetry::{metrics::Requests, traces::Tracer};
+use telemetry::{logging::AccessLog, metrics::Requests, traces::Tracer};
 use tokio_util::sync::CancellationToken;
 
 use crate::{commands::submit::CommandSubmitter, proxy::tunnel::Tunnel};
@@ -18,6 +18,7 @@ pub(crate) struct AppState {
     pub(crate) tunnel: Tunnel,
     pub(crate) health: Health,
     pub(crate) requests: Requests,
+    pub(crate) access_log: AccessLog,
     pub(crate) tracer: Tracer,
     pub(crate) draining: CancellationToken,
 }

@@ -44,7 +44,7 @@ pub(crate) async fn observe(
     let status = response.status();
     let route = route.as_ref().map(MatchedPath::as_str);
     state.requests.answered(&method, route, status, started.elapsed());
-    log_span.in_scope(|| tracing::debug!(status = status.as_u16(), "request completed"));
+    log_span.in_scope(|| state.access_log.log(status, started.elapsed()));
     trace::end(trace_span, status);
     let response = request_id::add_to(response, request_id);
     connection.close_if_needed(response, &state.draining).await
