@@ -121,10 +121,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),
     };
-    let listener = http::bind(config.bind).await?;
     let router = routes::router(app, &config.cors_origins, MAX_REQUESTS)?;
-    let connections = fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
-    http::serve(listener, router, connections, &phases).await;
+    let settings = http::ListenerSettings {
+        max_connections: fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS),
+        ..http::ListenerSettings::default()
+    };
+    let listener = http::Listener::bind(config.bind, settings)?;
+    listener.serve(router, &phases).await;
     let ending = async {
         tunnel.close().await;
         publisher.close().await;

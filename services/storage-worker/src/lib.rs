@@ -90,7 +90,7 @@ pub async fn run_with(
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    let listener = http::bind(config.bind).await?;
+    let listener = http::Listener::bind(config.bind, http::health_settings())?;
     let serving = tokio::spawn({
         let phases: Phases = phases.clone();
         async move { http::serve_health(listener, health, &phases).await }

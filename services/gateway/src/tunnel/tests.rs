@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use axum::{Router, extract::State, routing::get};
 use futures_util::{SinkExt, StreamExt};
-use service::Shutdown;
+use service::{
+    Shutdown,
+    http::{Listener, ListenerSettings},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -43,10 +46,10 @@ impl Gateway {
         let chat =
             |State(tunnel): State<Tunnel>, request| async move { tunnel.handle(request).await };
         let router = Router::new().route("/api/chat", get(chat)).with_state(tunnel.clone());
-        let (listener, address) = listen().await;
-        let serving = tokio::spawn(async move {
-            service::http::serve(listener, router, 100, &phases).await;
-        });
+        let settings = ListenerSettings::default();
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), settings).unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move { listener.serve(router, &phases).await });
         Self { address, tunnel, shutdown, _serving: serving }
     }
 
