@@ -1,5 +1,7 @@
 //! HTTP answers: messages with their validators, problems with their headers.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     body::Body,
@@ -10,10 +12,11 @@ use contracts::{
     Failure, Message, MessageId, OperationId, Problem, ProblemKind, Version, VersionedMessage,
 };
 use serde::Serialize;
+use service::http::problem;
 use store::StoreError;
 
-/// Seconds after which a client may ask or try again.
-const RETRY_AFTER_SECS: &str = "1";
+/// Time after which a client may ask or try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error answer.
 #[derive(Debug)]
@@ -21,15 +24,7 @@ pub(crate) struct ProblemResponse(pub(crate) Problem);
 
 impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(&self.0)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
-        }
-        response
+        problem::response(&self.0, RETRY_AFTER).map(Body::new)
     }
 }
 
@@ -99,7 +94,7 @@ pub(crate) fn created(stored: &VersionedMessage) -> Response {
 pub(crate) fn accepted(operation: OperationId, body: impl Serialize) -> Response {
     let headers = [
         (header::LOCATION, format!("/api/operations/{operation}")),
-        (header::RETRY_AFTER, RETRY_AFTER_SECS.to_owned()),
+        (header::RETRY_AFTER, RETRY_AFTER.as_secs().to_string()),
     ];
     (StatusCode::ACCEPTED, headers, Json(body)).into_response()
 }

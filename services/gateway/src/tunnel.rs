@@ -19,7 +19,10 @@ use contracts::{Problem, ProblemKind};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use service::{Phases, http::Peer};
+use service::{
+    Phases,
+    http::{Peer, has_token},
+};
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -293,14 +296,6 @@ fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
         "upgrade",
     ];
     ALWAYS.contains(&name.as_str()) || has_token(headers, &header::CONNECTION, name.as_str())
-}
-
-/// Whether a header that lists tokens lists this one, in whatever case.
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|value| {
-        let mut listed = value.as_bytes().split(|byte| *byte == b',');
-        listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    })
 }
 
 fn overloaded(detail: &'static str) -> Problem {
