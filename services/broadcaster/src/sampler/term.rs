@@ -102,7 +102,7 @@ fn log_change(sample: &Result<Option<Message>, StoreError>, failures: &mut u32) 
     match sample {
         Ok(_) if *failures > 0 => tracing::info!("can sample messages again"),
         Err(error) if *failures == 0 => {
-            tracing::warn!(%error, "cannot sample messages; subscribers get no frames");
+            tracing::warn!(%error, "cannot sample messages");
         }
         _ => {}
     }

@@ -101,7 +101,7 @@ catalog! {
     SESSIONS_CLOSED: CounterName = "messages_sessions_closed_total";
     /// How long drawing a message took.
     SAMPLE_DURATION: HistogramName = "messages_sample_duration_seconds";
-    /// Draws by what came of them: drawn, empty or failed (label: result).
+    /// Samples by their results: sampled, empty or failed (label: result).
     SAMPLES: CounterName = "messages_samples_total";
     /// Whether this replica is the one that draws.
     LEADER: GaugeName = "messages_leader";
