@@ -206,7 +206,10 @@ async fn sockets_outlive_the_broker_and_the_database_and_frames_resume() -> Resu
 
     while_reading(&mut subscriber, async {
         mongod.kill().unwrap();
-        eventually("it cannot draw", SOON, async || logged(&broadcaster, "cannot sample messages") > 0).await;
+        eventually("it cannot draw", SOON, async || {
+            logged(&broadcaster, "cannot sample messages") > 0
+        })
+        .await;
         mongod.restart().await.unwrap();
         let drawing = async || logged(&broadcaster, "can sample messages again") > 0;
         eventually("it can again", RECOVERY, drawing).await;
