@@ -42,6 +42,7 @@ use connection_limit::ConnectionLimit;
 use connection_state::ConnectionState;
 use connection_stream::ConnectionStream;
 pub use headers::has_token;
+pub use served_connection::Peer;
 pub use settings::{ListenerSettings, Protocols, SocketSettings, WriteTimeout};
 
 /// Pause before accepting again, as after the process ran out of descriptors.
@@ -52,10 +53,6 @@ const HEALTH_CONNECTIONS: usize = 64;
 
 /// Retry interval of a problem of the health listener, which has none that is worth a retry.
 const HEALTH_RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// The address of the client, among a request's extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
 
 /// A bound port and the limits of what is served there.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -66,7 +66,7 @@ impl ConnectionLimit {
     fn enqueue(&self, connection: Arc<ConnectionState>) {
         let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
         if candidates.len() >= 2 * self.max_connections {
-            candidates.retain(|candidate| !candidate.connection.is_closed());
+            candidates.retain(|candidate| !candidate.connection.closed.load(Relaxed));
         }
         candidates.push_back(Candidate { connection, requests: 0 });
     }
@@ -79,7 +79,7 @@ impl ConnectionLimit {
         for _ in 0..2 * candidates.len() {
             let Some(mut candidate) = candidates.pop_front() else { break };
             let connection = &candidate.connection;
-            if connection.is_closed() {
+            if connection.closed.load(Relaxed) {
                 continue;
             }
             let requests = connection.requests();
@@ -93,11 +93,11 @@ impl ConnectionLimit {
                 candidates.push_front(candidate);
                 return grace_left;
             }
-            connection.evict();
+            connection.eviction.notify_one();
             return EVICTION_TIME;
         }
         if let Some(busy) = candidates.pop_front() {
-            busy.connection.evict();
+            busy.connection.eviction.notify_one();
         }
         EVICTION_TIME
     }
@@ -105,7 +105,7 @@ impl ConnectionLimit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.connection.set_closed();
+        self.connection.closed.store(true, Relaxed);
     }
 }
 
@@ -135,14 +135,14 @@ mod tests {
     ) -> ConnectionPermit {
         let evicted = Arc::clone(&held.connection);
         let release = async {
-            timeout(LIMIT, evicted.evicted()).await.expect("an eviction in time");
+            timeout(LIMIT, evicted.eviction.notified()).await.expect("an eviction in time");
             drop(held);
         };
         tokio::join!(acquire(limit, connection), release).0
     }
 
     async fn is_evicted(connection: &ConnectionState) -> bool {
-        timeout(Duration::ZERO, connection.evicted()).await.is_ok()
+        timeout(Duration::ZERO, connection.eviction.notified()).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,9 +21,12 @@ pub(super) struct ConnectionState {
     /// End of the last response, in milliseconds since `accepted`.
     last_end_ms: AtomicU64,
     write_timeout_ms: AtomicU64,
-    upgraded: AtomicBool,
-    closed: AtomicBool,
-    eviction: Notify,
+    /// Set once the connection belongs to another protocol.
+    pub(super) upgraded: AtomicBool,
+    /// Set once the connection does not count any more.
+    pub(super) closed: AtomicBool,
+    /// Notified when the connection must close to make room for another one.
+    pub(super) eviction: Notify,
 }
 
 /// A request in progress: from its headers to the end of its response's body.
@@ -86,34 +89,6 @@ impl ConnectionState {
 
     pub(super) fn set_write_timeout(&self, timeout: Duration) {
         self.write_timeout_ms.store(millis(timeout), Ordering::Relaxed);
-    }
-
-    /// Returns true once the connection belongs to another protocol.
-    pub(super) fn is_upgraded(&self) -> bool {
-        self.upgraded.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_upgraded(&self) {
-        self.upgraded.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns true once the connection counts no longer.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_closed(&self) {
-        self.closed.store(true, Ordering::Relaxed);
-    }
-
-    /// Asks the connection to close.
-    pub(super) fn evict(&self) {
-        self.eviction.notify_one();
-    }
-
-    /// Completes once the connection is asked to close.
-    pub(super) async fn evicted(&self) {
-        self.eviction.notified().await;
     }
 }
 

@@ -1,6 +1,13 @@
 //! One connection from its first byte to its end.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
@@ -21,8 +28,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::{
-    BoxError, Peer,
-    body::{RequestBody, ResponseBody},
+    body::{BoxError, RequestBody, ResponseBody},
     connection_state::ConnectionState,
     connection_stream::ConnectionStream,
     settings::{ListenerSettings, Protocols, WriteTimeout},
@@ -37,6 +43,10 @@ const WINDOW_BYTES: u32 = 64 * 1024;
 
 /// Time that an idle connection has for its last bytes when it is closed.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// The address of the client, among a request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// Serves requests until the client leaves, the connection is evicted or has been idle for too long, or the service
 /// closes.
@@ -67,7 +77,7 @@ pub(super) async fn serve<S, B>(
             let of_route = response.extensions().get::<WriteTimeout>();
             state.set_write_timeout(of_route.map_or(write_timeout, |of_route| of_route.0));
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                state.set_upgraded();
+                state.upgraded.store(true, Relaxed);
             }
             Ok::<_, Infallible>(response.map(|body| ResponseBody::new(body, guard)))
         }
@@ -90,6 +100,8 @@ pub(super) async fn serve<S, B>(
             builder
                 .http2()
                 .timer(TokioTimer::new())
+                // Finds clients that vanished while a response waits for their flow control.
+                .keep_alive_interval(settings.idle_timeout)
                 .max_concurrent_streams(MAX_STREAMS)
                 .initial_stream_window_size(WINDOW_BYTES)
                 .initial_connection_window_size(WINDOW_BYTES);
@@ -117,8 +129,10 @@ enum Stage {
     Open,
     /// The connection closes after the requests in progress.
     Closing,
-    /// The connection was idle, and is cut off when the timer fires.
-    ClosingNow,
+    /// The same, but the connection was idle: it is cut off when the timer fires, unless a request came in time.
+    ClosingIdle,
+    /// The same, but when the timer fires the connection is cut off whatever is in progress.
+    Evicted,
 }
 
 impl<'a, C, E> ServedConnection<'a, C>
@@ -147,27 +161,26 @@ where
                     return;
                 }
                 () = phases.closing.cancelled(), if is_open => self.close(Stage::Closing),
-                () = self.state.evicted(), if is_open => self.evict(),
-                () = self.timer.as_mut() => {
-                    if self.stage == Stage::ClosingNow && self.state.is_idle() {
-                        return;
-                    }
-                    self.check_idle();
-                }
+                () = self.state.eviction.notified(), if is_open => self.evict(),
+                () = self.timer.as_mut() => match self.stage {
+                    Stage::Open | Stage::Closing => self.check_idle(),
+                    Stage::ClosingIdle if !self.state.is_idle() => self.close(Stage::Evicted),
+                    Stage::ClosingIdle | Stage::Evicted => return,
+                },
                 () = phases.hard_deadline.cancelled() => return,
             }
         }
     }
 
     fn evict(&mut self) {
-        self.close(if self.state.is_idle() { Stage::ClosingNow } else { Stage::Closing });
+        self.close(if self.state.is_idle() { Stage::ClosingIdle } else { Stage::Evicted });
     }
 
     /// Closes the connection if it has been idle for too long. Otherwise looks again when it may have been.
     fn check_idle(&mut self) {
         let now = Instant::now();
         match self.state.idle_deadline(self.settings) {
-            Some(deadline) if deadline <= now => self.close(Stage::ClosingNow),
+            Some(deadline) if deadline <= now => self.close(Stage::ClosingIdle),
             Some(deadline) => self.timer.as_mut().reset(deadline),
             None => self.timer.as_mut().reset(now + self.settings.idle_timeout),
         }
@@ -176,8 +189,13 @@ where
     /// Takes no more requests.
     fn close(&mut self, stage: Stage) {
         self.stage = stage;
-        if stage == Stage::ClosingNow {
-            self.timer.as_mut().reset(Instant::now() + LAST_BYTES_TIMEOUT);
+        let time_left = match stage {
+            Stage::ClosingIdle => Some(LAST_BYTES_TIMEOUT),
+            Stage::Evicted => Some(self.settings.eviction_timeout),
+            Stage::Open | Stage::Closing => None,
+        };
+        if let Some(time_left) = time_left {
+            self.timer.as_mut().reset(Instant::now() + time_left);
         }
         (self.graceful_shutdown)(self.connection.as_mut());
     }

@@ -21,6 +21,8 @@ pub struct ListenerSettings {
     pub body_timeout: Duration,
     /// Maximum time in which the client takes nothing of a response, unless the response has a [`WriteTimeout`].
     pub write_timeout: Duration,
+    /// Maximum time that an evicted connection has to finish its responses, streams included.
+    pub eviction_timeout: Duration,
     /// Size of the buffer for the headers of an HTTP/1 request, in bytes.
     pub max_header_bytes: usize,
     /// Options of the listening socket.
@@ -61,6 +63,7 @@ impl Default for ListenerSettings {
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
+            eviction_timeout: Duration::from_secs(30),
             max_header_bytes: 32 * 1024,
             socket: SocketSettings::default(),
         }

@@ -191,6 +191,23 @@ async fn a_request_in_progress_is_answered_before_its_connection_is_evicted() {
     listening.stop().await;
 }
 
+#[tokio::test]
+async fn a_response_that_never_ends_does_not_protect_from_eviction() {
+    let settings = ListenerSettings { max_connections: 1, ..short_timeouts() };
+    let listening = Listening::with(ListenerSettings { eviction_timeout: LONGER, ..settings });
+    let mut endless = listening.connect().await;
+    request(&mut endless, "/stream").await;
+    listening.streamed.send("one").await.unwrap();
+    read_until(&mut endless, "one\r\n").await;
+    let begun = Instant::now();
+    let mut next = listening.connect().await;
+    request(&mut next, "/").await;
+    response(&mut next).await;
+    assert!(begun.elapsed() >= LONGER, "it had time to end");
+    assert!(ends(&mut endless).await);
+    listening.stop().await;
+}
+
 /// Timeouts that are short in every phase in which nothing should happen.
 fn short_timeouts() -> ListenerSettings {
     ListenerSettings {
