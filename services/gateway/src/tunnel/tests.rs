@@ -38,7 +38,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(broadcaster: SocketAddr, max_tunnels: usize) -> Self {
+    fn start(broadcaster: SocketAddr, max_tunnels: usize) -> Self {
         let shutdown = Shutdown::manual();
         let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(4));
         let url = format!("http://{broadcaster}").parse().unwrap();
@@ -139,7 +139,7 @@ fn refused_with(result: Result<Client, Error>) -> http::Response<String> {
 #[tokio::test]
 async fn a_websocket_passes_both_ways() {
     let broadcaster = echo().await;
-    let gateway = Gateway::start(broadcaster, 10).await;
+    let gateway = Gateway::start(broadcaster, 10);
     let headers =
         [("origin", "https://app.example"), ("cookie", "secret"), ("x-forwarded-for", "192.0.2.1")];
     let mut client = gateway.connect(&headers).await.unwrap();
@@ -161,7 +161,7 @@ async fn a_websocket_passes_both_ways() {
 
 #[tokio::test]
 async fn one_more_than_there_is_room_for_is_refused() {
-    let gateway = Gateway::start(echo().await, 1).await;
+    let gateway = Gateway::start(echo().await, 1);
     let client = gateway.connect(&[]).await.unwrap();
     let refused = refused_with(gateway.connect(&[]).await);
     assert_eq!(refused.status(), 503);
@@ -179,7 +179,7 @@ async fn one_more_than_there_is_room_for_is_refused() {
 
 #[tokio::test]
 async fn a_stopping_gateway_closes_its_tunnels_with_going_away() {
-    let gateway = Gateway::start(echo().await, 10).await;
+    let gateway = Gateway::start(echo().await, 10);
     let mut client = gateway.connect(&[]).await.unwrap();
     next_text(&mut client).await;
     gateway.shutdown.request();
@@ -200,7 +200,7 @@ async fn what_the_broadcaster_refuses_is_refused() {
          Connection: close, x-hop\r\nX-Hop: 1\r\nX-Kept: 2\r\n\r\n{}",
     )
     .await;
-    let gateway = Gateway::start(broadcaster, 10).await;
+    let gateway = Gateway::start(broadcaster, 10);
     let refused = refused_with(gateway.connect(&[]).await);
     assert_eq!(refused.status(), 403);
     assert_eq!(refused.headers()["content-type"], "application/problem+json");
@@ -212,7 +212,7 @@ async fn what_the_broadcaster_refuses_is_refused() {
 #[tokio::test]
 async fn an_absent_broadcaster_is_a_bad_gateway() {
     let (listener, address) = listen().await;
-    let gateway = Gateway::start(address, 10).await;
+    let gateway = Gateway::start(address, 10);
     // It takes connections and answers nothing.
     let refused = refused_with(gateway.connect(&[]).await);
     assert_eq!(refused.status(), 502);
@@ -224,7 +224,7 @@ async fn an_absent_broadcaster_is_a_bad_gateway() {
 #[tokio::test]
 async fn without_an_upgrade_it_is_a_redirect() {
     let (_listener, address) = listen().await;
-    let gateway = Gateway::start(address, 10).await;
+    let gateway = Gateway::start(address, 10);
     let answer = gateway
         .ask("GET /api/chat?room=1 HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
         .await;
