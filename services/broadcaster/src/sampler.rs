@@ -26,8 +26,10 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let metrics = Metrics::new();
+    let mut failing = false;
     while let Some(leader) = election.win().await {
-        let Err(end) = term::lead(&leader, &store, tick_interval, &stop, &metrics).await;
+        let Err(end) =
+            term::lead(&leader, &store, tick_interval, &stop, &metrics, &mut failing).await;
         match end {
             TermEnd::Stopped => {
                 leader.resign().await;

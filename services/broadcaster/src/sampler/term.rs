@@ -35,6 +35,7 @@ pub(super) async fn lead(
     tick_interval: Duration,
     stop: &CancellationToken,
     metrics: &Metrics,
+    failing: &mut bool,
 ) -> Result<Infallible, TermEnd> {
     let _leading = GaugeGuard::new(&metrics.leading);
     let mut ticks = interval(tick_interval);
@@ -46,7 +47,8 @@ pub(super) async fn lead(
         let begun = Instant::now();
         let sample = in_term(leader, stop, candidates.choose(store)).await?;
         metrics.record(&sample, candidates.took + begun.elapsed());
-        log_change(&sample, &mut failures);
+        log_change(&sample, failing);
+        failures = if sample.is_ok() { 0 } else { failures + 1 };
         if let Some(message) = sample.ok().flatten() {
             let after_tick_us = u64::try_from(tick.elapsed().as_micros()).unwrap_or(u64::MAX);
             tracing::debug!(message.id = %message.id, after_tick_us, "sampled");
@@ -97,16 +99,16 @@ impl Metrics {
     }
 }
 
-/// Logs when sampling begins to fail and when it works again.
-fn log_change(sample: &Result<Option<Message>, StoreError>, failures: &mut u32) {
+/// Logs when sampling begins to fail and when it works again, perhaps in another term.
+fn log_change(sample: &Result<Option<Message>, StoreError>, failing: &mut bool) {
     match sample {
-        Ok(_) if *failures > 0 => tracing::info!("can sample messages again"),
-        Err(error) if *failures == 0 => {
+        Ok(_) if *failing => tracing::info!("can sample messages again"),
+        Err(error) if !*failing => {
             tracing::warn!(%error, "cannot sample messages");
         }
         _ => {}
     }
-    *failures = if sample.is_ok() { 0 } else { *failures + 1 };
+    *failing = sample.is_err();
 }
 
 fn encode(message: &Message) -> Option<Vec<u8>> {
