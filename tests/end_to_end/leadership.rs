@@ -23,7 +23,7 @@ const RECOVERY: Duration = Duration::from_secs(90);
 const OUTAGE: Duration = Duration::from_mins(5);
 
 /// Draws are in the log of a broadcaster that runs with this.
-const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster=debug");
+const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster::sampler=debug");
 
 async fn start(env: &TestEnvironment) -> Result<ServiceProcess> {
     env.broadcaster().env(LOG.0, LOG.1).start().await
@@ -45,7 +45,7 @@ async fn two(
 ) -> Result<(ServiceProcess, ServiceProcess)> {
     let first = env.broadcaster().env(LOG.0, LOG.1).env("RABBITMQ_URL", url_of_first);
     let first = first.start().await?;
-    eventually("the first one draws", SOON, async || logged(&first, "drawn") > 0).await;
+    eventually("the first one draws", SOON, async || logged(&first, "sampled") > 0).await;
     let second = start(env).await?;
     Ok((first, second))
 }
@@ -54,7 +54,7 @@ async fn two(
 async fn takes_over(second: &ServiceProcess, subscriber: &mut Subscriber) -> Result<()> {
     // What was drawn before may still be on its way.
     subscriber.next_text(FAILOVER).await?;
-    eventually("the second one draws", FAILOVER, async || logged(second, "drawn") > 0).await;
+    eventually("the second one draws", FAILOVER, async || logged(second, "sampled") > 0).await;
     subscriber.next_text(FAILOVER).await?;
     Ok(())
 }
@@ -104,7 +104,7 @@ async fn there_is_one_draw_for_each_frame_however_many_replicas_and_subscribers(
             subscribers.push(subscribe(replica).await?);
         }
     }
-    let total = || replicas.iter().map(|replica| logged(replica, "drawn")).sum::<usize>();
+    let total = || replicas.iter().map(|replica| logged(replica, "sampled")).sum::<usize>();
     let observer = &mut subscribers[0];
     observer.next_text(SOON).await?;
     let before = total();
@@ -160,14 +160,14 @@ async fn a_drawing_replica_that_alone_lacks_the_database_lets_another_draw() -> 
     let env = &system.env;
     let (proxy, url) = Proxy::in_front_of(env.mongo_uri()).await?;
     let first = env.broadcaster().env(LOG.0, LOG.1).env("MONGO_URI", url).start().await?;
-    eventually("the first one draws", SOON, async || logged(&first, "drawn") > 0).await;
+    eventually("the first one draws", SOON, async || logged(&first, "sampled") > 0).await;
     let second = start(env).await?;
     let mut subscriber = subscribe(&first).await?;
     subscriber.next_text(SOON).await?;
     proxy.refuse(true);
     proxy.cut().await;
     let taken_over =
-        eventually("the second one draws", RECOVERY, async || logged(&second, "drawn") > 0);
+        eventually("the second one draws", RECOVERY, async || logged(&second, "sampled") > 0);
     while_reading(&mut subscriber, taken_over).await?;
     // It stands for election only once it has the database again.
     one_frame_a_second(&mut subscriber).await
@@ -206,9 +206,12 @@ async fn sockets_outlive_the_broker_and_the_database_and_frames_resume() -> Resu
 
     while_reading(&mut subscriber, async {
         mongod.kill().unwrap();
-        eventually("it cannot draw", SOON, async || logged(&broadcaster, "cannot draw") > 0).await;
+        eventually("it cannot draw", SOON, async || {
+            logged(&broadcaster, "cannot sample messages") > 0
+        })
+        .await;
         mongod.restart().await.unwrap();
-        let drawing = async || logged(&broadcaster, "can draw again") > 0;
+        let drawing = async || logged(&broadcaster, "can sample messages again") > 0;
         eventually("it can again", RECOVERY, drawing).await;
     })
     .await?;

@@ -271,7 +271,7 @@ async fn check_broadcaster(system: &System) -> Result<Scrape> {
     );
     assert!(frames >= 3.0 && sent >= 6.0 && sent <= 2.0 * frames, "{frames} {sent}");
     assert_equal(broadcaster.sum("messages_sessions_closed_total", &[]), 1.0);
-    assert!(broadcaster.sum("messages_samples_total", &[("result", "drawn")]) >= 3.0);
+    assert!(broadcaster.sum("messages_samples_total", &[("result", "sampled")]) >= 3.0);
     assert!(broadcaster.sum("messages_sample_duration_seconds_count", &[]) >= 3.0);
     let upgraded = [("route", "/api/chat"), ("status", "101")];
     assert_equal(broadcaster.sum("messages_http_requests_total", &upgraded), 2.0);

@@ -74,7 +74,7 @@ impl Candidate {
                 for _ in 0..replicas {
                     let service = around.env.broadcaster();
                     let service = service.env("MAX_CONNECTIONS", MAX_CONNECTIONS);
-                    let service = service.env("RUST_LOG", "info,broadcaster=debug");
+                    let service = service.env("RUST_LOG", "info,broadcaster::sampler=debug");
                     services.push(service.start().await?);
                 }
                 Ok(Self::Services(services))
@@ -183,7 +183,7 @@ fn tick(line: &str) -> Option<Tick> {
 /// A broadcaster's line about a draw.
 fn drawn(line: &str) -> Option<Tick> {
     let line: Value = serde_json::from_str(line).ok()?;
-    if line.get("message")?.as_str()? != "drawn" {
+    if line.get("message")?.as_str()? != "sampled" {
         return None;
     }
     let logged = DateTime::parse_from_rfc3339(line.get("timestamp")?.as_str()?).ok()?;

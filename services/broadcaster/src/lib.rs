@@ -1,45 +1,39 @@
-//! A random stored message to every WebSocket subscriber, each second.
+//! Sends a random stored message to every WebSocket subscriber, each second.
 //!
-//! One of the replicas is elected and draws (`drawer`); every replica consumes what is drawn and
-//! writes it to the sockets of all its subscribers ([`hub`]); a session for each of them does the
-//! rest ([`server`]).
+//! One of the replicas is elected and publishes a frame at each tick (`sampler`). Every replica writes it to the sockets of
+//! all its subscribers (`fan_out`). Each of them has a session, which does everything else (`server`).
 
 mod config;
-pub mod hub;
-pub mod origins;
-mod paced_stream;
-pub mod per_ip_limit;
+mod fan_out;
+mod limits;
 mod sampler;
-pub mod server;
-mod subscriber_sink;
-mod two_stage_deadline;
+mod server;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use broker::{Election, FrameSource};
-use service::{ConfigError, Dependency, Health, Shutdown, fd_limit};
+use service::{ConfigError, Dependency, Health, Shutdown, fd_limit, http::Listener};
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
 
 pub use config::Config;
-use hub::Hub;
-use origins::AllowedOrigins;
-use per_ip_limit::AddressLimit;
+use fan_out::hub::Hub;
+use limits::{origins::AllowedOrigins, per_ip_limit::PerIpLimiter};
 use server::Settings;
 
-/// Operations on MongoDB at once: a draw, the health check, and one of each that a frozen server
-/// still holds.
+/// Maximum number of operations on MongoDB at once: a sample, a health check, and one of each that a frozen server still
+/// holds.
 const MAX_STORE_CONNECTIONS: u32 = 4;
 
-/// How long each query of a draw may take.
+/// Timeout of each query of a sample.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Descriptors for everything but subscribers: connections in their handshake, to the broker and
-/// to the database, and what the runtime itself opens.
+/// File descriptors for everything but subscribers: connections in their handshake, to the broker and to the database, and
+/// those of the runtime.
 const OTHER_DESCRIPTORS: usize = server::MAX_HANDSHAKES + 128;
 
-/// Runs a broadcaster until `shutdown`. Waits for broker and database as long as it takes.
+/// Runs a broadcaster until `shutdown`. Retries to reach the broker and the database without limit.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let exporter = Exporter::start("broadcaster")?;
     let common = &config.common;
@@ -51,14 +45,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     })
     .await
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
-    let listener = server::bind(config.bind)?;
+    let listener = Listener::bind(config.bind, server::listener_settings())?;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
     let settings = Settings {
         access_log: common.log.access,
-        max_connections: fd_limit::raise(config.max_connections as usize, OTHER_DESCRIPTORS),
+        max_subscribers: fd_limit::raise(config.max_connections as usize, OTHER_DESCRIPTORS),
         origins: AllowedOrigins::new(config.allowed_origins),
-        addresses: AddressLimit::new(config.max_connections_per_address, config.trusted_proxies),
-        // The other half of the grace is for the close handshakes.
+        per_ip: PerIpLimiter::new(config.max_connections_per_address, config.trusted_proxies),
+        // The other half of the grace period is for the closing handshakes.
         close_spread: common.shutdown_grace_ms / 2,
         ..Settings::default()
     };
@@ -77,20 +71,20 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    // It resigns as soon as the draining begins, while subscribers are still served: another one
-    // draws for them.
+    // The leader resigns as soon as draining begins, so that another replica publishes while this one still serves its
+    // subscribers.
     let stop = phases.draining.clone();
-    let election = Election::new(&url, "broadcaster drawer", stop.clone());
-    let drawing = sampler::run(election, store, store_up, config.broadcast_interval_ms, stop);
-    let drawing = tokio::spawn(drawing);
+    let election = Election::new(&url, "broadcaster sampler", stop.clone());
+    let sampling = sampler::run(election, store, store_up, config.broadcast_interval_ms, stop);
+    let sampling = tokio::spawn(sampling);
 
     server::serve(listener, hub, health, settings, &phases).await;
     let ending = async {
         frames.close().await;
-        drawing.await
+        sampling.await
     };
-    if let Some(drawn) = phases.hard_deadline.run_until_cancelled(ending).await {
-        drawn.context("the drawer's task failed")?;
+    if let Some(sampled) = phases.hard_deadline.run_until_cancelled(ending).await {
+        sampled.context("the sampler panicked")?;
     }
     Ok(())
 }

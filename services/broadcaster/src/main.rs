@@ -1,4 +1,4 @@
-//! The broadcaster's process: configuration, logging, signals, exit code.
+//! The broadcaster's process.
 
 use std::process::ExitCode;
 

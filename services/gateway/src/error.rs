@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    body::Body,
+    http::HeaderName,
     response::{IntoResponse, Response},
 };
 use broker::PublishError;
 use contracts::{Failure, FieldError, Outcome, Problem, ProblemKind};
+use service::http::problem;
 use store::StoreError;
+use telemetry::error_chain;
 
 /// Time after which a client may retry.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -24,15 +26,7 @@ pub(crate) struct ProblemResponse(Problem);
 
 impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self.0)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER.as_secs().into());
-        }
-        response
+        problem::response(&self.0, RETRY_AFTER).map(Body::new)
     }
 }
 
@@ -44,13 +38,11 @@ impl From<Problem> for ProblemResponse {
 
 impl From<StoreError> for ProblemResponse {
     fn from(error: StoreError) -> Self {
-        let permanent = error.is_permanent();
-        let error = anyhow::Error::from(error);
-        if permanent {
-            return internal(&format!("{error:#}")).into();
+        if error.is_permanent() {
+            return internal(&error_chain(&error).to_string()).into();
         }
         // An outage is logged once, by the health check.
-        tracing::debug!(error = format!("{error:#}"), "cannot read from MongoDB");
+        tracing::debug!(error = %error_chain(&error), "cannot read from MongoDB");
         let detail = "storage is temporarily unavailable; retry later";
         Problem::new(ProblemKind::StorageUnavailable, detail).into()
     }

@@ -18,7 +18,10 @@ mod web;
 
 use std::time::Duration;
 
-use service::{ConfigError, Dependency, Health, Shutdown, fd_limit};
+use service::{
+    ConfigError, Dependency, Health, Shutdown, fd_limit,
+    http::{Listener, ListenerSettings},
+};
 use store::{Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
@@ -94,10 +97,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),
     };
-    let listener = service::http::bind(config.bind).await?;
     let router = router::router(state, &config.cors_origins, MAX_REQUESTS)?;
-    let connections = fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS);
-    service::http::serve(listener, router, connections, &phases).await;
+    let settings = ListenerSettings {
+        max_connections: fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS),
+        ..ListenerSettings::default()
+    };
+    Listener::bind(config.bind, settings)?.serve(router, &phases).await;
     let ending = async {
         tunnel.close().await;
         broker.close().await;

@@ -91,7 +91,7 @@ pub async fn run_with(
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    let listener = http::bind(config.bind).await?;
+    let listener = http::Listener::bind(config.bind, http::health_settings())?;
     let access_log = common.log.access;
     let serving = tokio::spawn({
         let phases: Phases = phases.clone();

@@ -1,5 +1,5 @@
-//! The limit of HTTP, for `cargo xtask bench`: axum behind the services' listener, answering every
-//! request with the same message.
+//! The limit of HTTP, for `cargo xtask bench`: axum behind the services' listener, with the same message as the response
+//! to every request.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use axum::{Router, http::header, routing::any};
 use service::{Shutdown, http};
 use telemetry::logging;
 
-/// Connections at once.
+/// Maximum number of connections.
 const MAX_CONNECTIONS: usize = 10_000;
 
 const MESSAGE: &str = concat!(
@@ -19,10 +19,12 @@ const MESSAGE: &str = concat!(
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     logging::start_for_tool();
-    let answer = any(|| async { ([(header::CONTENT_TYPE, "application/json")], MESSAGE) });
-    let listener = http::bind(([127, 0, 0, 1], 0).into()).await?;
+    let message = any(|| async { ([(header::CONTENT_TYPE, "application/json")], MESSAGE) });
+    let settings =
+        http::ListenerSettings { max_connections: MAX_CONNECTIONS, ..Default::default() };
+    let listener = http::Listener::bind(([127, 0, 0, 1], 0).into(), settings)?;
     println!("{}", listener.local_addr()?);
     let phases = Shutdown::on_signals()?.phases(Duration::ZERO, Duration::from_secs(1));
-    http::serve(listener, Router::new().fallback(answer), MAX_CONNECTIONS, &phases).await;
+    listener.serve(Router::new().fallback(message), &phases).await;
     Ok(())
 }

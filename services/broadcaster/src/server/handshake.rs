@@ -1,75 +1,34 @@
-//! The WebSocket handshake's HTTP side (RFC 6455, section 4.2): which requests may go on as a
-//! WebSocket, and the answers to the others.
+//! The WebSocket handshake's HTTP side (RFC 6455, section 4.2).
 
-use bytes::Bytes;
-use contracts::{Problem, ProblemKind};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
-use http_body_util::Full;
+use service::{
+    Health,
+    http::{Body, body, has_token},
+};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::origins::AllowedOrigins;
+use super::{description, refusal::Refusal};
+use crate::limits::origins::AllowedOrigins;
 
-/// Where the description of the WebSocket is.
-const DESCRIPTION: &str = "/asyncapi.json";
+const PATH: &str = "/api/chat";
 
-/// The description, as `AsyncAPI` 3 has it.
-pub(crate) const ASYNCAPI: &str = include_str!("asyncapi.json");
-
-/// Where subscribers connect.
-const CHAT: &str = "/api/chat";
-
-/// When a refused subscriber may try again, in seconds.
-const RETRY_AFTER_SECS: &str = "5";
-
-/// An answer of this server.
-pub(crate) type Answer = Response<Full<Bytes>>;
-
-/// Why a request does not become a WebSocket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    UnknownPath,
-    WrongMethod { allowed: &'static str },
-    NoUpgrade,
-    OtherVersion,
-    BadHost,
-    BadKey,
-    ForeignOrigin,
-    Full,
-    AddressFull,
-    Stopping,
+/// Returns the route of `path` if it is the WebSocket's.
+pub(super) fn route(path: &str) -> Option<&'static str> {
+    (path == PATH).then_some(PATH)
 }
 
-/// Answers a request for the description; `None` where it is for something else.
-pub(crate) fn describe(method: &Method, path: &str) -> Option<Answer> {
-    let asked = path == DESCRIPTION && (method == Method::GET || method == Method::HEAD);
-    asked.then(|| {
-        let mut answer = Response::new(Full::from(ASYNCAPI));
-        let headers = answer.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // It is for tools on other pages, too.
-        let all = HeaderValue::from_static("*");
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, all);
-        answer
-    })
-}
-
-/// Which of the paths that are answered here this is.
-pub(crate) fn route(path: &str) -> Option<&'static str> {
-    [CHAT, DESCRIPTION].into_iter().find(|route| *route == path)
-}
-
-/// Checks a request that is no health question. Returns the `Sec-WebSocket-Accept` to answer with.
-pub(crate) fn check<B>(
+/// Checks a request that is neither a health check nor for the description. Returns the value of `Sec-WebSocket-Accept`.
+pub(super) fn check<B>(
     request: &Request<B>,
     origins: &AllowedOrigins,
 ) -> Result<HeaderValue, Refusal> {
     match request.uri().path() {
-        CHAT if request.method() == Method::GET => {}
-        CHAT => return Err(Refusal::WrongMethod { allowed: "GET" }),
-        "/livez" | "/readyz" | "/metrics" | DESCRIPTION => {
-            return Err(Refusal::WrongMethod { allowed: "GET, HEAD" });
+        PATH if request.method() == Method::GET => {}
+        PATH => return Err(Refusal::MethodNotAllowed { allowed: "GET" }),
+        path if Health::route(path).or_else(|| description::route(path)).is_some() => {
+            return Err(Refusal::MethodNotAllowed { allowed: "GET, HEAD" });
         }
         _ => return Err(Refusal::UnknownPath),
     }
@@ -78,128 +37,39 @@ pub(crate) fn check<B>(
         && has_token(headers, &header::CONNECTION, "upgrade")
         && has_token(headers, &header::UPGRADE, "websocket");
     if !upgrade {
-        return Err(Refusal::NoUpgrade);
+        return Err(Refusal::UpgradeRequired);
     }
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(Refusal::OtherVersion);
+        return Err(Refusal::UnsupportedVersion);
     }
-    only(headers, &header::HOST).ok_or(Refusal::BadHost)?;
+    only(headers, &header::HOST).ok_or(Refusal::InvalidHost)?;
     let key = only(headers, &header::SEC_WEBSOCKET_KEY);
-    let key = key.filter(|key| is_key(key)).ok_or(Refusal::BadKey)?;
+    let key = key.filter(|key| is_key(key)).ok_or(Refusal::InvalidKey)?;
     if !origins.allow(headers) {
-        return Err(Refusal::ForeignOrigin);
+        return Err(Refusal::OriginForbidden);
     }
-    HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Refusal::BadKey)
+    HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Refusal::InvalidKey)
 }
 
-/// The 101, after which the connection is a WebSocket. No subprotocol and no extension is chosen.
-pub(crate) fn switching_protocols(accept_key: HeaderValue) -> Answer {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = answer.headers_mut();
+/// Returns the 101, after which the connection is a WebSocket without a subprotocol and extensions.
+pub(super) fn switching_protocols(accept_key: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(body::full(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
-    answer
+    response
 }
 
-impl Refusal {
-    pub(crate) fn into_answer(self) -> Answer {
-        let mut answer = problem(&self.problem());
-        let mut add = |name: HeaderName, value: &'static str| {
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
-        };
-        match self {
-            Self::WrongMethod { allowed } => add(header::ALLOW, allowed),
-            Self::NoUpgrade | Self::OtherVersion => {
-                add(header::UPGRADE, "websocket");
-                // RFC 9110, section 7.8: who sends Upgrade also names it here.
-                add(header::CONNECTION, "Upgrade");
-                add(header::SEC_WEBSOCKET_VERSION, "13");
-            }
-            Self::Full | Self::AddressFull | Self::Stopping => {
-                add(header::RETRY_AFTER, RETRY_AFTER_SECS);
-            }
-            Self::UnknownPath | Self::BadHost | Self::BadKey | Self::ForeignOrigin => {}
-        }
-        answer
-    }
-
-    fn problem(self) -> Problem {
-        match self {
-            Self::UnknownPath => Problem::new(
-                ProblemKind::UnknownPath,
-                "there is nothing at this path; the WebSocket is at /api/chat",
-            ),
-            Self::WrongMethod { allowed } => Problem::new(
-                ProblemKind::MethodNotAllowed,
-                format!("this path can be asked with {allowed} only"),
-            ),
-            Self::NoUpgrade => Problem::new(
-                ProblemKind::UpgradeRequired,
-                "this is a WebSocket: connect to it with ws:// or wss://",
-            ),
-            Self::OtherVersion => Problem::new(
-                ProblemKind::UpgradeRequired,
-                "Sec-WebSocket-Version must be 13 (RFC 6455)",
-            ),
-            Self::BadHost => {
-                Problem::new(ProblemKind::BadRequest, "there must be one Host (RFC 9112)")
-            }
-            Self::BadKey => Problem::new(
-                ProblemKind::BadRequest,
-                "Sec-WebSocket-Key must be there once, 16 bytes in base64 (RFC 6455)",
-            ),
-            Self::ForeignOrigin => Problem::new(
-                ProblemKind::OriginForbidden,
-                "pages of this origin may not subscribe here",
-            ),
-            Self::Full => Problem::new(
-                ProblemKind::Overloaded,
-                "there are as many subscribers as can be served; try again later",
-            ),
-            Self::AddressFull => Problem::new(
-                ProblemKind::TooManyFromAddress,
-                "there are as many subscribers from this address as may be",
-            ),
-            Self::Stopping => Problem::new(
-                ProblemKind::Overloaded,
-                "this replica is shutting down; connect again",
-            ),
-        }
-    }
-}
-
-fn problem(problem: &Problem) -> Answer {
-    // A problem is a map with text keys: it always serializes.
-    let body = serde_json::to_vec(problem).unwrap_or_default();
-    let mut answer = Response::new(Full::from(body));
-    *answer.status_mut() =
-        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    answer
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    answer
-}
-
-/// The header's value, where it is there once.
+/// Returns the header's value if there is exactly one.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// Whether a header that lists tokens lists this one, in whatever case.
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    })
-}
-
-/// Whether this is 16 bytes in base64: 22 digits and two signs of padding.
+/// Returns true for 16 bytes in base64: 22 digits and two signs of padding.
 fn is_key(key: &[u8]) -> bool {
     let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(digit))
@@ -229,11 +99,11 @@ mod tests {
         check(&request, &origins).unwrap_err()
     }
 
-    fn without(name: HeaderName) -> Answer {
+    fn without(name: HeaderName) -> Response<Body> {
         refusal(|request| {
             request.headers_mut().remove(name);
         })
-        .into_answer()
+        .into_response()
     }
 
     #[test]
@@ -243,21 +113,21 @@ mod tests {
     }
 
     #[test]
-    fn without_an_upgrade_the_answer_says_which() {
+    fn without_an_upgrade_the_response_names_it() {
         for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_VERSION] {
-            let answer = without(name);
-            assert_eq!(answer.status(), 426);
-            assert_eq!(answer.headers()[header::UPGRADE], "websocket");
-            assert_eq!(answer.headers()[header::CONNECTION], "Upgrade");
-            assert_eq!(answer.headers()[header::SEC_WEBSOCKET_VERSION], "13");
-            assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
+            let response = without(name);
+            assert_eq!(response.status(), 426);
+            assert_eq!(response.headers()[header::UPGRADE], "websocket");
+            assert_eq!(response.headers()[header::CONNECTION], "Upgrade");
+            assert_eq!(response.headers()[header::SEC_WEBSOCKET_VERSION], "13");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
         }
         let version_10 = refusal(|request| *request.version_mut() = Version::HTTP_10);
-        assert_eq!(version_10, Refusal::NoUpgrade);
+        assert_eq!(version_10, Refusal::UpgradeRequired);
     }
 
     #[test]
-    fn a_key_that_is_none_is_a_bad_request() {
+    fn an_invalid_key_is_a_bad_request() {
         assert_eq!(without(header::SEC_WEBSOCKET_KEY).status(), 400);
         for key in
             ["", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZSE=", "dGhlIHNhbXBsZSBub2$jZQ=="]
@@ -266,21 +136,21 @@ mod tests {
                 let key = HeaderValue::from_static(key);
                 request.headers_mut().insert(header::SEC_WEBSOCKET_KEY, key);
             });
-            assert_eq!(refused, Refusal::BadKey, "{key}");
+            assert_eq!(refused, Refusal::InvalidKey, "{key}");
         }
     }
 
     #[test]
-    fn what_must_be_there_once_is_refused_twice() {
+    fn host_and_key_must_be_sent_exactly_once() {
         assert_eq!(without(header::HOST).status(), 400);
-        for (name, refusal_of_two) in
-            [(header::HOST, Refusal::BadHost), (header::SEC_WEBSOCKET_KEY, Refusal::BadKey)]
+        for (name, expected) in
+            [(header::HOST, Refusal::InvalidHost), (header::SEC_WEBSOCKET_KEY, Refusal::InvalidKey)]
         {
             let refused = refusal(|request| {
                 let value = request.headers()[&name].clone();
                 request.headers_mut().append(name, value);
             });
-            assert_eq!(refused, refusal_of_two);
+            assert_eq!(refused, expected);
         }
     }
 
@@ -290,27 +160,16 @@ mod tests {
             let foreign = HeaderValue::from_static("http://evil.example");
             request.headers_mut().insert(header::ORIGIN, foreign);
         });
-        assert_eq!(refused, Refusal::ForeignOrigin);
-        assert_eq!(refused.into_answer().status(), 403);
+        assert_eq!(refused, Refusal::OriginForbidden);
+        assert_eq!(refused.into_response().status(), 403);
     }
 
     #[test]
     fn other_paths_and_methods_are_refused() {
         let other_path = refusal(|request| *request.uri_mut() = "/api/chats".parse().unwrap());
-        assert_eq!(other_path.into_answer().status(), 404);
-        let other_method = refusal(|request| *request.method_mut() = Method::POST).into_answer();
+        assert_eq!(other_path.into_response().status(), 404);
+        let other_method = refusal(|request| *request.method_mut() = Method::POST).into_response();
         assert_eq!(other_method.status(), 405);
         assert_eq!(other_method.headers()[header::ALLOW], "GET");
-    }
-
-    #[test]
-    fn a_full_server_says_when_to_try_again() {
-        for (refusal, status) in
-            [(Refusal::Full, 503), (Refusal::AddressFull, 429), (Refusal::Stopping, 503)]
-        {
-            let answer = refusal.into_answer();
-            assert_eq!(answer.status(), status);
-            assert!(answer.headers().contains_key(header::RETRY_AFTER));
-        }
     }
 }

@@ -1,11 +1,15 @@
-//! The server on a port of its own, with real sockets and short times. Frames come straight from
-//! the hub, so neither a broker nor a database is needed.
+//! The server on a port of its own, with real sockets and short times. Frames come straight from the hub, so neither a
+//! broker nor a database is needed.
+
+use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
 use service::Shutdown;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
     task::JoinHandle,
+    time::{Instant, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
@@ -18,11 +22,13 @@ use tokio_tungstenite::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::subscriber_sink::SubscriberSink;
+use crate::fan_out::subscriber_sink::SubscriberSink;
 
+mod floods;
 mod handshakes;
-mod misbehaviour;
+mod pings;
 mod protocol;
+mod slow_consumers;
 
 /// Longest wait for anything that must happen.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -38,7 +44,11 @@ struct Fixture {
 
 impl Fixture {
     fn start(settings: Settings) -> Self {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self::start_with(listener_settings(), settings)
+    }
+
+    fn start_with(listener_settings: ListenerSettings, settings: Settings) -> Self {
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), listener_settings).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::manual();
         let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(4));
@@ -50,9 +60,9 @@ impl Fixture {
         Self { address, hub, shutdown, serving }
     }
 
-    fn with_timing(change: impl FnOnce(&mut Timing)) -> Self {
+    fn with_timeouts(change: impl FnOnce(&mut Timeouts)) -> Self {
         let mut settings = Settings::default();
-        change(&mut settings.timing);
+        change(&mut settings.timeouts);
         Self::start(settings)
     }
 
@@ -61,11 +71,11 @@ impl Fixture {
     }
 
     async fn try_subscribe(&self, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
-        // Little room on this side too, so that a client that does not read is soon noticed.
+        // A small buffer on this side, too, so that a client that does not read is soon noticed.
         self.subscribe_with(headers, 16 * 1024).await
     }
 
-    /// A client whose kernel takes in so many bytes that it does not read.
+    /// Subscribes with a client whose kernel buffers so many bytes that it does not read.
     async fn subscribe_with(
         &self,
         headers: &[(&'static str, &str)],
@@ -81,28 +91,27 @@ impl Fixture {
         Ok(client_async(request, stream).await?.0)
     }
 
-    /// A plain request on a connection of its own, and all of the answer.
+    /// Sends a plain request on a connection of its own. Returns all of the response.
     async fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-        answer
+        let mut response = String::new();
+        timeout(LIMIT, stream.read_to_string(&mut response)).await.unwrap().unwrap();
+        response
     }
 
     /// Publishes `count` numbered frames of 16 KiB, each a little after the one before.
-    async fn flood(&self, count: usize) {
+    async fn publish_numbers(&self, count: usize) {
         for number in 0..count {
             self.publish_number(number, 16 * 1024).await;
         }
     }
 
-    /// Publishes numbered frames of so many bytes until one of the subscribers is as wanted. How
-    /// many there were.
+    /// Publishes numbered frames of so many bytes until one of the subscribers is as wanted. Returns their number.
     async fn publish_until(&self, bytes: usize, wanted: impl Fn(&SubscriberSink) -> bool) -> usize {
         let publishing = async {
             let mut count = 0;
-            while !self.hub.outlets().iter().any(|outlet| wanted(outlet)) {
+            while !self.hub.sinks().iter().any(|sink| wanted(sink)) {
                 self.publish_number(count, bytes).await;
                 count += 1;
             }
@@ -130,7 +139,7 @@ async fn next_text(client: &mut Client) -> String {
     }
 }
 
-/// Reads to the end: the close frame's code, and that the connection really ends after it.
+/// Returns the close frame's code. The connection must end after it.
 async fn close_code(client: &mut Client) -> CloseCode {
     loop {
         if let Message::Close(frame) = next(client).await {
@@ -140,9 +149,33 @@ async fn close_code(client: &mut Client) -> CloseCode {
     }
 }
 
+/// Waits until this many sessions are left.
+async fn left(server: &Fixture, count: usize) {
+    let left = async {
+        while server.hub.subscribers() != count {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, left).await.expect("the sessions end");
+}
+
+/// Publishes frames, each of which this subscriber must get.
+async fn is_served(server: &Fixture, client: &mut Client) {
+    for number in 0..50 {
+        let frame = format!("frame {number}");
+        server.hub.publish(frame.as_bytes());
+        assert_eq!(next_text(client).await, frame);
+    }
+}
+
+/// Stops this process for so long, the server and its clients.
+fn stall(time: Duration) {
+    std::thread::sleep(time);
+}
+
 fn refused_with(result: Result<Client, Error>) -> (u16, http::HeaderMap) {
     match result {
-        Err(Error::Http(answer)) => (answer.status().as_u16(), answer.headers().clone()),
+        Err(Error::Http(response)) => (response.status().as_u16(), response.headers().clone()),
         other => panic!("not refused but {other:?}"),
     }
 }
@@ -161,7 +194,7 @@ async fn all_subscribers_get_the_same_frame_and_late_ones_only_later_frames() {
 }
 
 #[tokio::test]
-async fn what_a_client_sends_is_ignored_and_its_pings_are_answered() {
+async fn messages_of_a_client_are_ignored_and_its_pings_are_answered() {
     let server = Fixture::start(Settings::default());
     let mut client = server.subscribe().await;
     client.send(Message::text("x".repeat(4096))).await.unwrap();
@@ -173,25 +206,25 @@ async fn what_a_client_sends_is_ignored_and_its_pings_are_answered() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_gets_its_code_back_and_frees_its_seat() {
-    let server = Fixture::start(Settings { max_connections: 1, ..Settings::default() });
+async fn a_client_that_closes_gets_its_code_back_and_frees_its_permit() {
+    let server = Fixture::start(Settings { max_subscribers: 1, ..Settings::default() });
     let mut client = server.subscribe().await;
     let (status, headers) = refused_with(server.try_subscribe(&[]).await);
     assert_eq!(status, 503);
     assert!(headers.contains_key("retry-after"));
     let ready = server.ask("GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    assert!(ready.starts_with("HTTP/1.1 200 OK\r\n"), "at the cap, too: {ready}");
+    assert!(ready.starts_with("HTTP/1.1 200 OK\r\n"), "at the limit, too: {ready}");
 
     let frame = CloseFrame { code: CloseCode::Normal, reason: "done".into() };
     client.close(Some(frame)).await.unwrap();
     assert_eq!(close_code(&mut client).await, CloseCode::Normal);
     drop(client);
-    let seated = async {
+    let subscribed = async {
         while server.try_subscribe(&[]).await.is_err() {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(LIMIT, seated).await.expect("a free seat");
+    timeout(LIMIT, subscribed).await.expect("a free permit");
 }
 
 #[tokio::test]
@@ -213,11 +246,11 @@ async fn stopping_closes_every_session_and_ends() {
 }
 
 #[tokio::test]
-async fn a_client_that_ignores_the_closing_is_left_behind() {
-    let server = Fixture::with_timing(|timing| timing.close = Duration::from_mins(1));
+async fn a_client_that_ignores_the_close_frame_is_abandoned() {
+    let server = Fixture::with_timeouts(|timeouts| timeouts.close = Duration::from_mins(1));
     let mut client = server.subscribe().await;
     server.shutdown.request();
-    timeout(LIMIT, server.serving).await.expect("the grace ends it").unwrap();
+    timeout(LIMIT, server.serving).await.expect("the hard deadline ends it").unwrap();
     // It has been sent its close frame, and can still read it.
     assert_eq!(close_code(&mut client).await, CloseCode::Away);
 }

@@ -4,7 +4,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header},
 };
-use service::http::Peer;
+use service::http::{Peer, has_token};
 
 /// Headers of a handshake that the broadcaster gets, besides `Sec-WebSocket-*`. An allow list, so that
 /// cookies and credentials stay here as long as the broadcaster does not check any.
@@ -82,12 +82,4 @@ fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
         "upgrade",
     ];
     ALWAYS.contains(&name.as_str()) || has_token(headers, &header::CONNECTION, name.as_str())
-}
-
-/// Returns true if a header that lists tokens lists this one, in any case.
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|value| {
-        let mut listed = value.as_bytes().split(|byte| *byte == b',');
-        listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    })
 }

@@ -1,53 +1,111 @@
-//! Places for connections. When all are taken, the connection without a request for the longest
-//! makes room for the next one: else clients that say nothing would keep all others out, and
-//! health questions too.
+//! The limit of connections. When it is reached, the connection that has been idle for longest is evicted for the next
+//! one: otherwise clients that send nothing would keep all others out, health checks included.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-/// How long the connection that was asked to end has before another one is asked, too. It may have
-/// an answer to finish.
-const PATIENCE: Duration = Duration::from_millis(100);
+use super::connection_state::ConnectionState;
 
-pub(super) struct Room {
+/// Time that an evicted connection has to close before another one is evicted, too. It may have a response to finish.
+const EVICTION_TIME: Duration = Duration::from_millis(100);
+
+pub(super) struct ConnectionLimit {
     free: Arc<Semaphore>,
-    /// Wakes connections in the order in which they began to wait.
-    wanted: Notify,
+    max_connections: usize,
+    first_request_grace: Duration,
+    /// The connections that can be evicted, roughly in the order of their last requests.
+    candidates: Mutex<VecDeque<Candidate>>,
 }
 
-impl Room {
-    pub(super) fn new(places: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(places)), wanted: Notify::new() }
+struct Candidate {
+    connection: Arc<ConnectionState>,
+    /// Number of its requests when it was queued. If there have been more since, it goes to the end of the queue.
+    requests: u64,
+}
+
+/// A connection's share of the limit.
+pub(super) struct ConnectionPermit {
+    connection: Arc<ConnectionState>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl ConnectionLimit {
+    pub(super) fn new(max_connections: usize, first_request_grace: Duration) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+            first_request_grace,
+            candidates: Mutex::default(),
+        }
     }
 
-    /// Waits for a place, and asks connections to end until there is one.
-    pub(super) async fn enter(&self) -> io::Result<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
-            return Ok(place);
-        }
-        loop {
-            self.wanted.notify_one();
-            let place = timeout(PATIENCE, Arc::clone(&self.free).acquire_owned()).await;
-            // Where nobody was there to be asked, the question must not wait for the next to come.
-            pin!(self.wanted.notified()).enable();
-            if let Ok(place) = place {
-                return place.map_err(io::Error::other);
+    /// Waits for a permit, and evicts connections until there is one.
+    pub(super) async fn acquire(&self, connection: Arc<ConnectionState>) -> ConnectionPermit {
+        let mut permit = pin!(Arc::clone(&self.free).acquire_owned());
+        let mut wait = Duration::ZERO;
+        let permit = loop {
+            if let Ok(permit) = timeout(wait, permit.as_mut()).await {
+                break permit;
             }
+            wait = self.evict();
+        };
+        self.enqueue(Arc::clone(&connection));
+        // The semaphore is never closed, so there always is a permit.
+        ConnectionPermit { connection, _permit: permit.ok() }
+    }
+
+    fn enqueue(&self, connection: Arc<ConnectionState>) {
+        let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        if candidates.len() >= 2 * self.max_connections {
+            candidates.retain(|candidate| !candidate.connection.closed.load(Relaxed));
         }
+        candidates.push_back(Candidate { connection, requests: 0 });
     }
 
-    /// Ends when the one that holds it is to make room, or to [`pass`](Self::pass) it on.
-    pub(super) fn wanted(&self) -> Notified<'_> {
-        self.wanted.notified()
+    /// Evicts the connection that has been idle for longest; if all are busy, the first one, which closes after its
+    /// response. Returns how long to wait before the next eviction.
+    fn evict(&self) -> Duration {
+        let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first round finds the connections without a request since they were queued, the second one all idle ones.
+        for _ in 0..2 * candidates.len() {
+            let Some(mut candidate) = candidates.pop_front() else { break };
+            let connection = &candidate.connection;
+            if connection.closed.load(Relaxed) {
+                continue;
+            }
+            let requests = connection.requests();
+            if requests != candidate.requests || !connection.is_idle() {
+                candidate.requests = requests;
+                candidates.push_back(candidate);
+                continue;
+            }
+            let grace_left = self.first_request_grace.saturating_sub(connection.age());
+            if requests == 0 && !grace_left.is_zero() {
+                candidates.push_front(candidate);
+                return grace_left;
+            }
+            connection.eviction.notify_one();
+            return EVICTION_TIME;
+        }
+        if let Some(busy) = candidates.pop_front() {
+            busy.connection.eviction.notify_one();
+        }
+        EVICTION_TIME
     }
+}
 
-    /// Asks the next one instead.
-    pub(super) fn pass(&self) {
-        self.wanted.notify_one();
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.connection.closed.store(true, Relaxed);
     }
 }
 
@@ -58,28 +116,83 @@ mod tests {
     /// Longer than anything here takes, for what must not hang.
     const LIMIT: Duration = Duration::from_secs(10);
 
-    #[tokio::test]
-    async fn who_has_waited_longest_is_asked_first_and_no_question_is_left_over() {
-        let room = Room::new(1);
-        let place = room.enter().await.unwrap();
-        let (mut first, mut second) = (pin!(room.wanted()), pin!(room.wanted()));
-        first.as_mut().enable();
-        second.as_mut().enable();
-        let (entered, ()) = tokio::join!(room.enter(), async {
-            timeout(LIMIT, first).await.unwrap();
-            drop(place);
-        });
-        let place = entered.unwrap();
-        // Nobody but `second` was there to be asked, and it was not.
-        assert!(timeout(PATIENCE, second.as_mut()).await.is_err());
+    fn connection() -> Arc<ConnectionState> {
+        Arc::new(ConnectionState::new(LIMIT))
+    }
 
-        // All that could be asked are asked in turn, until one goes.
-        let (entered, ()) = tokio::join!(room.enter(), async {
-            timeout(LIMIT, second).await.unwrap();
-            timeout(LIMIT, room.wanted()).await.unwrap();
-            drop(place);
-        });
-        let _place = entered.unwrap();
-        assert!(timeout(PATIENCE, room.wanted()).await.is_err(), "a question is left over");
+    async fn acquire(
+        limit: &ConnectionLimit,
+        connection: &Arc<ConnectionState>,
+    ) -> ConnectionPermit {
+        timeout(LIMIT, limit.acquire(Arc::clone(connection))).await.expect("a permit in time")
+    }
+
+    /// Acquires a permit while the holder of `held` releases it once it is evicted.
+    async fn acquire_from(
+        limit: &ConnectionLimit,
+        held: ConnectionPermit,
+        connection: &Arc<ConnectionState>,
+    ) -> ConnectionPermit {
+        let evicted = Arc::clone(&held.connection);
+        let release = async {
+            timeout(LIMIT, evicted.eviction.notified()).await.expect("an eviction in time");
+            drop(held);
+        };
+        tokio::join!(acquire(limit, connection), release).0
+    }
+
+    async fn is_evicted(connection: &ConnectionState) -> bool {
+        timeout(Duration::ZERO, connection.eviction.notified()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_has_been_idle_for_longest_is_evicted_and_no_other() {
+        let limit = ConnectionLimit::new(3, Duration::ZERO);
+        let (active, idle, young) = (connection(), connection(), connection());
+        let active_permit = acquire(&limit, &active).await;
+        let idle_permit = acquire(&limit, &idle).await;
+        let _young_permit = acquire(&limit, &young).await;
+        drop(active.begin_request());
+        let next = connection();
+        let _next_permit = acquire_from(&limit, idle_permit, &next).await;
+        assert!(!is_evicted(&active).await, "it had a request");
+        assert!(!is_evicted(&young).await, "one was enough");
+        drop(active_permit);
+        let _permit = acquire(&limit, &connection()).await;
+        assert!(!is_evicted(&young).await, "a permit was free");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_connection_is_evicted_only_if_no_other_is_idle() {
+        let limit = ConnectionLimit::new(2, Duration::ZERO);
+        let (busy, idle) = (connection(), connection());
+        let busy_permit = acquire(&limit, &busy).await;
+        let idle_permit = acquire(&limit, &idle).await;
+        let _request = busy.begin_request();
+        let next = connection();
+        let _next_permit = acquire_from(&limit, idle_permit, &next).await;
+        assert!(!is_evicted(&busy).await, "another one was idle");
+        let _next_request = next.begin_request();
+        let _permit = acquire_from(&limit, busy_permit, &connection()).await;
+        assert!(!is_evicted(&next).await, "it was the second to be busy");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_has_its_time_for_a_first_request() {
+        let grace = Duration::from_secs(1);
+        let limit = ConnectionLimit::new(1, grace);
+        let new = connection();
+        let permit = acquire(&limit, &new).await;
+        let _permit = acquire_from(&limit, permit, &connection()).await;
+        assert!(new.age() >= grace);
+    }
+
+    #[tokio::test]
+    async fn closed_connections_do_not_pile_up() {
+        let limit = ConnectionLimit::new(2, Duration::ZERO);
+        for _ in 0..100 {
+            drop(acquire(&limit, &connection()).await);
+        }
+        assert!(limit.candidates.lock().unwrap().len() <= 4);
     }
 }

@@ -93,7 +93,7 @@ catalog! {
     SESSIONS_CLOSED: CounterName = "messages_sessions_closed_total";
     /// Duration of sampling messages.
     SAMPLE_DURATION: HistogramName = "messages_sample_duration_seconds";
-    /// Samples by result: drawn, empty or failed (label: result).
+    /// Samples by result: sampled, empty or failed (label: result).
     SAMPLES: CounterName = "messages_samples_total";
     /// 1 while this replica is the leader, which samples and publishes frames.
     LEADER: GaugeName = "messages_leader";

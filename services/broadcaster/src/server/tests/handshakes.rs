@@ -1,7 +1,7 @@
-//! Requests on the way to a session, and those that never get there.
+//! Handshakes, and requests that are none.
 
 use super::*;
-use crate::paced_stream::READ_AT_A_TIME;
+use crate::fan_out::paced_stream::READ_AT_A_TIME;
 
 #[tokio::test]
 async fn frames_sent_right_behind_the_handshake_are_not_lost() {
@@ -14,16 +14,16 @@ async fn frames_sent_right_behind_the_handshake_are_not_lost() {
     // A masked ping without content.
     bytes.extend([0x89, 0x80, 0, 0, 0, 0]);
     stream.write_all(&bytes).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(&[0x8a, 0x00]) {
-        let read = timeout(LIMIT, stream.read_buf(&mut answer)).await.expect("a pong in time");
-        assert_ne!(read.unwrap(), 0, "closed after {}", String::from_utf8_lossy(&answer));
+    let mut response = Vec::new();
+    while !response.ends_with(&[0x8a, 0x00]) {
+        let read = timeout(LIMIT, stream.read_buf(&mut response)).await.expect("a pong in time");
+        assert_ne!(read.unwrap(), 0, "closed after {}", String::from_utf8_lossy(&response));
     }
-    assert!(answer.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+    assert!(response.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
 }
 
 #[tokio::test]
-async fn a_foreign_page_is_refused() {
+async fn a_page_of_another_origin_is_refused() {
     let origins = AllowedOrigins::new(Some(vec!["https://app.example".parse().unwrap()]));
     let server = Fixture::start(Settings { origins, ..Settings::default() });
     assert!(server.try_subscribe(&[("origin", "https://app.example")]).await.is_ok());
@@ -50,32 +50,34 @@ async fn plain_requests_are_answered_with_problems() {
 
 #[tokio::test]
 async fn a_request_that_never_comes_is_not_waited_for() {
-    let settings = Settings { handshake: Duration::from_millis(100), ..Settings::default() };
-    let server = Fixture::start(settings);
+    let first_request_timeout = Duration::from_millis(100);
+    let listener = ListenerSettings { first_request_timeout, ..listener_settings() };
+    let server = Fixture::start_with(listener, Settings::default());
     assert_eq!(server.ask("GET /api/chat HTT").await, "");
 }
 
 #[tokio::test]
 async fn the_description_is_served() {
     let server = Fixture::start(Settings::default());
-    let answer = server.ask("GET /asyncapi.json HTTP/1.1\r\nHost: h\r\n\r\n").await;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let response = server.ask("GET /asyncapi.json HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.contains("content-type: application/json\r\n"), "{head}");
     let description: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(description["asyncapi"], "3.0.0");
     let chat = &description["channels"]["chat"];
     assert_eq!(chat["address"], "/api/chat");
-    let bytes_a_second = READ_AT_A_TIME as u128 * 1_000 / Timing::default().pause.as_millis();
+    let bytes_a_second =
+        READ_AT_A_TIME as u128 * 1_000 / Timeouts::default().read_pause.as_millis();
     let limit = format!("{} KiB a second", bytes_a_second / 1024);
     assert!(chat["description"].as_str().unwrap().contains(&limit), "{limit}");
 }
 
 #[tokio::test]
-async fn one_address_may_have_so_many_subscribers() {
+async fn subscribers_from_one_address_are_limited() {
     let proxies = vec!["127.0.0.1/32".parse().unwrap()];
-    let addresses = AddressLimit::new(Some(1), proxies);
-    let server = Fixture::start(Settings { addresses, ..Settings::default() });
+    let per_ip = PerIpLimiter::new(Some(1), proxies);
+    let server = Fixture::start(Settings { per_ip, ..Settings::default() });
     let from = async |client: &str| server.try_subscribe(&[("x-forwarded-for", client)]).await;
     let first = from("192.0.2.1").await.unwrap();
     let _other = from("192.0.2.2").await.unwrap();
@@ -84,43 +86,49 @@ async fn one_address_may_have_so_many_subscribers() {
     assert!(headers.contains_key("retry-after"));
     drop(first);
     let again = async { while from("192.0.2.1").await.is_err() {} };
-    timeout(LIMIT, again).await.expect("a free place");
+    timeout(LIMIT, again).await.expect("a free permit");
 }
 
 #[tokio::test]
 async fn garbage_instead_of_a_request_is_refused() {
     let server = Fixture::start(Settings::default());
-    let answer = server.ask("\u{1}\u{2}garbage\r\n\r\n").await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let response = server.ask("\u{1}\u{2}garbage\r\n\r\n").await;
+    assert!(response.is_empty() || response.starts_with("HTTP/1.1 400 "), "{response}");
 }
 
-/// Few places, which are given up only to those that come after.
-fn crowded(max_handshakes: usize) -> Fixture {
-    let (patience, handshake) = (Duration::ZERO, 2 * LIMIT);
-    Fixture::start(Settings { max_handshakes, patience, handshake, ..Settings::default() })
+/// A server for few handshakes, which evicts connections only for others.
+fn crowded(max_connections: usize) -> Fixture {
+    let listener = ListenerSettings {
+        max_connections,
+        first_request_grace: Duration::ZERO,
+        first_request_timeout: 2 * LIMIT,
+        ..listener_settings()
+    };
+    Fixture::start_with(listener, Settings::default())
 }
 
 #[tokio::test]
-async fn who_connects_and_says_nothing_keeps_nobody_out() {
+async fn silent_connections_keep_nobody_out() {
     let server = crowded(4);
     let mut silent = Vec::new();
     for _ in 0..4 {
         silent.push(TcpStream::connect(server.address).await.unwrap());
     }
-    let mut client = timeout(LIMIT, server.subscribe()).await.expect("room in time");
+    let mut client = timeout(LIMIT, server.subscribe()).await.expect("a permit in time");
     server.hub.publish(b"heard");
     assert_eq!(next_text(&mut client).await, "heard");
 }
 
 #[tokio::test]
-async fn only_the_oldest_gives_its_place_to_another() {
+async fn only_the_oldest_handshake_is_evicted_for_another() {
     let server = crowded(2);
     let mut oldest = TcpStream::connect(server.address).await.unwrap();
     let mut younger = TcpStream::connect(server.address).await.unwrap();
-    let left = timeout(LIMIT, oldest.read(&mut [0])).await.expect("its place is needed");
+    let _next = TcpStream::connect(server.address).await.unwrap();
+    let left = timeout(LIMIT, oldest.read(&mut [0])).await.expect("its permit is needed");
     assert_eq!(left.unwrap(), 0);
     younger.write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    timeout(LIMIT, younger.read_to_string(&mut answer)).await.unwrap().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let mut response = String::new();
+    timeout(LIMIT, younger.read_to_string(&mut response)).await.unwrap().unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
 }

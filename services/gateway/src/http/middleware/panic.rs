@@ -9,10 +9,6 @@ use crate::error::{self, ProblemResponse};
 /// Logs the panic and answers 500.
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 pub(crate) fn respond(payload: Box<dyn Any + Send + 'static>) -> Response {
-    let reason = payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
+    let reason = service::panic_message(payload.as_ref());
     ProblemResponse::from(error::internal(reason)).into_response()
 }

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use axum::{Router, extract::State, http::HeaderValue, routing::get};
 use futures_util::{SinkExt, StreamExt};
-use service::Shutdown;
+use service::{
+    Shutdown,
+    http::{Listener, ListenerSettings},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -35,7 +38,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(broadcaster: SocketAddr, max_tunnels: usize) -> Self {
+    fn start(broadcaster: SocketAddr, max_tunnels: usize) -> Self {
         let shutdown = Shutdown::manual();
         let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(4));
         let url = format!("http://{broadcaster}").parse().unwrap();
@@ -43,10 +46,10 @@ impl Gateway {
         let chat =
             |State(tunnel): State<Tunnel>, request| async move { tunnel.handle(request).await };
         let router = Router::new().route("/api/chat", get(chat)).with_state(tunnel.clone());
-        let (listener, address) = listen().await;
-        let serving = tokio::spawn(async move {
-            service::http::serve(listener, router, 100, &phases).await;
-        });
+        let settings = ListenerSettings::default();
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), settings).unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move { listener.serve(router, &phases).await });
         Self { address, tunnel, shutdown, _serving: serving }
     }
 
@@ -136,7 +139,7 @@ fn refused_with(result: Result<Client, Error>) -> http::Response<String> {
 #[tokio::test]
 async fn a_websocket_passes_both_ways() {
     let broadcaster = echo().await;
-    let gateway = Gateway::start(broadcaster, 10).await;
+    let gateway = Gateway::start(broadcaster, 10);
     let headers =
         [("origin", "https://app.example"), ("cookie", "secret"), ("x-forwarded-for", "192.0.2.1")];
     let mut client = gateway.connect(&headers).await.unwrap();
@@ -158,7 +161,7 @@ async fn a_websocket_passes_both_ways() {
 
 #[tokio::test]
 async fn a_tunnel_beyond_the_limit_is_refused() {
-    let gateway = Gateway::start(echo().await, 1).await;
+    let gateway = Gateway::start(echo().await, 1);
     let client = gateway.connect(&[]).await.unwrap();
     let refused = refused_with(gateway.connect(&[]).await);
     assert_eq!(refused.status(), 503);
@@ -176,7 +179,7 @@ async fn a_tunnel_beyond_the_limit_is_refused() {
 
 #[tokio::test]
 async fn a_stopping_gateway_closes_its_tunnels_with_going_away() {
-    let gateway = Gateway::start(echo().await, 10).await;
+    let gateway = Gateway::start(echo().await, 10);
     let mut client = gateway.connect(&[]).await.unwrap();
     next_text(&mut client).await;
     gateway.shutdown.request();
@@ -197,7 +200,7 @@ async fn a_refusal_of_the_broadcaster_reaches_the_client() {
          Connection: close, x-hop\r\nX-Hop: 1\r\nX-Kept: 2\r\n\r\n{}",
     )
     .await;
-    let gateway = Gateway::start(broadcaster, 10).await;
+    let gateway = Gateway::start(broadcaster, 10);
     let refused = refused_with(gateway.connect(&[]).await);
     assert_eq!(refused.status(), 403);
     assert_eq!(refused.headers()["content-type"], "application/problem+json");
@@ -209,7 +212,7 @@ async fn a_refusal_of_the_broadcaster_reaches_the_client() {
 #[tokio::test]
 async fn an_absent_broadcaster_is_a_bad_gateway() {
     let (listener, address) = listen().await;
-    let gateway = Gateway::start(address, 10).await;
+    let gateway = Gateway::start(address, 10);
     // It takes connections and answers nothing.
     let refused = refused_with(gateway.connect(&[]).await);
     assert_eq!(refused.status(), 502);
@@ -221,7 +224,7 @@ async fn an_absent_broadcaster_is_a_bad_gateway() {
 #[tokio::test]
 async fn without_an_upgrade_it_is_a_redirect() {
     let (_listener, address) = listen().await;
-    let gateway = Gateway::start(address, 10).await;
+    let gateway = Gateway::start(address, 10);
     let response = gateway
         .ask("GET /api/chat?room=1 HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
         .await;

@@ -1,22 +1,20 @@
-//! Which pages may subscribe. A browser sends the cookies of a user with a WebSocket handshake from
-//! any page and tells only the page's `Origin` (RFC 6454); the same-origin policy does not apply.
+//! Origins of pages that may subscribe. The same-origin policy does not apply to WebSockets: a browser makes a handshake
+//! from any page, with the user's cookies, and only tells the page's `Origin` (RFC 6454).
 
 use http::{HeaderMap, header};
 use service::Origin;
 
-/// The origins that may subscribe.
+/// The origins that may subscribe; all of them by default.
 #[derive(Clone, Debug, Default)]
-pub struct AllowedOrigins(Option<Vec<Origin>>);
+pub(crate) struct AllowedOrigins(Option<Vec<Origin>>);
 
 impl AllowedOrigins {
-    /// These origins only, or all of them where there is no list.
-    #[must_use]
-    pub fn new(origins: Option<Vec<Origin>>) -> Self {
+    /// Allows these origins only, or all of them without a list.
+    pub(crate) fn new(origins: Option<Vec<Origin>>) -> Self {
         Self(origins)
     }
 
-    /// Whether a request with these headers may subscribe. One without an `Origin` comes from no
-    /// page, so there is no page to keep out.
+    /// Returns true if a request with these headers may subscribe. One without an `Origin` does not come from a page.
     pub(crate) fn allow(&self, headers: &HeaderMap) -> bool {
         let Some(allowed) = &self.0 else {
             return true;

@@ -1,5 +1,5 @@
-//! A TCP socket that takes whole frames past the WebSocket library: all subscribers share one
-//! encoding of a frame, and what the kernel does not take of it is not copied either.
+//! A TCP socket that is read at a limited pace, and takes whole frames past the WebSocket library: all subscribers share
+//! one encoding of a frame, and what the kernel does not take of it at once is not copied.
 
 use std::{
     io, mem,
@@ -16,22 +16,21 @@ use tokio::{
     time::Instant,
 };
 
-/// What is read of a subscriber before it has to wait. Who only answers pings needs days for it.
+/// Bytes that are read between two pauses. A subscriber that only answers pings sends as much in days.
 pub(crate) const READ_AT_A_TIME: usize = 2 * 1024;
 
-/// What is read at most of a subscriber whose session has ended: its answer to the close may be
-/// behind much that it had sent before.
-pub(crate) const READ_IN_THE_END: usize = 256 * 1024;
+/// Maximum number of bytes that are read during the closing handshake: the subscriber's close frame may be behind much
+/// that it had sent before.
+pub(crate) const READ_WHILE_CLOSING: usize = 256 * 1024;
 
-/// Nothing is added to a frame that the kernel still holds (`MSG_EOR` of Linux). With the listener's
-/// low-water mark, the next frame then finds no room, instead of a place behind all those before it
-/// that the subscriber has not taken either.
+/// `MSG_EOR` of Linux: the kernel appends nothing to a frame that it still holds. With the listener's low-water mark, the
+/// next frame then finds no room, instead of queueing behind all those that the subscriber has not taken.
 #[cfg(target_os = "linux")]
 const FRAME_END: i32 = 0x80;
 #[cfg(not(target_os = "linux"))]
 const FRAME_END: i32 = 0;
 
-/// A socket and what is left of the frame on its way, which goes before everything else.
+/// A socket and the rest of the frame that is being sent, which goes before everything else.
 #[derive(Debug)]
 pub(crate) struct PacedStream {
     stream: TcpStream,
@@ -41,27 +40,27 @@ pub(crate) struct PacedStream {
     progressed: bool,
 }
 
-/// How much is read. A score of subscribers that send as fast as they can would else take the
-/// processors from all others.
+/// The pace of reading. Otherwise a score of subscribers that send as fast as they can would take the processors from all
+/// others.
 #[derive(Debug)]
 enum Reading {
-    /// So many bytes, then it pauses for so long.
+    /// Reads `left` more bytes, then pauses.
     Paced { left: usize, pause: Duration },
-    /// Nothing until then.
+    /// Reads nothing.
     Paused { until: Instant, pause: Duration },
-    /// So many bytes at once; what comes after them is an error.
-    InTheEnd { left: usize },
+    /// Reads `left` more bytes without a pause, then fails.
+    Closing { left: usize },
 }
 
 impl PacedStream {
-    /// A socket that is not read for a `pause` after each [`READ_AT_A_TIME`].
+    /// Wraps a socket, which is not read for a `pause` after each [`READ_AT_A_TIME`].
     pub(crate) fn new(stream: TcpStream, pause: Duration) -> Self {
         let reading = Reading::Paced { left: READ_AT_A_TIME, pause };
         Self { stream, rest: Bytes::new(), reading, drained: false, progressed: false }
     }
 
-    /// When the pause in reading ends, if there is one. Nothing wakes the reader then: it has to ask,
-    /// also when that moment has passed since it found nothing to read.
+    /// Returns when the pause in reading ends, if there is one. Nothing wakes the reader then: it must call
+    /// [`resume_reading`](Self::resume_reading).
     pub(crate) fn paused_until(&self) -> Option<Instant> {
         match self.reading {
             Reading::Paused { until, .. } => Some(until),
@@ -69,7 +68,7 @@ impl PacedStream {
         }
     }
 
-    /// Ends the pause if its time has come. Whether it can be read.
+    /// Ends the pause if it is over. Returns true if there is none any more.
     pub(crate) fn resume_reading(&mut self) -> bool {
         if let Reading::Paused { until, pause } = self.reading {
             if until > Instant::now() {
@@ -80,24 +79,24 @@ impl PacedStream {
         true
     }
 
-    /// Pauses no more, but reads no more than [`READ_IN_THE_END`] either: who ended its session by a
-    /// violation might else send without end.
-    pub(crate) fn read_the_end(&mut self) {
-        self.reading = Reading::InTheEnd { left: READ_IN_THE_END };
+    /// Reads without pauses, and no more than [`READ_WHILE_CLOSING`]: a subscriber that is closed for a violation might
+    /// send without end.
+    pub(crate) fn read_while_closing(&mut self) {
+        self.reading = Reading::Closing { left: READ_WHILE_CLOSING };
     }
 
-    /// Whether all that had come was read when it was read last.
+    /// Returns true if the last read found nothing more to read.
     pub(crate) fn is_drained(&self) -> bool {
         self.drained
     }
 
-    /// Whether the kernel has taken anything since this was asked last, beside what was offered: its
-    /// buffer was full then, so the subscriber has taken something, too.
-    pub(crate) fn has_progressed(&mut self) -> bool {
+    /// Returns true if the kernel has taken something, except by [`try_send`](Self::try_send), since this was called
+    /// last: its buffer was full then, so the subscriber has taken something, too.
+    pub(crate) fn take_progress(&mut self) -> bool {
         mem::take(&mut self.progressed)
     }
 
-    fn note_read(&mut self, bytes: usize) {
+    fn count_read(&mut self, bytes: usize) {
         match &mut self.reading {
             Reading::Paced { left, pause } => {
                 *left = left.saturating_sub(bytes);
@@ -106,14 +105,14 @@ impl PacedStream {
                     self.reading = Reading::Paused { until, pause: *pause };
                 }
             }
-            Reading::InTheEnd { left } => *left = left.saturating_sub(bytes),
+            Reading::Closing { left } => *left = left.saturating_sub(bytes),
             Reading::Paused { .. } => {}
         }
     }
 
-    /// Writes an encoded frame, or as much of it as the kernel takes. Whether that was all; if not,
-    /// flushing sends the rest. Nothing else may be on its way.
-    pub(crate) fn offer(&mut self, frame: &Bytes) -> io::Result<bool> {
+    /// Writes an encoded frame, or as much of it as the kernel takes; flushing sends the rest. Returns true if there is
+    /// none. Must not be called while something else is being sent.
+    pub(crate) fn try_send(&mut self, frame: &Bytes) -> io::Result<bool> {
         let taken = match self.send(frame) {
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -125,7 +124,7 @@ impl PacedStream {
         Ok(self.rest.is_empty())
     }
 
-    /// Writes to a frame's end. How many bytes were taken.
+    /// Writes up to a frame's end. Returns the number of bytes that the kernel took.
     fn send(&self, bytes: &Bytes) -> io::Result<usize> {
         let send = || SockRef::from(&self.stream).send_with_flags(bytes, FRAME_END);
         self.stream.try_io(Interest::WRITABLE, send)
@@ -140,12 +139,12 @@ impl PacedStream {
                     self.rest.advance(taken);
                     self.progressed = true;
                 }
-                // It is not ready after all, which it knows from now on.
+                // It was not ready after all, and has noted so.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        // The frame's memory is not kept for the sake of an empty slice of it.
+        // An empty slice would keep the frame's memory.
         self.rest = Bytes::new();
         Poll::Ready(Ok(()))
     }
@@ -160,14 +159,14 @@ impl AsyncRead for PacedStream {
         if !self.resume_reading() {
             return Poll::Pending;
         }
-        if let Reading::InTheEnd { left: 0 } = self.reading {
+        if let Reading::Closing { left: 0 } = self.reading {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let filled = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.drained = read.is_pending();
         ready!(read)?;
-        self.note_read(buffer.filled().len() - filled);
+        self.count_read(buffer.filled().len() - filled);
         Poll::Ready(Ok(()))
     }
 }
@@ -208,35 +207,35 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_sends_much_is_read_in_parts() {
+    async fn a_client_that_sends_much_is_read_with_pauses() {
         const PAUSE: Duration = Duration::from_hours(1);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut wire = PacedStream::new(listener.accept().await.unwrap().0, PAUSE);
+        let mut stream = PacedStream::new(listener.accept().await.unwrap().0, PAUSE);
         sender.write_all(&[b'x'; 2 * READ_AT_A_TIME]).await.unwrap();
-        assert!(wire.paused_until().is_none());
-        wire.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
-        assert!(wire.paused_until().is_some());
-        let more = timeout(Duration::from_millis(100), wire.read_u8()).await;
+        assert!(stream.paused_until().is_none());
+        stream.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
+        assert!(stream.paused_until().is_some());
+        let more = timeout(Duration::from_millis(100), stream.read_u8()).await;
         assert!(more.is_err(), "it was read during the pause");
-        wire.read_the_end();
-        assert!(!wire.is_drained());
-        wire.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
-        assert!(wire.paused_until().is_none());
-        let more = timeout(Duration::from_millis(100), wire.read_u8()).await;
-        assert!(more.is_err(), "it reads what nobody sent");
-        assert!(wire.is_drained());
+        stream.read_while_closing();
+        assert!(!stream.is_drained());
+        stream.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
+        assert!(stream.paused_until().is_none());
+        let more = timeout(Duration::from_millis(100), stream.read_u8()).await;
+        assert!(more.is_err(), "it read what nobody sent");
+        assert!(stream.is_drained());
     }
 
     #[tokio::test]
-    async fn a_pause_is_told_of_until_reading_goes_on() {
+    async fn a_pause_that_is_over_is_reported_until_reading_resumes() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut wire = PacedStream::new(listener.accept().await.unwrap().0, Duration::ZERO);
+        let mut stream = PacedStream::new(listener.accept().await.unwrap().0, Duration::ZERO);
         sender.write_all(&[b'x'; READ_AT_A_TIME]).await.unwrap();
-        wire.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
-        assert!(wire.paused_until().is_some(), "it is over, but nobody was told");
-        assert!(wire.resume_reading());
-        assert!(wire.paused_until().is_none());
+        stream.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
+        assert!(stream.paused_until().is_some(), "it is over, but reading was not resumed");
+        assert!(stream.resume_reading());
+        assert!(stream.paused_until().is_none());
     }
 }

@@ -1,5 +1,4 @@
-//! Why this server closes a subscriber, and how it says so (RFC 6455, section 7.4).
-//! `/asyncapi.json` tells clients of all of them.
+//! Reasons to close a subscriber's session (RFC 6455, section 7.4). `/asyncapi.json` lists all of them.
 
 use tokio_tungstenite::tungstenite::{
     Error,
@@ -7,77 +6,76 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-/// The close code of a subscriber that does not keep up, from the range that RFC 6455 leaves to
-/// applications.
+/// The close code of a subscriber that does not keep up, from the range that RFC 6455 leaves to applications.
 const TOO_SLOW: u16 = 4008;
 
-/// Why this side closes.
+/// A reason for which this side closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(super) enum CloseReason {
     Stopping,
-    BadProtocol,
+    ProtocolError,
     NotUtf8,
     TooLarge,
     SlowConsumer,
     PongTimeout,
 }
 
-impl Reason {
-    pub(crate) const ALL: [Self; 6] = [
+impl CloseReason {
+    pub(super) const ALL: [Self; 6] = [
         Self::Stopping,
-        Self::BadProtocol,
+        Self::ProtocolError,
         Self::NotUtf8,
         Self::TooLarge,
         Self::SlowConsumer,
         Self::PongTimeout,
     ];
 
-    /// What a subscriber is closed for that made the socket fail like this; none where it is gone.
-    pub(crate) fn of(error: &Error) -> Option<Self> {
+    /// Returns the reason to close a subscriber that caused this error of its socket; `None` if it is gone.
+    pub(super) fn of(error: &Error) -> Option<Self> {
         match error {
             Error::Capacity(_) => Some(Self::TooLarge),
             Error::Utf8(_) => Some(Self::NotUtf8),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-            Error::Protocol(_) => Some(Self::BadProtocol),
+            Error::Protocol(_) => Some(Self::ProtocolError),
             _ => None,
         }
     }
 
-    /// The close frame.
-    pub(crate) fn frame(self) -> CloseFrame {
+    /// Returns the close frame.
+    pub(super) fn frame(self) -> CloseFrame {
         CloseFrame { code: self.code(), reason: self.text().into() }
     }
 
-    /// What this is counted as.
-    pub(crate) fn name(self) -> &'static str {
+    /// Returns the value of the metric's label.
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::Stopping => "stopping",
-            Self::BadProtocol => "bad_protocol",
+            Self::ProtocolError => "protocol_error",
             Self::NotUtf8 => "not_utf8",
             Self::TooLarge => "too_large",
-            Self::SlowConsumer => "takes_nothing",
-            Self::PongTimeout => "mute",
+            Self::SlowConsumer => "slow_consumer",
+            Self::PongTimeout => "pong_timeout",
         }
     }
 
-    pub(crate) fn code(self) -> CloseCode {
+    pub(super) fn code(self) -> CloseCode {
         match self {
             Self::Stopping => CloseCode::Away,
-            Self::BadProtocol => CloseCode::Protocol,
+            Self::ProtocolError => CloseCode::Protocol,
             Self::NotUtf8 => CloseCode::Invalid,
             Self::TooLarge => CloseCode::Size,
             Self::SlowConsumer | Self::PongTimeout => CloseCode::Library(TOO_SLOW),
         }
     }
 
-    pub(crate) fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::Stopping => "going away",
-            Self::BadProtocol => "this is not RFC 6455",
-            Self::NotUtf8 => "a text is not UTF-8",
-            Self::TooLarge => "a message may have 4096 bytes",
-            Self::SlowConsumer => "frames are not taken",
-            Self::PongTimeout => "pings are not answered",
+            Self::ProtocolError => "protocol error (RFC 6455)",
+            Self::NotUtf8 => "text message is not UTF-8",
+            Self::TooLarge => "message is larger than 4096 bytes",
+            Self::SlowConsumer => "slow consumer",
+            Self::PongTimeout => "no pong received",
         }
     }
 }
@@ -90,15 +88,16 @@ mod tests {
 
     #[test]
     fn the_description_names_every_reason_and_no_other() {
-        let description: Value = serde_json::from_str(crate::server::handshake::ASYNCAPI).unwrap();
+        let description: Value =
+            serde_json::from_str(crate::server::description::DOCUMENT).unwrap();
         assert_eq!(description["info"]["version"], env!("CARGO_PKG_VERSION"));
         let described = description["channels"]["chat"]["x-close-codes"].as_array().unwrap();
-        for reason in Reason::ALL {
+        for reason in CloseReason::ALL {
             let known = described
                 .iter()
                 .any(|it| it["code"] == u16::from(reason.code()) && it["reason"] == reason.text());
             assert!(known, "{reason:?}");
         }
-        assert_eq!(described.len(), Reason::ALL.len());
+        assert_eq!(described.len(), CloseReason::ALL.len());
     }
 }

@@ -1,0 +1,123 @@
+//! The limit of subscribers from one address.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use http::HeaderMap;
+use ipnet::IpNet;
+
+use super::client_address::client_address;
+
+/// Counts subscribers by address; without a limit, it counts nothing. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PerIpLimiter(Option<Arc<Limit>>);
+
+#[derive(Debug)]
+struct Limit {
+    max_subscribers: u32,
+    trusted_proxies: Vec<IpNet>,
+    subscribers: Mutex<HashMap<IpAddr, u32>>,
+}
+
+/// A subscriber's share of the limit, released on drop.
+#[derive(Debug)]
+pub(crate) struct IpPermit {
+    limit: Arc<Limit>,
+    address: IpAddr,
+}
+
+/// The address has as many subscribers as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LimitReached;
+
+impl PerIpLimiter {
+    /// Limits subscribers to `max_subscribers` from one address. Behind `trusted_proxies`, their headers tell the address.
+    pub(crate) fn new(max_subscribers: Option<u32>, trusted_proxies: Vec<IpNet>) -> Self {
+        Self(max_subscribers.map(|max_subscribers| {
+            Arc::new(Limit { max_subscribers, trusted_proxies, subscribers: Mutex::default() })
+        }))
+    }
+
+    /// Takes a permit for the sender of this request; `None` without a limit.
+    pub(crate) fn try_acquire(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Option<IpPermit>, LimitReached> {
+        let Some(limit) = &self.0 else { return Ok(None) };
+        let address = network(client_address(peer, headers, &limit.trusted_proxies));
+        let mut subscribers = limit.subscribers();
+        let count = subscribers.entry(address).or_insert(0);
+        if *count >= limit.max_subscribers {
+            return Err(LimitReached);
+        }
+        *count += 1;
+        Ok(Some(IpPermit { limit: Arc::clone(limit), address }))
+    }
+}
+
+impl Limit {
+    fn subscribers(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for IpPermit {
+    fn drop(&mut self) {
+        let mut subscribers = self.limit.subscribers();
+        if let Some(count) = subscribers.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                subscribers.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Returns the network that counts as one address: a customer's line has one address of IPv4, and 64 bits of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(limiter: &PerIpLimiter, peer: &str) -> Result<Option<IpPermit>, LimitReached> {
+        limiter.try_acquire(peer.parse().unwrap(), &HeaderMap::new())
+    }
+
+    #[test]
+    fn a_permit_is_free_again_when_its_holder_leaves() {
+        let limiter = PerIpLimiter::new(Some(2), Vec::new());
+        let first = take(&limiter, "192.0.2.1").unwrap();
+        let _second = take(&limiter, "192.0.2.1").unwrap();
+        assert_eq!(take(&limiter, "192.0.2.1").err(), Some(LimitReached));
+        let over_ipv6 = take(&limiter, "::ffff:192.0.2.1");
+        assert_eq!(over_ipv6.err(), Some(LimitReached), "it is the same address");
+        assert!(take(&limiter, "192.0.2.2").is_ok());
+        drop(first);
+        assert!(take(&limiter, "192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let limiter = PerIpLimiter::new(Some(1), Vec::new());
+        let _first = take(&limiter, "2001:db8::1").unwrap();
+        assert_eq!(take(&limiter, "2001:db8::ffff:1").err(), Some(LimitReached));
+        assert!(take(&limiter, "2001:db8:0:1::1").is_ok());
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_counted() {
+        assert!(take(&PerIpLimiter::default(), "192.0.2.1").unwrap().is_none());
+    }
+}

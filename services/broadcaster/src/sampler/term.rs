@@ -1,0 +1,118 @@
+//! One term of the leader: a sample and a frame at each tick.
+
+use std::{convert::Infallible, time::Duration};
+
+use broker::{Leader, LeadershipLost};
+use contracts::Message;
+use store::{Store, StoreError};
+use telemetry::metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::candidates::Candidates;
+
+/// Number of failures in a row after which another replica may try: perhaps only this one cannot reach the database.
+const MAX_FAILURES: u32 = 3;
+
+/// The end of a term.
+pub(super) enum TermEnd {
+    Stopped,
+    LeadershipLost(LeadershipLost),
+    CannotSample,
+}
+
+pub(super) struct Metrics {
+    leading: Gauge,
+    duration: Histogram,
+    samples: CounterFamily,
+}
+
+/// Samples once a tick, and only after the sample before has ended: a slow store leads to fewer frames, not to more
+/// queries.
+pub(super) async fn lead(
+    leader: &Leader,
+    store: &Store,
+    tick_interval: Duration,
+    stop: &CancellationToken,
+    metrics: &Metrics,
+    failing: &mut bool,
+) -> Result<Infallible, TermEnd> {
+    let _leading = GaugeGuard::new(&metrics.leading);
+    let mut ticks = interval(tick_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut candidates = Candidates::default();
+    let mut failures = 0;
+    loop {
+        let tick = in_term(leader, stop, ticks.tick()).await?;
+        let begun = Instant::now();
+        let sample = in_term(leader, stop, candidates.choose(store)).await?;
+        metrics.record(&sample, candidates.took + begun.elapsed());
+        log_change(&sample, failing);
+        failures = if sample.is_ok() { 0 } else { failures + 1 };
+        if let Some(message) = sample.ok().flatten() {
+            let after_tick_us = u64::try_from(tick.elapsed().as_micros()).unwrap_or(u64::MAX);
+            tracing::debug!(message.id = %message.id, after_tick_us, "sampled");
+            if let Some(frame) = encode(&message) {
+                leader.publish(&frame).await.map_err(TermEnd::LeadershipLost)?;
+            }
+        }
+        in_term(leader, stop, leader.confirm()).await?.map_err(TermEnd::LeadershipLost)?;
+        if failures >= MAX_FAILURES {
+            return Err(TermEnd::CannotSample);
+        }
+        // The frame is out by then. If this fails, the sample at the tick tries again and logs that.
+        in_term(leader, stop, sleep_until(tick + tick_interval / 2)).await?;
+        candidates = in_term(leader, stop, Candidates::sample(store)).await?.unwrap_or_default();
+    }
+}
+
+/// Waits for `work`, unless the term ends first. A query that is abandoned then does no harm.
+async fn in_term<T>(
+    leader: &Leader,
+    stop: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, TermEnd> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(TermEnd::Stopped),
+        error = leader.lost() => Err(TermEnd::LeadershipLost(error)),
+        done = work => Ok(done),
+    }
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        Self {
+            leading: catalog::LEADER.register(),
+            duration: catalog::SAMPLE_DURATION.register(),
+            samples: catalog::SAMPLES.family("result", &["sampled", "empty", "failed"]),
+        }
+    }
+
+    fn record(&self, sample: &Result<Option<Message>, StoreError>, took: Duration) {
+        self.duration.record(took);
+        self.samples.count(match sample {
+            Ok(Some(_)) => "sampled",
+            Ok(None) => "empty",
+            Err(_) => "failed",
+        });
+    }
+}
+
+/// Logs when sampling begins to fail and when it works again, perhaps in another term.
+fn log_change(sample: &Result<Option<Message>, StoreError>, failing: &mut bool) {
+    match sample {
+        Ok(_) if *failing => tracing::info!("can sample messages again"),
+        Err(error) if !*failing => {
+            tracing::warn!(%error, "cannot sample messages");
+        }
+        _ => {}
+    }
+    *failing = sample.is_err();
+}
+
+fn encode(message: &Message) -> Option<Vec<u8>> {
+    serde_json::to_vec(message)
+        .inspect_err(|error| tracing::error!(%error, message.id = %message.id, "bug: a message does not serialize"))
+        .ok()
+}

@@ -1,0 +1,100 @@
+//! Refused handshakes, as problems (RFC 9457).
+
+use std::time::Duration;
+
+use contracts::{Problem, ProblemKind};
+use http::{HeaderName, HeaderValue, Response, header};
+use service::http::{Body, problem};
+
+/// Time after which a refused subscriber may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// A reason why a request does not become a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    UnknownPath,
+    MethodNotAllowed { allowed: &'static str },
+    UpgradeRequired,
+    UnsupportedVersion,
+    InvalidHost,
+    InvalidKey,
+    OriginForbidden,
+    SubscriberLimit,
+    IpLimit,
+    ShuttingDown,
+}
+
+impl Refusal {
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut response = problem::response(&self.problem(), RETRY_AFTER);
+        let mut add = |name: HeaderName, value: &'static str| {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        };
+        match self {
+            Self::MethodNotAllowed { allowed } => add(header::ALLOW, allowed),
+            Self::UpgradeRequired | Self::UnsupportedVersion => {
+                add(header::UPGRADE, "websocket");
+                // A sender of Upgrade must list it in Connection (RFC 9110, section 7.8).
+                add(header::CONNECTION, "Upgrade");
+                add(header::SEC_WEBSOCKET_VERSION, "13");
+            }
+            _ => {}
+        }
+        response
+    }
+
+    fn problem(self) -> Problem {
+        let (kind, detail) = match self {
+            Self::UnknownPath => {
+                (ProblemKind::UnknownPath, "unknown path; the WebSocket is at /api/chat")
+            }
+            Self::MethodNotAllowed { allowed } => {
+                let detail = format!("this path allows {allowed} only");
+                return Problem::new(ProblemKind::MethodNotAllowed, detail);
+            }
+            Self::UpgradeRequired => (
+                ProblemKind::UpgradeRequired,
+                "this is a WebSocket; connect to it with ws:// or wss://",
+            ),
+            Self::UnsupportedVersion => {
+                (ProblemKind::UpgradeRequired, "Sec-WebSocket-Version must be 13 (RFC 6455)")
+            }
+            Self::InvalidHost => {
+                (ProblemKind::BadRequest, "there must be exactly one Host header (RFC 9112)")
+            }
+            Self::InvalidKey => (
+                ProblemKind::BadRequest,
+                "there must be exactly one Sec-WebSocket-Key, of 16 bytes in base64 (RFC 6455)",
+            ),
+            Self::OriginForbidden => {
+                (ProblemKind::OriginForbidden, "pages of this origin may not subscribe")
+            }
+            Self::SubscriberLimit => {
+                (ProblemKind::Overloaded, "subscriber limit of this replica reached; retry later")
+            }
+            Self::IpLimit => {
+                (ProblemKind::TooManyFromAddress, "subscription limit for this address reached")
+            }
+            Self::ShuttingDown => {
+                (ProblemKind::Overloaded, "this replica is shutting down; connect again")
+            }
+        };
+        Problem::new(kind, detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_says_when_to_try_again() {
+        for (refusal, status) in
+            [(Refusal::SubscriberLimit, 503), (Refusal::IpLimit, 429), (Refusal::ShuttingDown, 503)]
+        {
+            let response = refusal.into_response();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        }
+    }
+}
