@@ -122,7 +122,8 @@ pub fn check(operations: &[Operation], aftermath: &Aftermath) -> Vec<Violation> 
     }
     for (id, operations) in by_message(operations) {
         let mut case = Case { id, operations, found: Vec::new() };
-        chain::check(&mut case);
+        let makers = chain::check(&mut case);
+        lost::check(&mut case, &makers);
         presence::check(&mut case);
         conditions::check(&mut case);
         keys::check(&mut case);

@@ -15,13 +15,10 @@ use serde::Serialize;
 use serde_json::Value;
 use testkit::{Group, Process, ServiceProcess, TestEnvironment, free_port};
 
-use crate::procfs;
+use crate::{descriptors::MAX_CONNECTIONS, procfs};
 
 /// Longest wait until one that is not ours serves.
 const START_LIMIT: Duration = Duration::from_secs(30);
-
-/// Subscribers of a process at most.
-pub(crate) const MAX_CONNECTIONS: u32 = 19_300;
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

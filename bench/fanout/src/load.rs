@@ -15,13 +15,12 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpStream};
 use serde::{Deserialize, Serialize};
-use service::fd_limit;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
     clock::now_us,
+    descriptors,
     frames::{FrameReader, Id, Received},
-    run::OTHER_DESCRIPTORS,
 };
 
 /// Subscribers with the same source address: each of them takes one of its ports.
@@ -111,13 +110,7 @@ struct Load {
 
 /// Connects, and then does what it is told until its standard input ends.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let room = fd_limit::raise(options.subscribers, OTHER_DESCRIPTORS);
-    if room < options.subscribers {
-        bail!(
-            "a process may have {room} subscribers here, not {}: descriptors",
-            options.subscribers
-        );
-    }
+    descriptors::require(options.subscribers)?;
     let mut load = Load {
         poll: Poll::new()?,
         subscribers: Vec::with_capacity(options.subscribers),

@@ -7,6 +7,7 @@
 mod bare;
 mod candidate;
 mod clock;
+mod descriptors;
 mod frames;
 mod load;
 mod loads;

@@ -5,7 +5,6 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use contracts::{CommandId, Message, MessageId, Timestamp};
-use service::fd_limit;
 use store::{CreateCommand, Store, StoreSettings};
 use testkit::{PrivateBroker, PrivateMongod, Progress, TestEnvironment};
 use tokio::time::sleep;
@@ -13,6 +12,7 @@ use tokio::time::sleep;
 use crate::{
     candidate::{Candidate, Kind, Surroundings},
     clock::now_us,
+    descriptors,
     loads::Loads,
     plot,
     report::{Measurement, Report},
@@ -30,9 +30,6 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// From the end of the window until its last frame has arrived everywhere.
 const ARRIVE: Duration = Duration::from_secs(2);
-
-/// Descriptors of a process beside its subscribers' sockets.
-pub(crate) const OTHER_DESCRIPTORS: usize = 64;
 
 /// How long subscribers stall while the others' frames are timed. Their buffers take some frames, and
 /// 10 s later they would be closed: then there would be fewer to write to.
@@ -103,15 +100,11 @@ struct Run<'a> {
     report: Report,
 }
 
-/// Metrics, and writes the results as text, as JSON and as a plot.
+/// Measures, and writes the results as text, as JSON and as a plot.
 pub(crate) async fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
     // What is started from here on has this limit too, and the peer does not raise it by itself.
     let wanted = options.subscribers.iter().copied().max().unwrap_or_default();
-    let room = fd_limit::raise(wanted, OTHER_DESCRIPTORS);
-    ensure!(
-        room >= wanted,
-        "a process may have {room} subscribers here, not {wanted}: descriptors"
-    );
+    descriptors::require(wanted)?;
     progress.say("starting a broker and a database");
     let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
     let mut run = Run { options, progress, broker, mongod, report: Report::default() };

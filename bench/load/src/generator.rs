@@ -3,17 +3,15 @@
 //! time; oha for constant rates, because it counts latency from when a request should have been
 //! sent, so that a stalled server cannot hide its stall (coordinated omission).
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 
-use crate::{operation::Operation, settings, subject::Requests};
+use crate::{operation::Operation, process::output, settings, subject::Requests};
 
-/// How much longer than it should a generator may take.
-const SLACK: Duration = Duration::from_secs(30);
 /// When a request counts as failed: later than any answer that the services promise.
 const REQUEST_TIMEOUT: &str = "20s";
 
@@ -203,22 +201,6 @@ impl Said {
         let entries = self.0.get(section).and_then(Value::as_object).into_iter().flatten();
         entries.filter_map(|(name, count)| Some((name.as_str(), count.as_u64()?)))
     }
-}
-
-/// What a tool prints on standard output, unless it fails.
-pub(crate) async fn output(mut command: Command, seconds: u64) -> Result<String> {
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let limit = Duration::from_secs(seconds) + SLACK;
-    let output = timeout(limit, command.output())
-        .await
-        .with_context(|| format!("{program} has not ended within {limit:?}"))?
-        .with_context(|| format!("{program} cannot be started"))?;
-    if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        bail!("{program}: {}\n{}", output.status, String::from_utf8_lossy(&said));
-    }
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of requests stay far below 2^52")]

@@ -13,9 +13,9 @@ use tokio::{
 use crate::{
     console::say,
     generator::closed_loop,
+    process::{bench_store, example, json_output},
     results::Limit,
     servers::Servers,
-    subject::{bench_store, example, json_output},
     usage::Meter,
 };
 

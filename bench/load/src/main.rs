@@ -10,6 +10,7 @@ mod options;
 mod overload;
 mod peer;
 mod plot;
+mod process;
 mod report;
 mod results;
 mod run;

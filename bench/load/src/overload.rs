@@ -48,7 +48,7 @@ struct Findings {
     memory: Vec<(u64, Vec<(String, f64)>)>,
 }
 
-/// MessageLoader the peak, offers twice that, and writes a table.
+/// Finds the peak, offers twice that, and writes a table.
 pub(crate) async fn run(options: &OverloadOptions) -> Result<()> {
     let name = options.common.name.as_deref();
     let mut bench = Bench::start(name, PEAK_SECONDS, MESSAGES, CACHE_GB).await?;

@@ -13,9 +13,10 @@ use crate::{
     generator::{Measured, closed_loop},
     operation::Operation,
     options::ScaleOptions,
+    process::{bench_store, json_output},
     report::thousands,
     run::Bench,
-    subject::{Stored, Subject, bench_store, json_output},
+    subject::{Stored, Subject},
     system::System,
     usage::{Meter, ProcessUsage},
 };

@@ -8,11 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
-use serde_json::Value;
-use tokio::process::Command;
+use anyhow::Result;
 
-use crate::{generator::output, operation::Operation, usage::Watched};
+use crate::{
+    operation::Operation,
+    process::{bench_store, output},
+    usage::Watched,
+};
 
 /// Deletions a second to be ready for: each takes a message of its own.
 const MAX_DELETES_PER_SECOND: u64 = 30_000;
@@ -189,25 +191,6 @@ impl Stored {
     fn next_run(&self) -> u64 {
         self.run.replace(self.run.get() + 1)
     }
-}
-
-/// The program that works on MongoDB itself.
-pub(crate) fn bench_store(what: &str, uri: &str, database: &str) -> Result<Command> {
-    let mut command = example("bench-store")?;
-    command.args([what, "--uri", uri, "--database", database]);
-    Ok(command)
-}
-
-/// One of the programs that measure limits.
-pub(crate) fn example(name: &str) -> Result<Command> {
-    let bin_dir = testkit::settings::required(testkit::settings::BIN_DIR)?;
-    Ok(Command::new(Path::new(&bin_dir).join("examples").join(name)))
-}
-
-/// What a program printed as JSON.
-pub(crate) async fn json_output(command: Command, seconds: u64) -> Result<Value> {
-    let text = output(command, seconds).await?;
-    serde_json::from_str(&text).context("not JSON")
 }
 
 /// The id of the message with this number.

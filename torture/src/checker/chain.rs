@@ -7,10 +7,11 @@ use std::{
 
 use contracts::{Message, Version};
 
-use super::{Case, lost};
+use super::Case;
 use crate::history::{Effect, Operation, Request};
 
-pub(super) fn check(case: &mut Case<'_>) {
+/// Checks the chain, and returns who made each version as far as that is known.
+pub(super) fn check<'a>(case: &mut Case<'a>) -> Makers<'a> {
     let operations = case.operations.clone();
     let states = one_state_of_each_version(case, &operations);
     timestamps_ascend(case, &states);
@@ -18,11 +19,11 @@ pub(super) fn check(case: &mut Case<'_>) {
     let mut makers = makers_of_states(case, &operations, &states);
     makers_by_condition(case, &operations, &mut makers);
     no_gaps(case, &operations, &states, &makers);
-    lost::check(case, &operations, &makers);
+    makers
 }
 
 type States<'a> = BTreeMap<Version, &'a Message>;
-/// Who made which version, as far as that is known.
+/// The write that made each version, as far as that is known.
 pub(super) type Makers<'a> = BTreeMap<Version, &'a Operation>;
 
 fn one_state_of_each_version<'a>(case: &mut Case<'_>, operations: &[&'a Operation]) -> States<'a> {

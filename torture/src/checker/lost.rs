@@ -6,7 +6,8 @@ use contracts::Version;
 use super::{Case, chain::Makers, conditions::is_certainly_older};
 use crate::history::{Fate, Observed, Operation, Request};
 
-pub(super) fn check(case: &mut Case<'_>, operations: &[&Operation], makers: &Makers<'_>) {
+pub(super) fn check(case: &mut Case<'_>, makers: &Makers<'_>) {
+    let operations = &case.operations.clone();
     for operation in operations.iter().filter(|operation| is_accepted_plain_edit(operation)) {
         // Where it is not read afterwards, its message may have been deleted.
         let Some(after) = seen_after(operations, operation) else { continue };
