@@ -36,7 +36,8 @@ fn as_user(env: &TestEnvironment, service: Service, user: Service) -> Result<Ser
 }
 
 #[tokio::test]
-async fn each_service_works_with_the_permissions_of_its_user_and_not_with_anothers() -> Result<()> {
+async fn each_service_works_with_the_permissions_of_its_user_and_not_with_those_of_another()
+-> Result<()> {
     let env = TestEnvironment::new().await;
     import(&env).await?;
     let start = async |service| as_user(&env, service, service)?.start().await;

@@ -1,5 +1,5 @@
-//! What the user reads: steps with the time since the start on standard error, results on standard
-//! output. A reader that has gone away stops nothing.
+//! Output for the user: steps with the time since the start on standard error, results on standard
+//! output. A closed output is not an error.
 
 use std::{io::Write, time::Instant};
 
@@ -32,7 +32,7 @@ impl Progress for Steps {
     }
 }
 
-/// A URL as it may be printed: with `***` for its password.
+/// Returns a URL that can be printed: with `***` for its password.
 pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "***".to_owned() };
     let authority = rest.split(['/', '?']).next().unwrap_or(rest);

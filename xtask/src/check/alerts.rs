@@ -3,64 +3,44 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use testkit::Progress;
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 
-use crate::{
-    cargo,
-    check::{Verdict, in_ci},
-    console,
-    console::Steps,
-};
+use super::verdict::{Verdict, available, in_ci};
+use crate::{cargo, command, console::Steps};
 
-/// The first reads the rules, too.
-const CHECKS: [[&str; 3]; 2] =
+/// Runs of promtool. The first reads the rules, too.
+const RUNS: [[&str; 3]; 2] =
     [["check", "config", "prometheus.yml"], ["test", "rules", "alerts.test.yml"]];
 
-/// Longest time for one run of promtool. Nothing of it goes over the network.
+/// Maximum time of one run, which needs no network.
 const RUN_LIMIT: Duration = Duration::from_mins(1);
-/// Longest time to fetch it.
+/// Maximum time to fetch promtool.
 const FETCH_LIMIT: Duration = Duration::from_mins(10);
 
-const UNPACK: &str = include_str!("../alerts/unpack-promtool.sh");
-/// What to do where it is missing.
+const UNPACK: &str = include_str!("../../alerts/unpack-promtool.sh");
 const ADVICE: &str =
-    "promtool is needed: it comes with Prometheus (https://prometheus.io/download)";
+    "promtool is missing: install Prometheus (https://prometheus.io/download), which brings it";
 
-/// Checks the alerts. Where promtool is missing it says so and skips them, except in CI, which fetches
-/// it or fails.
-pub(crate) async fn check() -> Result<Verdict> {
-    let promtool = match tool().await {
-        Ok(promtool) => promtool,
-        Err(error) if !in_ci() => {
-            console::line(&format!("skipped: {error:#}"));
-            return Ok(Verdict::Skipped);
-        }
-        Err(error) => return Err(error),
-    };
+/// Checks the alerts. Skipped where promtool is missing, except in CI, which fetches it.
+pub(super) async fn check() -> Result<Verdict> {
+    let Some(promtool) = available(promtool().await)? else { return Ok(Verdict::Skipped) };
     let dir = cargo::project()?.join("monitoring/prometheus");
-    let mut verdict = Verdict::Valid;
-    for arguments in CHECKS {
+    let mut valid = true;
+    for arguments in RUNS {
         let mut command = Command::new(&promtool);
-        command.args(arguments).current_dir(&dir).stdin(Stdio::null()).kill_on_drop(true);
-        let status = timeout(RUN_LIMIT, command.status())
-            .await
-            .with_context(|| format!("promtool is not done within {RUN_LIMIT:?}"))?
-            .context("promtool cannot be started")?;
-        if !status.success() {
-            verdict = Verdict::Invalid;
-        }
+        command.args(arguments).current_dir(&dir);
+        valid &= command::status(command, RUN_LIMIT).await?.success();
     }
-    Ok(verdict)
+    Ok(valid.into())
 }
 
-/// Promtool from the `PATH`, or in CI from Debian's package.
-async fn tool() -> Result<PathBuf> {
+/// Returns promtool from the `PATH`, or in CI from Debian's package.
+async fn promtool() -> Result<PathBuf> {
     let program = PathBuf::from("promtool");
     if runs(&program).await {
         return Ok(program);
@@ -78,8 +58,8 @@ async fn tool() -> Result<PathBuf> {
 
 async fn runs(program: &Path) -> bool {
     let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
-    matches!(timeout(RUN_LIMIT, command.output()).await, Ok(Ok(output)) if output.status.success())
+    command.arg("--version");
+    command::output(command, RUN_LIMIT).await.is_ok()
 }
 
 async fn unpack(dir: &Path) -> Result<()> {
@@ -87,13 +67,6 @@ async fn unpack(dir: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(dir);
     fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let mut command = Command::new("sh");
-    command.args(["-c", UNPACK]).current_dir(dir).stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(FETCH_LIMIT, command.output())
-        .await
-        .with_context(|| format!("not fetched within {FETCH_LIMIT:?}"))??;
-    if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        bail!("{}\n{}", output.status, String::from_utf8_lossy(&said));
-    }
-    Ok(())
+    command.args(["-c", UNPACK]).current_dir(dir);
+    command::output(command, FETCH_LIMIT).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! Where the services listen: where the variables say, else nearby.
+//! The addresses of the services: those that the environment asks for, or free ports beside them.
 
 use std::{
     env,
@@ -12,18 +12,18 @@ use tokio::net::lookup_host;
 use super::Options;
 use crate::console::Steps;
 
-/// Where the first of each service should listen.
+/// Preferred address of the first replica of each service.
 #[derive(Debug)]
-pub(super) struct Wanted(Vec<(Service, SocketAddr)>);
+pub(super) struct Preferred(Vec<(Service, SocketAddr)>);
 
-/// Where each replica listens.
+/// Address of each replica.
 #[derive(Debug, Default)]
-pub(super) struct Places(pub(super) Vec<(Service, SocketAddr)>);
+pub(super) struct Addresses(pub(super) Vec<(Service, SocketAddr)>);
 
-impl Wanted {
-    /// From the variables that the services know, which here default to loopback addresses.
+impl Preferred {
+    /// Reads the variables that the services know, which here default to loopback addresses.
     pub(super) async fn from_environment() -> Result<Self> {
-        let mut wanted = Vec::new();
+        let mut preferred = Vec::new();
         for service in Service::ALL {
             let variable = service.bind_variable();
             let default = format!("127.0.0.1:{}", default_port(service));
@@ -33,63 +33,65 @@ impl Wanted {
             let Some(address) = address else {
                 bail!("{variable}: `{value}` is not an address with a port")
             };
-            wanted.push((service, address));
+            preferred.push((service, address));
         }
-        Ok(Self(wanted))
+        Ok(Self(preferred))
     }
 
-    /// A free place for each replica, the wanted one for the first where it is free.
-    pub(super) fn places(&self, options: &Options, steps: Steps) -> Result<Places> {
-        let mut places = Places::default();
-        for (service, wanted) in &self.0 {
+    /// Chooses a free address for each replica: the preferred one for the first where it is free.
+    pub(super) fn choose(&self, options: &Options, steps: Steps) -> Result<Addresses> {
+        let mut addresses = Addresses::default();
+        for (service, preferred) in &self.0 {
             for number in 1..=options.replicas(*service) {
-                let wanted = if number == 1 { *wanted } else { SocketAddr::new(wanted.ip(), 0) };
-                let place = places.free(wanted)?;
-                if wanted.port() != 0 && place != wanted {
+                let preferred =
+                    if number == 1 { *preferred } else { SocketAddr::new(preferred.ip(), 0) };
+                let address = addresses.free(preferred)?;
+                if preferred.port() != 0 && address != preferred {
                     steps.say(&format!(
-                        "{wanted} is taken: the {} listens on {place}",
+                        "{preferred} is taken: the {} listens on {address}",
                         service.binary()
                     ));
                 }
-                places.0.push((*service, place));
+                addresses.0.push((*service, address));
             }
         }
-        Ok(places)
+        Ok(addresses)
     }
 }
 
-impl Places {
-    /// The first broadcaster's URL, for the gateways.
+impl Addresses {
+    /// Returns the first broadcaster's URL, for the gateways.
     pub(super) fn broadcaster_url(&self) -> Option<String> {
         self.0
             .iter()
             .find(|(service, _)| *service == Service::Broadcaster)
-            .map(|(_, place)| url(*place))
+            .map(|(_, address)| url(*address))
     }
 
-    fn free(&self, wanted: SocketAddr) -> Result<SocketAddr> {
-        if wanted.port() != 0 && self.is_free(wanted) {
-            return Ok(wanted);
+    fn free(&self, preferred: SocketAddr) -> Result<SocketAddr> {
+        if preferred.port() != 0 && self.is_free(preferred) {
+            return Ok(preferred);
         }
         for _ in 0..100 {
-            let place = SocketAddr::new(wanted.ip(), free_port()?);
-            if self.is_free(place) {
-                return Ok(place);
+            let address = SocketAddr::new(preferred.ip(), free_port()?);
+            if self.is_free(address) {
+                return Ok(address);
             }
         }
-        bail!("no free port on {}", wanted.ip())
+        bail!("no free port on {}", preferred.ip())
     }
 
-    fn is_free(&self, place: SocketAddr) -> bool {
-        !self.0.iter().any(|(_, taken)| taken.port() == place.port())
-            && TcpListener::bind(place).is_ok()
+    fn is_free(&self, address: SocketAddr) -> bool {
+        !self.0.iter().any(|(_, taken)| taken.port() == address.port())
+            && TcpListener::bind(address).is_ok()
     }
 }
 
-/// The URL by which this machine reaches what listens there.
-pub(super) fn url(place: SocketAddr) -> String {
-    let ip = if place.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { place.ip() };
-    format!("http://{}", SocketAddr::new(ip, place.port()))
+/// Returns the URL by which this machine reaches a listener.
+pub(super) fn url(address: SocketAddr) -> String {
+    let ip =
+        if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
 fn default_port(service: Service) -> u16 {
@@ -105,14 +107,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_is_avoided_and_no_place_is_given_twice() {
+    fn a_taken_port_is_avoided_and_no_address_is_chosen_twice() {
         let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let taken = holder.local_addr().unwrap();
-        let mut places = Places::default();
-        let place = places.free(taken).unwrap();
-        assert_ne!(place, taken);
-        places.0.push((Service::Gateway, place));
-        assert_ne!(places.free(place).unwrap(), place);
+        let mut addresses = Addresses::default();
+        let address = addresses.free(taken).unwrap();
+        assert_ne!(address, taken);
+        addresses.0.push((Service::Gateway, address));
+        assert_ne!(addresses.free(address).unwrap(), address);
         drop(holder);
     }
 

@@ -20,7 +20,7 @@ const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive && \
 const ADVICE: &str = "a browser is needed: install Chromium (Debian: `apt-get install chromium`) \
     or Google Chrome";
 
-/// MessageLoader Chromium, or installs Debian's package. The log of that goes under `target_dir`.
+/// Finds Chromium, or installs Debian's package. The log of that goes under `target_dir`.
 pub async fn provide_chromium(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(chromium) = installed() {
         return Ok(chromium);

@@ -18,12 +18,12 @@ const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive && \
 const ADVICE: &str = "kubectl is needed: install it \
     (Debian 13: `apt-get install kubernetes-client`, else https://kubernetes.io/docs/tasks/tools)";
 
-/// MessageLoader kubectl.
+/// Finds kubectl.
 pub fn find_kubectl() -> Result<PathBuf> {
     on_path("kubectl").context(ADVICE)
 }
 
-/// MessageLoader kubectl, or installs Debian's package. The log of that goes under `target_dir`.
+/// Finds kubectl, or installs Debian's package. The log of that goes under `target_dir`.
 pub async fn provide_kubectl(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Ok(kubectl) = find_kubectl() {
         return Ok(kubectl);

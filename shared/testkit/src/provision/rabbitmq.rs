@@ -24,7 +24,7 @@ const INSTALL: &str = include_str!("install-rabbitmq.sh");
 const ADVICE: &str = "RabbitMQ is needed: install it (Debian, Ubuntu: `apt-get install --no-install-recommends \
     rabbitmq-server`; macOS: `brew install rabbitmq`), or set RABBITMQ_URL to a running one";
 
-/// MessageLoader the `rabbitmq-server` script, or installs Debian's package. The log of that goes under `target_dir`.
+/// Finds the `rabbitmq-server` script, or installs Debian's package. The log of that goes under `target_dir`.
 pub async fn provide_rabbitmq(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(server) = installed() {
         return Ok(server);

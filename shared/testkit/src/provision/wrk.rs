@@ -17,7 +17,7 @@ const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive && \
 /// What to do where it cannot be installed.
 const ADVICE: &str = "wrk is needed: install it (Debian, Ubuntu: `apt-get install wrk`)";
 
-/// MessageLoader wrk, or installs Debian's package. The log of that goes under `target_dir`.
+/// Finds wrk, or installs Debian's package. The log of that goes under `target_dir`.
 pub async fn provide_wrk(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(wrk) = on_path("wrk") {
         return Ok(wrk);
