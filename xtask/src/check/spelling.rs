@@ -8,7 +8,7 @@ use tokio::process::Command;
 use super::verdict::{Verdict, available};
 use crate::{cargo, command, console::Steps, python};
 
-const REQUIREMENTS: &str = "typos==1.52.0\n";
+const REQUIREMENTS: &str = include_str!("../../typos/requirements.txt");
 
 /// Maximum time of a run, which reads all files.
 const RUN_LIMIT: Duration = Duration::from_mins(2);
