@@ -20,26 +20,30 @@ use verdict::Verdict;
 /// Runs all checks, also after one has failed.
 pub(crate) async fn run() -> Result<ExitCode> {
     let mut summary = Summary::default();
-    summary.begin("format: cargo fmt");
+    begin("format: cargo fmt");
     summary.note("format", cargo_succeeds(&["fmt", "--all", "--check"], None).await);
-    summary.begin("lints: cargo clippy");
+    begin("lints: cargo clippy");
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     summary.note("lints", cargo_succeeds(&clippy, None).await);
-    summary.begin("documentation: cargo doc");
+    begin("documentation: cargo doc");
     let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
     let deny_warnings = Some(("RUSTDOCFLAGS", "-D warnings"));
     summary.note("documentation", cargo_succeeds(&doc, deny_warnings).await);
-    summary.begin("dependencies: cargo-machete");
+    begin("dependencies: cargo-machete");
     summary.note("dependencies", dependencies::check().await);
-    summary.begin("spelling: typos");
+    begin("spelling: typos");
     summary.note("spelling", spelling::check().await);
-    summary.begin("links: Markdown files and runbooks");
+    begin("links: Markdown files and runbooks");
     summary.note("links", links::check().await);
-    summary.begin("manifests: kubectl kustomize, kubernetes-validate");
+    begin("manifests: kubectl kustomize, kubernetes-validate");
     summary.note("manifests", manifests::check().await);
-    summary.begin("alerts: promtool");
+    begin("alerts: promtool");
     summary.note("alerts", alerts::check().await);
     Ok(summary.end())
+}
+
+fn begin(title: &str) {
+    console::line(&format!("== {title}"));
 }
 
 async fn cargo_succeeds(arguments: &[&str], variable: Option<(&str, &str)>) -> Result<Verdict> {
@@ -56,10 +60,6 @@ struct Summary {
 }
 
 impl Summary {
-    fn begin(&self, title: &str) {
-        console::line(&format!("== {title}"));
-    }
-
     fn note(&mut self, name: &'static str, verdict: Result<Verdict>) {
         match verdict {
             Ok(Verdict::Valid) => {}

@@ -1,9 +1,6 @@
-//! Output for the user: steps with the time since the start on standard error, results on standard
-//! output. A closed output is not an error.
+//! Output for the user: results on standard output, errors on standard error. A closed output is not an error.
 
-use std::{io::Write, time::Instant};
-
-use testkit::Progress;
+use std::io::Write;
 
 /// Prints a line to standard output.
 pub(crate) fn line(text: &str) {
@@ -13,23 +10,6 @@ pub(crate) fn line(text: &str) {
 /// Prints an error with all its causes.
 pub(crate) fn error(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "error: {error:#}");
-}
-
-/// Prints steps, each with the seconds since the first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Steps(Instant);
-
-impl Steps {
-    /// Begins to count.
-    pub(crate) fn begin() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Progress for Steps {
-    fn say(&self, line: &str) {
-        let _ = writeln!(std::io::stderr(), "[{:6.1} s] {line}", self.0.elapsed().as_secs_f32());
-    }
 }
 
 /// Returns a URL that can be printed: with `***` for its password.

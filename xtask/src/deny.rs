@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use testkit::Steps;
 use tokio::process::Command;
 
 use crate::{
     cargo::{self, Running, exit_code},
-    console::Steps,
     tool,
 };
 

@@ -4,11 +4,10 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use nix::sys::signal::Signal;
-use testkit::Progress;
+use testkit::{Progress, Steps};
 
 use crate::{
-    cargo,
-    console::{self, Steps},
+    cargo, console,
     interrupt::Interrupt,
     stack::{Summary, read_ledger, remove_ledger, stop},
 };

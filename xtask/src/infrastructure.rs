@@ -4,14 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use testkit::{
-    BrokerOptions, Group, MongodOptions, PrivateBroker, PrivateMongod, Progress,
+    BrokerOptions, Group, MongodOptions, PrivateBroker, PrivateMongod, Progress, Steps,
     provision::{provide_mongod, provide_rabbitmq},
 };
 
-use crate::{
-    console::Steps,
-    stack::{Ledger, Role},
-};
+use crate::stack::{Ledger, Role};
 
 /// Directories of a server's data and log.
 pub(crate) struct ServerDirs {

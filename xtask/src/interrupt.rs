@@ -1,11 +1,9 @@
 //! Ctrl-C, `SIGTERM` and a closed terminal: the first stops, the second kills.
 
 use anyhow::Result;
-use testkit::Progress;
+use testkit::{Progress, Steps};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-use crate::console::Steps;
 
 /// The user's wish to stop.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use testkit::{
-    PrivateBroker, PrivateMongod, Progress,
+    PrivateBroker, PrivateMongod, Progress, Steps,
     provision::{provide_mongod, provide_rabbitmq},
     settings,
 };
@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cargo::{self, Running, exit_code},
-    console::Steps,
     infrastructure::{ServerDirs, start_broker, start_mongod},
     interrupt::Interrupt,
     stack::{Ledger, Role, read_ledger, stop},

@@ -3,12 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use testkit::Progress;
+use testkit::{Progress, Steps};
 
-use crate::{
-    cargo::{self, Running},
-    console::Steps,
-};
+use crate::cargo::{self, Running};
 
 /// Returns the program of this name and version. Builds it from crates.io the first time.
 pub(crate) async fn provide(

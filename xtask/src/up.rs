@@ -14,11 +14,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use testkit::{PrivateBroker, PrivateMongod, Process, Progress, Service};
+use testkit::{PrivateBroker, PrivateMongod, Process, Progress, Service, Steps};
 
 use crate::{
     cargo,
-    console::{self, Steps, without_password},
+    console::{self, without_password},
     infrastructure::{ServerDirs, start_broker, start_mongod},
     interrupt::Interrupt,
     stack::{Ledger, Server, Summary, read_ledger, remove_ledger, stop},

@@ -27,7 +27,7 @@ pub(crate) struct Options {
 }
 
 /// Serves until it is killed, or cannot accept any more. Says `listening ADDRESS`, then `tick ID
-/// MICROSECONDS MICROSECONDS` each second: nothing is drawn, so both are the same.
+/// MICROSECONDS MICROSECONDS` each second. It samples nothing, so both are the same.
 pub(crate) fn run(options: &Options) -> Result<()> {
     // If that is too few for this measurement, accepting will say so.
     let _ = descriptors::raise(MAX_CONNECTIONS as usize);

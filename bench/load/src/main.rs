@@ -5,6 +5,7 @@ mod compare;
 mod console;
 mod generator;
 mod limits;
+mod number;
 mod operation;
 mod options;
 mod overload;

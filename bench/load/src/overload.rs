@@ -12,7 +12,8 @@ use tokio::sync::Mutex;
 
 use crate::{
     console::{print, say},
-    generator::{Overloaded, to_f64, too_much},
+    generator::{Overloaded, too_much},
+    number::to_f64,
     operation::Operation,
     options::OverloadOptions,
     run::{Bench, CACHE_GB},

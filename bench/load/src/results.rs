@@ -9,11 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    generator::{Measured, to_f64},
-    operation::Operation,
-    usage::ProcessUsage,
-};
+use crate::{generator::Measured, number::to_f64, operation::Operation, usage::ProcessUsage};
 
 /// The file in a run's directory.
 pub(crate) const FILE: &str = "results.json";

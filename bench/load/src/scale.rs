@@ -11,10 +11,10 @@ use testkit::Api;
 use crate::{
     console::{print, say},
     generator::{Measured, closed_loop},
+    number::thousands,
     operation::Operation,
     options::ScaleOptions,
     process::{bench_store, json_output},
-    report::thousands,
     run::Bench,
     subject::{Stored, Subject},
     system::System,
@@ -30,15 +30,15 @@ const READ_PAGES: usize = 20;
 /// A page has 50 messages in the mean.
 const FIRST_PAGE_LIMITS: [&str; 2] = ["shortest=40", "longest=60"];
 const SAMPLES: usize = 200;
-const DRAW_SECONDS: u64 = 60;
+const SAMPLE_SECONDS: u64 = 60;
 
 /// Everything at one size.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Size {
     messages: u64,
     rows: Vec<Row>,
-    draw_p50_ms: f64,
-    draw_p99_ms: f64,
+    sample_p50_ms: f64,
+    sample_p99_ms: f64,
     /// Peaks of the services over all rows.
     usage: Vec<ProcessUsage>,
 }
@@ -103,9 +103,9 @@ async fn measure(bench: &Bench, options: &ScaleOptions, messages: u64) -> Result
         rows.push(Row { what: what.to_owned(), measured });
     }
     let (usage, _) = meter.stop()?;
-    let (draw_p50_ms, draw_p99_ms) = draws(&stored).await?;
-    say(&format!("random draw: p50 {draw_p50_ms:.2} ms, p99 {draw_p99_ms:.2} ms"));
-    Ok(Size { messages, rows, draw_p50_ms, draw_p99_ms, usage })
+    let (sample_p50_ms, sample_p99_ms) = samples(&stored).await?;
+    say(&format!("random sample: p50 {sample_p50_ms:.2} ms, p99 {sample_p99_ms:.2} ms"));
+    Ok(Size { messages, rows, sample_p50_ms, sample_p99_ms, usage })
 }
 
 /// The arguments of `load.lua` for pages deep in the longest conversation. Follows the links of
@@ -141,11 +141,12 @@ async fn deep_pages(bench: &Bench, subject: &Subject, messages: u64) -> Result<V
     Ok(vec!["urls".to_owned(), "run=1".to_owned(), format!("file={}", file.display())])
 }
 
-async fn draws(stored: &Stored) -> Result<(f64, f64)> {
+async fn samples(stored: &Stored) -> Result<(f64, f64)> {
     let mut command = bench_store("draws", &stored.uri, &stored.database)?;
     command.args(["--count", &SAMPLES.to_string()]);
-    let said = json_output(command, DRAW_SECONDS).await?;
-    let number = |key: &str| said.get(key).and_then(Value::as_f64).context("no draw was measured");
+    let said = json_output(command, SAMPLE_SECONDS).await?;
+    let number =
+        |key: &str| said.get(key).and_then(Value::as_f64).context("no sample was measured");
     Ok((number("p50_ms")?, number("p99_ms")?))
 }
 
@@ -176,10 +177,10 @@ fn table(bench: &Bench, sizes: &[Size]) -> String {
             ));
         }
         lines.push(format!(
-            "| {} | random draw | | {:.2} | {:.2} | |",
+            "| {} | random sample | | {:.2} | {:.2} | |",
             thousands(size.messages),
-            size.draw_p50_ms,
-            size.draw_p99_ms
+            size.sample_p50_ms,
+            size.sample_p99_ms
         ));
     }
     lines.push("\nPeak resident MiB:\n".to_owned());

@@ -3,8 +3,11 @@
 use std::{collections::HashMap, fs};
 
 use anyhow::{Context, Result};
+use bench_common::memory_kib;
 use serde::{Deserialize, Serialize};
 use testkit::ProcessId;
+
+use crate::number::to_f64;
 
 /// The unit of `/proc` (`USER_HZ`), the same on all of Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -66,7 +69,7 @@ impl Meter {
             used.push(ProcessUsage {
                 name: one.name.clone(),
                 cpu_seconds: cpu_seconds(&family)? - before,
-                peak_mib: Some(memory_mib(&family, "VmHWM:")?),
+                peak_mib: Some(memory_mib(&family, "VmHWM")?),
             });
         }
         used.push(ProcessUsage {
@@ -80,7 +83,7 @@ impl Meter {
 
 /// What is resident of a process and its children now.
 pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
-    memory_mib(&family(pid, &parents()), "VmRSS:")
+    memory_mib(&family(pid, &parents()), "VmRSS")
 }
 
 /// A process and all that descend from it now, which can't be confused with later ones.
@@ -154,20 +157,16 @@ fn sum(fields: &[String], range: std::ops::Range<usize>) -> Result<u64> {
     fields.iter().map(|field| Ok(field.parse::<u64>()?)).sum()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "ticks since the start stay far below 2^52")]
 fn seconds(ticks: u64) -> f64 {
-    ticks as f64 / TICKS_PER_SECOND
+    to_f64(ticks) / TICKS_PER_SECOND
 }
 
 fn memory_mib(family: &[u32], key: &str) -> Result<f64> {
-    let mut kib = 0.0;
+    let mut kib = 0;
     for pid in family {
-        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix(key));
-        let value = line.and_then(|line| line.split_whitespace().next());
-        kib += value.context("/proc/…/status has no such line")?.parse::<f64>()?;
+        kib += memory_kib(*pid, key)?;
     }
-    Ok(kib / 1024.0)
+    Ok(to_f64(kib) / 1024.0)
 }
 
 #[cfg(test)]

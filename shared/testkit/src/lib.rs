@@ -32,7 +32,7 @@ pub use management::{Connection, FetchedMessage, Management, Queue};
 pub use mongod::{MongodOptions, PrivateMongod};
 pub use ports::free_port;
 pub use process::{Group, Process, ProcessId, log_tail};
-pub use progress::{Progress, Silent};
+pub use progress::{Progress, Silent, Steps};
 pub use proxy::Proxy;
 pub use service::{Service, ServiceBuilder, ServiceProcess};
 pub use subscriber::Subscriber;

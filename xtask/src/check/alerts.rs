@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use testkit::Progress;
+use testkit::{Progress, Steps};
 use tokio::process::Command;
 
 use super::verdict::{Verdict, available, in_ci};
-use crate::{cargo, command, console::Steps};
+use crate::{cargo, command};
 
 /// Runs of promtool. The first reads the rules, too.
 const RUNS: [[&str; 3]; 2] =

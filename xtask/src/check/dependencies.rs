@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use testkit::Steps;
 use tokio::process::Command;
 
 use super::verdict::{Verdict, available};
-use crate::{cargo, command, console::Steps, tool};
+use crate::{cargo, command, tool};
 
 const VERSION: &str = "0.9.2";
 

@@ -9,11 +9,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use testkit::Steps;
 use testkit::provision::{find_kubectl, provide_kubectl};
 use tokio::process::Command;
 
 use super::verdict::{Verdict, available, in_ci};
-use crate::{cargo, command, console::Steps, python};
+use crate::{cargo, command, python};
 
 /// Directories to render, by the names that the validator and its tests know.
 const RENDERED: [(&str, &str); 3] = [

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use testkit::Steps;
 use tokio::process::Command;
 
 use super::verdict::{Verdict, available};
-use crate::{cargo, command, console::Steps, python};
+use crate::{cargo, command, python};
 
 const REQUIREMENTS: &str = include_str!("../../typos/requirements.txt");
 

@@ -3,11 +3,10 @@
 use std::{env, time::Duration};
 
 use nix::sys::signal::Signal;
-use testkit::Progress;
+use testkit::{Progress, Steps};
 use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Role};
-use crate::console::Steps;
 
 /// Maximum time until a killed process is gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);

@@ -6,11 +6,10 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use testkit::{Progress, Service, free_port};
+use testkit::{Progress, Service, Steps, free_port};
 use tokio::net::lookup_host;
 
 use super::Options;
-use crate::console::Steps;
 
 /// Preferred address of the first replica of each service.
 #[derive(Debug)]

@@ -10,13 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use testkit::{Api, Group, Process, Progress, Service};
+use testkit::{Api, Group, Process, Progress, Service, Steps};
 
 use super::addresses::{Addresses, url};
-use crate::{
-    console::Steps,
-    stack::{Ledger, Role, Server, Summary},
-};
+use crate::stack::{Ledger, Role, Server, Summary};
 
 /// Maximum wait until all are ready.
 const READY_LIMIT: Duration = Duration::from_mins(1);
