@@ -1,4 +1,4 @@
-//! What WebSocket subscribers see.
+//! Broadcasts, as WebSocket subscribers see them.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -50,7 +50,7 @@ async fn every_message_is_drawn_sooner_or_later() -> Result<()> {
     }
     let broadcaster = system.env.broadcaster().env("BROADCAST_INTERVAL_MS", 50).start().await?;
     let mut subscriber = subscribe(&broadcaster).await?;
-    // That one of five is left after 150 draws happens once in 10^13 runs.
+    // The chance that 150 samples miss one of five messages is 1 in 10^13.
     for _ in 0..150 {
         undrawn.remove(&subscriber.next_json::<Message>(SOON).await?.id);
     }

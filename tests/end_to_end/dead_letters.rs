@@ -1,4 +1,4 @@
-//! The operator's tool for what was parked.
+//! The operator's tool for dead letters.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use testkit::{TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Runs `storage-worker dead-letters …`: whether it succeeded, and all that it printed.
+/// Runs `storage-worker dead-letters …`. Returns whether it succeeded, and all that it printed.
 pub(crate) async fn tool(env: &TestEnvironment, arguments: &[&str]) -> Result<(bool, String)> {
     let mut builder = env.storage_worker().arg("dead-letters");
     for argument in arguments {

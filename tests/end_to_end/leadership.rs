@@ -1,4 +1,4 @@
-//! Who draws, and what becomes of the frames when something fails.
+//! Leadership, and the frames when something fails.
 
 use std::{
     pin::pin,
@@ -16,13 +16,13 @@ const SOON: Duration = Duration::from_secs(20);
 /// A drawing replica's death is made up for within this.
 const FAILOVER: Duration = Duration::from_secs(5);
 
-/// Until frames flow again by themselves after an outage: servers are back, connections are retried.
+/// Maximum time until frames flow again after an outage: servers are back, connections are retried.
 const RECOVERY: Duration = Duration::from_secs(90);
 
 /// Longer than an outage and the recovery from it take together.
 const OUTAGE: Duration = Duration::from_mins(5);
 
-/// Draws are in the log of a broadcaster that runs with this.
+/// Log level at which a broadcaster logs its samples.
 const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster::drawer=debug");
 
 async fn start(env: &TestEnvironment) -> Result<ServiceProcess> {
@@ -38,7 +38,7 @@ fn logged(broadcaster: &ServiceProcess, message: &str) -> usize {
     broadcaster.log_text().lines().filter(|line| line.contains(&wanted)).count()
 }
 
-/// Two broadcasters, the first of which draws; the URL under which it knows the broker is its own.
+/// Starts two broadcasters, the first of which is the leader and has its own URL of the broker.
 async fn two(
     env: &TestEnvironment,
     url_of_first: &str,
@@ -50,19 +50,18 @@ async fn two(
     Ok((first, second))
 }
 
-/// The second one draws, and its subscriber notices hardly anything.
+/// Waits until the second one is the leader; its subscriber hardly notices.
 async fn takes_over(second: &ServiceProcess, subscriber: &mut Subscriber) -> Result<()> {
-    // What was drawn before may still be on its way.
+    // Frames from before may still be in flight.
     subscriber.next_text(FAILOVER).await?;
     eventually("the second one draws", FAILOVER, async || logged(second, "drawn") > 0).await;
     subscriber.next_text(FAILOVER).await?;
     Ok(())
 }
 
-/// One frame a second, however many would like to draw. A frame may be late, and the next one then
-/// come soon after it.
+/// Checks that there is one frame a second in all. A frame can be late, and the next one then comes soon after it.
 async fn one_frame_a_second(subscriber: &mut Subscriber) -> Result<()> {
-    // What has arrived while nobody read comes at once.
+    // Frames that arrived before come at once.
     while subscriber.next_text(Duration::from_millis(50)).await.is_ok() {}
     subscriber.next_text(SOON).await?;
     let begun = Instant::now();
@@ -128,7 +127,7 @@ async fn when_the_drawing_replica_is_frozen_the_other_goes_on() -> Result<()> {
     first.freeze()?;
     takes_over(&second, &mut subscriber).await?;
     first.thaw()?;
-    // It believes that it draws until it finds its connection gone; what it draws reaches nobody.
+    // It believes to be the leader until it notices that its connection is closed; its frames reach no subscriber.
     one_frame_a_second(&mut subscriber).await?;
     frozen_one.next_text(RECOVERY).await?;
     one_frame_a_second(&mut frozen_one).await
@@ -148,7 +147,7 @@ async fn when_the_drawing_replica_loses_the_broker_in_a_black_hole_the_other_goe
     takes_over(&second, &mut subscriber).await?;
     one_frame_a_second(&mut subscriber).await?;
     proxy.strand();
-    // Its socket has stayed, and it finds its way around the hole.
+    // The socket is still open, and the broadcaster reconnects around the black hole.
     cut_off.next_text(RECOVERY).await?;
     one_frame_a_second(&mut cut_off).await
 }

@@ -10,7 +10,7 @@ use testkit::{Answer, Api, PrivateBroker, PrivateMongod, Proxy, TestEnvironment,
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What "refused within 2 s" may take on a busy machine.
+/// Limit of "refused within 2 s" on a busy machine.
 const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 
 async fn post(api: &Api, content: &str) -> Result<Answer> {

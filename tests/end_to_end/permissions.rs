@@ -1,6 +1,6 @@
-//! What each service's users may do, in the broker and in the database: what the service does, and
-//! hardly more. The broker's are those of `definitions.json`, which compose and the local overlay import,
-//! the database's those that the runbook makes.
+//! Permissions of the services' users in broker and database: as much as the service needs, and hardly more.
+//! Those of the broker are in `definitions.json`, which compose and the local overlay import, those of the
+//! database in docs/deployment.md.
 
 use std::time::Duration;
 
@@ -62,8 +62,8 @@ async fn each_service_works_with_the_permissions_of_its_user_and_not_with_those_
     .await;
     assert!(tool(&["replay", "--all"]).await?.starts_with("replayed"));
 
-    // A gateway's user can't draw, a worker's takes no replies, and a broadcaster's never gets near
-    // a command.
+    // A gateway's user cannot become leader, a worker's cannot consume replies, and a broadcaster's cannot read
+    // commands.
     for (service, user) in [
         (Service::Broadcaster, Service::Gateway),
         (Service::Broadcaster, Service::StorageWorker),

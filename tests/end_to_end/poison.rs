@@ -19,7 +19,7 @@ fn faulty_worker(env: &TestEnvironment) -> ServiceBuilder {
     env.storage_worker().program(env!("CARGO_BIN_EXE_faulty-worker"))
 }
 
-/// Waits until this many letters are parked, and takes them.
+/// Waits for this many dead letters, and takes them.
 async fn parked(env: &TestEnvironment, count: u32) -> Result<Vec<FetchedMessage>> {
     let management = env.management();
     eventually("the letters are parked", SOON, async || {
@@ -79,7 +79,7 @@ async fn what_is_parked_during_an_alarm_is_parked_once() -> Result<()> {
     let broker = PrivateBroker::start().await?;
     let env = TestEnvironment::builder().broker(&broker).build().await;
     let worker = env.storage_worker().start().await?;
-    // Parking has its connection before the alarm, too.
+    // The connection for dead letters is open before the alarm, too.
     inject(&env, b"no JSON").await?;
     parked(&env, 1).await?;
     worker.process().freeze()?;
@@ -180,7 +180,7 @@ async fn a_suspect_whose_ack_was_lost_when_it_was_parked_is_parked_once() -> Res
     let env = TestEnvironment::new().await;
     let killer = create_command("alice", "bob", "abort!")?;
     let neighbour = create_command("alice", "bob", "after")?;
-    // As it is left by a worker that parked it and died before its ack.
+    // The state after a worker that dead-lettered it and died before its ack.
     let store = open_store(&env).await?;
     for _ in 0..2 {
         store.record_attempt(killer.id, AttemptId::generate()).await?;

@@ -160,7 +160,7 @@ async fn what_failed_in_other_hands_meanwhile_is_not_applied_after_all() -> Resu
         cut_off.log_text().contains("holding commands")
     })
     .await;
-    // The broker gives it to the other one, and nothing tells the first that it is no longer its own.
+    // The broker gives it to the other one, and the first does not learn that it has lost it.
     management.close_connections().await?;
     let store = open_store(&env).await?;
     let other = env.storage_worker().start().await?;

@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use crate::scratch_run::ScratchRun;
 
-/// What `cargo xtask bench` takes: everything is the measuring program's own.
+/// Options of `cargo xtask bench`, all of which the measuring program reads.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {

@@ -14,7 +14,7 @@ use crate::{
 
 const VERSION: &str = "0.20.2";
 
-/// What `cargo xtask deny` takes.
+/// Options of `cargo xtask deny`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Skip the advisories, which come from a repository on GitHub

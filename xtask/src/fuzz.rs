@@ -21,7 +21,7 @@ const REQUIREMENTS: &str = include_str!("../fuzz/requirements.txt");
 const SETTINGS: &str = include_str!("../fuzz/schemathesis.toml");
 const HOOKS: &str = include_str!("../fuzz/hooks.py");
 
-/// What `cargo xtask fuzz` takes.
+/// Options of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Number of requests to generate for each operation, in each phase

@@ -25,7 +25,7 @@ const PYTHON_PACKAGES: [&str; 1] = ["websockets==15.0.1"];
 /// The package whose tests open a browser.
 const BROWSING: &str = "end-to-end";
 
-/// What `cargo xtask test` takes.
+/// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Passed to `cargo test`, as in `cargo xtask test -- --package store -- --nocapture`

@@ -12,10 +12,10 @@ use crate::{cargo, scratch_run::ScratchRun};
 /// The package, and its program.
 const PROGRAM: &str = "torture";
 
-/// The one option that is not the program's own.
+/// The option that the program does not read.
 const RELEASE: &str = "--release";
 
-/// What `cargo xtask torture` takes: nearly everything is the program's own.
+/// Options of `cargo xtask torture`, nearly all of which the program reads.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {

@@ -26,7 +26,7 @@ use crate::{
 use addresses::Preferred;
 use services::{Settings, Started};
 
-/// What `cargo xtask up` takes.
+/// Options of `cargo xtask up`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Return when everything is ready; `cargo xtask down` stops it

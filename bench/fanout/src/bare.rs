@@ -18,7 +18,7 @@ use crate::{
     descriptors::{self, MAX_CONNECTIONS},
 };
 
-/// What the bare loop is told.
+/// Options of the bare loop.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// A message; each second it goes out with another id

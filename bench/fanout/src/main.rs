@@ -32,7 +32,7 @@ struct Arguments {
     options: run::Options,
 }
 
-/// What this program is in a process that it has started itself.
+/// Roles of this program in processes that it starts.
 #[derive(Subcommand)]
 enum Part {
     #[command(hide = true)]

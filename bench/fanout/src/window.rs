@@ -13,13 +13,13 @@ pub(crate) struct Delays {
     pub(crate) frames: usize,
     /// Subscribers that missed one, summed over the frames.
     pub(crate) missed: usize,
-    /// From the tick to the last subscriber, in milliseconds: the median and the worst frame.
+    /// Time from the tick to the last subscriber, in milliseconds: the median and the worst frame.
     pub(crate) tick_to_last_ms: Spread,
-    /// From the tick until the database had answered, which is part of the former.
+    /// Time from the tick until the database had answered, which is part of the former.
     pub(crate) tick_to_sampled_ms: Spread,
-    /// From the first subscriber to the last.
+    /// Time from the first subscriber to the last.
     pub(crate) first_to_last_ms: Spread,
-    /// From the tick to each subscriber, over all frames: the median and the 99th percentile.
+    /// Time from the tick to each subscriber, over all frames: the median and the 99th percentile.
     pub(crate) tick_to_each_ms: Percentiles,
 }
 

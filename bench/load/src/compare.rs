@@ -68,7 +68,7 @@ fn same(one: &Cell, other: &Cell) -> bool {
         == (&other.subject, other.operation, other.connections, other.share)
 }
 
-/// Of all processes but the load generator.
+/// Returns the processor time of all processes but the load generator.
 fn cpu(cell: &Cell) -> f64 {
     let own = cell.usage.iter().filter(|used| used.peak_mib.is_some());
     own.map(|used| cell.cpu_per_thousand(used)).sum()

@@ -1,4 +1,4 @@
-//! A run's results for people: a line for each cell while it runs, Markdown in the end.
+//! Results for people: a line for each cell during the run, and Markdown at its end.
 
 use std::fmt::Write;
 
@@ -9,10 +9,10 @@ use crate::{
     system,
 };
 
-/// From so many processors on, busy with something else, a cell is said to be disturbed.
+/// Number of processors that other processes keep busy from which on a cell counts as disturbed.
 const DISTURBED: f64 = 0.25;
 
-/// One cell in one line.
+/// Describes a cell in one line.
 pub(crate) fn line(cell: &Cell) -> String {
     let measured = &cell.measured;
     let load = match cell.share {
@@ -41,7 +41,7 @@ pub(crate) fn line(cell: &Cell) -> String {
     )
 }
 
-/// All tables.
+/// Returns all tables.
 pub(crate) fn markdown(results: &Results) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
@@ -200,7 +200,7 @@ fn idle(out: &mut String, results: &Results) -> std::fmt::Result {
     writeln!(out)
 }
 
-/// This system's cell, and the better of the peer's.
+/// Returns this system's cell, and the better of the peer's.
 pub(crate) fn pair(
     results: &Results,
     operation: Operation,

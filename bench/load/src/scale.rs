@@ -1,5 +1,4 @@
-//! Whether more stored messages make anything slower: the same load at ten thousand, a million and
-//! ten million of them.
+//! The same load at ten thousand, a million and ten million stored messages.
 
 use std::fs;
 
@@ -22,17 +21,17 @@ use crate::{
 };
 
 const CONNECTIONS: u16 = 64;
-/// How far from its newest message a page of the longest conversation counts as deep: in pages of
-/// 200, or half the conversation where that is less.
+/// Depth of a deep page in the longest conversation, in pages of 200 from its newest message; at most half the
+/// conversation.
 const DEEP_PAGES: u64 = 1_000;
-/// How many pages from there on are read.
+/// Number of pages that are read from there on.
 const READ_PAGES: usize = 20;
-/// A page has 50 messages in the mean.
+/// Limits of first pages, 50 on average.
 const FIRST_PAGE_LIMITS: [&str; 2] = ["shortest=40", "longest=60"];
 const SAMPLES: usize = 200;
 const SAMPLE_SECONDS: u64 = 60;
 
-/// Everything at one size.
+/// Results at one size.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Size {
     messages: u64,
@@ -43,7 +42,7 @@ struct Size {
     usage: Vec<ProcessUsage>,
 }
 
-/// One kind of request at one size.
+/// Results of one kind of request at one size.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Row {
     what: String,
@@ -70,14 +69,14 @@ async fn measure(bench: &Bench, options: &ScaleOptions, messages: u64) -> Result
     let database = format!("messages-{messages}");
     let mut settings = options.common.settings.clone();
     settings.push(("MONGO_DATABASE".to_owned(), database.clone()));
-    // It makes the indexes before anything is stored, as it does for a system that grows.
+    // It creates the indexes before any message is stored, as it does for a growing system.
     let system = System::start(&bench.servers, &bench.scratch, &settings).await?;
     let subject = system.subject(&bench.servers);
     let stored = bench.fill(&database, false, messages).await?;
     bench.warm_up(&subject, &stored).await?;
     let deep = deep_pages(bench, &subject, messages).await?;
 
-    // Of few messages few conversations are long. Asked for the same, they would share a query.
+    // With few messages, few conversations are long. With one limit, requests would share a query.
     let mut first = stored.closed_loop(Operation::List, options.seconds).await?;
     first.extend(FIRST_PAGE_LIMITS.map(str::to_owned));
 
@@ -108,8 +107,8 @@ async fn measure(bench: &Bench, options: &ScaleOptions, messages: u64) -> Result
     Ok(Size { messages, rows, sample_p50_ms, sample_p99_ms, usage })
 }
 
-/// The arguments of `load.lua` for pages deep in the longest conversation. Follows the links of
-/// its pages, as a client would.
+/// Returns the arguments of `load.lua` for deep pages of the longest conversation. Follows the links of its
+/// pages, as a client would.
 async fn deep_pages(bench: &Bench, subject: &Subject, messages: u64) -> Result<Vec<String>> {
     let api = Api::new(&subject.url)?;
     let start = "/api/messages?from_user_id=user-0&to_user_id=reader-0";

@@ -1,4 +1,4 @@
-//! What processes use, from `/proc`: processor time and the peak of resident memory.
+//! Processor time and peak memory of processes, from `/proc`.
 
 use std::{collections::HashMap, fs};
 
@@ -19,12 +19,12 @@ pub(crate) struct Watched {
     pub(crate) pid: u32,
 }
 
-/// What one process, its children included, used while something was measured.
+/// Usage of one process and its children during a measurement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ProcessUsage {
     pub(crate) name: String,
     pub(crate) cpu_seconds: f64,
-    /// None for the load generator, which is gone by then.
+    /// None for the load generator, which has ended.
     pub(crate) peak_mib: Option<f64>,
 }
 
@@ -37,15 +37,15 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Begins to measure. From now on peaks count.
+    /// Begins to measure, and resets peaks.
     pub(crate) fn start(watched: &[Watched]) -> Result<Self> {
         let parents = parents();
         let mut cpu_at_start = Vec::new();
         for one in watched {
             let family = family(one.pid, &parents);
             for pid in &family {
-                // 5 sets the peak back to what is resident now. Where that is not allowed, the
-                // peak since the process's start is told.
+                // 5 resets the peak to the current value. Where that is not allowed, the peak since the
+                // process's start counts.
                 let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
             }
             cpu_at_start.push(cpu_seconds(&family)?);
@@ -58,8 +58,8 @@ impl Meter {
         })
     }
 
-    /// Each process's use since then, the load generator's among them (it is the only child that
-    /// ended meanwhile), and how long the machine's processors were busy in all.
+    /// Returns the usage of each process since then, that of the load generator included (the only child that
+    /// has ended), and the busy time of all processors of the machine.
     pub(crate) fn stop(self) -> Result<(Vec<ProcessUsage>, f64)> {
         let busy = machine_busy_seconds()? - self.machine_at_start;
         let parents = parents();
@@ -81,17 +81,17 @@ impl Meter {
     }
 }
 
-/// What is resident of a process and its children now.
+/// Returns the resident memory of a process and its children.
 pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
     memory_mib(&family(pid, &parents()), "VmRSS")
 }
 
-/// A process and all that descend from it now, which can't be confused with later ones.
+/// Returns a process and its descendants, with ids that later processes cannot have.
 pub(crate) fn members(pid: u32) -> Vec<ProcessId> {
     family(pid, &parents()).into_iter().filter_map(ProcessId::of).collect()
 }
 
-/// A process and all that descend from it.
+/// Returns a process and its descendants.
 fn family(pid: u32, parents: &HashMap<u32, u32>) -> Vec<u32> {
     let mut family = vec![pid];
     let mut next = 0;
@@ -102,7 +102,7 @@ fn family(pid: u32, parents: &HashMap<u32, u32>) -> Vec<u32> {
     family
 }
 
-/// Each process's parent.
+/// Returns each process's parent.
 fn parents() -> HashMap<u32, u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     entries
@@ -114,8 +114,8 @@ fn parents() -> HashMap<u32, u32> {
         .collect()
 }
 
-/// The fields of `/proc/{pid}/stat` from the third on (`man 5 proc`): the second, the name, may
-/// hold anything.
+/// Returns the fields of `/proc/{pid}/stat` from the third on (`man 5 proc`). The second, the name, can
+/// contain any character.
 fn stat(pid: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))
         .with_context(|| format!("process {pid} has ended"))?;
@@ -123,7 +123,7 @@ fn stat(pid: &str) -> Result<Vec<String>> {
     Ok(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Time in user and kernel mode of all threads.
+/// Returns the time of all threads in user and kernel mode.
 fn cpu_seconds(family: &[u32]) -> Result<f64> {
     let mut ticks = 0;
     for pid in family {
@@ -132,12 +132,12 @@ fn cpu_seconds(family: &[u32]) -> Result<f64> {
     Ok(seconds(ticks))
 }
 
-/// The same of this process's children that ended.
+/// Returns the same of this process's children that have ended.
 fn ended_children() -> Result<f64> {
     Ok(seconds(sum(&stat("self")?, 13..15)?))
 }
 
-/// All processors' time at work since the machine's start.
+/// Returns the busy time of all processors since the machine's start.
 fn machine_busy_seconds() -> Result<f64> {
     let text = fs::read_to_string("/proc/stat")?;
     let fields: Vec<String> = text

@@ -11,16 +11,16 @@ use super::{
 };
 use crate::Progress;
 
-/// What it and its like are called; any of them will do.
+/// Names of suitable programs.
 const NAMES: [&str; 4] = ["chromium", "google-chrome", "google-chrome-stable", "chromium-browser"];
 const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive && \
     apt-get -o DPkg::Lock::Timeout=120 update && \
     apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends chromium";
-/// What to do where it cannot be installed.
+/// Advice where it cannot be installed.
 const ADVICE: &str = "a browser is needed: install Chromium (Debian: `apt-get install chromium`) \
     or Google Chrome";
 
-/// Finds Chromium, or installs Debian's package. The log of that goes under `target_dir`.
+/// Finds Chromium, or installs Debian's package. The log goes under `target_dir`.
 pub async fn provide_chromium(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(chromium) = installed() {
         return Ok(chromium);

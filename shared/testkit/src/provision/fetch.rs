@@ -16,10 +16,10 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// No step of provisioning takes longer on a working network.
 const LIMIT: Duration = Duration::from_mins(15);
 
-/// What becomes of a tool if the caller gives up waiting for it.
+/// Fate of a tool whose caller gives up waiting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cancelled {
-    /// It is killed: what it has done so far harms nobody.
+    /// It is killed: a partial result does no harm.
     Kill,
     /// It goes on to its end: killed half way it would leave a broken system.
     LetFinish,

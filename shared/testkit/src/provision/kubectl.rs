@@ -14,7 +14,7 @@ use crate::Progress;
 const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive && \
     apt-get -o DPkg::Lock::Timeout=120 update && \
     apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends kubernetes-client";
-/// What to do where it is missing.
+/// Advice where it is missing.
 const ADVICE: &str = "kubectl is needed: install it \
     (Debian 13: `apt-get install kubernetes-client`, else https://kubernetes.io/docs/tasks/tools)";
 
@@ -23,7 +23,7 @@ pub fn find_kubectl() -> Result<PathBuf> {
     on_path("kubectl").context(ADVICE)
 }
 
-/// Finds kubectl, or installs Debian's package. The log of that goes under `target_dir`.
+/// Finds kubectl, or installs Debian's package. The log goes under `target_dir`.
 pub async fn provide_kubectl(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Ok(kubectl) = find_kubectl() {
         return Ok(kubectl);

@@ -20,11 +20,11 @@ use crate::Progress;
 const LIB_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// Installs the package; see there for what it takes care of.
 const INSTALL: &str = include_str!("install-rabbitmq.sh");
-/// What to do where it cannot be installed.
+/// Advice where it cannot be installed.
 const ADVICE: &str = "RabbitMQ is needed: install it (Debian, Ubuntu: `apt-get install --no-install-recommends \
     rabbitmq-server`; macOS: `brew install rabbitmq`), or set RABBITMQ_URL to a running one";
 
-/// Finds the `rabbitmq-server` script, or installs Debian's package. The log of that goes under `target_dir`.
+/// Finds the `rabbitmq-server` script, or installs Debian's package. The log goes under `target_dir`.
 pub async fn provide_rabbitmq(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(server) = installed() {
         return Ok(server);

@@ -14,10 +14,10 @@ use crate::Progress;
 const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive && \
     apt-get -o DPkg::Lock::Timeout=120 update && \
     apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends wrk";
-/// What to do where it cannot be installed.
+/// Advice where it cannot be installed.
 const ADVICE: &str = "wrk is needed: install it (Debian, Ubuntu: `apt-get install wrk`)";
 
-/// Finds wrk, or installs Debian's package. The log of that goes under `target_dir`.
+/// Finds wrk, or installs Debian's package. The log goes under `target_dir`.
 pub async fn provide_wrk(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(wrk) = on_path("wrk") {
         return Ok(wrk);
