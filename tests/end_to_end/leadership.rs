@@ -13,7 +13,7 @@ use testkit::{
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A drawing replica's death is made up for within this.
+/// Maximum time until another replica leads after the leader's death.
 const FAILOVER: Duration = Duration::from_secs(5);
 
 /// Maximum time until frames flow again after an outage: servers are back, connections are retried.
@@ -23,7 +23,7 @@ const RECOVERY: Duration = Duration::from_secs(90);
 const OUTAGE: Duration = Duration::from_mins(5);
 
 /// Log level at which a broadcaster logs its samples.
-const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster::drawer=debug");
+const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster::sampler=debug");
 
 async fn start(env: &TestEnvironment) -> Result<ServiceProcess> {
     env.broadcaster().env(LOG.0, LOG.1).start().await
@@ -91,7 +91,7 @@ async fn while_reading(
 }
 
 #[tokio::test]
-async fn there_is_one_draw_for_each_frame_however_many_replicas_and_subscribers() -> Result<()> {
+async fn there_is_one_sample_for_each_frame_however_many_replicas_and_subscribers() -> Result<()> {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
     let env = &system.env;
@@ -110,14 +110,14 @@ async fn there_is_one_draw_for_each_frame_however_many_replicas_and_subscribers(
     for _ in 0..5 {
         observer.next_text(SOON).await?;
     }
-    let drawn = total() - before;
+    let samples = total() - before;
     // One may be logged and not arrived, on either side.
-    assert!((4..=6).contains(&drawn), "{drawn} draws for 5 frames");
+    assert!((4..=6).contains(&samples), "{samples} samples for 5 frames");
     one_frame_a_second(observer).await
 }
 
 #[tokio::test]
-async fn when_the_drawing_replica_is_frozen_the_other_goes_on() -> Result<()> {
+async fn when_the_leader_is_frozen_another_replica_takes_over() -> Result<()> {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
     let (first, second) = two(&system.env, &system.env.rabbitmq_url()).await?;
@@ -134,7 +134,7 @@ async fn when_the_drawing_replica_is_frozen_the_other_goes_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn when_the_drawing_replica_loses_the_broker_in_a_black_hole_the_other_goes_on() -> Result<()>
+async fn when_the_leader_loses_the_broker_in_a_black_hole_another_replica_takes_over() -> Result<()>
 {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
@@ -153,7 +153,7 @@ async fn when_the_drawing_replica_loses_the_broker_in_a_black_hole_the_other_goe
 }
 
 #[tokio::test]
-async fn a_drawing_replica_that_alone_lacks_the_database_lets_another_draw() -> Result<()> {
+async fn a_leader_that_alone_lacks_the_database_lets_another_replica_lead() -> Result<()> {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
     let env = &system.env;
@@ -173,7 +173,8 @@ async fn a_drawing_replica_that_alone_lacks_the_database_lets_another_draw() -> 
 }
 
 #[tokio::test]
-async fn one_draws_and_all_hear_it_after_the_brokers_objects_were_deleted() -> Result<()> {
+async fn one_replica_leads_and_all_get_its_frames_after_the_brokers_objects_were_deleted()
+-> Result<()> {
     let broker = PrivateBroker::start().await?;
     let env = TestEnvironment::builder().broker(&broker).build().await;
     let system = System::start_in(env).await?;

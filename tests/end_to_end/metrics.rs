@@ -260,7 +260,10 @@ async fn check_broadcaster(system: &System) -> Result<Scrape> {
     }
     drop(leaves);
     eventually("one has left", SOON, async || {
-        Scrape::of(&broadcaster).await.is_ok_and(|it| it.sum("messages_subscribers", &[]) < 2.0)
+        Scrape::of(&broadcaster).await.is_ok_and(|it| {
+            let closed = it.sum("messages_sessions_closed_total", &[]);
+            it.sum("messages_subscribers", &[]) < 2.0 && closed > 0.5
+        })
     })
     .await;
     let broadcaster = Scrape::of(&broadcaster).await?;
@@ -270,7 +273,8 @@ async fn check_broadcaster(system: &System) -> Result<Scrape> {
         broadcaster.sum("messages_frames_total", &[]),
         broadcaster.sum("messages_frames_sent_total", &[]),
     );
-    assert!(frames >= 3.0 && sent >= 6.0 && sent <= 2.0 * frames, "{frames} {sent}");
+    // A frame that comes during the scrape may already count as sent, and not yet as received.
+    assert!(frames >= 3.0 && sent >= 6.0 && sent <= 2.0 * (frames + 1.0), "{frames} {sent}");
     assert_equal(broadcaster.sum("messages_sessions_closed_total", &[]), 1.0);
     assert!(broadcaster.sum("messages_samples_total", &[("result", "drawn")]) >= 3.0);
     assert!(broadcaster.sum("messages_sample_duration_seconds_count", &[]) >= 3.0);

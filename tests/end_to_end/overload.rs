@@ -222,7 +222,7 @@ async fn while_mongodb_is_away_writes_are_accepted_until_the_queue_is_full() -> 
 }
 
 #[tokio::test]
-async fn a_hundred_worker_kills_in_an_outage_park_nothing() -> Result<()> {
+async fn a_hundred_worker_kills_in_an_outage_dead_letter_nothing() -> Result<()> {
     let mut mongod = PrivateMongod::start().await?;
     let env = TestEnvironment::builder().mongod(&mongod).build().await;
     let mut system = System::start_in(env).await?;
@@ -245,7 +245,7 @@ async fn a_hundred_worker_kills_in_an_outage_park_nothing() -> Result<()> {
         system.worker.kill()?;
         system.worker = system.env.storage_worker().start_unready().await?;
     }
-    // Each put back so often that it is suspected of those kills.
+    // Each was redelivered so often that its delivery attempts are counted.
     for _ in 0..3 {
         system.env.management().peek("messages.commands", u32::try_from(2 * KILLS)?).await?;
     }

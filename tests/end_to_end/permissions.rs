@@ -56,7 +56,7 @@ async fn each_service_works_with_the_permissions_of_its_user_and_not_with_those_
         let builder = arguments.iter().fold(builder.arg("dead-letters"), |it, word| it.arg(*word));
         Ok(String::from_utf8(builder.output(SOON).await?.stdout)?)
     };
-    eventually("what is no command is parked", SOON, async || {
+    eventually("the invalid delivery is dead-lettered", SOON, async || {
         tool(&["list"]).await.is_ok_and(|listed| listed.ends_with("1 of 1 shown\n"))
     })
     .await;

@@ -132,7 +132,7 @@ async fn commands_of_one_delivery_for_one_message_are_applied_in_order() -> Resu
 }
 
 #[tokio::test]
-async fn a_deletion_delivered_again_deletes_nothing_else_and_parks_nothing() -> Result<()> {
+async fn a_deletion_delivered_again_deletes_nothing_else_and_dead_letters_nothing() -> Result<()> {
     let system = System::start().await?;
     let message = system.create("alice", "bob", "first").await?;
     let delete = delete_command(message.id, None);

@@ -249,7 +249,7 @@ async fn what_the_caller_does_not_record_is_not_sent() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_parked_command_keeps_its_trace() -> Result<()> {
+async fn a_dead_letter_keeps_its_trace() -> Result<()> {
     let collector = Collector::start().await?;
     let system = start(TestEnvironment::new().await, collector.endpoint()).await?;
     let caller = Caller::new();
@@ -267,20 +267,23 @@ async fn a_parked_command_keeps_its_trace() -> Result<()> {
     assert_eq!(parked["span"]["command.id"], command.id.to_string(), "{parked}");
 
     // The dead letter keeps its trace, and belongs to it again when an operator replays it.
-    let parked_again = async |times: usize| {
-        eventually("it is parked", SOON, async || {
-            let letters = system.env.management().peek("messages.dead", 10).await?;
-            ensure!(letters.len() == 1, "{letters:?}");
-            ensure!(letters[0].headers.get("traceparent") == header.as_ref(), "{letters:?}");
+    let dead_lettered_again = async |times: usize| {
+        eventually("it is dead-lettered", SOON, async || {
+            let dead_letters = system.env.management().peek("messages.dead", 10).await?;
+            ensure!(dead_letters.len() == 1, "{dead_letters:?}");
+            ensure!(
+                dead_letters[0].headers.get("traceparent") == header.as_ref(),
+                "{dead_letters:?}"
+            );
             ensure!(collector.trace(&caller.trace_id).len() == times);
             Ok(())
         })
         .await;
     };
-    parked_again(1).await;
+    dead_lettered_again(1).await;
     let (replayed, printed) = tool(&system.env, &["replay", "--all"]).await?;
     assert!(replayed, "{printed}");
-    parked_again(2).await;
+    dead_lettered_again(2).await;
     Ok(())
 }
 
