@@ -5,6 +5,7 @@ mod chromium;
 mod fetch;
 mod kubectl;
 mod mongod;
+mod package;
 mod rabbitmq;
 mod wrk;
 
