@@ -197,7 +197,7 @@ fn response_of(answer: &Answer) -> Result<Response> {
 fn problem(answer: &Answer) -> Result<Response> {
     let problem: Problem = answer.json()?;
     let kind = problem.type_uri.as_ref();
-    if let Some(no) = failure_of(kind) {
+    if let Some(failure) = failure_of(kind) {
         return Ok(Response::Failed(failure));
     }
     Ok(match kind {
