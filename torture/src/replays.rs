@@ -43,7 +43,7 @@ impl Replays {
 
     /// Ends the copying, and publishes all copies: each up to twice, shuffled, and marked as redelivered, as the
     /// broker marks redeliveries. There must be no consumer in this time: the mark comes from fetching and
-    /// requeueing.
+    /// requeuing.
     pub(crate) async fn replay(&mut self, seed: u64) -> Result<()> {
         let copies = self.management.take(COPIES, u32::try_from(MAX_COPIES)?).await?;
         self.management.delete_queue(COPIES).await?;

@@ -21,6 +21,7 @@ pub(super) async fn check() -> Result<Verdict> {
     let machete = tool::provide(&target_dir, "cargo-machete", VERSION, Steps::begin()).await;
     let Some(machete) = available(machete)? else { return Ok(Verdict::Skipped) };
     let mut machete = Command::new(machete);
-    machete.current_dir(cargo::project()?);
+    // With `CARGO` it takes itself for a subcommand of cargo, and expects its own name as an argument.
+    machete.current_dir(cargo::project()?).env_remove("CARGO");
     Ok(command::status(machete, RUN_LIMIT).await?.success().into())
 }
