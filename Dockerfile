@@ -8,8 +8,8 @@ FROM ${RUST_IMAGE} AS chef
 RUN cargo install cargo-chef --version 0.1.78 --locked
 WORKDIR /src
 
-# The recipe holds what the manifests and the lock say, and nothing else of the source. So the layer
-# of dependencies below is built again only when one of those changes.
+# The recipe depends on the manifests and the lock file alone, so the layer of dependencies below is
+# rebuilt only when one of those changes.
 FROM chef AS planner
 COPY . .
 RUN cargo chef prepare --recipe-path recipe.json
@@ -23,7 +23,7 @@ RUN cargo build --release --locked \
     --package gateway --package storage-worker --package broadcaster
 
 FROM ${RUNTIME_IMAGE} AS runtime
-# By number, so that Kubernetes can see that it is not root.
+# A number, by which Kubernetes sees that it is not root.
 USER 65532:65532
 ENV LOG_FORMAT=json
 

@@ -1,4 +1,4 @@
-//! What WebSocket subscribers see.
+//! Broadcasts, as WebSocket subscribers see them.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -9,14 +9,14 @@ use testkit::{ServiceProcess, Subscriber, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A drawing replica's death is made up for within this.
+/// Maximum time until another replica leads after the leader's death.
 const FAILOVER: Duration = Duration::from_secs(5);
 
 async fn subscribe(broadcaster: &ServiceProcess) -> Result<Subscriber> {
     Subscriber::connect(&broadcaster.websocket_url("/api/chat")).await
 }
 
-fn draws(broadcaster: &ServiceProcess) -> bool {
+fn is_leader(broadcaster: &ServiceProcess) -> bool {
     broadcaster.log_text().contains("\"message\":\"elected\"")
 }
 
@@ -42,19 +42,19 @@ async fn a_subscriber_gets_a_stored_message_each_second() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_message_is_drawn_sooner_or_later() -> Result<()> {
+async fn every_message_is_sampled_sooner_or_later() -> Result<()> {
     let system = System::start().await?;
-    let mut undrawn = HashSet::new();
+    let mut unseen = HashSet::new();
     for number in 0..5 {
-        undrawn.insert(system.create("alice", "bob", &format!("number {number}")).await?.id);
+        unseen.insert(system.create("alice", "bob", &format!("number {number}")).await?.id);
     }
     let broadcaster = system.env.broadcaster().env("BROADCAST_INTERVAL_MS", 50).start().await?;
     let mut subscriber = subscribe(&broadcaster).await?;
-    // That one of five is left after 150 draws happens once in 10^13 runs.
+    // The chance that 150 samples miss one of five messages is 1 in 10^13.
     for _ in 0..150 {
-        undrawn.remove(&subscriber.next_json::<Message>(SOON).await?.id);
+        unseen.remove(&subscriber.next_json::<Message>(SOON).await?.id);
     }
-    assert!(undrawn.is_empty(), "never drawn: {undrawn:?}");
+    assert!(unseen.is_empty(), "never sampled: {unseen:?}");
     Ok(())
 }
 
@@ -68,7 +68,7 @@ async fn every_subscriber_of_every_replica_gets_the_same_frame() -> Result<()> {
         tokio::try_join!(system.env.broadcaster().start(), system.env.broadcaster().start())?;
     let mut subscribers =
         [subscribe(&first).await?, subscribe(&first).await?, subscribe(&second).await?];
-    // They may have joined on both sides of a tick, so the first frame brings them in step.
+    // They may have joined on both sides of a tick, so one may be a frame behind.
     let mut seen: Vec<Vec<String>> = vec![Vec::new(); subscribers.len()];
     for _ in 0..6 {
         for (subscriber, seen) in subscribers.iter_mut().zip(&mut seen) {
@@ -86,19 +86,19 @@ async fn every_subscriber_of_every_replica_gets_the_same_frame() -> Result<()> {
 }
 
 #[tokio::test]
-async fn when_the_drawing_replica_is_killed_the_other_goes_on() -> Result<()> {
+async fn when_the_leader_is_killed_another_replica_takes_over() -> Result<()> {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
     let first = system.env.broadcaster().start().await?;
-    eventually("the first one draws", SOON, async || draws(&first)).await;
+    eventually("the first one leads", SOON, async || is_leader(&first)).await;
     let second = system.env.broadcaster().start().await?;
     let mut subscriber = subscribe(&second).await?;
     subscriber.next_text(SOON).await?;
-    assert!(!draws(&second));
+    assert!(!is_leader(&second));
     first.kill()?;
-    // What it published before may still be on its way.
+    // What it published before may still be in flight.
     subscriber.next_text(FAILOVER).await?;
-    eventually("the second one draws", FAILOVER, async || draws(&second)).await;
+    eventually("the second one leads", FAILOVER, async || is_leader(&second)).await;
     subscriber.next_text(FAILOVER).await?;
     Ok(())
 }
@@ -108,7 +108,7 @@ async fn an_empty_database_sends_no_frame_and_keeps_the_socket() -> Result<()> {
     let system = System::start().await?;
     let broadcaster = system.env.broadcaster().env("BROADCAST_INTERVAL_MS", 100).start().await?;
     let mut subscriber = subscribe(&broadcaster).await?;
-    eventually("it draws", SOON, async || draws(&broadcaster)).await;
+    eventually("it leads", SOON, async || is_leader(&broadcaster)).await;
     assert!(subscriber.next_text(Duration::from_secs(2)).await.is_err());
     let message = system.create("alice", "bob", "at last").await?;
     assert_eq!(subscriber.next_json::<Message>(SOON).await?, message);
@@ -116,7 +116,7 @@ async fn an_empty_database_sends_no_frame_and_keeps_the_socket() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_deleted_message_is_not_drawn() -> Result<()> {
+async fn a_deleted_message_is_not_sampled() -> Result<()> {
     let system = System::start().await?;
     let kept = system.create("alice", "bob", "kept").await?;
     for number in 0..30 {

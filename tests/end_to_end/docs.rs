@@ -5,7 +5,7 @@ use end_to_end::System;
 use reqwest::Method;
 use serde_json::Value;
 
-/// What could name another origin to load from, in a page or a script of ours.
+/// Texts that could name another origin to load from, in our own pages and scripts.
 const ELSEWHERE: [&str; 3] = ["http:", "https:", "\"//"];
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn the_documentation_page_loads_all_it_needs_from_the_service_itself() -> 
     Ok(())
 }
 
-/// What a page loads: the values of its `src` and `href` attributes.
+/// Returns what a page loads: the values of its `src` and `href` attributes.
 fn attributes(html: &str) -> Vec<&str> {
     [" src=\"", " href=\""]
         .iter()

@@ -46,7 +46,7 @@ async fn only_configured_origins_may_call_from_a_page() -> Result<()> {
     let answer = api.send(read).await?;
     assert_eq!(answer.header("access-control-allow-origin"), Some("http://x"));
     assert!(answer.header("access-control-expose-headers").is_some_and(|all| all.contains("etag")));
-    // Without configuration there is none.
+    // None is sent by default.
     let read = system.api.request(Method::GET, "/livez").header("origin", "http://x");
     assert_eq!(system.api.send(read).await?.header("access-control-allow-origin"), None);
     Ok(())
@@ -137,7 +137,7 @@ async fn a_connection_may_rest_between_requests() -> Result<()> {
     let mut answer = [0; 1024];
     stream.write_all(request).await?;
     assert!(stream.read(&mut answer).await? > 0);
-    // Longer than a first request may take. Whoever closed it meanwhile would end this read.
+    // Longer than a first request may take. A close by the gateway would end this read.
     let rest = timeout(Duration::from_secs(12), stream.read(&mut answer)).await;
     assert!(rest.is_err(), "the connection was closed: {rest:?}");
     stream.write_all(request).await?;

@@ -81,7 +81,7 @@ async fn a_repeat_after_an_unknown_outcome_makes_no_second_message() -> Result<(
     let env = TestEnvironment::builder().broker(&broker).build().await;
     let system = System::start_in(env).await?;
     let body = draft("alice", "bob", "hello");
-    // Warm, so that a lane has a channel to lose the confirm on.
+    // Warm, so that a publish connection is open to lose the confirm on.
     system.create("carol", "bob", "warm").await?;
     broker.freeze()?;
     let unknown = post(&system.api, "k-1", &body).await?;

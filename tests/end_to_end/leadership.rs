@@ -1,4 +1,4 @@
-//! Who draws, and what becomes of the frames when something fails.
+//! Leadership, and the frames when something fails.
 
 use std::{
     pin::pin,
@@ -13,16 +13,16 @@ use testkit::{
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A drawing replica's death is made up for within this.
+/// Maximum time until another replica leads after the leader's death.
 const FAILOVER: Duration = Duration::from_secs(5);
 
-/// Until frames flow again by themselves after an outage: servers are back, connections are retried.
+/// Maximum time until frames flow again after an outage: servers are back, connections are retried.
 const RECOVERY: Duration = Duration::from_secs(90);
 
 /// Longer than an outage and the recovery from it take together.
 const OUTAGE: Duration = Duration::from_mins(5);
 
-/// Draws are in the log of a broadcaster that runs with this.
+/// Log level at which a broadcaster logs its samples.
 const LOG: (&str, &str) = ("RUST_LOG", "info,broadcaster::sampler=debug");
 
 async fn start(env: &TestEnvironment) -> Result<ServiceProcess> {
@@ -38,7 +38,7 @@ fn logged(broadcaster: &ServiceProcess, message: &str) -> usize {
     broadcaster.log_text().lines().filter(|line| line.contains(&wanted)).count()
 }
 
-/// Two broadcasters, the first of which draws; the URL under which it knows the broker is its own.
+/// Starts two broadcasters, the first of which is the leader and has its own URL of the broker.
 async fn two(
     env: &TestEnvironment,
     url_of_first: &str,
@@ -50,19 +50,18 @@ async fn two(
     Ok((first, second))
 }
 
-/// The second one draws, and its subscriber notices hardly anything.
+/// Waits until the second one is the leader; its subscriber hardly notices.
 async fn takes_over(second: &ServiceProcess, subscriber: &mut Subscriber) -> Result<()> {
-    // What was drawn before may still be on its way.
+    // Frames from before may still be in flight.
     subscriber.next_text(FAILOVER).await?;
     eventually("the second one draws", FAILOVER, async || logged(second, "sampled") > 0).await;
     subscriber.next_text(FAILOVER).await?;
     Ok(())
 }
 
-/// One frame a second, however many would like to draw. A frame may be late, and the next one then
-/// come soon after it.
+/// Checks that there is one frame a second in all. A frame can be late, and the next one then comes soon after it.
 async fn one_frame_a_second(subscriber: &mut Subscriber) -> Result<()> {
-    // What has arrived while nobody read comes at once.
+    // Frames that arrived before come at once.
     while subscriber.next_text(Duration::from_millis(50)).await.is_ok() {}
     subscriber.next_text(SOON).await?;
     let begun = Instant::now();
@@ -92,7 +91,7 @@ async fn while_reading(
 }
 
 #[tokio::test]
-async fn there_is_one_draw_for_each_frame_however_many_replicas_and_subscribers() -> Result<()> {
+async fn there_is_one_sample_for_each_frame_however_many_replicas_and_subscribers() -> Result<()> {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
     let env = &system.env;
@@ -111,14 +110,14 @@ async fn there_is_one_draw_for_each_frame_however_many_replicas_and_subscribers(
     for _ in 0..5 {
         observer.next_text(SOON).await?;
     }
-    let drawn = total() - before;
+    let samples = total() - before;
     // One may be logged and not arrived, on either side.
-    assert!((4..=6).contains(&drawn), "{drawn} draws for 5 frames");
+    assert!((4..=6).contains(&samples), "{samples} samples for 5 frames");
     one_frame_a_second(observer).await
 }
 
 #[tokio::test]
-async fn when_the_drawing_replica_is_frozen_the_other_goes_on() -> Result<()> {
+async fn when_the_leader_is_frozen_another_replica_takes_over() -> Result<()> {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
     let (first, second) = two(&system.env, &system.env.rabbitmq_url()).await?;
@@ -128,14 +127,14 @@ async fn when_the_drawing_replica_is_frozen_the_other_goes_on() -> Result<()> {
     first.freeze()?;
     takes_over(&second, &mut subscriber).await?;
     first.thaw()?;
-    // It believes that it draws until it finds its connection gone; what it draws reaches nobody.
+    // It believes to be the leader until it notices that its connection is closed; its frames reach no subscriber.
     one_frame_a_second(&mut subscriber).await?;
     frozen_one.next_text(RECOVERY).await?;
     one_frame_a_second(&mut frozen_one).await
 }
 
 #[tokio::test]
-async fn when_the_drawing_replica_loses_the_broker_in_a_black_hole_the_other_goes_on() -> Result<()>
+async fn when_the_leader_loses_the_broker_in_a_black_hole_another_replica_takes_over() -> Result<()>
 {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
@@ -148,13 +147,13 @@ async fn when_the_drawing_replica_loses_the_broker_in_a_black_hole_the_other_goe
     takes_over(&second, &mut subscriber).await?;
     one_frame_a_second(&mut subscriber).await?;
     proxy.strand();
-    // Its socket has stayed, and it finds its way around the hole.
+    // The socket is still open, and the broadcaster reconnects around the black hole.
     cut_off.next_text(RECOVERY).await?;
     one_frame_a_second(&mut cut_off).await
 }
 
 #[tokio::test]
-async fn a_drawing_replica_that_alone_lacks_the_database_lets_another_draw() -> Result<()> {
+async fn a_leader_that_alone_lacks_the_database_lets_another_replica_lead() -> Result<()> {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
     let env = &system.env;
@@ -174,7 +173,8 @@ async fn a_drawing_replica_that_alone_lacks_the_database_lets_another_draw() -> 
 }
 
 #[tokio::test]
-async fn one_draws_and_all_hear_it_after_the_brokers_objects_were_deleted() -> Result<()> {
+async fn one_replica_leads_and_all_get_its_frames_after_the_brokers_objects_were_deleted()
+-> Result<()> {
     let broker = PrivateBroker::start().await?;
     let env = TestEnvironment::builder().broker(&broker).build().await;
     let system = System::start_in(env).await?;

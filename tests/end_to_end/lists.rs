@@ -7,7 +7,7 @@ use contracts::{Message, MessageId};
 use end_to_end::{System, created};
 use testkit::Api;
 
-/// Where `Link` says that the next page is.
+/// Returns the next page of the header `Link`.
 fn next(link: Option<&str>) -> Result<Option<String>> {
     let Some(link) = link else { return Ok(None) };
     let target = link.strip_prefix('<').and_then(|rest| rest.strip_suffix(">; rel=\"next\""));

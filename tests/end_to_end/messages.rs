@@ -1,4 +1,4 @@
-//! What a client of the gateway sees.
+//! Messages, as a client of the gateway sees them.
 
 use anyhow::{Context, Result};
 use contracts::{Message, Problem};

@@ -1,4 +1,4 @@
-//! What the services measure, and that the dashboard and the alerts name nothing else.
+//! Metrics of the services, and those that dashboard and alerts use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use testkit::{
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// One scrape: samples by name and labels, as they are written.
+/// One scrape: values by name and labels, as they are written.
 struct Scrape(BTreeMap<String, f64>);
 
 impl Scrape {
@@ -33,7 +33,7 @@ impl Scrape {
         samples.collect::<Result<_>>().map(Self)
     }
 
-    /// The sum of a metric's samples that have all these labels.
+    /// Sums a metric over the series that have all these labels.
     fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let labels = labels.iter().map(|(name, value)| format!("{name}=\"{value}\""));
         let labels: Vec<String> = labels.collect();
@@ -67,7 +67,7 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
         let named = names(queries, OURS);
         assert!(named.len() > 10, "{file}: {named:?}");
         for name in named {
-            assert!(exported.contains(&*name), "{file} asks for {name}, which nobody exports");
+            assert!(exported.contains(&*name), "{file} asks for {name}, which no service exports");
         }
     }
     dashboard.append(&mut alerts);
@@ -82,7 +82,7 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_away_shows() -> Result<()> {
+async fn what_is_down_shows() -> Result<()> {
     const LONGER: Duration = Duration::from_secs(30);
     let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
     let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
@@ -150,26 +150,27 @@ async fn frames_that_a_slow_subscriber_misses_are_counted() -> Result<()> {
 }
 
 #[test]
-fn every_alert_leads_to_a_paragraph_that_is_there() -> Result<()> {
+fn every_alert_says_what_to_do_and_has_its_heading_in_the_runbook() -> Result<()> {
     let alerts = read("monitoring/prometheus/alerts.yml")?;
-    let guide = read("docs/operating.md")?;
-    let anchors: BTreeSet<String> = guide
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"))
-        .collect();
-    let count = |word: &str| alerts.lines().filter(|line| line.contains(word)).count();
-    assert!(count("- alert:") > 0);
-    assert_eq!(count("summary:"), count("- alert:"));
-    assert_eq!(count("runbook:"), count("- alert:"));
-    for url in alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook: ")) {
-        let anchor = url.strip_prefix("docs/operating.md#").context("another page")?;
-        assert!(anchors.contains(anchor), "{url}");
+    let runbook = read("docs/runbook.md")?;
+    let values = |key: &'static str| {
+        alerts.lines().filter_map(move |line| line.trim().strip_prefix(key)).collect::<Vec<_>>()
+    };
+    let names = values("- alert: ");
+    assert!(!names.is_empty());
+    assert_eq!(values("summary: ").len(), names.len());
+    assert_eq!(values("description: ").len(), names.len());
+    let anchor = |name: &&str| format!("docs/runbook.md#{}", name.to_lowercase());
+    assert_eq!(values("runbook_url: "), names.iter().map(anchor).collect::<Vec<_>>());
+    for name in names {
+        let heading =
+            |line: &str| line.starts_with('#') && line.trim_start_matches('#').trim() == name;
+        assert!(runbook.lines().any(heading), "docs/runbook.md has no heading {name}");
     }
     Ok(())
 }
 
-/// Five creates, one of which comes to its worker twice, and one of everything else.
+/// Makes five creates, one of which is delivered to its worker twice, and one of each other request.
 async fn write(system: &mut System) -> Result<()> {
     system.worker.freeze()?;
     let held = system.api.request(Method::POST, "/api/messages").header("prefer", "respond-async");
@@ -223,7 +224,7 @@ async fn check_gateway(system: &System) -> Result<Scrape> {
 }
 
 async fn check_worker(system: &System) -> Result<Scrape> {
-    eventually("what is no command is parked", SOON, async || {
+    eventually("the invalid delivery is dead-lettered", SOON, async || {
         Scrape::of(&system.worker)
             .await
             .is_ok_and(|it| it.sum("messages_dead_lettered_total", &[]) > 0.0)
@@ -259,7 +260,10 @@ async fn check_broadcaster(system: &System) -> Result<Scrape> {
     }
     drop(leaves);
     eventually("one has left", SOON, async || {
-        Scrape::of(&broadcaster).await.is_ok_and(|it| it.sum("messages_subscribers", &[]) < 2.0)
+        Scrape::of(&broadcaster).await.is_ok_and(|it| {
+            let closed = it.sum("messages_sessions_closed_total", &[]);
+            it.sum("messages_subscribers", &[]) < 2.0 && closed > 0.5
+        })
     })
     .await;
     let broadcaster = Scrape::of(&broadcaster).await?;
@@ -269,7 +273,8 @@ async fn check_broadcaster(system: &System) -> Result<Scrape> {
         broadcaster.sum("messages_frames_total", &[]),
         broadcaster.sum("messages_frames_sent_total", &[]),
     );
-    assert!(frames >= 3.0 && sent >= 6.0 && sent <= 2.0 * frames, "{frames} {sent}");
+    // A frame that comes during the scrape may already count as sent, and not yet as received.
+    assert!(frames >= 3.0 && sent >= 6.0 && sent <= 2.0 * (frames + 1.0), "{frames} {sent}");
     assert_equal(broadcaster.sum("messages_sessions_closed_total", &[]), 1.0);
     assert!(broadcaster.sum("messages_samples_total", &[("result", "sampled")]) >= 3.0);
     assert!(broadcaster.sum("messages_sample_duration_seconds_count", &[]) >= 3.0);
@@ -284,9 +289,9 @@ fn assert_equal(found: f64, expected: f64) {
     assert!((found - expected).abs() < 0.5, "{found} is not {expected}");
 }
 
-/// How the names of the services' metrics begin.
+/// Prefix of the services' metrics.
 const OURS: &str = "messages_";
-/// How those of the broker's begin that are told by queue.
+/// Prefix of the broker's metrics that have a label `queue`.
 const THE_BROKERS: &str = "rabbitmq_";
 
 fn queries_of_the_dashboard() -> Result<Vec<String>> {
@@ -311,15 +316,15 @@ fn queries_of_the_alerts() -> Result<Vec<String>> {
     Ok(vec![read("monitoring/prometheus/alerts.yml")?])
 }
 
-/// The words of queries that begin so.
+/// Returns the words of queries that begin with a prefix.
 fn names(queries: &[String], prefix: &str) -> BTreeSet<String> {
     let not_a_letter = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
     let words = queries.iter().flat_map(|query| query.split(not_a_letter));
     words.filter(|word| word.starts_with(prefix)).map(str::to_owned).collect()
 }
 
-/// The values that queries want of our metrics' labels, or do not want: the metric, and the label as a
-/// scrape writes it. Patterns and what traffic or Prometheus decides are left out.
+/// Returns the label values that queries select or exclude: the metric, and the label as a scrape writes it.
+/// Leaves out patterns, and labels whose values depend on traffic or Prometheus.
 fn selected(queries: &[String]) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for (query, at) in queries
@@ -356,7 +361,7 @@ async fn the_broker_has_the_metrics_that_the_dashboard_and_the_alerts_name() -> 
     ensure!(wanted.len() > 1, "{wanted:?}");
     // As monitoring/prometheus/prometheus.yml asks for them.
     let url = format!("{}/metrics/detailed?family=queue_coarse_metrics", broker.prometheus_url());
-    eventually("the parked one is counted", SOON, async || {
+    eventually("the dead letter is counted", SOON, async || {
         let text = reqwest::get(&url).await?.error_for_status()?.text().await?;
         let of = |name: &str, queue: &str| {
             let queue = format!("queue=\"{queue}\"");

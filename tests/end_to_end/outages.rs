@@ -10,7 +10,7 @@ use testkit::{Answer, Api, PrivateBroker, PrivateMongod, Proxy, TestEnvironment,
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What "refused within 2 s" may take on a busy machine.
+/// Limit of "refused within 2 s" on a busy machine.
 const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 
 async fn post(api: &Api, content: &str) -> Result<Answer> {
@@ -228,7 +228,7 @@ async fn a_full_queue_refuses_writes_and_says_that_a_repeat_is_safe() -> Result<
 }
 
 #[tokio::test]
-async fn while_mongodb_is_stopped_nothing_accepted_is_lost_or_parked() -> Result<()> {
+async fn while_mongodb_is_stopped_nothing_accepted_is_lost_or_dead_lettered() -> Result<()> {
     let mut mongod = PrivateMongod::start().await?;
     let env = TestEnvironment::builder().mongod(&mongod).build().await;
     let system = System::start_in(env).await?;

@@ -15,40 +15,40 @@ use testkit::{PrivateBroker, PrivateMongod, Proxy, ServiceProcess, TestEnvironme
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// How long a gateway waits for a confirm.
+/// Maximum wait of a gateway for a confirm.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What "refused within 2 s" may take on a machine that this load keeps busy.
+/// Limit of "refused within 2 s" on a machine that this load keeps busy.
 const REFUSED_WITHIN: Duration = Duration::from_secs(4);
 
-/// How long the load goes on while the broker takes nothing.
+/// Duration of the load while the broker takes nothing.
 const OVERLOAD: Duration = Duration::from_secs(10);
 
-/// How long MongoDB is away.
+/// Duration of the outage of MongoDB.
 const AWAY: Duration = Duration::from_secs(15);
 
-/// How many workers are killed in one outage.
+/// Number of workers that are killed in one outage.
 const KILLS: usize = 100;
 
-/// How much a gateway may grow meanwhile.
+/// Maximum growth of a gateway during the load.
 const GROWTH_KIB: u64 = 20 * 1024;
 
 /// Clients that ask at the same time.
 const CLIENTS: usize = 32;
 
-/// How long clients wait that don't wait for an answer, and how many requests they leave behind:
-/// more than may wait in a gateway.
+/// Patience of clients that leave before the response, and the number of requests that they leave behind: more
+/// than can wait in a gateway.
 const IMPATIENCE: Duration = Duration::from_millis(50);
 const LEFT_BEHIND: usize = 4_500;
 
-/// What a process has in memory, in KiB.
+/// Returns the resident memory of a process, in KiB.
 fn resident_kib(service: &ServiceProcess) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// Lets `load` go on for [`OVERLOAD`], and gives the most memory that the gateway had meanwhile.
+/// Lets `load` run for [`OVERLOAD`], and returns the highest memory of the gateway during that time.
 async fn peak_kib(gateway: &ServiceProcess, load: &Load) -> Result<u64> {
     let begun = Instant::now();
     let mut peak = 0;
@@ -117,7 +117,7 @@ async fn while_an_alarm_blocks_writes_they_are_refused_within_bounds_and_the_bac
     let load = Load::flood(&system.gateway.url(), CLIENTS)?;
     eventually("the load is refused", SOON, async || load.refused() > CLIENTS).await;
     system.worker.thaw()?;
-    // Acks go on, though whoever publishes is blocked.
+    // Acks still work, though publishers are blocked.
     drained(&system.env).await;
     assert_bounded(before_kib, peak_kib(&system.gateway, &load).await?);
     broker.clear_alarm().await?;
@@ -222,7 +222,7 @@ async fn while_mongodb_is_away_writes_are_accepted_until_the_queue_is_full() -> 
 }
 
 #[tokio::test]
-async fn a_hundred_worker_kills_in_an_outage_park_nothing() -> Result<()> {
+async fn a_hundred_worker_kills_in_an_outage_dead_letter_nothing() -> Result<()> {
     let mut mongod = PrivateMongod::start().await?;
     let env = TestEnvironment::builder().mongod(&mongod).build().await;
     let mut system = System::start_in(env).await?;
@@ -245,7 +245,7 @@ async fn a_hundred_worker_kills_in_an_outage_park_nothing() -> Result<()> {
         system.worker.kill()?;
         system.worker = system.env.storage_worker().start_unready().await?;
     }
-    // Each put back so often that it is suspected of those kills.
+    // Each was redelivered so often that its delivery attempts are counted.
     for _ in 0..3 {
         system.env.management().peek("messages.commands", u32::try_from(2 * KILLS)?).await?;
     }

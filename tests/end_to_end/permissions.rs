@@ -1,6 +1,6 @@
-//! What each service's users may do, in the broker and in the database: what the service does, and
-//! hardly more. The broker's are those of `definitions.json`, which compose and the local overlay import,
-//! the database's those that the runbook makes.
+//! Permissions of the services' users in broker and database: as much as the service needs, and hardly more.
+//! Those of the broker are in `definitions.json`, which compose and the local overlay import, those of the
+//! database in docs/deployment.md.
 
 use std::time::Duration;
 
@@ -36,7 +36,8 @@ fn as_user(env: &TestEnvironment, service: Service, user: Service) -> Result<Ser
 }
 
 #[tokio::test]
-async fn each_service_works_with_the_permissions_of_its_user_and_not_with_anothers() -> Result<()> {
+async fn each_service_works_with_the_permissions_of_its_user_and_not_with_those_of_another()
+-> Result<()> {
     let env = TestEnvironment::new().await;
     import(&env).await?;
     let start = async |service| as_user(&env, service, service)?.start().await;
@@ -55,14 +56,14 @@ async fn each_service_works_with_the_permissions_of_its_user_and_not_with_anothe
         let builder = arguments.iter().fold(builder.arg("dead-letters"), |it, word| it.arg(*word));
         Ok(String::from_utf8(builder.output(SOON).await?.stdout)?)
     };
-    eventually("what is no command is parked", SOON, async || {
+    eventually("the invalid delivery is dead-lettered", SOON, async || {
         tool(&["list"]).await.is_ok_and(|listed| listed.ends_with("1 of 1 shown\n"))
     })
     .await;
     assert!(tool(&["replay", "--all"]).await?.starts_with("replayed"));
 
-    // A gateway's user can't draw, a worker's takes no replies, and a broadcaster's never gets near
-    // a command.
+    // A gateway's user cannot become leader, a worker's cannot consume replies, and a broadcaster's cannot read
+    // commands.
     for (service, user) in [
         (Service::Broadcaster, Service::Gateway),
         (Service::Broadcaster, Service::StorageWorker),

@@ -19,24 +19,25 @@ fn faulty_worker(env: &TestEnvironment) -> ServiceBuilder {
     env.storage_worker().program(env!("CARGO_BIN_EXE_faulty-worker"))
 }
 
-/// Waits until this many letters are parked, and takes them.
-async fn parked(env: &TestEnvironment, count: u32) -> Result<Vec<FetchedMessage>> {
+/// Waits for this many dead letters, and takes them.
+async fn dead_letters(env: &TestEnvironment, count: u32) -> Result<Vec<FetchedMessage>> {
     let management = env.management();
-    eventually("the letters are parked", SOON, async || {
+    eventually("the dead letters are in the queue", SOON, async || {
         let depth = management.queue_depth("messages.dead").await?;
-        anyhow::ensure!(depth == u64::from(count), "{depth} are parked");
+        anyhow::ensure!(depth == u64::from(count), "{depth} are in the queue");
         Ok(())
     })
     .await;
     management.take("messages.dead", count + 1).await
 }
 
-fn reason(letter: &FetchedMessage) -> Result<&str> {
-    letter.headers.get("x-dead-letter-reason").and_then(Value::as_str).context("no reason")
+fn reason(dead_letter: &FetchedMessage) -> Result<&str> {
+    dead_letter.headers.get("x-dead-letter-reason").and_then(Value::as_str).context("no reason")
 }
 
 #[tokio::test]
-async fn a_command_that_panics_the_worker_is_parked_and_its_neighbours_are_applied() -> Result<()> {
+async fn a_command_that_panics_the_worker_is_dead_lettered_and_its_neighbours_are_applied()
+-> Result<()> {
     let env = TestEnvironment::new().await;
     let (worker, gateway) = tokio::try_join!(faulty_worker(&env).start(), env.gateway().start())?;
     let api = gateway.api()?;
@@ -44,7 +45,7 @@ async fn a_command_that_panics_the_worker_is_parked_and_its_neighbours_are_appli
         ["before", "panic!", "after"].map(|content| create_command("alice", "bob", content));
     let commands = commands.into_iter().collect::<Result<Vec<_>>>()?;
     inject(&env, &serde_json::to_vec(&commands)?).await?;
-    let letters = parked(&env, 1).await?;
+    let letters = dead_letters(&env, 1).await?;
     assert_eq!(reason(&letters[0])?, "applying it panicked: asked to");
     let answer = api.get("/api/messages?from_user_id=alice&to_user_id=bob").await?;
     assert_eq!(answer.json::<Vec<Message>>()?.len(), 2);
@@ -53,7 +54,7 @@ async fn a_command_that_panics_the_worker_is_parked_and_its_neighbours_are_appli
     assert_eq!(answer.status, 500, "{}", answer.text);
     assert_eq!(answer.json::<Problem>()?.type_uri, "/problems/dead-lettered");
     // The gateway's log has its request and its command, which is all that the worker's log knows.
-    let letters = parked(&env, 1).await?;
+    let letters = dead_letters(&env, 1).await?;
     let letter: Vec<Command> = serde_json::from_slice(&letters[0].payload)?;
     let events = gateway.log_text();
     let event = events.lines().find(|line| line.contains("write dead-lettered"));
@@ -65,23 +66,24 @@ async fn a_command_that_panics_the_worker_is_parked_and_its_neighbours_are_appli
 }
 
 #[tokio::test]
-async fn a_command_that_kills_the_worker_is_parked_and_its_neighbours_are_applied() -> Result<()> {
-    a_killer_is_parked("abort!").await
+async fn a_command_that_kills_the_worker_is_dead_lettered_and_its_neighbours_are_applied()
+-> Result<()> {
+    a_killer_is_dead_lettered("abort!").await
 }
 
 #[tokio::test]
 async fn so_is_one_that_takes_its_time_to_kill_the_worker() -> Result<()> {
-    a_killer_is_parked("abort later!").await
+    a_killer_is_dead_lettered("abort later!").await
 }
 
 #[tokio::test]
-async fn what_is_parked_during_an_alarm_is_parked_once() -> Result<()> {
+async fn a_command_during_an_alarm_is_dead_lettered_once() -> Result<()> {
     let broker = PrivateBroker::start().await?;
     let env = TestEnvironment::builder().broker(&broker).build().await;
     let worker = env.storage_worker().start().await?;
-    // Parking has its connection before the alarm, too.
+    // The connection for dead letters is open before the alarm, too.
     inject(&env, b"no JSON").await?;
-    parked(&env, 1).await?;
+    dead_letters(&env, 1).await?;
     worker.process().freeze()?;
     inject(&env, b"no JSON either").await?;
     broker.raise_alarm().await?;
@@ -92,19 +94,19 @@ async fn what_is_parked_during_an_alarm_is_parked_once() -> Result<()> {
     })
     .await;
     let connections = env.management().connections().await?;
-    let parking = connections.iter().filter(|connection| {
+    let publishers = connections.iter().filter(|connection| {
         connection.user_provided_name.as_deref() == Some("storage-worker dead letters")
     });
-    assert_eq!(parking.count(), 1, "{connections:?}");
+    assert_eq!(publishers.count(), 1, "{connections:?}");
     broker.clear_alarm().await?;
-    parked(&env, 1).await?;
+    dead_letters(&env, 1).await?;
     // What would come a second time would come before this one.
     inject(&env, b"nor this").await?;
-    parked(&env, 1).await?;
+    dead_letters(&env, 1).await?;
     Ok(())
 }
 
-async fn a_killer_is_parked(content: &str) -> Result<()> {
+async fn a_killer_is_dead_lettered(content: &str) -> Result<()> {
     let env = TestEnvironment::new().await;
     let (mut worker, gateway) =
         tokio::try_join!(faulty_worker(&env).start(), env.gateway().start())?;
@@ -116,11 +118,11 @@ async fn a_killer_is_parked(content: &str) -> Result<()> {
     let mut deaths = 0;
     let letters = loop {
         tokio::select! {
-            letters = parked(&env, 1) => break letters?,
+            letters = dead_letters(&env, 1) => break letters?,
             died = worker.process().exited(SOON) => {
                 died?;
                 deaths += 1;
-                anyhow::ensure!(deaths < 20, "it is still not parked");
+                anyhow::ensure!(deaths < 20, "it is still not dead-lettered");
                 // It may die again before it is ready.
                 let _ = worker.restart().await;
             }
@@ -140,7 +142,8 @@ async fn a_killer_is_parked(content: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn workers_that_are_killed_while_a_suspect_waits_for_mongodb_park_nothing() -> Result<()> {
+async fn workers_that_are_killed_while_a_redelivered_command_waits_for_mongodb_dead_letter_nothing()
+-> Result<()> {
     let env = TestEnvironment::new().await;
     let gateway = env.gateway().start().await?;
     let commands = ["before", "stall!", "after"]
@@ -149,7 +152,7 @@ async fn workers_that_are_killed_while_a_suspect_waits_for_mongodb_park_nothing(
         .collect::<Result<Vec<_>>>()?;
     inject(&env, &serde_json::to_vec(&commands)?).await?;
     let management = env.management();
-    // Put back three times, it counts as redelivered so often that it is suspected.
+    // Put back three times, it counts as redelivered so often that delivery attempts are counted.
     for _ in 0..3 {
         management.peek("messages.commands", 1).await?;
     }
@@ -176,11 +179,12 @@ async fn workers_that_are_killed_while_a_suspect_waits_for_mongodb_park_nothing(
 }
 
 #[tokio::test]
-async fn a_suspect_whose_ack_was_lost_when_it_was_parked_is_parked_once() -> Result<()> {
+async fn a_command_whose_ack_was_lost_when_it_was_dead_lettered_is_dead_lettered_once() -> Result<()>
+{
     let env = TestEnvironment::new().await;
     let killer = create_command("alice", "bob", "abort!")?;
     let neighbour = create_command("alice", "bob", "after")?;
-    // As it is left by a worker that parked it and died before its ack.
+    // The state after a worker that dead-lettered it and died before its ack.
     let store = open_store(&env).await?;
     for _ in 0..2 {
         store.record_attempt(killer.id, AttemptId::generate()).await?;
@@ -209,34 +213,34 @@ async fn a_suspect_whose_ack_was_lost_when_it_was_parked_is_parked_once() -> Res
 }
 
 #[tokio::test]
-async fn parking_goes_on_after_its_connection_was_lost() -> Result<()> {
+async fn dead_lettering_goes_on_after_its_connection_was_lost() -> Result<()> {
     let system = System::start().await?;
     inject(&system.env, b"first").await?;
-    parked(&system.env, 1).await?;
+    dead_letters(&system.env, 1).await?;
     let management = system.env.management();
     eventually("the connection is known", SOON, async || {
         let connections = management.connections().await.ok()?;
-        let parking = connections.iter().find(|connection| {
+        let publishers = connections.iter().find(|connection| {
             connection.user_provided_name.as_deref() == Some("storage-worker dead letters")
         })?;
-        management.close_connection(&parking.name).await.ok()
+        management.close_connection(&publishers.name).await.ok()
     })
     .await;
     let asked = std::time::Instant::now();
     inject(&system.env, b"second").await?;
-    parked(&system.env, 1).await?;
+    dead_letters(&system.env, 1).await?;
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_parked_fits_into_its_headers_however_long_it_and_its_reason_are() -> Result<()> {
+async fn a_dead_letter_fits_into_its_headers_however_long_it_and_its_reason_are() -> Result<()> {
     let system = System::start().await?;
     // The reason quotes it, and the headers that it comes with are larger than most frames.
     let delivery = serde_json::to_vec(&"x".repeat(200_000))?;
     let traces = vec!["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"; 1_000];
     inject_traced(&system.env, &delivery, Some(json!(traces))).await?;
-    let letters = parked(&system.env, 1).await?;
+    let letters = dead_letters(&system.env, 1).await?;
     assert_eq!(letters[0].payload, delivery);
     let reason = letters[0].headers.get("x-dead-letter-reason").and_then(Value::as_str);
     assert_eq!(reason.map(str::len), Some(500));
@@ -245,7 +249,7 @@ async fn what_is_parked_fits_into_its_headers_however_long_it_and_its_reason_are
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_parked_and_its_neighbours_are_applied() -> Result<()> {
+async fn an_unreadable_command_is_dead_lettered_and_its_neighbours_are_applied() -> Result<()> {
     let system = System::start().await?;
     let (before, after) =
         (create_command("alice", "bob", "before")?, create_command("alice", "bob", "after")?);
@@ -265,17 +269,18 @@ async fn what_cannot_be_read_is_parked_and_its_neighbours_are_applied() -> Resul
     })
     .await;
     let management = system.env.management();
-    let parked = parked(&system.env, 3).await?;
-    assert_eq!(parked[0].payload, b"not JSON");
-    assert_eq!(parked[1].payload, b"[{\"format\":99}]");
-    assert!(reason(&parked[0])?.starts_with("the delivery is not a JSON array of commands"));
+    let dead_letters = dead_letters(&system.env, 3).await?;
+    assert_eq!(dead_letters[0].payload, b"not JSON");
+    assert_eq!(dead_letters[1].payload, b"[{\"format\":99}]");
+    assert!(reason(&dead_letters[0])?.starts_with("the delivery is not a JSON array of commands"));
     assert!(
-        reason(&parked[1])?.starts_with("the command cannot be read: unknown command format 99")
+        reason(&dead_letters[1])?
+            .starts_with("the command cannot be read: unknown command format 99")
     );
-    assert_eq!(reason(&parked[2])?, "the create is older than 6 days");
-    for letter in &parked {
+    assert_eq!(reason(&dead_letters[2])?, "the create is older than 6 days");
+    for dead_letter in &dead_letters {
         for header in ["x-dead-lettered-at", "x-dead-lettered-by", "x-dead-lettered-from"] {
-            assert!(letter.headers.contains_key(header), "{header} is missing");
+            assert!(dead_letter.headers.contains_key(header), "{header} is missing");
         }
     }
     eventually("nothing is left to deliver", SOON, async || {

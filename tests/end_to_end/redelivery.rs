@@ -132,7 +132,7 @@ async fn commands_of_one_delivery_for_one_message_are_applied_in_order() -> Resu
 }
 
 #[tokio::test]
-async fn a_deletion_delivered_again_deletes_nothing_else_and_parks_nothing() -> Result<()> {
+async fn a_deletion_delivered_again_deletes_nothing_else_and_dead_letters_nothing() -> Result<()> {
     let system = System::start().await?;
     let message = system.create("alice", "bob", "first").await?;
     let delete = delete_command(message.id, None);
@@ -160,7 +160,7 @@ async fn what_failed_in_other_hands_meanwhile_is_not_applied_after_all() -> Resu
         cut_off.log_text().contains("failed to apply commands")
     })
     .await;
-    // The broker gives it to the other one, and nothing tells the first that it is no longer its own.
+    // The broker gives it to the other one, and the first does not learn that it has lost it.
     management.close_connections().await?;
     let store = open_store(&env).await?;
     let other = env.storage_worker().start().await?;

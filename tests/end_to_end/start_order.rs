@@ -42,7 +42,7 @@ async fn the_broker_may_come_before_the_database_and_each_service_when_it_likes(
     let gateway = env.gateway().start_unready().await?;
     waits(&gateway, "down").await?;
     broker.restart().await?;
-    // There is nobody yet who could store it, and nothing to store it in.
+    // There is neither a worker nor a database yet.
     let api = gateway.api()?;
     let message = eventually("a gateway without its database takes a write", SOON, async || {
         let request = api.request(Method::POST, "/api/messages").header("prefer", "respond-async");

@@ -31,7 +31,7 @@ const CREATE: [&str; 4] = [
     "insert messages",
 ];
 
-/// What a caller says of its trace.
+/// Trace context of a caller.
 struct Caller {
     trace_id: String,
     span_id: String,
@@ -70,7 +70,7 @@ async fn start(env: TestEnvironment, endpoint: &str) -> Result<System> {
     Ok(System { worker, gateway, api, env })
 }
 
-/// The spans of a trace once there are as many as these names, each below the one before it.
+/// Waits for the spans of a trace with these names, each the parent of the next.
 async fn chain(collector: &Collector, trace_id: &str, names: &[&str]) -> Vec<ReceivedSpan> {
     let spans = eventually("the whole trace arrives", SOON, async || {
         let spans = collector.trace(trace_id);
@@ -231,7 +231,7 @@ async fn what_the_caller_does_not_record_is_not_sent() -> Result<()> {
     let events = logged(&system.gateway, "silent");
     assert!(events.iter().any(|event| event["span"]["trace_id"] == silent.trace_id), "{events:?}");
 
-    // What is no traceparent is none: the request begins a trace.
+    // An invalid traceparent counts as absent: the request begins a trace.
     let caller = Caller::new();
     let malformed = caller.traceparent("01").to_uppercase();
     assert_eq!(system.api.send(post(&malformed, "malformed")).await?.status, 201);
@@ -243,13 +243,13 @@ async fn what_the_caller_does_not_record_is_not_sent() -> Result<()> {
     assert_eq!(root.attributes.get("request.id").map(String::as_str), Some("malformed"));
     chain(&collector, &root.trace_id, &CREATE).await;
     assert!(collector.trace(&silent.trace_id).is_empty());
-    // Probes are no traces: only these four spans were sent.
+    // Probes are not traced: only these four spans were sent.
     assert_eq!(collector.spans().len(), 4);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_parked_command_keeps_its_trace() -> Result<()> {
+async fn a_dead_letter_keeps_its_trace() -> Result<()> {
     let collector = Collector::start().await?;
     let system = start(TestEnvironment::new().await, collector.endpoint()).await?;
     let caller = Caller::new();
@@ -266,21 +266,24 @@ async fn a_parked_command_keeps_its_trace() -> Result<()> {
     assert_eq!(parked["span"]["trace_id"], caller.trace_id, "{parked}");
     assert_eq!(parked["span"]["command.id"], command.id.to_string(), "{parked}");
 
-    // It is parked with its trace, and belongs to it again when an operator puts it back.
-    let parked_again = async |times: usize| {
-        eventually("it is parked", SOON, async || {
-            let letters = system.env.management().peek("messages.dead", 10).await?;
-            ensure!(letters.len() == 1, "{letters:?}");
-            ensure!(letters[0].headers.get("traceparent") == header.as_ref(), "{letters:?}");
+    // The dead letter keeps its trace, and belongs to it again when an operator replays it.
+    let dead_lettered_again = async |times: usize| {
+        eventually("it is dead-lettered", SOON, async || {
+            let dead_letters = system.env.management().peek("messages.dead", 10).await?;
+            ensure!(dead_letters.len() == 1, "{dead_letters:?}");
+            ensure!(
+                dead_letters[0].headers.get("traceparent") == header.as_ref(),
+                "{dead_letters:?}"
+            );
             ensure!(collector.trace(&caller.trace_id).len() == times);
             Ok(())
         })
         .await;
     };
-    parked_again(1).await;
+    dead_lettered_again(1).await;
     let (replayed, printed) = tool(&system.env, &["replay", "--all"]).await?;
     assert!(replayed, "{printed}");
-    parked_again(2).await;
+    dead_lettered_again(2).await;
     Ok(())
 }
 
@@ -328,7 +331,7 @@ async fn what_is_left_is_sent_when_the_service_stops() -> Result<()> {
 
 #[tokio::test]
 async fn a_collector_that_is_away_or_silent_stops_nothing() -> Result<()> {
-    // A listener whose connections nobody accepts is silent; one that is gone refuses.
+    // A listener that does not accept is silent; a port without one refuses.
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let refusing = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     for address in [silent.local_addr()?, refusing] {

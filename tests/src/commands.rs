@@ -1,4 +1,4 @@
-//! Commands that a test puts into the queue by itself, past every gateway.
+//! Commands that a test publishes itself, without a gateway.
 
 use anyhow::{Result, ensure};
 use contracts::{Action, Command, MessageCommand, MessageId, Payload, Timestamp, UserId, Version};
@@ -8,7 +8,7 @@ use testkit::TestEnvironment;
 /// The exchange, the queue and the routing key of commands.
 const COMMANDS: &str = "messages.commands";
 
-/// Publishes one delivery, as it is.
+/// Publishes one delivery with this body.
 pub async fn inject(env: &TestEnvironment, delivery: &[u8]) -> Result<()> {
     inject_traced(env, delivery, None).await
 }
@@ -28,7 +28,7 @@ pub async fn inject_traced(
     Ok(())
 }
 
-/// A create of a new message.
+/// Returns a command that creates a new message.
 pub fn create_command(from: &str, to: &str, content: &str) -> Result<Command> {
     let action = Action::Create {
         from_user_id: UserId::try_from(from.to_owned())?,
@@ -38,14 +38,14 @@ pub fn create_command(from: &str, to: &str, content: &str) -> Result<Command> {
     Ok(Command::new(MessageId::generate(), Timestamp::now(), action))
 }
 
-/// The same change, for this message.
+/// Returns the same change, for this message.
 #[must_use]
 pub fn for_message(id: MessageId, command: Command) -> Command {
     let Payload::Message(MessageCommand { action, .. }) = command.payload;
     Command::new(id, command.issued_at, action)
 }
 
-/// An edit that was issued at `edit_timestamp`.
+/// Returns an edit that was issued at `edit_timestamp`.
 pub fn edit_command(
     id: MessageId,
     content: &str,
@@ -56,13 +56,13 @@ pub fn edit_command(
     Ok(Command::new(id, edit_timestamp, action))
 }
 
-/// A deletion.
+/// Returns a deletion.
 #[must_use]
 pub fn delete_command(id: MessageId, if_match: Option<Version>) -> Command {
     Command::new(id, Timestamp::now(), Action::Delete { if_match })
 }
 
-/// The instant `millis` after another.
+/// Returns the instant `millis` after another.
 pub fn at_millis(after: Timestamp, millis: i64) -> Result<Timestamp> {
     Ok(Timestamp::from_unix_millis(after.unix_millis() + millis)?)
 }

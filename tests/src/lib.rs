@@ -1,4 +1,4 @@
-//! The words that the end-to-end tests are written in.
+//! Helpers of the end-to-end tests.
 
 mod commands;
 mod load;

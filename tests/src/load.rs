@@ -1,4 +1,4 @@
-//! Clients that write messages as fast as they are answered.
+//! Clients that write messages in a closed loop.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::draft;
 
-/// The longest content that a message may have.
+/// Maximum length of a message's content.
 const LONGEST_CONTENT: usize = 4_000;
 
 /// Running clients.
@@ -29,28 +29,28 @@ pub struct Load {
     clients: JoinSet<()>,
 }
 
-/// What the clients were told.
+/// Results of the clients.
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {
-    /// What was answered 201 or 202, as its last accepted edit left it.
+    /// Messages with a 201 or 202, as their last accepted edits left them.
     pub accepted: Vec<Message>,
-    /// How many of them were answered 202.
+    /// Number of writes with a 202.
     pub deferred: usize,
-    /// What was accepted to be deleted.
+    /// Messages whose deletion was accepted.
     pub deleted: Vec<MessageId>,
-    /// Every other end of a request.
+    /// All other results of requests.
     pub failures: Vec<String>,
-    /// How long the slowest of those took.
+    /// Time that the slowest of those took.
     pub slowest_failure: Duration,
 }
 
-/// Where a client's requests go.
+/// Route of a client's requests.
 #[derive(Clone)]
 enum Route {
-    /// To one gateway, until it asks to close the connection, as a draining one does.
+    /// One gateway, until it asks to close the connection, as a draining one does.
     Straight(Api),
-    /// To whichever is ready. What is answered 201 is read back, from any of them, listed, edited, and
-    /// deleted in the end, some of it.
+    /// Any gateway that is ready. Messages with a 201 are read, listed and edited through any of them, and some
+    /// are deleted in the end.
     Balanced(Arc<Balancer>),
 }
 
@@ -62,14 +62,13 @@ impl Load {
         Ok(Self::with(routes.collect::<Result<_>>()?, 0))
     }
 
-    /// The same with messages as long as they may be.
+    /// Starts clients that write messages of the maximum length.
     pub fn flood(url: &str, clients: usize) -> Result<Self> {
         let routes = (0..clients).map(|_| Api::new(url).map(Route::Straight));
         Ok(Self::with(routes.collect::<Result<_>>()?, LONGEST_CONTENT))
     }
 
-    /// Starts this many clients of a balancer. They also read, list, edit and delete what they were
-    /// told is stored.
+    /// Starts this many clients of a balancer. They also read, list, edit and delete their stored messages.
     #[must_use]
     pub fn through(balancer: &Arc<Balancer>, clients: usize) -> Self {
         let route = Route::Balanced(Arc::clone(balancer));
@@ -99,19 +98,19 @@ impl Load {
         load
     }
 
-    /// How many writes were accepted so far.
+    /// Returns the number of accepted writes so far.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many writes were answered 503 so far.
+    /// Returns the number of 503 responses so far.
     #[must_use]
     pub fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Lets every request end and tells what came of them.
+    /// Lets every request end, and returns the results.
     pub async fn stop(self) -> LoadReport {
         self.stopped.store(true, Ordering::Relaxed);
         self.clients.join_all().await;
@@ -153,7 +152,7 @@ impl Client {
         }
     }
 
-    /// Takes an answer in, and tells whether to go on.
+    /// Records a response, and returns whether to go on.
     async fn take(&self, number: usize, answer: &Answer, took: Duration) -> bool {
         if let (status @ (201 | 202), Ok(message)) = (answer.status, answer.json::<Message>()) {
             self.accepted.fetch_add(1, Ordering::Relaxed);
@@ -177,8 +176,7 @@ impl Client {
         report.deferred += usize::from(deferred);
     }
 
-    /// All else that can be done with a stored message: every third one is edited, every third one
-    /// deleted.
+    /// Reads and lists a stored message. Every third one is edited, every third one deleted.
     async fn go_on_with(&self, number: usize, message: Message) {
         let path = format!("/api/messages/{}", message.id);
         self.expect("GET", &self.send(Method::GET, &path, None).await, |answer| {

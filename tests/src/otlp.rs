@@ -42,9 +42,9 @@ type Spans = Arc<Mutex<Vec<ReceivedSpan>>>;
 /// A span as it arrived; ids in hexadecimal digits.
 #[derive(Clone, Debug)]
 pub struct ReceivedSpan {
-    /// Which service sent it.
+    /// The service that sent it.
     pub service: String,
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// The trace it belongs to.
     pub trace_id: String,
@@ -52,13 +52,13 @@ pub struct ReceivedSpan {
     pub id: String,
     /// The id of the span above it; empty for a root.
     pub parent: String,
-    /// What it is to its caller.
+    /// Its kind.
     pub kind: SpanKind,
-    /// When it began and ended, in nanoseconds since 1970.
+    /// Start and end, in nanoseconds since 1970.
     pub times: (u64, u64),
     /// Its attributes, as text.
     pub attributes: BTreeMap<String, String>,
-    /// Whether it says that it failed.
+    /// True if its status is an error.
     pub failed: bool,
 }
 
@@ -99,7 +99,7 @@ impl Collector {
         Self { endpoint, spans, serving }
     }
 
-    /// What services are told in `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// Returns the value of `OTEL_EXPORTER_OTLP_ENDPOINT`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint

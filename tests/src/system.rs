@@ -1,4 +1,4 @@
-//! A gateway and a storage worker in an environment of one test's own.
+//! A gateway and a storage-worker in the environment of one test.
 
 use anyhow::{Result, ensure};
 use contracts::Message;
@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 use store::{Store, StoreConfig, StoreSettings};
 use testkit::{Api, ServiceProcess, TestEnvironment};
 
-/// A running system. The services go before the environment that they use.
+/// A running system. The services are dropped before the environment that they use.
 pub struct System {
-    /// The storage worker.
+    /// The storage-worker.
     pub worker: ServiceProcess,
     /// The gateway.
     pub gateway: ServiceProcess,
     /// A client of the gateway.
     pub api: Api,
-    /// Where both run.
+    /// The environment of both.
     pub env: TestEnvironment,
 }
 
@@ -75,13 +75,13 @@ pub async fn created(api: &Api, from: &str, to: &str, content: &str) -> Result<M
     answer.json()
 }
 
-/// The store that the services of this environment use, for what only a worker writes there.
+/// Opens the store of the services in this environment, for data that only a worker writes.
 pub async fn open_store(env: &TestEnvironment) -> Result<Store> {
     let config = StoreConfig { uri: env.mongo_uri().parse()?, database: env.database().parse()? };
     Ok(Store::new(StoreSettings::new(config, "test")).await?)
 }
 
-/// The body of a `POST /api/messages`.
+/// Returns the body of a `POST /api/messages`.
 #[must_use]
 pub fn draft(from: &str, to: &str, content: &str) -> Value {
     json!({ "from_user_id": from, "to_user_id": to, "content": content })

@@ -1,13 +1,12 @@
-//! Holds a history against the promises.
+//! The checker: compares a history with the promises.
 //!
-//! What an answer allows: after a 2xx or a definite no, what it says; after a 503 that says "not
-//! accepted", or a connection that was never made, no effect, ever; after an unknown outcome, the
-//! effect once, at any later time, or never. A 202 is what its operation says in the end.
+//! A 2xx or a definite failure allows only the effect that it says. A 503 "not accepted", or a connection that was
+//! never made, allows no effect, ever. An unknown outcome allows the effect once, at any later time, or never. A 202
+//! counts as the final status of its operation.
 //!
-//! A message's states are a chain of versions. Each was made by one write, which is known by its
-//! content, for no two writes say the same. All answers that show a state are observations of the
-//! chain, those of writes as those of reads; the final reads are the last ones. What subscribers
-//! are sent shows states, too, but no versions.
+//! The states of a message are a chain of versions. Each was made by one write, which is identified by its content,
+//! because no two writes have the same one. All responses that show a state are observations of the chain; the
+//! final reads are the last ones. Frames show states, too, but no versions.
 
 mod aftermath;
 mod chain;
@@ -24,64 +23,64 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use contracts::{Message, MessageId};
 
-use crate::history::{Fate, Frame, Observed, Operation};
+use crate::history::{Frame, Operation, OperationStatus, Response};
 
-/// A promise that was not kept.
+/// A violation of a promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which promise.
+    /// The promise.
     pub rule: &'static str,
-    /// About which message, where it is about one.
+    /// The message, if it is about one.
     pub message: Option<MessageId>,
-    /// How.
+    /// The evidence.
     pub detail: String,
 }
 
-/// What was found when all was healed and drained, besides the final reads in the history.
+/// State after healing and draining, beside the final reads in the history.
 #[derive(Clone, Debug, Default)]
 pub struct Aftermath {
-    /// All conversations, as their lists show them.
+    /// All conversations, as they are listed.
     pub conversations: Vec<Conversation>,
     /// Deliveries that are still in the queue of commands.
     pub left_in_queue: u64,
     /// The bodies in `messages.dead`.
     pub dead_letters: Vec<Vec<u8>>,
-    /// The bodies that were poison on purpose.
+    /// The bodies of the poison.
     pub poison: Vec<Vec<u8>>,
-    /// What was seen while the load went on.
+    /// Observations during the load.
     pub watch: Watch,
 }
 
-/// What subscribers were sent, and what excuses a wait.
+/// Frames of the subscribers, and excuses for waits.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    /// How many listened.
+    /// Number of subscribers.
     pub subscribers: usize,
     /// The frames of all of them, in the order of their arrival.
     pub frames: Vec<Frame>,
-    /// How long they listened.
+    /// End of their listening.
     pub until: Duration,
-    /// When what was kept waiting.
+    /// Disturbances.
     pub disturbances: Vec<Disturbance>,
-    /// How long it may take else.
+    /// Limits without a disturbance.
     pub limits: Limits,
 }
 
-/// How long things may take while nothing excuses them.
+/// Limits of waits without a disturbance.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
-    /// An answer, beyond what is promised.
+    /// Of a response, beyond its promise.
     pub answer_slack: Duration,
-    /// From one frame to the next.
+    /// Between two frames.
     pub frame_gap: Duration,
 }
 
-/// A time in which somebody is kept waiting, for a reason that no promise covers.
+/// A time in which clients or subscribers wait for a reason that no promise covers.
 #[derive(Clone, Debug, Default)]
 pub struct Disturbance {
-    /// From the fault on.
+    /// Begin of the fault.
     pub from: Duration,
-    /// Until the system had recovered.
+    /// Recovery of the system.
     pub until: Duration,
     /// The gateways whose clients wait.
     pub gateways: Vec<usize>,
@@ -98,11 +97,11 @@ impl Disturbance {
 /// A conversation, all pages.
 #[derive(Clone, Debug)]
 pub struct Conversation {
-    /// Who wrote.
+    /// The sender.
     pub from: String,
-    /// To whom.
+    /// The recipient.
     pub to: String,
-    /// What is listed.
+    /// The listed messages.
     pub messages: Vec<Message>,
 }
 
@@ -113,16 +112,17 @@ struct Case<'a> {
     found: Vec<Violation>,
 }
 
-/// All violations in a history.
+/// Returns all violations in a history.
 #[must_use]
 pub fn check(operations: &[Operation], aftermath: &Aftermath) -> Vec<Violation> {
     let mut found = Vec::new();
     for operation in operations {
-        found.extend(odd(operation));
+        found.extend(unexpected(operation));
     }
     for (id, operations) in by_message(operations) {
         let mut case = Case { id, operations, found: Vec::new() };
-        chain::check(&mut case);
+        let makers = chain::check(&mut case);
+        lost::check(&mut case, &makers);
         presence::check(&mut case);
         conditions::check(&mut case);
         keys::check(&mut case);
@@ -148,11 +148,13 @@ fn by_message(operations: &[Operation]) -> BTreeMap<MessageId, Vec<&Operation>> 
 }
 
 /// What needs no context to be wrong.
-fn odd(operation: &Operation) -> Option<Violation> {
-    let rule = match &operation.outcome {
-        Observed::Odd(_) => "an answer that no promise allows",
-        Observed::Accepted { fate: Fate::Open, .. } => "a 202 whose operation never ended",
-        Observed::Accepted { fate: Fate::Odd(_), .. } => {
+fn unexpected(operation: &Operation) -> Option<Violation> {
+    let rule = match &operation.response {
+        Response::Unexpected(_) => "a response that no promise allows",
+        Response::Accepted { status: OperationStatus::Pending, .. } => {
+            "a 202 whose operation never ended"
+        }
+        Response::Accepted { status: OperationStatus::Unexpected(_), .. } => {
             "a 202 whose operation ended as no promise allows"
         }
         _ => return None,

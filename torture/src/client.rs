@@ -1,4 +1,4 @@
-//! A client: asks, reads the answer as the promises read it, and writes both down.
+//! A client: sends requests, interprets responses by the promises, and records both.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 use testkit::{Answer, Api};
 
 use crate::{
-    history::{Fate, History, No, Observed, Operation, Request},
+    history::{Failure, History, Operation, OperationStatus, Request, Response},
     system::WRITE_WAIT,
 };
 
-/// How long a client waits for an answer before it gives up: longer than any may take.
+/// Time after which a client gives up, longer than any response may take.
 const PATIENCE: Duration = Duration::from_secs(16);
 
-/// How often, and for how many times, one looks after a 202 meanwhile.
+/// Interval and number of looks at the operation of a 202 during the load.
 const LOOK_AGAIN: Duration = Duration::from_millis(150);
 const LOOKS: usize = 6;
 
-/// How a write wants to be answered (RFC 7240).
+/// Preference of a write (RFC 7240).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prefer {
     Nothing,
@@ -29,7 +29,7 @@ pub(crate) enum Prefer {
 }
 
 impl Prefer {
-    /// How long it lets a write wait to be stored.
+    /// Returns how long a write waits to be stored.
     fn wait(self) -> Duration {
         match self {
             Self::Nothing => WRITE_WAIT,
@@ -48,7 +48,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Asks a gateway, writes down what it answers, and returns that.
+    /// Sends a request to a gateway, adds it with its response to the history, and returns both.
     pub(crate) async fn ask(&self, gateway: usize, request: Request, prefer: Prefer) -> Operation {
         let began = self.history.now();
         let answer = self.call(gateway, &request, prefer).await;
@@ -56,17 +56,17 @@ impl Client {
         let mut ended = answered;
         let is_read = matches!(request, Request::Read { .. });
         let wait = if is_read { Duration::ZERO } else { prefer.wait() };
-        let (request, mut outcome) = understood(request, answer);
-        if let Observed::Accepted { operation, fate } = &mut outcome {
-            // Every other one is looked after at once; all are in the end.
+        let (request, mut response) = interpret(request, answer);
+        if let Response::Accepted { operation, status } = &mut response {
+            // Every other one is followed at once, and all of them at the end of the run.
             if began.as_millis().is_multiple_of(2) {
-                *fate = self.follow(gateway, *operation).await;
+                *status = self.follow(gateway, *operation).await;
                 ended = self.history.now();
             }
         }
         let name = self.name.clone();
         let operation =
-            Operation { client: name, gateway, request, wait, began, answered, ended, outcome };
+            Operation { client: name, gateway, request, wait, began, answered, ended, response };
         self.history.add(operation.clone());
         operation
     }
@@ -82,40 +82,40 @@ impl Client {
         api.send(call.timeout(PATIENCE)).await
     }
 
-    /// Looks a few times whether an operation has ended.
-    async fn follow(&self, gateway: usize, operation: OperationId) -> Fate {
+    /// Polls an operation a few times until it has ended.
+    async fn follow(&self, gateway: usize, operation: OperationId) -> OperationStatus {
         for _ in 0..LOOKS {
             let Some(api) = self.gateways.get(gateway) else { break };
-            match fate(api, operation).await {
-                Ok(Fate::Open) | Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            match operation_status(api, operation).await {
+                Ok(OperationStatus::Pending) | Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
                 Ok(ended) => return ended,
             }
         }
-        Fate::Open
+        OperationStatus::Pending
     }
 }
 
-/// What an operation says of itself now. An error where the gateway does not say.
-pub(crate) async fn fate(api: &Api, operation: OperationId) -> Result<Fate> {
+/// Reads the status of an operation. A gateway that cannot tell it is an error.
+pub(crate) async fn operation_status(api: &Api, operation: OperationId) -> Result<OperationStatus> {
     let call = api.request(Method::GET, &format!("/api/operations/{operation}"));
     let answer = api.send(call.timeout(PATIENCE)).await?;
     if answer.status >= 500 {
         anyhow::bail!("{} {}", answer.status, answer.text);
     }
-    let odd = || Fate::Odd(format!("{} {}", answer.status, answer.text));
+    let unexpected = || OperationStatus::Unexpected(format!("{} {}", answer.status, answer.text));
     if answer.status != 200 {
-        return Ok(odd());
+        return Ok(unexpected());
     }
     let body: Value = answer.json()?;
-    let no = || {
+    let failure = || {
         let problem = body.pointer("/error/type").and_then(Value::as_str)?;
-        definite_no(problem)
+        failure_of(problem)
     };
     Ok(match body.get("status").and_then(Value::as_str) {
-        Some("pending") => Fate::Open,
-        Some("succeeded") => Fate::Succeeded,
-        Some("failed") => no().map_or_else(odd, Fate::Failed),
-        _ => odd(),
+        Some("pending") => OperationStatus::Pending,
+        Some("succeeded") => OperationStatus::Succeeded,
+        Some("failed") => failure().map_or_else(unexpected, OperationStatus::Failed),
+        _ => unexpected(),
     })
 }
 
@@ -145,77 +145,77 @@ fn http_request(api: &Api, request: &Request) -> RequestBuilder {
     }
 }
 
-/// What an answer tells, and the request with what the answer adds to it: a new message's id.
-fn understood(mut request: Request, answer: Result<Answer>) -> (Request, Observed) {
-    let outcome = match answer {
-        Ok(answer) => outcome(&answer).unwrap_or_else(|error| {
-            Observed::Odd(format!("{} {}: {error:#}", answer.status, answer.text))
+/// Interprets an answer, and adds the id of a new message to its request.
+fn interpret(mut request: Request, answer: Result<Answer>) -> (Request, Response) {
+    let response = match answer {
+        Ok(answer) => response_of(&answer).unwrap_or_else(|error| {
+            Response::Unexpected(format!("{} {}: {error:#}", answer.status, answer.text))
         }),
         Err(error) => match error.downcast_ref::<reqwest::Error>() {
-            Some(cause) if cause.is_connect() => Observed::Refused("never sent"),
-            Some(cause) if cause.is_timeout() => Observed::Unknown("no answer".to_owned()),
-            _ => Observed::Unknown(format!("{:#}", error.root_cause())),
+            Some(cause) if cause.is_connect() => Response::Refused("never sent"),
+            Some(cause) if cause.is_timeout() => Response::Unknown("no answer".to_owned()),
+            _ => Response::Unknown(format!("{:#}", error.root_cause())),
         },
     };
     if let Request::Create { id, .. } = &mut request {
-        let told = match &outcome {
-            Observed::Stored { state, .. } => Some(state.message.id),
-            Observed::Accepted { operation, .. } => Some(operation.message_id),
+        let told = match &response {
+            Response::Stored { state, .. } => Some(state.message.id),
+            Response::Accepted { operation, .. } => Some(operation.message_id),
             _ => None,
         };
         if let (Some(known), Some(told)) = (*id, told)
             && known != told
         {
-            let odd = Observed::Odd(format!("the key stands for {known}, and {told} was answered"));
-            return (request, odd);
+            let text = format!("the key stands for {known}, and {told} was answered");
+            return (request, Response::Unexpected(text));
         }
         *id = id.or(told);
     }
-    (request, outcome)
+    (request, response)
 }
 
-fn outcome(answer: &Answer) -> Result<Observed> {
+fn response_of(answer: &Answer) -> Result<Response> {
     match answer.status {
         200 | 201 => {
             let message: Message = answer.json()?;
             let etag = answer.header("etag").context("no ETag")?;
             let version = etag.trim_matches('"').parse()?;
             let replayed = answer.header("idempotency-replayed") == Some("true");
-            Ok(Observed::Stored { state: VersionedMessage { message, version }, replayed })
+            Ok(Response::Stored { state: VersionedMessage { message, version }, replayed })
         }
         202 => {
             let location = answer.header("location").context("no Location")?;
             let id = location.rsplit('/').next().unwrap_or_default();
-            Ok(Observed::Accepted { operation: id.parse()?, fate: Fate::Open })
+            Ok(Response::Accepted { operation: id.parse()?, status: OperationStatus::Pending })
         }
-        204 => Ok(Observed::Deleted),
-        408 => Ok(Observed::Refused("408")),
+        204 => Ok(Response::Deleted),
+        408 => Ok(Response::Refused("408")),
         _ => problem(answer),
     }
 }
 
-fn problem(answer: &Answer) -> Result<Observed> {
+fn problem(answer: &Answer) -> Result<Response> {
     let problem: Problem = answer.json()?;
     let kind = problem.type_uri.as_ref();
-    if let Some(no) = definite_no(kind) {
-        return Ok(Observed::Failed(no));
+    if let Some(failure) = failure_of(kind) {
+        return Ok(Response::Failed(failure));
     }
     Ok(match kind {
-        "/problems/not-accepted" => Observed::Refused("not accepted"),
-        "/problems/overloaded" => Observed::Refused("overloaded"),
-        // Only what must read first is answered so, before it changes anything.
-        "/problems/storage-unavailable" => Observed::Refused("storage unavailable"),
-        "/problems/outcome-unknown" => Observed::Unknown("503 outcome-unknown".to_owned()),
-        _ => Observed::Odd(format!("{} {}", answer.status, answer.text)),
+        "/problems/not-accepted" => Response::Refused("not accepted"),
+        "/problems/overloaded" => Response::Refused("overloaded"),
+        // Only requests that read first get this, before they change anything.
+        "/problems/storage-unavailable" => Response::Refused("storage unavailable"),
+        "/problems/outcome-unknown" => Response::Unknown("503 outcome-unknown".to_owned()),
+        _ => Response::Unexpected(format!("{} {}", answer.status, answer.text)),
     })
 }
 
-fn definite_no(problem: &str) -> Option<No> {
+fn failure_of(problem: &str) -> Option<Failure> {
     match problem {
-        "/problems/message-not-found" => Some(No::NotFound),
-        "/problems/version-mismatch" => Some(No::VersionMismatch),
-        "/problems/key-reused" => Some(No::KeyReused),
-        "/problems/message-deleted" => Some(No::DeletedSince),
+        "/problems/message-not-found" => Some(Failure::NotFound),
+        "/problems/version-mismatch" => Some(Failure::VersionMismatch),
+        "/problems/key-reused" => Some(Failure::KeyReused),
+        "/problems/message-deleted" => Some(Failure::DeletedSince),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Striking and healing.
+//! Faults: how they strike and heal.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,14 +16,14 @@ use crate::{
 /// The policy that puts the queue at its limit.
 const FULL: &str = "torture-full";
 
-/// A fault that has struck and is not healed yet.
+/// A fault that has not yet been healed.
 pub(crate) struct Active {
     pub(crate) fault: Fault,
-    /// Cuts a link over and over; ended on heal.
+    /// Cuts a link over and over until it is healed.
     cutting: Option<JoinHandle<()>>,
 }
 
-/// Lets a fault strike.
+/// Causes a fault.
 pub(crate) async fn strike(
     system: &mut System,
     replays: &mut Replays,
@@ -43,7 +43,7 @@ pub(crate) async fn strike(
         Kind::FreezeMongod => system.mongod.freeze()?,
         Kind::Cut => {
             let proxy = system.link(fault.link)?;
-            // Every other time nothing gets through in between.
+            // Every other time no connection succeeds between the cuts.
             proxy.refuse(fault.seed.is_multiple_of(2));
             cutting = Some(tokio::spawn(cut_over_and_over(proxy, 200 + fault.seed % 800)));
         }
@@ -67,8 +67,8 @@ pub(crate) async fn strike(
     Ok(Active { fault, cutting })
 }
 
-/// Heals what has struck, servers before services. Returns when the recovery began: with a killed
-/// server's return, or with a killed service's start.
+/// Heals faults, servers before services. Returns the time at which the recovery began: when a killed server is
+/// back, or when a killed service is started.
 pub(crate) async fn heal(
     system: &mut System,
     replays: &mut Replays,

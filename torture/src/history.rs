@@ -1,4 +1,4 @@
-//! What each client asked and what it was told.
+//! The history: each client's requests and responses.
 
 use std::{
     fmt,
@@ -11,123 +11,123 @@ use std::{
 
 use contracts::{Message, MessageId, OperationId, Version, VersionedMessage};
 
-/// One request and its answer. Times count from the run's start.
+/// One request and its response. Times count from the run's start.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// Who asked.
+    /// Name of the client.
     pub client: String,
-    /// Through which gateway.
+    /// Number of the gateway.
     pub gateway: usize,
-    /// What was asked.
+    /// The request.
     pub request: Request,
-    /// How long it lets a write wait to be stored; zero for what does not wait.
+    /// Time that a write waits to be stored; zero for requests that do not wait.
     pub wait: Duration,
-    /// When.
+    /// Time of the request.
     pub began: Duration,
-    /// When the answer was there, or the client gave up.
+    /// Time of the response, or when the client gave up.
     pub answered: Duration,
-    /// When the outcome was known: the answer's arrival, or for a 202 when its operation was seen
-    /// to have ended.
+    /// Time at which the outcome was known: that of the response, or for a 202 when its operation was seen to
+    /// have ended.
     pub ended: Duration,
-    /// What was told.
-    pub outcome: Observed,
+    /// The response.
+    pub response: Response,
 }
 
-/// A message as a subscriber was sent it.
+/// A message that a subscriber received.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// To which subscriber.
+    /// Number of the subscriber.
     pub subscriber: usize,
-    /// When it arrived.
+    /// Time of its arrival.
     pub at: Duration,
-    /// What it says.
+    /// The message.
     pub message: Message,
 }
 
-/// What was asked.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// `POST`.
     Create {
-        /// The message's id, where the client can know it: from its key, or from the answer.
+        /// The message's id, where the client knows it from its key or from the response.
         id: Option<MessageId>,
-        /// Who sends.
+        /// The sender.
         from: String,
-        /// To whom.
+        /// The recipient.
         to: String,
-        /// What; no two creates say the same, but the repeats of one.
+        /// The content. No two creates have the same one, except repeats.
         content: String,
         /// `Idempotency-Key`.
         key: Option<String>,
     },
     /// `PUT`.
     Edit {
-        /// Which message.
+        /// The message's id.
         id: MessageId,
-        /// What it shall say; no two edits say the same.
+        /// The new content. No two edits have the same one.
         content: String,
         /// `If-Match`.
         if_match: Option<Version>,
     },
     /// `DELETE`.
     Delete {
-        /// Which message.
+        /// The message's id.
         id: MessageId,
         /// `If-Match`.
         if_match: Option<Version>,
     },
     /// `GET`.
     Read {
-        /// Which message.
+        /// The message's id.
         id: MessageId,
     },
 }
 
-/// What was told.
+/// A response, as the promises read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Observed {
+pub enum Response {
     /// 200 or 201 with the message.
     Stored {
-        /// The message as answered.
+        /// The message in the response.
         state: VersionedMessage,
         /// `Idempotency-Replayed`.
         replayed: bool,
     },
     /// 204.
     Deleted,
-    /// 202: the write is durable; what became of it is told by its operation.
+    /// 202: the write is durable, and its operation has its outcome.
     Accepted {
-        /// Which operation.
+        /// The operation's id.
         operation: OperationId,
-        /// What it told last.
-        fate: Fate,
+        /// Its last known status.
+        status: OperationStatus,
     },
-    /// A definite no: nothing was changed.
-    Failed(No),
-    /// Not taken: nothing was changed, and nothing will be.
+    /// A definite failure: nothing was changed.
+    Failed(Failure),
+    /// Not accepted: nothing was changed, and nothing will be.
     Refused(&'static str),
-    /// Nobody knows: it may have had its effect, have it later, or never.
+    /// Unknown outcome: it may have had its effect, have it later, or never.
     Unknown(String),
-    /// What no promise allows.
-    Odd(String),
+    /// Nothing that a promise allows.
+    Unexpected(String),
 }
 
-/// What an operation told of a write that was answered 202.
+/// Status of the operation of a 202.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It has not ended, as far as was asked.
-    Open,
-    /// It had its effect, or what it would have made was there already.
+pub enum OperationStatus {
+    /// It had not ended at the last look.
+    Pending,
+    /// It had its effect, or a newer write superseded it.
     Succeeded,
-    /// A definite no.
-    Failed(No),
-    /// What no promise allows.
-    Odd(String),
+    /// A definite failure.
+    Failed(Failure),
+    /// Nothing that a promise allows.
+    Unexpected(String),
 }
 
-/// The definite noes.
+/// Definite failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum No {
+pub enum Failure {
     /// 404.
     NotFound,
     /// 412.
@@ -138,19 +138,19 @@ pub enum No {
     DeletedSince,
 }
 
-/// Whether a write had its effect.
+/// Effect of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It had.
+    /// It had its effect.
     Certain,
-    /// It may have had, or still have.
+    /// It may have had its effect, or still have it.
     Possible,
-    /// It had not, and must never have.
+    /// It had no effect, and must never have one.
     Excluded,
 }
 
 impl Operation {
-    /// The message it is about, if that is known.
+    /// Returns the id of its message, if that is known.
     #[must_use]
     pub fn message(&self) -> Option<MessageId> {
         match &self.request {
@@ -161,73 +161,74 @@ impl Operation {
         }
     }
 
-    /// Whether it had an effect. A plain edit that was answered with another content may have been
-    /// superseded, and one whose operation has succeeded too.
+    /// Returns its effect. A plain edit may have been superseded if the response has another content, or if its
+    /// operation has succeeded.
     #[must_use]
     pub fn effect(&self) -> Effect {
         if matches!(self.request, Request::Read { .. }) {
             return Effect::Excluded;
         }
-        match (&self.outcome, &self.request) {
-            (Observed::Stored { state, .. }, Request::Edit { content, if_match, .. }) => {
+        match (&self.response, &self.request) {
+            (Response::Stored { state, .. }, Request::Edit { content, if_match, .. }) => {
                 let own = state.message.content.as_str() == content;
                 if own || if_match.is_some() { Effect::Certain } else { Effect::Possible }
             }
             (
-                Observed::Accepted { fate: Fate::Succeeded, .. },
+                Response::Accepted { status: OperationStatus::Succeeded, .. },
                 Request::Edit { if_match: None, .. },
             ) => Effect::Possible,
             (
-                Observed::Stored { .. }
-                | Observed::Deleted
-                | Observed::Accepted { fate: Fate::Succeeded, .. },
+                Response::Stored { .. }
+                | Response::Deleted
+                | Response::Accepted { status: OperationStatus::Succeeded, .. },
                 _,
             ) => Effect::Certain,
             (
-                Observed::Failed(_)
-                | Observed::Refused(_)
-                | Observed::Accepted { fate: Fate::Failed(_), .. },
+                Response::Failed(_)
+                | Response::Refused(_)
+                | Response::Accepted { status: OperationStatus::Failed(_), .. },
                 _,
             ) => Effect::Excluded,
-            (Observed::Accepted { .. } | Observed::Unknown(_) | Observed::Odd(_), _) => {
+            (Response::Accepted { .. } | Response::Unknown(_) | Response::Unexpected(_), _) => {
                 Effect::Possible
             }
         }
     }
 
-    /// The definite no that it was told, at once or by its operation.
+    /// Returns its definite failure, from the response or from its operation.
     #[must_use]
-    pub fn no(&self) -> Option<No> {
-        match self.outcome {
-            Observed::Failed(no) | Observed::Accepted { fate: Fate::Failed(no), .. } => Some(no),
+    pub fn failure(&self) -> Option<Failure> {
+        match self.response {
+            Response::Failed(failure)
+            | Response::Accepted { status: OperationStatus::Failed(failure), .. } => Some(failure),
             _ => None,
         }
     }
 
-    /// The message as its answer showed it.
+    /// Returns the message in its response.
     #[must_use]
     pub fn seen(&self) -> Option<&VersionedMessage> {
-        match &self.outcome {
-            Observed::Stored { state, .. } => Some(state),
+        match &self.response {
+            Response::Stored { state, .. } => Some(state),
             _ => None,
         }
     }
 
-    /// The version that was there when it had ended, as far as its answer tells: that of what it
-    /// saw, or the one that a conditional edit made.
+    /// Returns the version at its end, as far as the response tells: the one that it saw, or that a conditional
+    /// edit made.
     #[must_use]
     pub fn reached(&self) -> Option<Version> {
-        match (&self.request, &self.outcome) {
+        match (&self.request, &self.response) {
             (
                 Request::Edit { if_match: Some(condition), .. },
-                Observed::Accepted { fate: Fate::Succeeded, .. },
+                Response::Accepted { status: OperationStatus::Succeeded, .. },
             ) => Some(condition + 1),
             _ => self.seen().map(|state| state.version),
         }
     }
 }
 
-/// All operations and frames so far, and the clock they are timed by.
+/// All operations and frames so far, and the clock for their times.
 #[derive(Debug)]
 pub struct History {
     begun: Instant,
@@ -248,29 +249,29 @@ impl Default for History {
 }
 
 impl History {
-    /// Time since the start.
+    /// Returns the time since the start.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// A text that no other call gives.
+    /// Returns a text that no other call returns.
     #[must_use]
     pub fn token(&self, prefix: &str) -> String {
         format!("{prefix}-{}", self.tokens.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Adds one that has been answered.
+    /// Adds an operation.
     pub fn add(&self, operation: Operation) {
         self.operations().push(operation);
     }
 
-    /// The operations, in the order of their answers.
+    /// Returns the operations, in the order of their responses.
     pub fn operations(&self) -> MutexGuard<'_, Vec<Operation>> {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The frames, in the order of their arrival.
+    /// Returns the frames, in the order of their arrival.
     pub fn frames(&self) -> MutexGuard<'_, Vec<Frame>> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,7 +287,7 @@ impl fmt::Display for Operation {
             self.client,
             self.gateway,
             self.request,
-            self.outcome
+            self.response
         )
     }
 }
@@ -308,7 +309,7 @@ impl fmt::Display for Request {
     }
 }
 
-impl fmt::Display for Observed {
+impl fmt::Display for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stored { state, replayed } => write!(
@@ -320,13 +321,13 @@ impl fmt::Display for Observed {
                 if *replayed { " (replayed)" } else { "" }
             ),
             Self::Deleted => f.write_str("deleted"),
-            Self::Accepted { operation, fate } => {
-                write!(f, "accepted, command {}, {fate:?}", operation.command_id)
+            Self::Accepted { operation, status } => {
+                write!(f, "accepted, command {}, {status:?}", operation.command_id)
             }
-            Self::Failed(no) => write!(f, "{no:?}"),
+            Self::Failed(failure) => write!(f, "{failure:?}"),
             Self::Refused(why) => write!(f, "refused ({why})"),
             Self::Unknown(why) => write!(f, "unknown ({why})"),
-            Self::Odd(what) => write!(f, "ODD: {what}"),
+            Self::Unexpected(what) => write!(f, "UNEXPECTED: {what}"),
         }
     }
 }

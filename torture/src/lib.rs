@@ -1,12 +1,12 @@
-//! The system's promises, checked while everything they lean on fails.
+//! Checks of the system's promises under faults.
 //!
-//! Many clients create, edit, delete, repeat and read through two gateways and two workers, while a
-//! seeded plan kills, freezes, cuts, delays and swallows. Each client writes down what it asked and
-//! what it was told. In the end everything is healed and drained, what is stored is read, and the
-//! [`checker`] holds the whole history against the promises.
+//! Many clients create, edit, delete, repeat and read through two gateways and two workers, while a seeded
+//! plan kills, freezes, cuts, delays and swallows. Each client records its requests and responses. In the end all
+//! faults are healed, the queue is drained, everything stored is read, and the [`checker`] compares the whole
+//! history with the promises. As in Jepsen, an operation of the history is one request and its response.
 //!
-//! The seed decides the plan of faults and every draw of every client. How requests and faults meet
-//! in time is the machine's, so a run can be repeated, and not replayed.
+//! The seed decides the plan of faults and every choice of every client. The timing of requests and faults
+//! depends on the machine, so a run can be repeated, but not replayed exactly.
 
 pub mod checker;
 mod client;

@@ -1,8 +1,9 @@
 //! The program that `cargo xtask torture` runs: one run, its report, and its verdict as exit code.
 
-use std::{io::Write, process::ExitCode, time::Instant};
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
+use testkit::Steps;
 use torture::{Options, run};
 
 /// Runs the system under faults and checks its promises
@@ -10,7 +11,7 @@ use torture::{Options, run};
 #[command(
     name = "torture",
     bin_name = "cargo xtask torture",
-    after_help = "--release, anywhere among them, builds all for speed"
+    after_help = "--release, anywhere among the options, builds everything optimized"
 )]
 struct Arguments {
     #[command(flatten)]
@@ -20,13 +21,9 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { options } = Arguments::parse();
-    let begun = Instant::now();
-    let progress = move |line: &str| {
-        let _ = writeln!(std::io::stderr(), "[{:6.1} s] {line}", begun.elapsed().as_secs_f32());
-    };
     let ended = async {
         let liar = std::env::current_exe()?.with_file_name("lying-worker");
-        run(&options, liar, &progress).await
+        run(&options, liar, &Steps::begin()).await
     };
     match ended.await {
         Ok(report) => {

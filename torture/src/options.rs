@@ -1,4 +1,4 @@
-//! What a run can be told.
+//! Options of a run.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use clap::{Args, ValueEnum};
 
 use crate::{checker::Limits, plan::Kind};
 
-/// What the system promises.
+/// Promised recovery times.
 const RECOVERY_SECS: u64 = 10;
 const BLACK_HOLE_RECOVERY_SECS: u64 = 25;
-/// "Within 2 s" is measured by a client on a machine that does everything else, too.
+/// Clients measure "within 2 s" on the machine that runs everything else, too.
 const ANSWER_SLACK_SECS: u64 = 1;
-/// Another broadcaster draws within this.
+/// Promised time until another broadcaster is the leader.
 const FRAME_GAP_SECS: u64 = 5;
 
-/// How long, how much, which faults, how strict.
+/// Duration, load, faults and limits.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Seconds of load and faults; the default is 60 where --operations is not given
@@ -23,50 +23,50 @@ pub struct Options {
     /// Requests after which the load ends
     #[arg(long, value_name = "N")]
     pub operations: Option<u64>,
-    /// Repeats the plan of the run that printed this seed
+    /// Repeat the plan of the run that printed this seed
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Clients that ask at the same time
+    /// Number of concurrent clients
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub clients: u16,
-    /// Kinds of fault, separated by commas; a beginning such as `kill` names all that begin so;
-    /// `all` and `none` are what they say
+    /// Kinds of faults, separated by commas; a prefix such as `kill` names all kinds that begin with it; also
+    /// `all` and `none`
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub faults: String,
-    /// Runs workers that answer these commands before they apply them, to show that they are found out
+    /// Run workers that reply to these commands before they apply them, to show that the checker finds them
     #[arg(long, value_name = "COMMANDS", num_args = 0..=1, default_missing_value = "creates")]
     pub lie: Option<Lie>,
-    /// Seconds within which writes must succeed, and frames come, after a fault. A busy machine may
-    /// need more; the promise is the default, here and below
+    /// Seconds within which writes succeed and frames come after a fault. The default is the promise, here and
+    /// below; a busy machine may need more
     #[arg(long, value_name = "N", default_value_t = RECOVERY_SECS)]
     pub recovery_secs: u64,
-    /// The same after a black hole
+    /// Seconds of the same after a black hole
     #[arg(long, value_name = "N", default_value_t = BLACK_HOLE_RECOVERY_SECS)]
     pub black_hole_recovery_secs: u64,
-    /// Seconds that an answer may take beyond the 2 that are promised and the wait that was asked for
+    /// Seconds that a response may take beyond the promised 2 s and the requested wait
     #[arg(long, value_name = "N", default_value_t = ANSWER_SLACK_SECS)]
     pub answer_slack_secs: u64,
-    /// Seconds between two frames at most, while what the broadcasters need is there
+    /// Maximum seconds between two frames while the broadcasters' dependencies are up
     #[arg(long, value_name = "N", default_value_t = FRAME_GAP_SECS)]
     pub frame_gap_secs: u64,
 }
 
-/// Which commands a lying worker answers before it applies them.
+/// Commands to which a lying worker replies before it applies them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Lie {
-    /// Those that create a message.
+    /// Creates.
     Creates,
-    /// Those that edit one.
+    /// Edits.
     Edits,
-    /// Those that delete one.
+    /// Deletions.
     Deletions,
 }
 
 impl Lie {
-    /// The variable that tells a lying worker.
+    /// Variable that a lying worker reads.
     pub const VARIABLE: &str = "LIE_ABOUT";
 
-    /// As `--lie` takes it.
+    /// Returns its name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl Lie {
 }
 
 impl Options {
-    /// Defaults, for tests that change some.
+    /// Returns the defaults, for tests that change some.
     #[must_use]
     pub fn with_seed(seed: u64) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Options {
         }
     }
 
-    /// How long the load may go on; with a number of operations there is still an end.
+    /// Returns the maximum duration of the load, which also exists with a number of operations.
     pub(crate) fn load_limit(&self) -> Duration {
         match (self.seconds, self.operations) {
             (Some(seconds), _) => Duration::from_secs(seconds),
@@ -111,7 +111,7 @@ impl Options {
         }
     }
 
-    /// The kinds of fault that it names.
+    /// Returns the kinds of faults that it names.
     pub(crate) fn kinds(&self) -> anyhow::Result<Vec<Kind>> {
         let mut kinds = Vec::new();
         for name in self.faults.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -127,7 +127,7 @@ impl Options {
             if named.is_empty() {
                 let all: Vec<&str> =
                     Kind::value_variants().iter().map(|kind| kind.name()).collect();
-                anyhow::bail!("no fault is called {name}; there are {}", all.join(", "));
+                anyhow::bail!("unknown fault {name}; the faults are {}", all.join(", "));
             }
             kinds.extend(named);
         }

@@ -1,56 +1,55 @@
-//! Which fault strikes when, drawn from the seed alone.
+//! The plan of faults, which follows from the seed alone.
 
 use std::{fmt, time::Duration};
 
 use clap::ValueEnum;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
-/// How many of each service run.
+/// Number of replicas of each service.
 pub(crate) const REPLICAS: usize = 2;
 
 /// The kinds of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub enum Kind {
-    /// `kill -9`, and a start some time later, as by a supervisor.
+    /// `kill -9` of a gateway, and a later start, as by a supervisor.
     KillGateway,
-    /// The same.
+    /// `kill -9` of a worker.
     KillWorker,
-    /// The same.
+    /// `kill -9` of a broadcaster.
     KillBroadcaster,
-    /// The same.
+    /// `kill -9` of the broker.
     KillBroker,
-    /// The same.
+    /// `kill -9` of MongoDB.
     KillMongod,
-    /// `SIGSTOP` for seconds.
+    /// `SIGSTOP` of a gateway for some seconds.
     FreezeGateway,
-    /// The same.
+    /// `SIGSTOP` of a worker.
     FreezeWorker,
-    /// The same.
+    /// `SIGSTOP` of a broadcaster.
     FreezeBroadcaster,
-    /// The same.
+    /// `SIGSTOP` of the broker.
     FreezeBroker,
-    /// The same.
+    /// `SIGSTOP` of MongoDB.
     FreezeMongod,
     /// A link's connections are reset, again and again.
     Cut,
     /// A link becomes slow.
     Delay,
-    /// A link takes everything and carries nothing. In the end it carries what it took; or only what
-    /// is new, and the connections of before stay silent for good.
+    /// A link accepts data and delivers nothing. In the end it delivers what it has accepted, or it delivers only
+    /// new connections' data, and the old ones stay silent forever.
     BlackHole,
-    /// The broker's memory alarm: it blocks whoever publishes.
+    /// The broker's memory alarm, which blocks publishers.
     Alarm,
-    /// The queue of commands is at its limit, and nobody takes from it.
+    /// The queue of commands is at its limit, and no worker consumes.
     FullQueue,
-    /// Deliveries are delivered again, several times and in another order, to workers that were
-    /// killed before.
+    /// Redeliveries, several times and in another order, to restarted workers.
     Replay,
     /// Deliveries that cannot be applied.
     Poison,
 }
 
 impl Kind {
-    /// Its name on the command line.
+    /// Returns its name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -74,7 +73,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is done by asking the broker, which must answer then.
+    /// Returns true if the broker must answer to cause it.
     fn asks_the_broker(self) -> bool {
         matches!(self, Self::Alarm | Self::FullQueue | Self::Replay | Self::Poison)
     }
@@ -83,9 +82,9 @@ impl Kind {
         matches!(self, Self::KillBroker | Self::FreezeBroker) || self.asks_the_broker()
     }
 
-    /// Whether both can be there at once.
+    /// Returns true if both can be active at once.
     fn goes_with(self, other: Self) -> bool {
-        // Those of a row stop the same process.
+        // Faults of one row stop the same process.
         let rows: [&[Self]; 4] = [
             &[Self::KillWorker, Self::FreezeWorker, Self::FullQueue, Self::Replay],
             &[Self::KillGateway, Self::FreezeGateway],
@@ -104,12 +103,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A way between two processes that leads through a proxy.
+/// A link between two processes, through a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
     /// From the clients to a gateway.
     ClientsToGateway(usize),
-    /// From a subscriber to his broadcaster.
+    /// From a subscriber to its broadcaster.
     SubscriberToBroadcaster(usize),
     GatewayToBroker(usize),
     GatewayToMongod(usize),
@@ -119,32 +118,31 @@ pub(crate) enum Link {
     BroadcasterToMongod(usize),
 }
 
-/// One fault: what, and to which of several.
+/// One fault and its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) kind: Kind,
-    /// Which replica, for what has several.
+    /// Replica, for faults of services.
     pub(crate) replica: usize,
-    /// Which link, for what happens on one.
+    /// Link, for faults of links.
     pub(crate) link: Link,
-    /// For draws of its own.
+    /// Seed of its own choices.
     pub(crate) seed: u64,
 }
 
 impl Fault {
-    /// Whether a black hole never gives back the connections that it has.
+    /// Returns true if connections in a black hole stay silent forever.
     pub(crate) fn strands(self) -> bool {
         self.seed.is_multiple_of(2)
     }
 
-    /// The gateway that this kills: it owes no answer to what was under way, or is sent before it
-    /// is back.
+    /// Returns the gateway that this kills. It need not answer requests that were in flight, or that come before
+    /// it is back.
     pub(crate) fn kills_gateway(self) -> Option<usize> {
         (self.kind == Kind::KillGateway).then_some(self.replica)
     }
 
-    /// The gateway that keeps its clients waiting meanwhile, whatever it does: it is frozen, or the
-    /// way to it is disturbed.
+    /// Returns the gateway whose clients have to wait: it is frozen, or the link to it is disturbed.
     pub(crate) fn silences_gateway(self) -> Option<usize> {
         match (self.kind, self.link) {
             (Kind::FreezeGateway, _) => Some(self.replica),
@@ -155,8 +153,8 @@ impl Fault {
         }
     }
 
-    /// Whether the subscriber of this broadcaster may get no frames meanwhile: its own broadcaster
-    /// is away, or the way to it disturbed, or what any broadcaster needs in order to draw.
+    /// Returns true if the subscriber of this broadcaster may get no frames: its broadcaster is down, the link to
+    /// it is disturbed, or a dependency of all broadcasters is down.
     pub(crate) fn silences_subscriber(self, broadcaster: usize) -> bool {
         match self.kind {
             Kind::KillBroadcaster | Kind::FreezeBroadcaster => self.replica == broadcaster,
@@ -178,14 +176,14 @@ impl Fault {
 /// One or two faults at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    /// How long all is well before.
+    /// Time without faults before it.
     pub(crate) quiet: Duration,
     pub(crate) faults: Vec<Fault>,
-    /// How long they last.
+    /// Duration of the faults.
     pub(crate) lasts: Duration,
 }
 
-/// An endless plan. Kinds are dealt from a shuffled deck, so that each comes about equally often.
+/// An endless plan. Kinds come from a shuffled deck, so that each occurs about equally often.
 pub(crate) struct Plan {
     kinds: Vec<Kind>,
     deck: Vec<Kind>,
@@ -197,7 +195,7 @@ impl Plan {
         Self { kinds, deck: Vec::new(), rng: StdRng::seed_from_u64(seed) }
     }
 
-    /// The next step; none where no kind of fault is wanted.
+    /// Returns the next step; none if there are no kinds.
     pub(crate) fn next(&mut self) -> Option<Step> {
         let first = self.deal()?;
         let mut faults = vec![self.fault(first)];
@@ -207,7 +205,7 @@ impl Plan {
                 faults.push(self.fault(kind));
             }
         }
-        // Mostly short; sometimes long enough for heartbeats to run out.
+        // Mostly short; sometimes long enough for heartbeats to time out.
         let lasts_ms = if self.rng.random_bool(0.1) {
             self.rng.random_range(8_000..=22_000)
         } else {

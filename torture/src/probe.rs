@@ -1,4 +1,4 @@
-//! How long the system takes to serve again after a fault.
+//! Time that the system takes to recover from a fault.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use tokio::time::Instant;
 
 use crate::{
     client::{Client, Prefer},
-    history::{Frame, History, Observed, Request},
+    history::{Frame, History, Request, Response},
     system::System,
     workload::RECIPIENT,
 };
 
-/// More than can arrive between two looks.
+/// Frames to look at; fewer can arrive between two looks.
 const RECENT_FRAMES: usize = 64;
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Waits until a write succeeds through each gateway, every service says that it is ready, and every
-/// subscriber has had a frame. `None` where that is not so by the deadline, and a little later where
-/// an answer was awaited then: no request is given up, for it is part of the history.
+/// Waits until a write succeeds through each gateway, every service is ready, and every subscriber has had a
+/// frame. `None` if that has not happened by the deadline. It may return a little later, because no request is
+/// abandoned: it is part of the history.
 pub(crate) async fn recovered(
     system: &System,
     probe: &Client,
@@ -42,19 +42,19 @@ pub(crate) async fn recovered(
     Ok(all.then(|| since.elapsed()))
 }
 
-/// Which services do not say that they are ready, and what they say.
+/// Returns the services that are not ready, with their responses.
 pub(crate) async fn not_ready(system: &System) -> Vec<String> {
     let mut unready = Vec::new();
     for service in system.services() {
-        let said = said(service).await;
-        if !said.starts_with("200") {
-            unready.push(format!("{:?}: {said}", service.process()));
+        let response = readyz(service).await;
+        if !response.starts_with("200") {
+            unready.push(format!("{:?}: {response}", service.process()));
         }
     }
     unready
 }
 
-async fn said(service: &ServiceProcess) -> String {
+async fn readyz(service: &ServiceProcess) -> String {
     let Ok(api) = service.api() else { return "it has no address".to_owned() };
     let call = api.request(reqwest::Method::GET, "/readyz").timeout(Duration::from_secs(2));
     match api.send(call).await {
@@ -73,7 +73,7 @@ async fn written(probe: &Client, gateway: usize, deadline: Instant) -> bool {
             key: None,
         };
         let done = probe.ask(gateway, request, Prefer::Nothing).await;
-        if matches!(done.outcome, Observed::Stored { .. }) {
+        if matches!(done.response, Response::Stored { .. }) {
             return true;
         }
         tokio::time::sleep(PAUSE).await;

@@ -1,5 +1,4 @@
-//! What the queue of commands is given past the gateways: copies of real deliveries, again and out
-//! of order, and poison.
+//! Deliveries that bypass the gateways: copies of real ones, repeated and out of order, and poison.
 
 use anyhow::{Context, Result, ensure};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
@@ -9,21 +8,21 @@ use testkit::{FetchedMessage, Management};
 
 /// The exchange, the queue and the routing key of commands.
 pub(crate) const COMMANDS: &str = "messages.commands";
-/// Where copies gather.
+/// Queue of copies.
 const COPIES: &str = "torture.copies";
-/// The most copies that one fault takes, and that are kept for later ones.
+/// Maximum numbers of copies that one fault takes, and that are kept for later ones.
 const MAX_COPIES: usize = 120;
 const MAX_KEPT: usize = 240;
-/// More than can wait in the queue after that.
+/// Deliveries to mark, more than can be in the queue.
 const MAX_WAITING: u32 = 10_000;
 
 /// Takes copies of deliveries and delivers them again.
 pub(crate) struct Replays {
     management: Management,
     kept: Vec<FetchedMessage>,
-    /// The bodies that were poison on purpose.
+    /// Bodies of the poison.
     pub(crate) poison: Vec<Vec<u8>>,
-    /// How many deliveries were delivered again.
+    /// Number of deliveries that were delivered again.
     pub(crate) replayed: u64,
 }
 
@@ -32,8 +31,8 @@ impl Replays {
         Self { management, kept: Vec::new(), poison: Vec::new(), replayed: 0 }
     }
 
-    /// From now on every delivery is copied. Not while the queue refuses: the copy of a refused
-    /// delivery would be a command that nobody sent.
+    /// Begins to copy every delivery. Not while the queue refuses: the copy of a refused delivery would be a
+    /// command that no client sent.
     pub(crate) async fn copy(&self) -> Result<()> {
         self.management.declare_queue(COPIES, json!({ "x-max-length": MAX_COPIES })).await?;
         let vhost = self.management.vhost();
@@ -42,9 +41,9 @@ impl Replays {
         self.management.call(Method::POST, &path, Some(binding)).await.map(drop)
     }
 
-    /// Ends the copying, and queues what was copied now and before: each up to twice, shuffled, and
-    /// marked as delivered before, as all is that the broker delivers again. Nobody may consume
-    /// meanwhile: the mark comes from being looked at and put back.
+    /// Ends the copying, and publishes all copies: each up to twice, shuffled, and marked as redelivered, as the
+    /// broker marks redeliveries. There must be no consumer in this time: the mark comes from fetching and
+    /// requeuing.
     pub(crate) async fn replay(&mut self, seed: u64) -> Result<()> {
         let copies = self.management.take(COPIES, u32::try_from(MAX_COPIES)?).await?;
         self.management.delete_queue(COPIES).await?;
@@ -64,7 +63,7 @@ impl Replays {
         self.management.peek(COMMANDS, MAX_WAITING).await.map(drop)
     }
 
-    /// Delivers what cannot be applied.
+    /// Publishes deliveries that cannot be applied.
     pub(crate) async fn poison(&mut self, token: &str) -> Result<()> {
         let bodies =
             [format!("not JSON: {token}"), format!("[{{\"format\":99,\"id\":\"{token}\"}}]")];

@@ -1,4 +1,4 @@
-//! What a run did, and what it found.
+//! The report of a run.
 
 use std::{
     collections::BTreeMap,
@@ -10,56 +10,56 @@ use contracts::MessageId;
 
 use crate::{
     checker::Violation,
-    history::{Fate, Observed, Operation, Request},
+    history::{Operation, OperationStatus, Request, Response},
     plan::Kind,
 };
 
 /// Violations that are printed in full, one of each rule.
 const SHOWN: usize = 6;
 
-/// What became of a run.
+/// Results of a run.
 #[derive(Debug)]
 pub struct Report {
     /// The seed of its plan.
     pub seed: u64,
-    /// How long the load went on.
+    /// Duration of the load.
     pub lasted: Duration,
-    /// Everything that was asked and told.
+    /// All operations.
     pub operations: Vec<Operation>,
-    /// Each fault that struck, and when all was well again.
+    /// Each step of faults, and its recovery.
     pub recoveries: Vec<Recovery>,
-    /// How many deliveries were delivered again on purpose.
+    /// Number of deliveries that were delivered again on purpose.
     pub replayed: u64,
-    /// How many frames subscribers were sent.
+    /// Number of frames that subscribers received.
     pub frames: usize,
-    /// The longest time between two of them that nothing excuses.
+    /// Longest time between two of them without an excuse.
     pub worst_gap: Duration,
-    /// How much longer than promised the slowest answer took.
+    /// Time by which the slowest response missed its promise.
     pub worst_overtime: Duration,
-    /// Promises that were not kept.
+    /// Violations of promises.
     pub violations: Vec<Violation>,
 }
 
-/// How a step of the plan ended.
+/// A step of the plan, and the recovery from it.
 #[derive(Clone, Debug)]
 pub struct Recovery {
-    /// When it struck and when it was healed, since the run's start.
+    /// Time at which it struck, since the run's start.
     pub struck: Duration,
-    /// When it was healed.
+    /// Time at which it was healed.
     pub healed: Duration,
-    /// What struck.
+    /// The faults, with their names.
     pub faults: Vec<(Kind, String)>,
-    /// How long it took until writes succeeded through every gateway, every service was ready, and
-    /// every subscriber had a frame. `None` where that never was.
+    /// Time until writes succeeded through every gateway, every service was ready, and every subscriber had a
+    /// frame. `None` if that never happened.
     pub took: Option<Duration>,
-    /// How long they may have taken.
+    /// Limit of that time.
     pub limit: Duration,
-    /// Which services were not ready when the limit had passed.
+    /// Services that were not ready at the limit.
     pub unready: Vec<String>,
 }
 
 impl Recovery {
-    /// Whether it took longer than it may.
+    /// Returns true if it took longer than the limit.
     #[must_use]
     pub fn missed(&self) -> bool {
         self.took.is_none_or(|took| took > self.limit)
@@ -67,13 +67,13 @@ impl Recovery {
 }
 
 impl Report {
-    /// Whether every promise was kept.
+    /// Returns true if every promise was kept.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty() && !self.recoveries.iter().any(Recovery::missed)
     }
 
-    /// One message's whole history, with the faults of that time.
+    /// Returns one message's whole history, with the faults of that time.
     #[must_use]
     pub fn history_of(&self, message: MessageId) -> String {
         let mut operations: Vec<&Operation> = self
@@ -107,7 +107,9 @@ impl Report {
     fn counts(&self) -> BTreeMap<(&'static str, &'static str), u64> {
         let mut counts = BTreeMap::new();
         for operation in self.operations.iter().filter(|operation| operation.client != "final") {
-            *counts.entry((asked(&operation.request), told(&operation.outcome))).or_default() += 1;
+            *counts
+                .entry((kind_of(&operation.request), result_of(&operation.response)))
+                .or_default() += 1;
         }
         counts
     }
@@ -115,7 +117,7 @@ impl Report {
     fn write_operations(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = self.counts();
         let total: u64 = counts.values().sum();
-        let commands = counts.iter().filter(|((asked, _), _)| *asked != "read");
+        let commands = counts.iter().filter(|((kind, _), _)| *kind != "read");
         let commands: u64 = commands.map(|(_, count)| count).sum();
         let (seed, lasted) = (self.seed, self.lasted.as_secs_f64());
         writeln!(
@@ -123,12 +125,12 @@ impl Report {
             "seed {seed}: {total} operations, {commands} of them writes, in {lasted:.0} s"
         )?;
         let mut last = "";
-        for ((asked, told), count) in counts {
-            if asked != last {
-                write!(f, "{}  {asked:<12}", if last.is_empty() { "" } else { "\n" })?;
+        for ((kind, result), count) in counts {
+            if kind != last {
+                write!(f, "{}  {kind:<12}", if last.is_empty() { "" } else { "\n" })?;
             }
-            last = asked;
-            write!(f, " {told} {count} ")?;
+            last = kind;
+            write!(f, " {result} {count} ")?;
         }
         writeln!(f)
     }
@@ -147,14 +149,14 @@ impl Report {
         let count: u64 = kinds.values().map(|(count, ..)| count).sum();
         writeln!(
             f,
-            "{count} faults in {} steps; writes succeeded and frames came again after",
+            "{count} faults in {} steps; time until writes succeeded and frames came again",
             self.recoveries.len()
         )?;
         for (kind, (count, total, worst)) in kinds {
             let name = kind.name();
             write!(f, "  {name:<18} {count:>4} times   ")?;
             if worst == Duration::MAX {
-                writeln!(f, "once never")?;
+                writeln!(f, "at least once never")?;
                 continue;
             }
             let mean = total.as_secs_f64() / f64::from(u32::try_from(count).unwrap_or(u32::MAX));
@@ -167,18 +169,20 @@ impl Report {
 
     fn write_waits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let overtime = match self.worst_overtime {
-            Duration::ZERO => "no answer later than promised".to_owned(),
-            late => format!("the slowest answer {:.1} s later than promised", late.as_secs_f64()),
+            Duration::ZERO => "no response was later than promised".to_owned(),
+            late => {
+                format!("the slowest response was {:.1} s later than promised", late.as_secs_f64())
+            }
         };
         let gap = self.worst_gap.as_secs_f64();
         writeln!(
             f,
-            "{} frames, at most {gap:.1} s apart while undisturbed; {overtime}",
+            "{} frames, at most {gap:.1} s apart without disturbance; {overtime}",
             self.frames
         )
     }
 
-    /// Of each rule the first violation in full, and how many there are.
+    /// Writes the first violation of each rule in full, and the numbers of all.
     fn write_violations(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut by_rule: BTreeMap<&str, Vec<&Violation>> = BTreeMap::new();
         for violation in &self.violations {
@@ -200,7 +204,7 @@ impl Report {
         for recovery in self.recoveries.iter().filter(|recovery| recovery.missed()) {
             let took = recovery.took.map_or("never".to_owned(), |took| format!("{took:.1?}"));
             let (names, limit) = (names(recovery), recovery.limit);
-            writeln!(f, "RECOVERY MISSED: {names}: {took}, and {limit:?} is the limit")?;
+            writeln!(f, "RECOVERY MISSED: {names}: {took}; the limit is {limit:?}")?;
             for service in &recovery.unready {
                 writeln!(f, "    {service}")?;
             }
@@ -231,7 +235,7 @@ fn names(recovery: &Recovery) -> String {
     names.join(" + ")
 }
 
-fn asked(request: &Request) -> &'static str {
+fn kind_of(request: &Request) -> &'static str {
     match request {
         Request::Create { key: None, .. } => "create",
         Request::Create { key: Some(_), .. } => "keyed create",
@@ -243,15 +247,15 @@ fn asked(request: &Request) -> &'static str {
     }
 }
 
-fn told(outcome: &Observed) -> &'static str {
-    match outcome {
-        Observed::Stored { .. } | Observed::Deleted => "ok",
-        Observed::Accepted { fate: Fate::Succeeded, .. } => "202-succeeded",
-        Observed::Accepted { fate: Fate::Failed(_), .. } => "202-failed",
-        Observed::Accepted { .. } => "202-open",
-        Observed::Failed(_) => "failed",
-        Observed::Refused(_) => "refused",
-        Observed::Unknown(_) => "unknown",
-        Observed::Odd(_) => "ODD",
+fn result_of(response: &Response) -> &'static str {
+    match response {
+        Response::Stored { .. } | Response::Deleted => "ok",
+        Response::Accepted { status: OperationStatus::Succeeded, .. } => "202-succeeded",
+        Response::Accepted { status: OperationStatus::Failed(_), .. } => "202-failed",
+        Response::Accepted { .. } => "202-pending",
+        Response::Failed(_) => "failed",
+        Response::Refused(_) => "refused",
+        Response::Unknown(_) => "unknown",
+        Response::Unexpected(_) => "UNEXPECTED",
     }
 }

@@ -1,4 +1,4 @@
-//! One run: load and faults, healing, draining, checking.
+//! One run: load and faults, healing, draining and checking.
 
 use std::{
     path::PathBuf,
@@ -29,14 +29,13 @@ use crate::{
     workload::{Shared, Worker},
 };
 
-/// A recovery that has missed its limit is waited for this many times as long, to tell how long it
-/// really takes.
+/// Factor by which the run waits longer for a recovery that has missed its limit, to report its real duration.
 const OVERTIME: u32 = 3;
 
-/// How often the run says how it goes while nothing happens.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+/// Interval of progress lines in a run without faults.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// Runs the load and the plan, then checks. `lying_worker`: the program for [`Options::lie`].
+/// Runs the load and the plan, then checks the history. `lying_worker`: the program for [`Options::lie`].
 pub async fn run(
     options: &Options,
     lying_worker: PathBuf,
@@ -44,7 +43,7 @@ pub async fn run(
 ) -> Result<Report> {
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     progress.say(&format!("seed {seed}"));
-    progress.say("starting a broker, a database, and two of each service");
+    progress.say("starting RabbitMQ, MongoDB, and two of each service");
     let liar = options.lie.map(|lie| (lying_worker, lie));
     let mut system = System::start(liar).await?;
     let history = Arc::new(History::default());
@@ -65,7 +64,7 @@ pub async fn run(
     torture.until_the_end(&mut system, &clients).await?;
     let Torture { replays, recoveries, disturbances, .. } = torture;
     shared.stop.cancel();
-    progress.say("the clients finish");
+    progress.say("waiting for the clients to finish");
     let until = history.now();
     while subscribers.join_next().await.is_some() {}
     while clients.join_next().await.is_some() {}
@@ -77,10 +76,10 @@ pub async fn run(
         disturbances,
         limits: options.limits(),
     };
-    progress.say("draining the queue and reading what is stored");
+    progress.say("draining the queue and reading all messages");
     let aftermath = settle(&system, &history, &replays, watch).await?;
     let operations = history.operations().clone();
-    progress.say("checking");
+    progress.say("checking the history");
     let violations = check(&operations, &aftermath);
     let watch = aftermath.watch;
     Ok(Report {
@@ -114,7 +113,7 @@ fn start_clients(
     Ok(clients)
 }
 
-/// Who was kept waiting by faults that struck, were healed and recovered from at these times.
+/// Returns the disturbances by faults that struck, were healed and recovered from at these times.
 fn disturbances(
     faults: &[Fault],
     broadcasters: usize,
@@ -126,7 +125,7 @@ fn disturbances(
     let subscribers = (0..broadcasters)
         .filter(|subscriber| faults.iter().any(|fault| fault.silences_subscriber(*subscriber)))
         .collect();
-    // A client may still meet a connection of his that a black hole has swallowed.
+    // A client may still use a connection that a black hole has swallowed.
     let forgotten = recovered + IDLE_CONNECTION_LIMIT;
     [
         Disturbance { gateways: killed, ..disturbance(healed) },
@@ -152,7 +151,7 @@ impl Torture<'_> {
         while !self.is_over(clients) {
             let Some(step) = self.plan.next() else {
                 self.tell("");
-                self.pass(TELL_EVERY, clients).await;
+                self.pass(REPORT_EVERY, clients).await;
                 continue;
             };
             self.pass(step.quiet, clients).await;
@@ -161,14 +160,14 @@ impl Torture<'_> {
             }
             self.step(system, step).await?;
             if self.recoveries.last().is_some_and(|last| last.took.is_none()) {
-                self.progress.say("it never recovered: the run ends here");
+                self.progress.say("the system has not recovered: the run ends here");
                 break;
             }
         }
         Ok(())
     }
 
-    /// Whether the time is up, or every client has stopped because the budget is spent.
+    /// Returns true if the time is up, or every client has stopped because the budget is spent.
     fn is_over(&self, clients: &JoinSet<()>) -> bool {
         let spent = self.shared.budget.load(Ordering::Relaxed) == 0;
         Instant::now() >= self.ends || spent || clients.is_empty()
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_kept_waiting_is_excused_and_nobody_else() {
+    fn only_clients_that_a_fault_disturbs_are_excused() {
         let elsewhere = Link::WorkerToMongod(0);
         assert_eq!(excused(Kind::KillGateway, elsewhere), [(vec![1], vec![], 20)]);
         assert_eq!(excused(Kind::FreezeGateway, elsewhere), [(vec![1], vec![], 35)]);

@@ -1,4 +1,4 @@
-//! After the faults: everything drained, every 202 looked after, everything stored read.
+//! After the faults: drains the queue, follows every 202 to its end, and reads everything that is stored.
 
 use std::{
     collections::BTreeSet,
@@ -13,25 +13,25 @@ use testkit::Api;
 
 use crate::{
     checker::{Aftermath, Conversation, Watch},
-    client::{Client, Prefer, fate},
-    history::{Fate, History, Observed, Operation, Request},
+    client::{Client, Prefer, operation_status},
+    history::{History, Operation, OperationStatus, Request, Response},
     replays::{COMMANDS, Replays},
     system::System,
 };
 
-/// How long the queue may take to become empty, and an operation to end after that.
+/// Maximum times until the queue is empty, and until an operation has ended after that.
 const DRAIN_LIMIT: Duration = Duration::from_mins(2);
 const END_LIMIT: Duration = Duration::from_secs(15);
-/// How often in a row the queue must be seen empty; each look takes a third of a second.
+/// Number of looks in a row that must find the queue empty; each takes a third of a second.
 const EMPTY_LOOKS: u32 = 6;
 
 /// Requests at the same time.
 const CONCURRENCY: usize = 8;
 
-/// The most letters that are taken from `messages.dead`.
-const MAX_LETTERS: u32 = 10_000;
+/// Maximum number of dead letters that are read.
+const MAX_DEAD_LETTERS: u32 = 10_000;
 
-/// Looks at everything. The final reads are added to the history.
+/// Reads everything. The final reads are part of the history.
 pub(crate) async fn settle(
     system: &System,
     history: &std::sync::Arc<History>,
@@ -61,26 +61,26 @@ pub(crate) async fn settle(
         let messages = list(api, &from, &to).await?;
         conversations.push(Conversation { from, to, messages });
     }
-    let letters = system.env.management().take("messages.dead", MAX_LETTERS).await?;
+    let dead_letters = system.env.management().take("messages.dead", MAX_DEAD_LETTERS).await?;
     Ok(Aftermath {
         conversations,
         left_in_queue,
-        dead_letters: letters.into_iter().map(|letter| letter.payload).collect(),
+        dead_letters: dead_letters.into_iter().map(|dead_letter| dead_letter.payload).collect(),
         poison: replays.poison.clone(),
         watch,
     })
 }
 
-/// Waits for an empty queue of commands; how many deliveries are left in it at the end.
+/// Waits until the queue of commands is empty. Returns the number of deliveries that are left in the end.
 async fn drain(system: &System) -> Result<u64> {
     let begun = Instant::now();
     let mut looks_empty = 0;
     loop {
-        // Right after its start a broker may not answer yet.
+        // A broker may not answer right after its start.
         let depth = system.env.management().queue_depth(COMMANDS).await;
         looks_empty = if matches!(depth, Ok(0)) { looks_empty + 1 } else { 0 };
         match depth {
-            // What gateways still hold is published meanwhile.
+            // Gateways publish what they still hold in this time.
             Ok(0) if looks_empty == EMPTY_LOOKS => return Ok(0),
             Ok(left) if begun.elapsed() > DRAIN_LIMIT => return Ok(left),
             Err(error) if begun.elapsed() > DRAIN_LIMIT => return Err(error),
@@ -89,47 +89,50 @@ async fn drain(system: &System) -> Result<u64> {
     }
 }
 
-/// Asks every operation what became of it. What was seen to have ended must still say the same.
+/// Reads the status of every operation. An operation that had ended must still have the same status.
 async fn end_operations(api: &Api, history: &History) {
-    let open: Vec<(usize, OperationId, Fate)> = history
+    let open: Vec<(usize, OperationId, OperationStatus)> = history
         .operations()
         .iter()
         .enumerate()
-        .filter_map(|(place, operation)| match &operation.outcome {
-            Observed::Accepted { operation, fate } => Some((place, *operation, fate.clone())),
+        .filter_map(|(place, operation)| match &operation.response {
+            Response::Accepted { operation, status } => Some((place, *operation, status.clone())),
             _ => None,
         })
         .collect();
     let deadline = Instant::now() + END_LIMIT;
     let asked = stream::iter(open)
         .map(|(place, id, before)| async move { (place, before, ended(api, id, deadline).await) });
-    let ended: Vec<(usize, Fate, Fate)> = asked.buffer_unordered(CONCURRENCY).collect().await;
+    let ended: Vec<(usize, OperationStatus, OperationStatus)> =
+        asked.buffer_unordered(CONCURRENCY).collect().await;
     let now = history.now();
     let mut operations = history.operations();
     for (place, before, last) in ended {
-        let Some(Operation { outcome: Observed::Accepted { fate, .. }, ended, .. }) =
+        let Some(Operation { response: Response::Accepted { status, .. }, ended, .. }) =
             operations.get_mut(place)
         else {
             continue;
         };
-        if before == Fate::Open {
+        if before == OperationStatus::Pending {
             *ended = now;
-            *fate = last;
+            *status = last;
         } else if before != last {
-            *fate = Fate::Odd(format!("it had ended as {before:?}, and now says {last:?}"));
+            *status = OperationStatus::Unexpected(format!(
+                "it had ended with {before:?}, and is {last:?} now"
+            ));
         }
     }
 }
 
-async fn ended(api: &Api, operation: OperationId, deadline: Instant) -> Fate {
+async fn ended(api: &Api, operation: OperationId, deadline: Instant) -> OperationStatus {
     loop {
-        let answer = fate(api, operation).await;
+        let answer = operation_status(api, operation).await;
         match answer {
-            Ok(Fate::Open) | Err(_) if Instant::now() < deadline => {
+            Ok(OperationStatus::Pending) | Err(_) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            Ok(fate) => return fate,
-            Err(error) => return Fate::Odd(format!("{error:#}")),
+            Ok(status) => return status,
+            Err(error) => return OperationStatus::Unexpected(format!("{error:#}")),
         }
     }
 }
@@ -144,7 +147,7 @@ async fn read_all(reader: &Client) {
         .await;
 }
 
-/// All messages of a conversation, page by page.
+/// Reads all messages of a conversation, page by page.
 async fn list(api: &Api, from: &str, to: &str) -> Result<Vec<Message>> {
     let mut path = format!("/api/messages?from_user_id={from}&to_user_id={to}&limit=200");
     let mut messages: Vec<Message> = Vec::new();

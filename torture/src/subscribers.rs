@@ -1,5 +1,5 @@
-//! Those who only listen: a subscriber of each broadcaster, who writes down every frame and comes
-//! back whenever he was sent away, or nobody is there any more.
+//! A subscriber of each broadcaster, which records every frame, and reconnects whenever it is disconnected or its
+//! broadcaster has vanished.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,15 +12,14 @@ use crate::{
     system::System,
 };
 
-/// Pause before coming back.
+/// Pause before a reconnect.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long one hears nothing before he asks whether his broadcaster is still there, and then waits
-/// for a sign of it. While there is one he stays without frames, too: whether they come again on a
-/// connection is what the run is about.
+/// Silence after which a subscriber pings its broadcaster. With a pong it stays connected even without frames:
+/// the run checks that they come again on the same connection.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Starts them. They listen until `stop`.
+/// Starts the subscribers, which listen until `stop`.
 pub(crate) fn listen(
     system: &System,
     history: &Arc<History>,

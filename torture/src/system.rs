@@ -12,10 +12,10 @@ use crate::{
     plan::{Link, REPLICAS},
 };
 
-/// Short, so that faults make many 202s.
+/// Wait for outcomes, short so that faults lead to many 202s.
 pub(crate) const WRITE_WAIT: Duration = Duration::from_millis(1_500);
 
-/// Everything that runs. The services go before what they stand on.
+/// Everything that runs. Services are dropped before their servers.
 pub(crate) struct System {
     pub(crate) gateways: Vec<Member>,
     pub(crate) workers: Vec<Member>,
@@ -30,13 +30,13 @@ pub(crate) struct Member {
     pub(crate) process: ServiceProcess,
     to_broker: Arc<Proxy>,
     to_mongod: Arc<Proxy>,
-    /// What its clients connect to.
+    /// The proxy that its clients connect to.
     from_clients: Arc<Proxy>,
     from_clients_url: String,
 }
 
 impl System {
-    /// Starts all of it. `liar`: this program runs in the workers' place, and lies about that.
+    /// Starts everything. `liar`: the program that replaces the workers, and its lie.
     pub(crate) async fn start(liar: Option<(PathBuf, Lie)>) -> Result<Self> {
         let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
         let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
@@ -56,12 +56,12 @@ impl System {
         Ok(Self { gateways, workers, broadcasters, env, mongod, broker })
     }
 
-    /// The gateways as clients reach them.
+    /// Returns clients of the gateways.
     pub(crate) fn client_apis(&self) -> Result<Vec<Api>> {
         self.gateways.iter().map(|gateway| Api::new(&gateway.from_clients_url)).collect()
     }
 
-    /// Where each broadcaster's subscribers connect.
+    /// Returns the URLs at which subscribers connect to each broadcaster.
     pub(crate) fn subscriber_urls(&self) -> impl Iterator<Item = String> {
         self.broadcasters.iter().map(|broadcaster| {
             let address = broadcaster.from_clients.address();

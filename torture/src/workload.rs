@@ -1,5 +1,5 @@
-//! What the clients do: each draws its next request from its own generator, knowing its own
-//! messages, and some messages are everybody's.
+//! The load: each client chooses its next request at random, about its own messages and about some that all
+//! clients share.
 
 use std::{
     sync::{
@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, Prefer},
-    history::{No, Observed, Operation, Request},
+    history::{Failure, Operation, Request, Response},
     plan::REPLICAS,
 };
 
-/// Messages that a client, or all clients together, remember and go on with.
+/// Maximum numbers of messages that a client, and all clients together, remember.
 const REMEMBERED: usize = 24;
 const CONTENDED: usize = 6;
 
@@ -27,7 +27,7 @@ const CONTENDED: usize = 6;
 /// of each message.
 const MAX_VERSIONS: Version = 20;
 
-/// Pause after something went wrong, as a well-behaved client makes one.
+/// Pause after a failure, as a well-behaved client makes one.
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// The recipient of everything.
@@ -35,10 +35,10 @@ pub(crate) const RECIPIENT: &str = "peer";
 /// The sender of the contended messages.
 pub(crate) const EVERYONE: &str = "everyone";
 
-/// What all clients share.
+/// State that all clients share.
 pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
-    /// Requests that may still be made.
+    /// Number of requests that are left.
     pub(crate) budget: AtomicU64,
     contended: Mutex<Vec<Known>>,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     own: Vec<Known>,
     repeatable: Vec<Repeatable>,
-    /// Where the last request went wrong: the next one goes to the other gateway.
+    /// Gateway of the last failure; the next request goes to the other one.
     avoid: Option<usize>,
 }
 
@@ -93,17 +93,17 @@ impl Worker {
         Self { client, rng, shared, own: Vec::new(), repeatable: Vec::new(), avoid: None }
     }
 
-    /// Asks one thing after the other until it is stopped or the budget is spent.
+    /// Sends one request after the other until it is stopped or the budget is spent.
     pub(crate) async fn work(mut self) {
         while !self.shared.stop.is_cancelled() && self.shared.spend() {
-            let (request, contended) = self.draw();
+            let (request, contended) = self.choose();
             let is_read = matches!(request, Request::Read { .. });
-            let prefer = if is_read { Prefer::Nothing } else { self.draw_preference() };
-            let gateway = self.draw_gateway();
+            let prefer = if is_read { Prefer::Nothing } else { self.choose_preference() };
+            let gateway = self.choose_gateway();
             let done = self.client.ask(gateway, request, prefer).await;
             let well = !matches!(
-                done.outcome,
-                Observed::Refused(_) | Observed::Unknown(_) | Observed::Odd(_)
+                done.response,
+                Response::Refused(_) | Response::Unknown(_) | Response::Unexpected(_)
             );
             self.avoid = (!well).then_some(gateway);
             self.learn(&done, contended);
@@ -113,12 +113,12 @@ impl Worker {
         }
     }
 
-    fn draw_gateway(&mut self) -> usize {
+    fn choose_gateway(&mut self) -> usize {
         let gateway = self.rng.random_range(0..REPLICAS);
         if self.avoid == Some(gateway) { (gateway + 1) % REPLICAS } else { gateway }
     }
 
-    fn draw_preference(&mut self) -> Prefer {
+    fn choose_preference(&mut self) -> Prefer {
         match self.rng.random_range(0..100) {
             0..10 => Prefer::RespondAsync,
             10..18 => Prefer::Wait(self.rng.random_range(0..=3)),
@@ -126,8 +126,8 @@ impl Worker {
         }
     }
 
-    /// The next request, and whether it is about a contended message.
-    fn draw(&mut self) -> (Request, bool) {
+    /// Chooses the next request, and says whether it is about a contended message.
+    fn choose(&mut self) -> (Request, bool) {
         match self.rng.random_range(0..100) {
             0..17 => (self.create(), false),
             17..28 => (self.keyed_create(), false),
@@ -163,7 +163,7 @@ impl Worker {
         request
     }
 
-    /// A repeat of an earlier create; now and then its key with another body, which is a mistake.
+    /// Repeats an earlier create, now and then with another body, which is an error.
     fn repeat(&mut self) -> Request {
         if self.repeatable.is_empty() {
             return self.keyed_create();
@@ -227,7 +227,7 @@ impl Worker {
         Request::Delete { id: known.id, if_match: known.version.or(Some(1)) }
     }
 
-    /// Takes in what an answer tells about the messages to go on with.
+    /// Updates the remembered messages from a response.
     fn learn(&mut self, done: &Operation, contended: bool) {
         let Some(id) = done.message() else { return };
         let mut shared;
@@ -237,11 +237,11 @@ impl Worker {
         } else {
             (&mut self.own, REMEMBERED)
         };
-        let gone = done.outcome == Observed::Deleted
-            || matches!(done.no(), Some(No::NotFound | No::DeletedSince));
+        let gone = done.response == Response::Deleted
+            || matches!(done.failure(), Some(Failure::NotFound | Failure::DeletedSince));
         let place = messages.iter().position(|known| known.id == id);
         match (place, gone) {
-            // Not always: what is gone must stay gone, and is worth asking for again.
+            // Not always: a deleted message must stay deleted, which later requests check.
             (Some(place), true) if contended || self.rng.random_bool(0.5) => {
                 messages.remove(place);
             }

@@ -1,5 +1,5 @@
-# Unpacks promtool from Debian's package prometheus into the working directory. It is not installed: that
-# would start a server.
+# Unpacks promtool from Debian's package prometheus into the working directory. Installing the package would
+# start a server.
 set -eu
 root=
 [ "$(id -u)" = 0 ] || root='sudo -n'

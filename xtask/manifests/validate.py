@@ -1,6 +1,5 @@
-"""Validates rendered manifests: by the schemas of Kubernetes where there is one, and by what they say
-of each other. Takes the file of the alerts and those of the manifests, prints what is wrong, exits with
-1 where anything is."""
+"""Validates rendered manifests against the schemas of Kubernetes and against each other. Takes the file of the
+alerts and those of the manifests, prints the faults, and exits with 1 if there are any."""
 
 import re
 import sys
@@ -9,20 +8,20 @@ from fnmatch import fnmatchcase
 import kubernetes_validate
 import yaml
 
-# The oldest minor version whose fields are used, and the newest whose schemas are known here.
+# The oldest supported minor version, and the newest with a schema.
 VERSIONS = ["1.30", kubernetes_validate.latest_version()]
-# Made by operators or other programs before these manifests are applied, and their keys. The first that fits counts.
+# Objects that operators or other programs create before these manifests are applied, and their keys. The first match counts.
 OUTSIDE = {
     "keda-connections": ["RABBITMQ_URL", "tls", "ca"],
     "*-connections": ["RABBITMQ_URL", "MONGO_URI"],
     "messages-tls": ["tls.crt", "tls.key"],
     "messages-ca": ["ca.pem"],
 }
-# What a file of this name promises: replicas of each Deployment.
+# Promised replicas of each Deployment, by the beginning of the file's name.
 LEAST_REPLICAS = {"production": 3}
-# Between a pod's end by itself and its being killed, in seconds.
+# Seconds that must be left between the end of a pod's shutdown and SIGKILL.
 MARGIN = 5
-# What the Pod Security Standard "restricted" lets pods mount.
+# Volumes that the Pod Security Standard "restricted" allows.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 
 
@@ -31,12 +30,12 @@ def pod_of(document):
 
 
 def outside(name):
-    """The keys of a ConfigMap or Secret that is made elsewhere, or nothing."""
+    """Returns the keys of a ConfigMap or Secret that is created elsewhere, or None."""
     return next((keys for pattern, keys in OUTSIDE.items() if fnmatchcase(name, pattern)), None)
 
 
 def ports_of(pod):
-    """By name."""
+    """Returns the ports of a pod by name."""
     return {p.get("name"): p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or []}
 
 
@@ -113,7 +112,7 @@ class Manifests:
             if account and account not in accounts:
                 self.complain(document, f"there is no ServiceAccount {account}")
             if spec.get("automountServiceAccountToken") is not False:
-                self.complain(document, "its pods get a token")
+                self.complain(document, "automountServiceAccountToken must be false")
             self.check_restricted(document, spec)
             volumes = [v["name"] for v in spec.get("volumes") or []]
             volumes += [v["metadata"]["name"] for v in document["spec"].get("volumeClaimTemplates") or []]
@@ -138,7 +137,7 @@ class Manifests:
                 self.complain(document, f"its pods have {field}")
         for volume in spec.get("volumes") or []:
             if not VOLUMES.issuperset(volume.keys() - {"name"}):
-                self.complain(document, f"its volume {volume['name']} is of no kind that is allowed")
+                self.complain(document, f"its volume {volume['name']} is of a kind that is not allowed")
         pod = spec.get("securityContext") or {}
         for container in spec["containers"] + (spec.get("initContainers") or []):
             name, own = container["name"], container.get("securityContext") or {}
@@ -173,7 +172,7 @@ class Manifests:
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         period = pod_of(document)["spec"].get("terminationGracePeriodSeconds", 30)
         if period <= pause + drain + MARGIN:
-            self.complain(document, f"is killed after {period} s, and takes {pause + drain} s to stop; {MARGIN} s must be left")
+            self.complain(document, f"is killed after {period} s and takes {pause + drain} s to stop; at least {MARGIN} s must be left")
 
     def check_references(self):
         services = self.named("Service")
@@ -186,7 +185,7 @@ class Manifests:
                     if not any(target in ports_of(pod) for pod in pods):
                         self.complain(document, f"no pod has its port {target}")
                     elif not all(self.admits(pod, ports_of(pod).get(target)) for pod in pods):
-                        self.complain(document, f"no NetworkPolicy lets anybody to its port {target}")
+                        self.complain(document, f"no NetworkPolicy allows clients to reach its port {target}")
             elif kind in ("PodDisruptionBudget", "NetworkPolicy"):
                 if not self.selected(spec.get("selector") or spec.get("podSelector") or {}):
                     self.complain(document, "selects no pod")
@@ -195,7 +194,7 @@ class Manifests:
             elif kind == "PodMonitor":
                 self.check_monitor(document, spec)
             elif kind == "PrometheusRule" and spec != self.alerts:
-                self.complain(document, "has other alerts than the file that it is made from")
+                self.complain(document, "differs from the alerts file that it is generated from")
             elif kind == "TriggerAuthentication":
                 self.check_authentication(document, spec)
             elif kind in ("HorizontalPodAutoscaler", "ScaledObject"):
@@ -213,7 +212,7 @@ class Manifests:
                         self.check_backend(document, path, services)
 
     def admits(self, pod, number):
-        """Whether some NetworkPolicy lets somebody to this port of a pod."""
+        """Returns True if a NetworkPolicy allows clients to reach this port of a pod."""
         policies = [d["spec"] for d in self.documents if d["kind"] == "NetworkPolicy"]
         policies = [p for p in policies if selects(p["podSelector"], pod["metadata"]["labels"])]
         rules = [rule.get("ports") for policy in policies for rule in policy.get("ingress") or []]
@@ -223,7 +222,7 @@ class Manifests:
         def check(pods, rule):
             for port in rule.get("ports") or []:
                 if pods and not any(port["port"] in ports_of(pod).values() for pod in pods):
-                    self.complain(document, f"no pod that it is about has the port {port['port']}")
+                    self.complain(document, f"none of its pods has the port {port['port']}")
 
         for rule in spec.get("ingress") or []:
             check(self.selected(spec["podSelector"]), rule)
@@ -232,7 +231,7 @@ class Manifests:
                 if "podSelector" in peer:
                     pods = self.selected(peer["podSelector"])
                     if not pods:
-                        self.complain(document, "leads to no pod")
+                        self.complain(document, "selects no pod for egress")
                     check(pods, rule)
 
     def check_monitor(self, document, spec):
@@ -242,7 +241,7 @@ class Manifests:
             self.complain(document, "selects no pod")
         for pod in pods:
             if len(wanted & ports_of(pod).keys()) != 1:
-                self.complain(document, f"a pod has not one of the ports {', '.join(sorted(wanted))}")
+                self.complain(document, f"a pod does not have exactly one of the ports {', '.join(sorted(wanted))}")
             if spec["jobLabel"] not in pod["metadata"]["labels"]:
                 self.complain(document, f"a pod has no label {spec['jobLabel']}")
 
@@ -263,7 +262,7 @@ class Manifests:
         for name, document in self.named("Deployment").items():
             replicas = scalers.get(name, document["spec"].get("replicas", 1))
             if replicas < self.least_replicas:
-                self.complain(document, f"may have {replicas} replicas; {self.least_replicas} are promised")
+                self.complain(document, f"can have {replicas} replicas; {self.least_replicas} are promised")
 
     def check_triggers(self, document, spec):
         known = self.named("TriggerAuthentication")

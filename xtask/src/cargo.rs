@@ -3,7 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::{ExitCode, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use testkit::Service;
 use tokio::process::{Child, ChildStdout, Command};
 
-/// Cargo's target directory, however it is configured.
+/// Returns cargo's target directory, however it is configured.
 pub(crate) async fn target_dir() -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Metadata {
@@ -30,28 +30,40 @@ pub(crate) async fn target_dir() -> Result<PathBuf> {
     Ok(metadata.target_directory)
 }
 
-/// The project's directory, whatever the working directory is.
+/// Returns the project's directory, whatever the working directory is.
 pub(crate) fn project() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")
 }
 
 /// Builds the services' binaries, cargo's own output visible, and returns their directory.
 pub(crate) async fn build_services(release: bool) -> Result<PathBuf> {
-    let mut arguments = vec!["build"];
+    let mut arguments = Vec::new();
     for service in Service::ALL {
         arguments.extend(["--bin", service.binary()]);
     }
     if release {
         arguments.push("--release");
     }
-    let status = Running::start(command(&arguments))?.wait().await?;
-    if !status.success() {
-        bail!("the services cannot be built (cargo build: {status})");
-    }
+    build(&arguments).await?;
     Ok(target_dir().await?.join(if release { "release" } else { "debug" }))
 }
 
-/// A cargo command without what the cargo around us has set for this program: some build scripts
+/// Builds what the arguments say, cargo's own output visible.
+pub(crate) async fn build(arguments: &[&str]) -> Result<()> {
+    let status = Running::start(command(&[&["build"], arguments].concat()))?.wait().await?;
+    if !status.success() {
+        bail!("cargo build {} has failed ({status})", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// Returns the exit code of a program as this program's own; failure where a signal ended it.
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Returns a cargo command without what the cargo around us has set for this program: some build scripts
 /// watch those variables, and would rebuild their crates each time.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -66,7 +78,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// A cargo that runs in a process group of its own, so that nothing it has started survives it.
+/// A program in a process group of its own, so that nothing that it starts survives it.
 pub(crate) struct Running {
     child: Child,
     group: Pid,
@@ -75,17 +87,17 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
-        let child = command.process_group(0).spawn().context("cargo cannot be started")?;
-        let pid = child.id().context("cargo has a process id")?;
+        let child = command.process_group(0).spawn().context("the program cannot be started")?;
+        let pid = child.id().context("a program that runs has a process id")?;
         Ok(Self { child, group: Pid::from_raw(pid.try_into()?) })
     }
 
-    /// Its process id, which is its group's too.
+    /// Returns its process id, which is its group's too.
     pub(crate) fn pid(&self) -> Result<u32> {
         Ok(self.group.as_raw().try_into()?)
     }
 
-    /// What it prints, where its command has that piped.
+    /// Returns its standard output, where its command has that piped.
     pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
@@ -98,7 +110,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // An error says that nothing is left.
+        // An error means that nothing is left.
         let _ = killpg(self.group, Signal::SIGKILL);
     }
 }

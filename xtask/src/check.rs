@@ -1,74 +1,87 @@
-//! `cargo xtask check`: what a reviewer need not look at.
+//! `cargo xtask check`: everything that a reviewer need not look at.
 
-use std::{env, process::ExitCode};
+mod alerts;
+mod dependencies;
+mod links;
+mod manifests;
+mod spelling;
+mod verdict;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 
 use crate::{
-    alerts,
     cargo::{self, Running},
-    console, manifests,
+    console,
 };
-
-/// Each check: its name, cargo's arguments, an environment variable to set.
-type Check<'a> = (&'a str, &'a [&'a str], Option<(&'a str, &'a str)>);
-
-const CHECKS: [Check<'_>; 3] = [
-    ("format", &["fmt", "--all", "--check"], None),
-    ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], None),
-    (
-        "documentation",
-        &["doc", "--workspace", "--no-deps", "--document-private-items"],
-        Some(("RUSTDOCFLAGS", "-D warnings")),
-    ),
-];
-
-/// What came of a check that wants tools of others.
-pub(crate) enum Verdict {
-    Valid,
-    Invalid,
-    /// The tools are missing.
-    Skipped,
-}
-
-/// Whether missing tools are to be installed.
-pub(crate) fn in_ci() -> bool {
-    env::var_os("CI").is_some_and(|value| !value.is_empty())
-}
+use verdict::Verdict;
 
 /// Runs all checks, also after one has failed.
 pub(crate) async fn run() -> Result<ExitCode> {
-    let mut failed = Vec::new();
-    let mut skipped = Vec::new();
-    for (name, arguments, variable) in CHECKS {
-        console::line(&format!("== {name}: cargo {}", arguments.join(" ")));
-        let mut command = cargo::command(arguments);
-        command.envs(variable);
-        if !Running::start(command)?.wait().await?.success() {
-            failed.push(name);
+    let mut summary = Summary::default();
+    begin("format: cargo fmt");
+    summary.note("format", cargo_succeeds(&["fmt", "--all", "--check"], None).await);
+    begin("lints: cargo clippy");
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    summary.note("lints", cargo_succeeds(&clippy, None).await);
+    begin("documentation: cargo doc");
+    let doc = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+    let deny_warnings = Some(("RUSTDOCFLAGS", "-D warnings"));
+    summary.note("documentation", cargo_succeeds(&doc, deny_warnings).await);
+    begin("dependencies: cargo-machete");
+    summary.note("dependencies", dependencies::check().await);
+    begin("spelling: typos");
+    summary.note("spelling", spelling::check().await);
+    begin("links: Markdown files and runbooks");
+    summary.note("links", links::check().await);
+    begin("manifests: kubectl kustomize, kubernetes-validate");
+    summary.note("manifests", manifests::check().await);
+    begin("alerts: promtool");
+    summary.note("alerts", alerts::check().await);
+    Ok(summary.end())
+}
+
+fn begin(title: &str) {
+    console::line(&format!("== {title}"));
+}
+
+async fn cargo_succeeds(arguments: &[&str], variable: Option<(&str, &str)>) -> Result<Verdict> {
+    let mut command = cargo::command(arguments);
+    command.envs(variable);
+    Ok(Running::start(command)?.wait().await?.success().into())
+}
+
+/// Results so far.
+#[derive(Default)]
+struct Summary {
+    failed: Vec<&'static str>,
+    skipped: Vec<&'static str>,
+}
+
+impl Summary {
+    fn note(&mut self, name: &'static str, verdict: Result<Verdict>) {
+        match verdict {
+            Ok(Verdict::Valid) => {}
+            Ok(Verdict::Skipped) => self.skipped.push(name),
+            Ok(Verdict::Invalid) => self.failed.push(name),
+            Err(error) => {
+                console::error(&error);
+                self.failed.push(name);
+            }
         }
     }
-    let mut note = |name, verdict| match verdict {
-        Ok(Verdict::Valid) => {}
-        Ok(Verdict::Skipped) => skipped.push(name),
-        Ok(Verdict::Invalid) => failed.push(name),
-        Err(error) => {
-            console::error(&error);
-            failed.push(name);
+
+    fn end(self) -> ExitCode {
+        let skipped = match self.skipped.as_slice() {
+            [] => String::new(),
+            skipped => format!("; skipped: {}", skipped.join(", ")),
+        };
+        if self.failed.is_empty() {
+            console::line(&format!("== all checks passed{skipped}"));
+            return ExitCode::SUCCESS;
         }
-    };
-    console::line("== manifests: kubectl kustomize, kubernetes-validate");
-    note("manifests", manifests::check().await);
-    console::line("== alerts: promtool");
-    note("alerts", alerts::check().await);
-    if !failed.is_empty() {
-        console::line(&format!("== failed: {}", failed.join(", ")));
-        return Ok(ExitCode::FAILURE);
+        console::line(&format!("== failed: {}{skipped}", self.failed.join(", ")));
+        ExitCode::FAILURE
     }
-    if skipped.is_empty() {
-        console::line("== all checks passed");
-    } else {
-        console::line(&format!("== all checks passed; skipped: {}", skipped.join(", ")));
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,6 @@
-//! What the user reads: steps with the time since the start on standard error, results on standard
-//! output. A reader that has gone away stops nothing.
+//! Output for the user: results on standard output, errors on standard error. A closed output is not an error.
 
-use std::{io::Write, time::Instant};
-
-use testkit::Progress;
+use std::io::Write;
 
 /// Prints a line to standard output.
 pub(crate) fn line(text: &str) {
@@ -15,24 +12,7 @@ pub(crate) fn error(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "error: {error:#}");
 }
 
-/// Prints steps, each with the seconds since the first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Steps(Instant);
-
-impl Steps {
-    /// Begins to count.
-    pub(crate) fn begin() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Progress for Steps {
-    fn say(&self, line: &str) {
-        let _ = writeln!(std::io::stderr(), "[{:6.1} s] {line}", self.0.elapsed().as_secs_f32());
-    }
-}
-
-/// A URL as it may be printed: with `***` for its password.
+/// Returns a URL that can be printed: with `***` for its password.
 pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "***".to_owned() };
     let authority = rest.split(['/', '?']).next().unwrap_or(rest);

@@ -1,31 +1,31 @@
-//! `cargo xtask deny`: what may be depended on, by `deny.toml`.
+//! `cargo xtask deny`: the rules of `deny.toml` for dependencies.
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
+use testkit::Steps;
 use tokio::process::Command;
 
 use crate::{
-    cargo::{self, Running},
-    console::Steps,
+    cargo::{self, Running, exit_code},
     tool,
 };
 
 const VERSION: &str = "0.20.2";
 
-/// What `cargo xtask deny` takes.
+/// Options of `cargo xtask deny`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Without the advisories, which are a repository on GitHub
+    /// Skip the advisories, which come from a repository on GitHub
     #[arg(long, conflicts_with = "advisories")]
     no_advisories: bool,
-    /// The advisories alone
+    /// Check the advisories alone
     #[arg(long)]
     advisories: bool,
 }
 
-/// Checks and exits as cargo-deny does: 0 where nothing is denied.
+/// Checks, and exits as cargo-deny does: with 0 where nothing is denied.
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let target_dir = cargo::target_dir().await?;
     let program = tool::provide(&target_dir, "cargo-deny", VERSION, Steps::begin()).await?;
@@ -36,7 +36,5 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     };
     let mut command = Command::new(program);
     command.current_dir(cargo::project()?).args(["check", "--hide-inclusion-graph"]).args(checks);
-    let status = Running::start(command)?.wait().await?;
-    let code = status.code().context("cargo-deny was killed")?;
-    Ok(ExitCode::from(u8::try_from(code)?))
+    Ok(exit_code(Running::start(command)?.wait().await?))
 }

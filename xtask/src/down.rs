@@ -1,20 +1,18 @@
-//! `cargo xtask down`: ends what `cargo xtask up` has started and nobody holds any more, or asks the
-//! xtask that holds it.
+//! `cargo xtask down`: stops a detached stack itself, and asks the xtask that owns an attached one to stop it.
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use nix::sys::signal::Signal;
-use testkit::Progress;
+use testkit::{Progress, Steps};
 
 use crate::{
-    cargo,
-    console::{self, Steps},
+    cargo, console,
     interrupt::Interrupt,
     stack::{Summary, read_ledger, remove_ledger, stop},
 };
 
-/// Longest wait for an `up` in another terminal; it has deadlines of its own.
+/// Maximum wait for an `up` in another terminal, which has deadlines of its own.
 const OWNER_LIMIT: Duration = Duration::from_mins(3);
 
 /// Stops the stack of this target directory.
@@ -34,7 +32,7 @@ pub(crate) async fn run() -> Result<ExitCode> {
         record.owner.signal(Signal::SIGTERM)?;
         let waited = interrupt.stop.run_until_cancelled(record.owner.gone(OWNER_LIMIT)).await;
         if waited != Some(true) {
-            bail!("it still runs (pid {})", record.owner.pid);
+            bail!("the `up` in another terminal has not ended (pid {})", record.owner.pid);
         }
         console::line("stopped");
         return Ok(ExitCode::SUCCESS);

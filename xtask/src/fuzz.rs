@@ -1,42 +1,30 @@
-//! `cargo xtask fuzz`: schemathesis against a system of its own, by what the gateway says of itself
-//! in `/openapi.json`.
+//! `cargo xtask fuzz`: schemathesis against a private system, by the gateway's `/openapi.json`.
 
-use std::{
-    fs,
-    path::Path,
-    process::{ExitCode, Stdio},
-    time::Duration,
-};
+use std::{fs, path::Path, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use testkit::{Progress, Service, ServiceBuilder, ServiceProcess};
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 
 use crate::{
-    cargo,
-    console::Steps,
-    infrastructure::{Place, start_broker, start_mongod},
-    interrupt::Interrupt,
-    python,
-    stack::{Ledger, Role},
-    test::sweep,
+    cargo::{self, exit_code},
+    command, python,
+    scratch_run::ScratchRun,
+    stack::Role,
 };
 
-/// The directories of fuzzing runs are called this and their xtask's pid.
-const DIR_PREFIX: &str = "fuzz-stack-";
-
-/// Longest time for a whole run.
+/// Maximum time of a whole run.
 const RUN_LIMIT: Duration = Duration::from_hours(1);
 
 const REQUIREMENTS: &str = include_str!("../fuzz/requirements.txt");
 const SETTINGS: &str = include_str!("../fuzz/schemathesis.toml");
 const HOOKS: &str = include_str!("../fuzz/hooks.py");
 
-/// What `cargo xtask fuzz` takes.
+/// Options of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many requests to make up for each operation, in each phase
+    /// Number of requests to generate for each operation, in each phase
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     max_examples: u32,
     /// Repeat the run that printed this seed
@@ -44,33 +32,19 @@ pub(crate) struct Options {
     seed: Option<u128>,
 }
 
-/// Fuzzes and exits as schemathesis does: 0 where it found nothing.
+/// Fuzzes, and exits as schemathesis does: with 0 where it found nothing.
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
-    let steps = Steps::begin();
-    let interrupt = Interrupt::watch(steps)?;
-    let target_dir = cargo::target_dir().await?;
-    sweep(&target_dir, DIR_PREFIX, steps).await;
-    let dir = target_dir.join(format!("{DIR_PREFIX}{}", std::process::id()));
-    for part in ["services", "rabbitmq", "mongod"] {
-        fs::create_dir_all(dir.join(part))
-            .with_context(|| format!("{} cannot be made", dir.display()))?;
-    }
-    let fuzzing = Box::pin(fuzz(options, &target_dir, &dir, steps));
-    let done = interrupt.stop.run_until_cancelled(fuzzing).await;
-    // The servers were killed as their values were dropped: nothing of theirs is wanted any more.
-    fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()))?;
-    done.unwrap_or(Ok(ExitCode::from(130)))
+    ScratchRun::run("fuzz", async |run| fuzz(options, run).await).await
 }
 
-async fn fuzz(options: &Options, target_dir: &Path, dir: &Path, steps: Steps) -> Result<ExitCode> {
-    let ledger = Ledger::open(dir)?;
+async fn fuzz(options: &Options, run: &ScratchRun) -> Result<ExitCode> {
+    let ScratchRun { steps, dir, ledger, .. } = run;
     steps.say("building the services, installing schemathesis and starting private servers");
-    let place = |name: &str| Place { dir: dir.join(name).join("data"), log_dir: dir.join(name) };
     let (bin_dir, programs, broker, mongod) = tokio::try_join!(
         cargo::build_services(false),
-        python::provide(target_dir, "schemathesis", REQUIREMENTS, &steps),
-        start_broker(target_dir, place("rabbitmq"), &ledger, steps),
-        start_mongod(target_dir, place("mongod"), true, &ledger, steps),
+        python::provide(&run.target_dir, "schemathesis", REQUIREMENTS, steps),
+        run.broker(),
+        run.mongod("mongod", true),
     )?;
     let service = |service| {
         ServiceBuilder::new(service, &bin_dir, dir.join("services"))
@@ -88,22 +62,18 @@ async fn fuzz(options: &Options, target_dir: &Path, dir: &Path, steps: Steps) ->
         ledger.add(Role::Backend, backend.process())?;
     }
 
-    let mut command = schemathesis_command(&programs.join("schemathesis"), dir, options, &gateway)?;
+    let command = schemathesis_command(&programs.join("schemathesis"), dir, options, &gateway)?;
     steps.say("schemathesis run (all phases, all checks)");
-    let status = timeout(RUN_LIMIT, command.status())
-        .await
-        .with_context(|| format!("schemathesis has not ended within {RUN_LIMIT:?}"))?
-        .context("schemathesis cannot be started")?;
+    let status = command::status(command, RUN_LIMIT).await?;
     for service in [&gateway, &worker, &broadcaster] {
         if let Some(status) = service.process().try_exit()? {
-            bail!("a service has ended meanwhile ({status})\n{}", service.process().log_tail());
+            bail!("a service ended during the run ({status})\n{}", service.process().log_tail());
         }
     }
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(exit_code(status))
 }
 
-/// Runs in the run's own directory, where it may leave files.
+/// Prepares schemathesis to run in `dir`, where it may leave files.
 fn schemathesis_command(
     program: &Path,
     dir: &Path,
@@ -121,11 +91,9 @@ fn schemathesis_command(
         .args(["--max-examples", &options.max_examples.to_string()])
         .env("SCHEMATHESIS_HOOKS", "hooks")
         .env("PYTHONPATH", dir)
-        // Nothing but the gateway is asked, and that not through a proxy.
+        // Only the gateway is called, and not through a proxy.
         .env("NO_PROXY", "127.0.0.1")
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+        .current_dir(dir);
     if let Some(seed) = options.seed {
         command.args(["--seed", &seed.to_string()]);
     }

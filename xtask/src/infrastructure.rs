@@ -1,28 +1,25 @@
-//! The private RabbitMQ and MongoDB: provided, started and written down as soon as they exist.
+//! The private RabbitMQ and MongoDB: installed, started, and in the ledger as soon as they run.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use testkit::{
-    BrokerOptions, Group, MongodOptions, PrivateBroker, PrivateMongod, Progress,
+    BrokerOptions, Group, MongodOptions, PrivateBroker, PrivateMongod, Progress, Steps,
     provision::{provide_mongod, provide_rabbitmq},
 };
 
-use crate::{
-    console::Steps,
-    stack::{Ledger, Role},
-};
+use crate::stack::{Ledger, Role};
 
-/// Where a server keeps its data and its log.
-pub(crate) struct Place {
-    pub(crate) dir: PathBuf,
-    pub(crate) log_dir: PathBuf,
+/// Directories of a server's data and log.
+pub(crate) struct ServerDirs {
+    pub(crate) data: PathBuf,
+    pub(crate) logs: PathBuf,
 }
 
 /// Starts a RabbitMQ and waits until it takes connections.
 pub(crate) async fn start_broker(
     target_dir: &Path,
-    place: Place,
+    dirs: ServerDirs,
     ledger: &Ledger,
     steps: Steps,
 ) -> Result<PrivateBroker> {
@@ -30,8 +27,8 @@ pub(crate) async fn start_broker(
     steps.say("RabbitMQ: starting (10 s on an idle machine)");
     let broker = PrivateBroker::spawn(BrokerOptions {
         server,
-        dir: place.dir,
-        log_dir: place.log_dir,
+        dir: dirs.data,
+        log_dir: dirs.logs,
         group: Group::Own,
         tls: None,
         prometheus: false,
@@ -46,7 +43,7 @@ pub(crate) async fn start_broker(
 /// Starts a `mongod` and waits until it takes writes.
 pub(crate) async fn start_mongod(
     target_dir: &Path,
-    place: Place,
+    dirs: ServerDirs,
     replica_set: bool,
     ledger: &Ledger,
     steps: Steps,
@@ -55,8 +52,8 @@ pub(crate) async fn start_mongod(
     steps.say(if replica_set { "MongoDB: starting" } else { "MongoDB (standalone): starting" });
     let mongod = PrivateMongod::spawn(MongodOptions {
         program,
-        dir: place.dir,
-        log_dir: place.log_dir,
+        dir: dirs.data,
+        log_dir: dirs.logs,
         replica_set,
         cache_gb: 0.5,
         group: Group::Own,

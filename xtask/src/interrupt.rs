@@ -1,13 +1,11 @@
-//! Ctrl-C, `SIGTERM` and a closed terminal: the first asks for a stop, the second for haste.
+//! Ctrl-C, `SIGTERM` and a closed terminal: the first stops, the second kills.
 
 use anyhow::Result;
-use testkit::Progress;
+use testkit::{Progress, Steps};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::console::Steps;
-
-/// How urgently the user wants an end.
+/// The user's wish to stop.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
     /// Cancelled by the first signal: stop in order.

@@ -1,17 +1,17 @@
 //! The project's commands, `cargo xtask …`. CI runs the same.
 
-mod alerts;
 mod bench;
 mod cargo;
 mod check;
+mod command;
 mod console;
 mod deny;
 mod down;
 mod fuzz;
 mod infrastructure;
 mod interrupt;
-mod manifests;
 mod python;
+mod scratch_run;
 mod stack;
 mod test;
 mod tool;
@@ -28,41 +28,41 @@ use clap::Parser;
 enum Command {
     /// Run the whole system on this machine
     ///
-    /// Uses `RABBITMQ_URL` and `MONGO_URI` where set; else starts a private RabbitMQ and MongoDB under
-    /// cargo's target directory, whose data is kept for the next time, and installs what is missing.
-    /// Ports are taken from `GATEWAY_BIND` (127.0.0.1:8000), `BROADCASTER_BIND` (127.0.0.1:8001) and
-    /// `STORAGE_WORKER_BIND` (127.0.0.1:8002); where one is taken, a free one is chosen. All other
-    /// settings pass through to the services. Ctrl-C stops everything.
+    /// Uses `RABBITMQ_URL` and `MONGO_URI` where they are set. Otherwise starts a private RabbitMQ and MongoDB under
+    /// cargo's target directory, installs them if needed, and keeps their data for the next time.
+    /// The services listen on `GATEWAY_BIND` (127.0.0.1:8000), `BROADCASTER_BIND` (127.0.0.1:8001) and
+    /// `STORAGE_WORKER_BIND` (127.0.0.1:8002), or on a free port where one of these is taken. They inherit all
+    /// other variables. Ctrl-C stops everything.
     Up(up::Options),
-    /// Stop what `up` has started, in any terminal
+    /// Stop the system that `up` started, in any terminal
     Down,
     /// Run all tests on a private RabbitMQ and MongoDB
     ///
-    /// They are started for this run, under cargo's target directory, and leave nothing behind. A stack
-    /// that `up` has started is not disturbed.
+    /// Starts them for this run, under cargo's target directory, and removes them afterwards. A system that `up`
+    /// started is not disturbed.
     Test(test::Options),
-    /// Check format, lints, documentation, the Kubernetes manifests and the alerts
+    /// Check format, lints, documentation, dependencies, spelling, links, Kubernetes manifests and alerts
     ///
-    /// Where kubectl or promtool is missing, what needs it is skipped, except where `CI` is set: there it is
-    /// installed.
+    /// Installs cargo-machete, typos and kubernetes-validate under cargo's target directory, the first time. A check
+    /// whose tools are missing is skipped with a message. Where `CI` is set they are installed or the check fails.
     Check,
     /// Check licences, sources, bans and advisories of all dependencies with cargo-deny
     ///
-    /// Builds cargo-deny, the first time. `deny.toml` says what is allowed.
+    /// Builds cargo-deny the first time. The rules are in `deny.toml`.
     Deny(deny::Options),
-    /// Fuzz the HTTP surface with schemathesis, on a system of its own
+    /// Fuzz the HTTP API with schemathesis, on a private system
     ///
-    /// Exits with 0 where every answer was what the gateway's OpenAPI document says of it.
+    /// Exits with 0 where every response conforms to the gateway's OpenAPI document.
     Fuzz(fuzz::Options),
-    /// Check the system's promises while everything fails
+    /// Check the system's promises under faults
     ///
-    /// Kills, freezes, cuts and fills up a system of its own under load, by a seeded plan, and holds what
-    /// each client was told against what is stored. Exits with 0 where every promise was kept.
+    /// Kills, freezes and disconnects parts of a private system under load and fills its disk, by a seeded plan, and
+    /// compares what each client was told with what is stored. Exits with 0 where every promise was kept.
     Torture(torture::Options),
-    /// Measure the system, a peer of it and the limits of what they stand on, side by side
+    /// Measure this system beside a FastAPI peer and the limits of broker, database and axum
     ///
-    /// Builds for release, starts private servers and services, and writes tables, plots and JSON
-    /// to a directory of the run under `target/bench`. `compare A B` holds two runs against each other.
+    /// Builds for release, starts private servers and services, and writes tables, plots and JSON to a directory of
+    /// the run under `target/bench`. `compare A B` compares two runs.
     Bench(bench::Options),
 }
 

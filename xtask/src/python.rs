@@ -1,17 +1,18 @@
-//! Python programs and packages that are not ours, under the target directory.
+//! Python programs and packages of others, kept under the target directory.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use testkit::Progress;
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 
-/// Longest time for each step of an installation.
+use crate::command;
+
+/// Maximum time of each step of an installation.
 const INSTALL_LIMIT: Duration = Duration::from_mins(10);
 
 /// Installs pinned packages into `tools/NAME` of the target directory, unless they are there.
@@ -24,7 +25,7 @@ pub(crate) async fn provide(
 ) -> Result<PathBuf> {
     let home = target_dir.join("tools").join(name);
     let programs = home.join("bin");
-    // Written last, so that it says what is completely there.
+    // Written last: it exists only after a complete installation.
     let installed = home.join("installed.txt");
     if fs::read_to_string(&installed).is_ok_and(|text| text == requirements) {
         return Ok(programs);
@@ -34,7 +35,7 @@ pub(crate) async fn provide(
     fs::create_dir_all(&home).with_context(|| format!("{} cannot be made", home.display()))?;
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv"]).arg(&home);
-    succeeded(venv).await.context(
+    command::output(venv, INSTALL_LIMIT).await.context(
         "no virtual environment can be made: install Python 3.10 or later with its venv module \
          (Debian: apt-get install python3-venv)",
     )?;
@@ -43,7 +44,9 @@ pub(crate) async fn provide(
     let mut pip = Command::new(programs.join("python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
         .arg(&list);
-    succeeded(pip).await.with_context(|| format!("{name} cannot be installed from PyPI"))?;
+    command::output(pip, INSTALL_LIMIT)
+        .await
+        .with_context(|| format!("{name} cannot be installed from PyPI"))?;
     fs::write(&installed, requirements)?;
     progress.say(&format!("{name}: installed"));
     Ok(programs)
@@ -67,7 +70,9 @@ pub(crate) async fn provide_packages(
         .arg("--target")
         .arg(&parts)
         .args(packages);
-    succeeded(pip).await.context("Python packages cannot be installed from PyPI")?;
+    command::output(pip, INSTALL_LIMIT)
+        .await
+        .context("Python packages cannot be installed from PyPI")?;
     // Only what is completely there gets this name. Another run may have been first.
     if let Err(error) = fs::rename(&parts, &home)
         && !home.is_dir()
@@ -76,16 +81,4 @@ pub(crate) async fn provide_packages(
     }
     let _ = fs::remove_dir_all(&parts);
     Ok(home)
-}
-
-async fn succeeded(mut command: Command) -> Result<()> {
-    let command = command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(INSTALL_LIMIT, command.output())
-        .await
-        .with_context(|| format!("not done within {INSTALL_LIMIT:?}"))??;
-    if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        bail!("{}\n{}", output.status, String::from_utf8_lossy(&said));
-    }
-    Ok(())
 }

@@ -1,5 +1,5 @@
-//! A running stack as files in its directory: `stack.json` for everybody, and the ledger of its
-//! processes, by which any later xtask can end them.
+//! A running stack as files in its directory: `stack.json` for people and scripts, and the ledger of its
+//! processes, by which a later xtask can stop them.
 
 mod ledger;
 mod stop;
@@ -13,7 +13,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-/// Writes a file so that a reader sees all of it or nothing.
+/// Writes a file in one step: a reader sees all of it or nothing.
 fn write_atomically(path: &Path, content: &str) -> Result<()> {
     let temporary = path.with_extension("tmp");
     fs::write(&temporary, content)

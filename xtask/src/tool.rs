@@ -3,14 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use testkit::Progress;
+use testkit::{Progress, Steps};
 
-use crate::{
-    cargo::{self, Running},
-    console::Steps,
-};
+use crate::cargo::{self, Running};
 
-/// The program of this name and version, built from crates.io where it is not there yet.
+/// Returns the program of this name and version. Builds it from crates.io the first time.
 pub(crate) async fn provide(
     target_dir: &Path,
     name: &str,
@@ -28,7 +25,7 @@ pub(crate) async fn provide(
     command.arg("--root").arg(&root);
     let status = Running::start(command)?.wait().await?;
     if !status.success() {
-        bail!("{name} cannot be installed (cargo install: {status})");
+        bail!("{name} {version} cannot be installed from crates.io (cargo install: {status})");
     }
     Ok(program)
 }

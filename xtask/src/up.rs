@@ -1,7 +1,7 @@
-//! `cargo xtask up`: everything between a plain machine and a running system.
+//! `cargo xtask up`: the whole system on a plain machine.
 
+mod addresses;
 mod logs;
-mod places;
 mod services;
 
 use std::{
@@ -14,34 +14,34 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use testkit::{PrivateBroker, PrivateMongod, Process, Progress, Service};
+use testkit::{PrivateBroker, PrivateMongod, Process, Progress, Service, Steps};
 
 use crate::{
     cargo,
-    console::{self, Steps, without_password},
-    infrastructure::{Place, start_broker, start_mongod},
+    console::{self, without_password},
+    infrastructure::{ServerDirs, start_broker, start_mongod},
     interrupt::Interrupt,
     stack::{Ledger, Server, Summary, read_ledger, remove_ledger, stop},
 };
-use places::Wanted;
+use addresses::Preferred;
 use services::{Settings, Started};
 
-/// What `cargo xtask up` takes.
+/// Options of `cargo xtask up`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Return when everything is ready; `cargo xtask down` stops it
     #[arg(long)]
     detach: bool,
-    /// How many storage-workers
+    /// Number of storage-workers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// How many gateways; all but the first take free ports
+    /// Number of gateways; all but the first take free ports
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     gateways: u16,
-    /// How many broadcasters; all but the first take free ports
+    /// Number of broadcasters; all but the first take free ports
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     broadcasters: u16,
-    /// Build for speed
+    /// Build with optimizations
     #[arg(long)]
     release: bool,
 }
@@ -56,8 +56,8 @@ impl Options {
     }
 }
 
-/// Everything that this xtask has started. Filled as it comes up, so that an interrupted start finds
-/// what to end. Dropping it kills.
+/// Everything that this xtask has started. Each is added as it starts, so that an interrupted start can stop it.
+/// Dropping it kills them.
 #[derive(Debug, Default)]
 struct Stack {
     broker: OnceLock<PrivateBroker>,
@@ -65,7 +65,7 @@ struct Stack {
     services: OnceLock<Vec<Started>>,
 }
 
-/// Brings the system up, and unless it is to be detached stays with it to its end.
+/// Brings the system up, and stays with it to its end unless it is to be detached.
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let steps = Steps::begin();
     let interrupt = Interrupt::watch(steps)?;
@@ -105,7 +105,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     }
 }
 
-/// Makes sure that no other stack of this target directory runs, and that none starts meanwhile.
+/// Locks the directory, and fails where another stack of this target directory runs.
 fn claim(dir: &Path, steps: Steps) -> Result<File> {
     let lock = File::create(dir.join("lock"))?;
     match lock.try_lock() {
@@ -125,14 +125,14 @@ fn claim(dir: &Path, steps: Steps) -> Result<File> {
                 one.id.pid
             );
         }
-        steps.say("clearing away the records of a stack that is gone");
+        steps.say("removing the records of a stack that no longer runs");
         Summary::remove(dir)?;
         remove_ledger(dir);
     }
     Ok(lock)
 }
 
-/// What a start works with.
+/// A start under way.
 struct Start {
     target_dir: PathBuf,
     dir: PathBuf,
@@ -142,9 +142,9 @@ struct Start {
 
 impl Start {
     async fn bring_up(&self, options: &Options, stack: &Stack) -> Result<()> {
-        let wanted = Wanted::from_environment().await?;
+        let preferred = Preferred::from_environment().await?;
         let log_dir = self.fresh_log_dir()?;
-        self.steps.say("building the services, and meanwhile RabbitMQ and MongoDB");
+        self.steps.say("building the services and starting RabbitMQ and MongoDB");
         let (bin_dir, rabbitmq, mongod) = tokio::try_join!(
             cargo::build_services(options.release),
             self.rabbitmq(&log_dir, stack),
@@ -156,9 +156,9 @@ impl Start {
             rabbitmq: rabbitmq.url.clone(),
             mongo: mongod.url.clone(),
         };
-        let places = wanted.places(options, self.steps)?;
+        let addresses = preferred.choose(options, self.steps)?;
         self.steps.say("starting the services");
-        let services = services::start(&places, &settings, &self.ledger)?;
+        let services = services::start(&addresses, &settings, &self.ledger)?;
         let services = stack.services.get_or_init(|| services);
         services::ready(services, self.steps).await?;
         let summary = services::summary(services, masked(rabbitmq), masked(mongod));
@@ -171,8 +171,8 @@ impl Start {
         if let Some(server) = external("RABBITMQ_URL", self.steps) {
             return Ok(server);
         }
-        let place = Place { dir: self.dir.join("rabbitmq"), log_dir: log_dir.to_owned() };
-        let broker = start_broker(&self.target_dir, place, &self.ledger, self.steps).await?;
+        let dirs = ServerDirs { data: self.dir.join("rabbitmq"), logs: log_dir.to_owned() };
+        let broker = start_broker(&self.target_dir, dirs, &self.ledger, self.steps).await?;
         let broker = stack.broker.get_or_init(|| broker);
         Ok(Server { url: broker.url(), pid: Some(broker.pid()) })
     }
@@ -181,8 +181,8 @@ impl Start {
         if let Some(server) = external("MONGO_URI", self.steps) {
             return Ok(server);
         }
-        let place = Place { dir: self.dir.join("mongod"), log_dir: log_dir.to_owned() };
-        let mongod = start_mongod(&self.target_dir, place, true, &self.ledger, self.steps).await?;
+        let dirs = ServerDirs { data: self.dir.join("mongod"), logs: log_dir.to_owned() };
+        let mongod = start_mongod(&self.target_dir, dirs, true, &self.ledger, self.steps).await?;
         let mongod = stack.mongod.get_or_init(|| mongod);
         Ok(Server { url: mongod.url(), pid: Some(mongod.pid()) })
     }
@@ -205,7 +205,7 @@ impl Start {
 }
 
 impl Stack {
-    /// All processes, with the names that the user knows them by.
+    /// Returns all processes, with the names that the user sees.
     fn processes(&self) -> impl Iterator<Item = (&str, &Process)> {
         let broker =
             self.broker.get().into_iter().flat_map(|broker| [broker.process(), broker.epmd()]);
@@ -229,14 +229,14 @@ impl Stack {
     }
 }
 
-/// The server that a variable names, which then is somebody else's.
+/// Returns the server that a variable names, which this xtask does not own.
 fn external(variable: &str, steps: Steps) -> Option<Server> {
     let url = env::var(variable).ok().filter(|url| !url.is_empty())?;
     steps.say(&format!("{variable} is set: using {}", without_password(&url)));
     Some(Server { url, pid: None })
 }
 
-/// For the summary: the password of somebody else's server is not ours to tell.
+/// Hides the password of a server that this xtask does not own.
 fn masked(server: Server) -> Server {
     match server.pid {
         Some(_) => server,

@@ -10,13 +10,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use service::fd_limit;
 use socket2::{Domain, Socket, Type};
 use uuid::Uuid;
 
-use crate::{candidate::MAX_CONNECTIONS, clock::now_us, run::OTHER_DESCRIPTORS};
+use crate::{
+    clock::now_us,
+    descriptors::{self, MAX_CONNECTIONS},
+};
 
-/// What the bare loop is told.
+/// Options of the bare loop.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// A message; each second it goes out with another id
@@ -25,10 +27,10 @@ pub(crate) struct Options {
 }
 
 /// Serves until it is killed, or cannot accept any more. Says `listening ADDRESS`, then `tick ID
-/// MICROSECONDS MICROSECONDS` each second: nothing is drawn, so both are the same.
+/// MICROSECONDS MICROSECONDS` each second. It samples nothing, so both are the same.
 pub(crate) fn run(options: &Options) -> Result<()> {
     // If that is too few for this measurement, accepting will say so.
-    let _ = fd_limit::raise(MAX_CONNECTIONS as usize, OTHER_DESCRIPTORS);
+    let _ = descriptors::raise(MAX_CONNECTIONS as usize);
     // As the broadcaster does: what the accepted sockets inherit must be set before.
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     listener.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;

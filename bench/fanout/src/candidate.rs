@@ -1,5 +1,5 @@
-//! What is measured: the broadcaster, the bare loop, the peer. Each runs in fresh processes for each
-//! measurement, so that its memory is that of this many subscribers.
+//! The candidates: broadcaster, bare loop and peer. Each measurement starts fresh processes, so that memory
+//! depends on this many subscribers alone.
 
 use std::{
     fmt,
@@ -10,20 +10,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bench_common::memory_kib;
 use chrono::DateTime;
 use serde::Serialize;
 use serde_json::Value;
 use testkit::{Group, Process, ServiceProcess, TestEnvironment, free_port};
 
-use crate::procfs;
+use crate::{cpu::cpu_time, descriptors::MAX_CONNECTIONS};
 
-/// Longest wait until one that is not ours serves.
+/// Maximum wait until the bare loop or the peer serves.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// Subscribers of a process at most.
-pub(crate) const MAX_CONNECTIONS: u32 = 19_300;
-
-/// Which of them.
+/// Kinds of candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -42,31 +40,32 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What it takes to start one.
+/// Everything that a candidate needs.
 pub(crate) struct Surroundings {
     pub(crate) env: TestEnvironment,
-    /// A stored message as JSON, for the one that does not ask the database.
+    /// A stored message as JSON, for the bare loop, which does not use the database.
     pub(crate) message: String,
     /// The Python program and the directory of the peer's source.
     pub(crate) peer: Option<(PathBuf, PathBuf)>,
 }
 
-/// A running one.
+/// A running candidate.
 pub(crate) enum Candidate {
     Services(Vec<ServiceProcess>),
     Other { process: Process, address: SocketAddr },
 }
 
-/// When the frame with the message of this id was due, in microseconds since 1970.
+/// Times of the frame with this message, in microseconds since 1970.
 pub(crate) struct Tick {
     pub(crate) id: String,
+    /// When it was due.
     pub(crate) at_us: u64,
     /// When the database had answered.
-    pub(crate) drawn_us: u64,
+    pub(crate) sampled_us: u64,
 }
 
 impl Candidate {
-    /// Starts one and waits until it serves. Of the broadcaster there may be replicas.
+    /// Starts a candidate and waits until it serves. Only the broadcaster can have replicas.
     pub(crate) async fn start(kind: Kind, replicas: usize, around: &Surroundings) -> Result<Self> {
         match kind {
             Kind::Broadcaster => {
@@ -100,22 +99,23 @@ impl Candidate {
         }
     }
 
-    /// Memory of all its processes.
+    /// Returns the resident memory of all its processes.
     pub(crate) fn rss_bytes(&self) -> Result<u64> {
-        self.pids().into_iter().map(procfs::rss_bytes).sum()
+        let kib = self.pids().into_iter().map(|pid| memory_kib(pid, "VmRSS"));
+        Ok(kib.sum::<Result<u64>>()? * 1024)
     }
 
-    /// Processor time of all its processes.
+    /// Returns the processor time of all its processes.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        self.pids().into_iter().map(procfs::cpu_time).sum()
+        self.pids().into_iter().map(cpu_time).sum()
     }
 
-    /// All ticks so far.
+    /// Returns all ticks so far.
     pub(crate) fn ticks(&self) -> Vec<Tick> {
         match self {
             Self::Services(services) => services
                 .iter()
-                .flat_map(|it| it.log_text().lines().filter_map(drawn).collect::<Vec<_>>())
+                .flat_map(|it| it.log_text().lines().filter_map(sampled).collect::<Vec<_>>())
                 .collect(),
             Self::Other { process, .. } => process.log_text().lines().filter_map(tick).collect(),
         }
@@ -130,13 +130,15 @@ impl Candidate {
 }
 
 async fn start_peer(around: &Surroundings) -> Result<Candidate> {
-    let (python, dir) = around.peer.as_ref().context("where is the peer?")?;
+    let (python, dir) = around.peer.as_ref().context(
+        "the peer needs --peer-python and --peer-dir, which cargo xtask bench fanout sets",
+    )?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
     let mut command = Command::new(python);
     command
         .args(["-m", "uvicorn", "chat:app", "--log-level", "warning", "--host", "127.0.0.1"])
         .args(["--port", &address.port().to_string()])
-        // Its own ping would close subscribers that it is too busy to hear.
+        // With its own pings it would close subscribers whose pongs it is too busy to read.
         .args(["--ws", "websockets", "--ws-ping-interval", "120", "--backlog", "4096"])
         .current_dir(dir)
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -172,22 +174,21 @@ fn still_runs(process: &Process, since: Instant) -> Result<()> {
     Ok(())
 }
 
-/// A line `tick ID MICROSECONDS MICROSECONDS`: when it was due, and drawn.
+/// Reads a line `tick ID MICROSECONDS MICROSECONDS`: when it was due, and sampled.
 fn tick(line: &str) -> Option<Tick> {
     let mut words = line.strip_prefix("tick ")?.split(' ');
     let id = words.next()?.to_owned();
     let at_us = words.next()?.parse().ok()?;
-    Some(Tick { id, at_us, drawn_us: words.next()?.parse().ok()? })
+    Some(Tick { id, at_us, sampled_us: words.next()?.parse().ok()? })
 }
 
-/// A broadcaster's line about a draw.
-fn drawn(line: &str) -> Option<Tick> {
+/// Reads a broadcaster's log line about a sample.
+fn sampled(line: &str) -> Option<Tick> {
     let line: Value = serde_json::from_str(line).ok()?;
-    if line.get("message")?.as_str()? != "sampled" {
-        return None;
-    }
+    // No other line has this field.
+    let after_tick_us = line.get("after_tick_us")?.as_u64()?;
     let logged = DateTime::parse_from_rfc3339(line.get("timestamp")?.as_str()?).ok()?;
-    let drawn_us = u64::try_from(logged.timestamp_micros()).ok()?;
-    let at_us = drawn_us.checked_sub(line.get("after_tick_us")?.as_u64()?)?;
-    Some(Tick { id: line.get("message.id")?.as_str()?.to_owned(), at_us, drawn_us })
+    let sampled_us = u64::try_from(logged.timestamp_micros()).ok()?;
+    let at_us = sampled_us.checked_sub(after_tick_us)?;
+    Some(Tick { id: line.get("message.id")?.as_str()?.to_owned(), at_us, sampled_us })
 }

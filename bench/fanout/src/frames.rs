@@ -1,13 +1,13 @@
-//! The client's half of RFC 6455 that measures takes: frames are told apart, and of a message only
-//! its id is looked at.
+//! The client's half of RFC 6455, as far as measuring needs it: it separates frames, and reads only the id of
+//! a message.
 
-/// Where a message's id stands: `{"id":"` goes before it.
+/// Position of a message's id, after `{"id":"`.
 const ID: std::ops::Range<usize> = 7..43;
 
 /// A message's id, as it is written.
 pub(crate) type Id = [u8; ID.end - ID.start];
 
-/// What was completely received.
+/// A completely received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// A text frame with a message of this id.
@@ -26,7 +26,7 @@ pub(crate) struct FrameReader {
     header: Vec<u8>,
     /// The first bytes of the payload, up to the id's end.
     start: Vec<u8>,
-    /// What is still to come of the payload; none while the header is not complete.
+    /// Missing bytes of the payload; none while the header is incomplete.
     missing: Option<usize>,
 }
 

@@ -1,7 +1,7 @@
-//! A load process: subscribers that do nothing but read, on one thread that waits for all of their
-//! sockets, so that the load costs little of the machine that it shares with what it measures.
+//! A load process: subscribers that only read, on one thread that waits for all of their sockets, so that
+//! the load takes little of the machine that it shares with the candidate.
 //!
-//! It takes one command a line on standard input and answers each with one line of JSON.
+//! It reads one command a line from standard input and answers each with one line of JSON.
 
 use std::{
     collections::HashMap,
@@ -15,22 +15,21 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpStream};
 use serde::{Deserialize, Serialize};
-use service::fd_limit;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
     clock::now_us,
+    descriptors,
     frames::{FrameReader, Id, Received},
-    run::OTHER_DESCRIPTORS,
 };
 
-/// Subscribers with the same source address: each of them takes one of its ports.
+/// Subscribers per source address, each of which takes one of its ports.
 const PER_ADDRESS: usize = 4_000;
 
-/// Longest wait for a handshake's answer.
+/// Maximum wait for the response of a handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a stalled subscriber's kernel holds for it, so that it is full soon.
+/// Receive buffer of a subscriber that will stall, small so that it fills soon.
 const STALLED_RECEIVE_BYTES: usize = 4 * 1024;
 
 /// A pong without content, masked with zeros.
@@ -38,16 +37,16 @@ const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
 const WAKER: Token = Token(usize::MAX);
 
-/// What a load process is told at its start.
+/// Options of a load process.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Where to connect to
+    /// Address to connect to
     #[arg(long)]
     target: SocketAddr,
-    /// How many subscribers
+    /// Number of subscribers
     #[arg(long)]
     subscribers: usize,
-    /// How many of them will stall when told to, and never count
+    /// Number of those that stall on command and never count
     #[arg(long, default_value_t = 0)]
     stalling: usize,
     /// Distinguishes the source addresses of load processes
@@ -55,27 +54,27 @@ pub(crate) struct Options {
     number: u8,
 }
 
-/// What it is told later.
+/// Commands to a load process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Forget the frames so far.
+    /// Forgets the frames so far.
     Reset,
-    /// Stop reading those that are to stall.
+    /// Stops reading for those that are to stall.
     Stall,
-    /// Tell what arrived.
+    /// Reports what arrived.
     Report,
 }
 
-/// What it tells.
+/// Answers of a load process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// This many have their 101.
+    /// Number of finished handshakes so far.
     Connected(usize),
     Done,
     Report(Report),
 }
 
-/// Which frames arrived when.
+/// Frames with their arrivals.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// In the order of their first arrival.
@@ -94,7 +93,7 @@ pub(crate) struct Arrivals {
 struct Subscriber {
     stream: TcpStream,
     reader: FrameReader,
-    /// The number of the frame that it got last, counted from 1.
+    /// Number of the frame that it got last, counted from 1.
     last: usize,
     counts: bool,
     open: bool,
@@ -109,15 +108,9 @@ struct Load {
     closed: HashMap<u16, usize>,
 }
 
-/// Connects, and then does what it is told until its standard input ends.
+/// Connects, and then executes commands until standard input ends.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let room = fd_limit::raise(options.subscribers, OTHER_DESCRIPTORS);
-    if room < options.subscribers {
-        bail!(
-            "a process may have {room} subscribers here, not {}: descriptors",
-            options.subscribers
-        );
-    }
+    descriptors::require(options.subscribers)?;
     let mut load = Load {
         poll: Poll::new()?,
         subscribers: Vec::with_capacity(options.subscribers),
@@ -129,7 +122,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for index in 0..options.subscribers {
         load.connect(options, index).with_context(|| format!("subscriber {index}"))?;
         if index % 64 == 0 {
-            // Frames arrive already, and pings.
+            // Frames and pings already arrive.
             load.read_ready(Duration::ZERO)?;
         }
         if (index + 1) % 1_000 == 0 || index + 1 == options.subscribers {
@@ -270,11 +263,11 @@ impl Load {
         let Some(subscriber) = self.subscribers.get_mut(index) else { return Ok(()) };
         match frame {
             Received::Ping => {
-                // Six bytes into an empty buffer. If they don't fit the server will say so.
+                // Six bytes into an empty buffer. If they do not fit, the server closes the session.
                 let _ = subscriber.stream.write(&PONG);
             }
             Received::Message(id) if subscriber.counts => {
-                // The same message may be drawn twice in a row.
+                // The same message can be sampled twice in a row.
                 let from = (subscriber.last + 1).saturating_sub(self.first);
                 let known = self.frames.iter().skip(from).position(|(known, _)| *known == id);
                 let position = known.map_or(self.frames.len(), |position| from + position);
@@ -306,7 +299,7 @@ impl Load {
     }
 }
 
-/// The handshake of RFC 6455; returns what came behind the answer.
+/// Does the handshake of RFC 6455, and returns the bytes after the response.
 fn shake_hands(stream: &mut std::net::TcpStream) -> Result<Vec<u8>> {
     const REQUEST: &[u8] = b"GET /api/chat HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -319,12 +312,15 @@ fn shake_hands(stream: &mut std::net::TcpStream) -> Result<Vec<u8>> {
     loop {
         let length = stream.read(&mut buffer)?;
         if length == 0 {
-            bail!("no answer but {}", String::from_utf8_lossy(&answer));
+            bail!(
+                "the connection ended in the handshake after {}",
+                String::from_utf8_lossy(&answer)
+            );
         }
         answer.extend(buffer.iter().take(length));
         if let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
             if !answer.starts_with(b"HTTP/1.1 101 ") {
-                bail!("refused: {}", String::from_utf8_lossy(&answer));
+                bail!("the handshake was refused: {}", String::from_utf8_lossy(&answer));
             }
             return Ok(answer.split_off(end + 4));
         }

@@ -7,18 +7,20 @@
 mod bare;
 mod candidate;
 mod clock;
+mod cpu;
+mod descriptors;
 mod frames;
 mod load;
 mod loads;
 mod plot;
-mod procfs;
 mod report;
 mod run;
 mod window;
 
-use std::{io::Write, process::ExitCode, time::Instant};
+use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use testkit::Steps;
 
 /// Measures the fan-out of frames to many subscribers
 #[derive(Parser)]
@@ -30,7 +32,7 @@ struct Arguments {
     options: run::Options,
 }
 
-/// What this program is in a process that it has started itself.
+/// Roles of this program in processes that it starts.
 #[derive(Subcommand)]
 enum Part {
     #[command(hide = true)]
@@ -56,13 +58,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &run::Options) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    let progress = move |line: &str| {
-        let _ = writeln!(std::io::stderr(), "[{:6.1} s] {line}", begun.elapsed().as_secs_f32());
-    };
-    let executor =
+    let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let report = executor.block_on(run::run(options, &progress))?;
+    let report = runtime.block_on(run::run(options, &Steps::begin()))?;
     writeln!(std::io::stdout(), "{report}")?;
     Ok(())
 }

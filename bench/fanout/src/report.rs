@@ -1,7 +1,8 @@
-//! The results, and how they are written.
+//! Results of a run, and their tables.
 
 use std::fmt;
 
+use bench_common::Table;
 use serde::Serialize;
 
 use crate::{candidate::Kind, window::Delays};
@@ -14,7 +15,7 @@ pub(crate) struct Report {
     pub(crate) stalled: Option<(Measurement, Measurement)>,
 }
 
-/// What one candidate did with this many subscribers.
+/// Figures of one candidate with this many subscribers.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Measurement {
     pub(crate) kind: Option<Kind>,
@@ -31,7 +32,7 @@ pub(crate) struct Measurement {
 }
 
 impl Measurement {
-    /// In a line.
+    /// Returns the main figures in one line.
     pub(crate) fn summary(&self) -> String {
         let delays = &self.delays;
         format!(
@@ -47,19 +48,38 @@ impl Measurement {
         )
     }
 
-    /// All memory of all its processes, by subscriber.
+    /// Returns the memory of all its processes, divided by the subscribers.
     #[expect(clippy::cast_precision_loss, reason = "bytes of memory")]
     pub(crate) fn kib_per_subscriber(&self) -> f64 {
         self.rss_bytes as f64 / 1024.0 / self.subscribers.max(1) as f64
     }
 
-    /// From the tick to the last subscriber, as a multiple of what the bare loop of the same run took
-    /// for as many.
+    /// Returns the time from the tick to the last subscriber as a multiple of the bare loop's in the same run
+    /// with as many subscribers.
     fn times_the_limit(&self, run: &[Self]) -> Option<f64> {
         let is_limit =
             |it: &&Self| it.kind == Some(Kind::Bare) && it.subscribers == self.subscribers;
         let limit = run.iter().find(is_limit)?.delays.tick_to_last_ms.median;
         Some(self.delays.tick_to_last_ms.median / limit).filter(|ratio| ratio.is_finite())
+    }
+
+    /// Returns the cells of [`FIGURES`].
+    fn figures(&self) -> [String; FIGURES.len()] {
+        let delays = &self.delays;
+        let whole = |value: f64| format!("{value:.0}");
+        [
+            delays.frames.to_string(),
+            whole(delays.tick_to_last_ms.median),
+            whole(delays.tick_to_last_ms.worst),
+            whole(delays.tick_to_sampled_ms.median),
+            whole(delays.first_to_last_ms.median),
+            whole(delays.first_to_last_ms.worst),
+            whole(delays.tick_to_each_ms.p50),
+            whole(delays.tick_to_each_ms.p99),
+            format!("{:.1}", self.cpu_ms_per_frame),
+            format!("{:.1}", self.kib_per_subscriber()),
+            delays.missed.to_string(),
+        ]
     }
 
     fn name(&self) -> String {
@@ -71,64 +91,47 @@ impl Measurement {
     }
 }
 
+/// Columns of figures, after those that say what was measured.
+const FIGURES: [&str; 11] = [
+    "frames",
+    "tick to last, ms",
+    "worst",
+    "of it the sample",
+    "first to last, ms",
+    "worst",
+    "tick to each p50",
+    "p99",
+    "CPU ms a frame",
+    "KiB RSS per subscriber",
+    "missed",
+];
+
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.measurements.is_empty() {
-            writeln!(
-                formatter,
-                "| subscribers | | frames | tick to last, ms | worst | of it the draw | first to last, ms | worst | \
-                 tick to each p50 | p99 | CPU ms a frame | KiB RSS per subscriber | missed | \
-                 tick to last / bare loop |\n\
-                 | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-            )?;
-        }
-        for it in &self.measurements {
-            row(formatter, &it.subscribers.to_string(), &it.name(), it)?;
-            match it.times_the_limit(&self.measurements) {
-                Some(ratio) => writeln!(formatter, " {ratio:.2} |")?,
-                None => writeln!(formatter, " – |")?,
+            let titles = ["subscribers", ""].into_iter().chain(FIGURES);
+            let mut table = Table::new(2, titles.chain(["tick to last / bare loop"]));
+            for it in &self.measurements {
+                let ratio = it.times_the_limit(&self.measurements);
+                let ratio = ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+                let what = [it.subscribers.to_string(), it.name()];
+                table.row(what.into_iter().chain(it.figures()).chain([ratio]));
             }
+            write!(formatter, "{table}")?;
         }
         if let Some((before, during)) = &self.stalled {
             writeln!(
                 formatter,
-                "\n10,000 subscribers, messages of 4,000 characters; the figures are of the 9,000 that read:\n\n\
-                 | | | frames | tick to last, ms | worst | of it the draw | first to last, ms | worst | \
-                 tick to each p50 | p99 | CPU ms a frame | KiB RSS per subscriber | missed |\n\
-                 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+                "\n10,000 subscribers, messages of 4,000 characters; the figures are of the 9,000 that read:\n"
             )?;
-            row(formatter, "all read", "broadcaster", before)?;
-            writeln!(formatter)?;
-            row(formatter, "1,000 stall", "broadcaster", during)?;
-            writeln!(formatter)?;
+            let mut table = Table::new(1, [""].into_iter().chain(FIGURES));
+            for (name, it) in [("all read", before), ("1,000 stall", during)] {
+                table.row([name.to_owned()].into_iter().chain(it.figures()));
+            }
+            write!(formatter, "{table}")?;
         }
         Ok(())
     }
-}
-
-/// The cells of a line, without its end.
-fn row(
-    formatter: &mut fmt::Formatter<'_>,
-    head: &str,
-    name: &str,
-    it: &Measurement,
-) -> fmt::Result {
-    let delays = &it.delays;
-    write!(
-        formatter,
-        "| {head} | {name} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.1} | {} |",
-        delays.frames,
-        delays.tick_to_last_ms.median,
-        delays.tick_to_last_ms.worst,
-        delays.tick_to_drawn_ms.median,
-        delays.first_to_last_ms.median,
-        delays.first_to_last_ms.worst,
-        delays.tick_to_each_ms.p50,
-        delays.tick_to_each_ms.p99,
-        it.cpu_ms_per_frame,
-        it.kib_per_subscriber(),
-        delays.missed,
-    )
 }
 
 #[cfg(test)]
@@ -137,7 +140,7 @@ mod tests {
     use crate::window::Spread;
 
     #[test]
-    fn a_delay_is_held_against_the_bare_loop_with_as_many_subscribers() {
+    fn a_delay_is_compared_with_the_bare_loop_of_as_many_subscribers() {
         let measured = |kind, subscribers, median| Measurement {
             kind: Some(kind),
             subscribers,

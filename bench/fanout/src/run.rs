@@ -2,10 +2,9 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use contracts::{CommandId, Message, MessageId, Timestamp};
-use service::fd_limit;
 use store::{CreateCommand, Store, StoreConfig, StoreSettings};
 use testkit::{PrivateBroker, PrivateMongod, Progress, TestEnvironment};
 use tokio::time::sleep;
@@ -13,32 +12,30 @@ use tokio::time::sleep;
 use crate::{
     candidate::{Candidate, Kind, Surroundings},
     clock::now_us,
+    descriptors,
     loads::Loads,
     plot,
     report::{Measurement, Report},
     window,
 };
 
-/// Stored messages to draw from.
+/// Number of stored messages.
 const MESSAGES: usize = 5_000;
 
 /// Documents of one insert.
 const BATCH: usize = 500;
 
-/// After the last connection, before memory is read: what shook hands has been freed by then.
+/// Pause between the last connection and the reading of memory, in which buffers of handshakes are freed.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// From the end of the window until its last frame has arrived everywhere.
+/// Pause after the window, in which its last frame arrives everywhere.
 const ARRIVE: Duration = Duration::from_secs(2);
 
-/// Descriptors of a process beside its subscribers' sockets.
-pub(crate) const OTHER_DESCRIPTORS: usize = 64;
-
-/// How long subscribers stall while the others' frames are timed. Their buffers take some frames, and
-/// 10 s later they would be closed: then there would be fewer to write to.
+/// Time in which subscribers stall while the others' frames are measured. Their buffers hold some frames, and
+/// 10 s later they would be closed as slow consumers.
 const STALL: Duration = Duration::from_secs(10);
 
-/// What a run is told.
+/// Options of a run.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Numbers of subscribers, separated by commas
@@ -49,7 +46,7 @@ pub(crate) struct Options {
         default_value = "1000,5000,10000,19000"
     )]
     subscribers: Vec<usize>,
-    /// Which to measure, separated by commas
+    /// What to measure, separated by commas
     #[arg(
         long,
         value_enum,
@@ -57,10 +54,10 @@ pub(crate) struct Options {
         default_value = "bare,broadcaster,peer,replicas,stalled"
     )]
     what: Vec<What>,
-    /// Seconds to measure each for; there is a frame a second
+    /// Seconds of each measurement; there is one frame a second
     #[arg(long, value_name = "N", default_value_t = 12)]
     seconds: u64,
-    /// Subscribers that the peer is tried with at most
+    /// Maximum number of subscribers of the peer
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     peer_subscribers: usize,
     /// Subscribers on three replicas
@@ -69,10 +66,10 @@ pub(crate) struct Options {
     /// Characters of each message's content
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=4000))]
     content: u16,
-    /// Where the results go
+    /// Directory for the results
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
-    /// A Python that has what the peer needs
+    /// Python with the packages that the peer needs
     #[arg(long, value_name = "FILE", hide = true)]
     peer_python: Option<PathBuf>,
     /// The peer's directory
@@ -103,15 +100,11 @@ struct Run<'a> {
     report: Report,
 }
 
-/// Metrics, and writes the results as text, as JSON and as a plot.
+/// Measures, and writes the results as text, as JSON and as a plot.
 pub(crate) async fn run(options: &Options, progress: &dyn Progress) -> Result<Report> {
-    // What is started from here on has this limit too, and the peer does not raise it by itself.
+    // Child processes inherit this limit, and the peer does not raise it by itself.
     let wanted = options.subscribers.iter().copied().max().unwrap_or_default();
-    let room = fd_limit::raise(wanted, OTHER_DESCRIPTORS);
-    ensure!(
-        room >= wanted,
-        "a process may have {room} subscribers here, not {wanted}: descriptors"
-    );
+    descriptors::require(wanted)?;
     progress.say("starting a broker and a database");
     let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
     let mut run = Run { options, progress, broker, mongod, report: Report::default() };
@@ -148,7 +141,7 @@ pub(crate) async fn run(options: &Options, progress: &dyn Progress) -> Result<Re
 }
 
 impl Run<'_> {
-    /// A database with messages whose contents have this many characters.
+    /// Fills a database with messages whose contents have this many characters.
     async fn surroundings(&self, content: usize) -> Result<Surroundings> {
         let builder = TestEnvironment::builder().broker(&self.broker).mongod(&self.mongod);
         let env = builder.build().await;
@@ -182,7 +175,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// 9,000 read all the time; 1,000 others stop to. Large messages, so that they are full soon.
+    /// Measures 9,000 subscribers beside 1,000 that stop reading. Messages are large, so that buffers fill soon.
     async fn stall(&mut self) -> Result<()> {
         const READING: usize = 9_000;
         const STALLING: usize = 1_000;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use bench_common::Table;
 use testkit::settings::required;
 
 use crate::{
@@ -22,14 +23,8 @@ pub(crate) fn run(options: &CompareOptions) -> Result<()> {
 }
 
 fn table(before: &Results, after: &Results) -> String {
-    let mut lines = vec![
-        format!(
-            "`{}` -> `{}`; latency in ms, processor time in seconds for each thousand requests\n",
-            before.name, after.name
-        ),
-        "| | | load | /s | | | p50 | | p99 | | processor time | |".to_owned(),
-        "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |".to_owned(),
-    ];
+    let titles = ["", "", "load", "/s", "", "", "p50", "", "p99", "", "processor time", ""];
+    let mut table = Table::new(2, titles);
     for now in &after.cells {
         let Some(then) = before.cells.iter().find(|then| same(then, now)) else { continue };
         let load = match now.share {
@@ -37,30 +32,27 @@ fn table(before: &Results, after: &Results) -> String {
             None => now.connections.to_string(),
         };
         let (was, is) = (&then.measured, &now.measured);
-        lines.push(format!(
-            "| {} | {} | {load} | {:.0} | {:.0} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.3} | {:.3} |",
-            now.subject,
-            now.operation.title(),
-            was.rate,
-            is.rate,
-            change(was.rate, is.rate),
-            was.p50_ms,
-            is.p50_ms,
-            was.p99_ms,
-            is.p99_ms,
-            cpu(then),
-            cpu(now),
-        ));
+        let what = [now.subject.clone(), now.operation.title().to_owned(), load];
+        let latency = [was.p50_ms, is.p50_ms, was.p99_ms, is.p99_ms].map(|ms| format!("{ms:.1}"));
+        let cpu = [cpu(then), cpu(now)].map(|seconds| format!("{seconds:.3}"));
+        table.row(what.into_iter().chain(rates(was.rate, is.rate)).chain(latency).chain(cpu));
     }
     for now in &after.limits {
         let Some(then) = before.limits.iter().find(|then| then.name == now.name) else { continue };
-        let change = change(then.rate, now.rate);
-        lines.push(format!(
-            "| limit | {} | | {:.0} | {:.0} | {change} | {:.2} | {:.2} | {:.2} | {:.2} | | |",
-            now.name, then.rate, now.rate, then.p50_ms, now.p50_ms, then.p99_ms, now.p99_ms
-        ));
+        let what = ["limit".to_owned(), now.name.clone(), String::new()];
+        let latency =
+            [then.p50_ms, now.p50_ms, then.p99_ms, now.p99_ms].map(|ms| format!("{ms:.2}"));
+        let cpu = [String::new(), String::new()];
+        table.row(what.into_iter().chain(rates(then.rate, now.rate)).chain(latency).chain(cpu));
     }
-    lines.join("\n")
+    format!(
+        "`{}` -> `{}`; latency in ms, processor time in seconds per thousand requests\n\n{table}",
+        before.name, after.name
+    )
+}
+
+fn rates(was: f64, is: f64) -> [String; 3] {
+    [format!("{was:.0}"), format!("{is:.0}"), change(was, is)]
 }
 
 fn same(one: &Cell, other: &Cell) -> bool {
@@ -68,7 +60,7 @@ fn same(one: &Cell, other: &Cell) -> bool {
         == (&other.subject, other.operation, other.connections, other.share)
 }
 
-/// Of all processes but the load generator.
+/// Returns the processor time of all processes but the load generator.
 fn cpu(cell: &Cell) -> f64 {
     let own = cell.usage.iter().filter(|used| used.peak_mib.is_some());
     own.map(|used| cell.cpu_per_thousand(used)).sum()

@@ -1,13 +1,14 @@
-//! Progress on standard error, with the seconds since the first line.
+//! Output: progress on standard error, results on standard output.
 
-use std::{io::Write, sync::OnceLock, time::Instant};
+use std::{io::Write, sync::LazyLock};
 
-static BEGUN: OnceLock<Instant> = OnceLock::new();
+use testkit::{Progress, Steps};
 
-/// Says what begins or has ended.
+static STEPS: LazyLock<Steps> = LazyLock::new(Steps::begin);
+
+/// Reports a step that begins or has ended.
 pub(crate) fn say(line: &str) {
-    let seconds = BEGUN.get_or_init(Instant::now).elapsed().as_secs_f32();
-    let _ = writeln!(std::io::stderr(), "[{seconds:6.1} s] {line}");
+    STEPS.say(line);
 }
 
 /// Prints a result to standard output.

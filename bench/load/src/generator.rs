@@ -1,40 +1,38 @@
-//! The load generators, each run once for each cell: wrk for closed loops, because it takes least
-//! of the processors that it shares with what it measures and its scripts make a new request each
-//! time; oha for constant rates, because it counts latency from when a request should have been
-//! sent, so that a stalled server cannot hide its stall (coordinated omission).
+//! Load generators, each run once for each cell. wrk makes closed loops, because it takes least processor
+//! time from the system that it measures, and its scripts make a new request each time. oha makes constant
+//! rates, because it counts latency from the time at which a request should have been sent, so that a
+//! stalled server cannot hide its stall (coordinated omission).
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 
-use crate::{operation::Operation, settings, subject::Requests};
+use crate::{number::to_f64, operation::Operation, process::output, settings, subject::Requests};
 
-/// How much longer than it should a generator may take.
-const SLACK: Duration = Duration::from_secs(30);
-/// When a request counts as failed: later than any answer that the services promise.
+/// Time after which a request counts as failed, longer than any that the services promise.
 const REQUEST_TIMEOUT: &str = "20s";
 
-/// What a generator saw.
+/// Results of one run of a generator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) requests: u64,
     pub(crate) seconds: f64,
-    /// Answers a second, whatever they said.
+    /// Responses per second, whatever their status.
     pub(crate) rate: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
     pub(crate) max_ms: f64,
-    /// Answers with another status than the operation's.
+    /// Responses with an unexpected status.
     pub(crate) refused: u64,
-    /// Requests without an answer.
+    /// Requests without a response.
     pub(crate) failed: u64,
 }
 
-/// Sends the next request on each connection as soon as the one before is answered.
+/// Sends the next request on each connection after the response to the one before.
 pub(crate) async fn closed_loop(
     url: &str,
     connections: u16,
@@ -82,7 +80,7 @@ struct WrkResult {
     failed: u64,
 }
 
-/// Sends `rate` requests a second, whether or not those before are answered.
+/// Sends `rate` requests a second, whether or not responses have arrived.
 pub(crate) async fn constant_rate(
     operation: Operation,
     requests: &Requests,
@@ -96,7 +94,7 @@ pub(crate) async fn constant_rate(
     let expected = |status: &str| match operation {
         Operation::Post => status == "201",
         Operation::Get | Operation::List | Operation::Put => status == "200",
-        // It draws messages at random, now and then one that is deleted already.
+        // It chooses messages at random, now and then one that is deleted already.
         Operation::Delete => status == "204" || status == "404",
     };
     let requests = said.count("statusCodeDistribution", |_| true);
@@ -115,26 +113,26 @@ pub(crate) async fn constant_rate(
     })
 }
 
-/// What came of more load than the system can take.
+/// Results of more load than the system can take.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Overloaded {
     pub(crate) seconds: f64,
-    /// Answers that say that the message is stored.
+    /// Responses 201.
     pub(crate) accepted: u64,
     pub(crate) accepted_p50_ms: f64,
     pub(crate) accepted_p99_ms: f64,
-    /// Answers 503.
+    /// Responses 503.
     pub(crate) refused: u64,
     pub(crate) refused_p50_ms: f64,
     pub(crate) refused_p99_ms: f64,
-    /// Requests without an answer.
+    /// Requests without a response.
     pub(crate) failed: u64,
-    /// Each status, and how many answers had it.
+    /// Number of responses of each status.
     pub(crate) statuses: Vec<String>,
 }
 
-/// Sends `rate` requests a second if it can. Latency counts from when a request was really sent:
-/// on a machine that is overloaded the generator is late too, which is no fault of the system's.
+/// Sends `rate` requests a second if it can. Latency counts from the time at which a request was really sent:
+/// on an overloaded machine the generator is late, too, which is not the system's fault.
 pub(crate) async fn too_much(
     requests: &Requests,
     connections: u16,
@@ -184,7 +182,7 @@ fn oha(
     Ok(command)
 }
 
-/// What oha printed.
+/// Output of oha.
 struct Said(Value);
 
 impl Said {
@@ -194,7 +192,7 @@ impl Said {
         value.with_context(|| format!("oha's result has no {section}.{key}"))
     }
 
-    /// The sum of the counts whose names `counted` wants.
+    /// Sums the counts whose names `counted` accepts.
     fn count(&self, section: &str, counted: impl Fn(&str) -> bool) -> u64 {
         self.entries(section).filter(|(name, _)| counted(name)).map(|(_, count)| count).sum()
     }
@@ -203,25 +201,4 @@ impl Said {
         let entries = self.0.get(section).and_then(Value::as_object).into_iter().flatten();
         entries.filter_map(|(name, count)| Some((name.as_str(), count.as_u64()?)))
     }
-}
-
-/// What a tool prints on standard output, unless it fails.
-pub(crate) async fn output(mut command: Command, seconds: u64) -> Result<String> {
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let limit = Duration::from_secs(seconds) + SLACK;
-    let output = timeout(limit, command.output())
-        .await
-        .with_context(|| format!("{program} has not ended within {limit:?}"))?
-        .with_context(|| format!("{program} cannot be started"))?;
-    if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        bail!("{program}: {}\n{}", output.status, String::from_utf8_lossy(&said));
-    }
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of requests stay far below 2^52")]
-pub(crate) fn to_f64(count: u64) -> f64 {
-    count as f64
 }

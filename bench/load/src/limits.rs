@@ -1,5 +1,5 @@
-//! What the parts can do by themselves: the broker's confirms, the database's inserts, and axum's
-//! answers, each measured alone.
+//! Limits of the parts, each measured alone: the broker's confirms, the database's inserts, and axum's
+//! responses.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -13,13 +13,13 @@ use tokio::{
 use crate::{
     console::say,
     generator::closed_loop,
+    process::{bench_store, example, json_output},
     results::Limit,
     servers::Servers,
-    subject::{bench_store, example, json_output},
     usage::Meter,
 };
 
-/// Commands of a full delivery.
+/// Commands of a full batch.
 pub(crate) const BATCH: u16 = 256;
 const START_LIMIT: Duration = Duration::from_secs(10);
 
@@ -58,8 +58,8 @@ pub(crate) async fn measure(
     Ok(limits)
 }
 
-/// How many writes a second both allow if nothing else needs a processor: none where either was
-/// not measured.
+/// Returns the rate of writes that publishing and inserting allow if nothing else needs a processor; none if
+/// either was not measured.
 pub(crate) fn together(limits: &[Limit], cores: usize) -> Option<f64> {
     let cheapest = |beginning: &str| {
         let named = limits.iter().filter(|limit| limit.name.starts_with(beginning));
@@ -112,7 +112,7 @@ async fn http(seconds: u64, script: &PathBuf) -> Result<Limit> {
     let measured = closed_loop(&url, connections, seconds, &arguments, script).await?;
     let (_, busy) = meter.stop()?;
     let limit = Limit {
-        name: format!("axum answering a constant, {connections} connections"),
+        name: format!("axum with a constant response, {connections} connections"),
         rate: measured.rate,
         p50_ms: measured.p50_ms,
         p99_ms: measured.p99_ms,

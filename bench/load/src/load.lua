@@ -1,4 +1,4 @@
--- Requests for wrk, and its figures as one line of JSON. The arguments are the operation and
+-- Requests for wrk, and its results as one line of JSON. The arguments are the operation and
 -- `name=number` settings. `shared/store/examples/bench-store/seed.rs` makes the same ids.
 
 local settings = {}

@@ -1,4 +1,4 @@
-//! What a client can ask for.
+//! Operations that are measured.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub(crate) enum Operation {
 impl Operation {
     pub(crate) const ALL: [Self; 5] = [Self::Post, Self::Get, Self::List, Self::Put, Self::Delete];
 
-    /// Its name for `load.lua` and in results.
+    /// Returns its name for `load.lua` and in results.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Post => "post",

@@ -1,4 +1,4 @@
-//! What a run can be told.
+//! Options of the command line.
 
 use clap::{Args, Parser, Subcommand};
 
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Hold two runs against each other
+    /// Compare two runs
     Compare(CompareOptions),
     /// Measure the system at growing numbers of stored messages
     Scale(ScaleOptions),
@@ -29,13 +29,13 @@ pub(crate) enum Command {
     Overload(OverloadOptions),
 }
 
-/// How many messages, and for how long.
+/// Options of `scale`.
 #[derive(Args, Debug)]
 pub(crate) struct ScaleOptions {
     /// Numbers of stored messages, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [10_000, 1_000_000, 10_000_000])]
     pub(crate) messages: Vec<u64>,
-    /// MongoDB's cache: a server that had just stored 10 million messages held 8.6 GiB
+    /// MongoDB's cache; 10 million messages took 8.6 GiB
     #[arg(long, value_name = "GB", default_value_t = 10.0)]
     pub(crate) cache_gb: f32,
     /// Seconds of each kind of request
@@ -45,33 +45,33 @@ pub(crate) struct ScaleOptions {
     pub(crate) common: CommonOptions,
 }
 
-/// How long, and over how many connections.
+/// Options of `overload`.
 #[derive(Args, Debug)]
 pub(crate) struct OverloadOptions {
     /// Seconds of overload
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub(crate) seconds: u64,
-    /// Connections: more than the writes that may wait in a gateway
+    /// Connections; more than the writes that can wait in a gateway
     #[arg(long, value_name = "N", default_value_t = 8_000)]
     pub(crate) connections: u16,
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 }
 
-/// Two runs.
+/// Options of `compare`.
 #[derive(Args, Debug)]
 pub(crate) struct CompareOptions {
     /// The earlier run: its name under target/bench, or its directory
     pub(crate) before: String,
-    /// The later one
+    /// The later run
     pub(crate) after: String,
 }
 
-/// Which cells of the table to measure, and for how long.
+/// Options of the standard run.
 #[derive(Args, Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct RunOptions {
-    /// About two minutes: short cells, the peer not at all connection counts
+    /// Take about two minutes: short cells, and fewer connection counts for the peer
     #[arg(long)]
     pub(crate) quick: bool,
     /// Seconds of each cell [default: 10; 2 with --quick]
@@ -80,10 +80,10 @@ pub(crate) struct RunOptions {
     /// Operations, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     only: Vec<Operation>,
-    /// Connections, separated by commas; POST is measured at 1 too where this is not given
+    /// Connections, separated by commas [default: 16,64,256, and for POST also 1]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     connections: Option<Vec<u16>>,
-    /// Messages that are stored beforehand
+    /// Messages that are stored before the load
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) messages: u64,
     /// Leave the peer out
@@ -102,7 +102,7 @@ pub(crate) struct RunOptions {
     pub(crate) common: CommonOptions,
 }
 
-/// What all commands take that run the system.
+/// Options of all commands that run the system.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CommonOptions {
     /// The run's name; the time by default
@@ -122,7 +122,7 @@ impl RunOptions {
         if self.only.is_empty() { Operation::ALL.to_vec() } else { self.only.clone() }
     }
 
-    /// How many connections to measure this operation with, on this system.
+    /// Returns the numbers of connections for an operation on this system.
     pub(crate) fn connections(&self, operation: Operation) -> Vec<u16> {
         match &self.connections {
             Some(connections) => connections.clone(),
@@ -131,7 +131,7 @@ impl RunOptions {
         }
     }
 
-    /// The same on the peer, whose every worker count is measured.
+    /// Returns the same for the peer, of which every worker count is measured.
     pub(crate) fn peer_connections(&self, operation: Operation) -> Vec<u16> {
         match &self.connections {
             None if self.quick => vec![64, 256],

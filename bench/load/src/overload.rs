@@ -1,8 +1,8 @@
-//! Back-pressure: twice the load that saturates the system, for a minute. What it takes must stay
-//! near its peak, what it refuses it must refuse at once, and its memory must not grow.
+//! Back-pressure: twice the load that saturates the system, for a minute. The rate of accepted writes must
+//! stay near its peak, refusals must come at once, and memory must not grow.
 //!
-//! The load shares the machine with the system and takes more of it than a closed loop does. So the
-//! peak that counts is that of the same generator on the same connections, at a rate that rises.
+//! The load shares the machine with the system and takes more of it than a closed loop does. So the peak is
+//! measured with the same generator on the same connections, at a rising rate.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -12,7 +12,8 @@ use tokio::sync::Mutex;
 
 use crate::{
     console::{print, say},
-    generator::{Overloaded, to_f64, too_much},
+    generator::{Overloaded, too_much},
+    number::to_f64,
     operation::Operation,
     options::OverloadOptions,
     run::{Bench, CACHE_GB},
@@ -21,34 +22,34 @@ use crate::{
     usage::{Meter, ProcessUsage, Watched, resident_mib},
 };
 
-/// Closed loops of so many connections find the peak.
+/// Connections of the closed loops that find the peak.
 const PEAK_CONNECTIONS: [u16; 3] = [64, 256, 1024];
 const PEAK_SECONDS: u64 = 5;
-/// At which rates the generator of the overload looks for its own peak: percent of the closed loop's.
+/// Rates at which the overload's generator looks for its own peak, in percent of the closed loop's.
 const STEPS: [u8; 6] = [50, 60, 70, 80, 90, 100];
 const STEP_SECONDS: u64 = 8;
-/// How often memory is looked at.
+/// Interval between two readings of memory.
 const SAMPLE: Duration = Duration::from_secs(5);
 const MESSAGES: u64 = 100_000;
 
-/// What came of it, as `overload.json`.
+/// Results, as in `overload.json`.
 #[derive(Serialize, Deserialize)]
 struct Findings {
-    /// Of a closed loop.
+    /// Rate of a closed loop.
     closed_loop: f64,
-    /// Of the overload's generator.
+    /// Rate of the overload's generator.
     peak: f64,
     offered: f64,
     overloaded: Overloaded,
-    /// The same closed loop as at the peak, right afterwards.
+    /// Rate of the same closed loop right after the overload.
     afterwards: f64,
     usage: Vec<ProcessUsage>,
     busy_cores: f64,
-    /// Seconds since the overload began, and what was resident then, in MiB.
+    /// Seconds since the overload began, and resident MiB of each process.
     memory: Vec<(u64, Vec<(String, f64)>)>,
 }
 
-/// MessageLoader the peak, offers twice that, and writes a table.
+/// Finds the peak, offers twice that, and writes a table.
 pub(crate) async fn run(options: &OverloadOptions) -> Result<()> {
     let name = options.common.name.as_deref();
     let mut bench = Bench::start(name, PEAK_SECONDS, MESSAGES, CACHE_GB).await?;
@@ -80,7 +81,7 @@ pub(crate) async fn run(options: &OverloadOptions) -> Result<()> {
     Ok(())
 }
 
-/// The most that is stored in a second while the rate rises.
+/// Returns the highest rate of stored messages while the offered rate rises.
 async fn peak(requests: &Requests, connections: u16, closed_loop: f64) -> Result<f64> {
     let mut peak: f64 = 0.0;
     for percent in STEPS {
@@ -93,7 +94,7 @@ async fn peak(requests: &Requests, connections: u16, closed_loop: f64) -> Result
     Ok(peak)
 }
 
-/// The best rate of a closed loop, and its connections.
+/// Returns the best rate of a closed loop, and its connections.
 async fn best_closed_loop(
     bench: &mut Bench,
     subject: &Subject,
@@ -109,7 +110,7 @@ async fn best_closed_loop(
     Ok(best)
 }
 
-/// Looks at memory while `load` runs.
+/// Samples memory while `load` runs.
 async fn sampled<T>(
     load: impl Future<Output = T>,
     watched: &[Watched],

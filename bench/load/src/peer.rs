@@ -20,7 +20,7 @@ use crate::{
 
 /// The database of its messages.
 pub(crate) const DATABASE: &str = "peer";
-/// How many uvicorn workers it is measured with; the better of them counts.
+/// Numbers of uvicorn workers to measure; the better one counts.
 pub(crate) const WORKERS: [u16; 2] = [1, 2];
 
 const APPLICATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../peers/fastapi");
@@ -60,8 +60,7 @@ impl Peer {
         Subject { name: name(self.workers), url: self.url(), watched: vec![own, broker, mongod] }
     }
 
-    /// Ends it with its workers. Under load a worker may wait for ever for what it was doing; that
-    /// costs the peer no figure, and the run none of those that it has.
+    /// Stops it with its workers. A worker can hang under load; it is killed then, and all figures stay.
     pub(crate) async fn stop(self) -> Result<()> {
         let members = members(self.process.pid());
         if let Err(error) = self.process.terminate(STOP_LIMIT).await {
@@ -93,7 +92,7 @@ impl Peer {
     }
 }
 
-/// As results call it.
+/// Returns its name in the results.
 pub(crate) fn name(workers: u16) -> String {
     format!("peer, {workers} worker{}", if workers == 1 { "" } else { "s" })
 }

@@ -1,6 +1,6 @@
-//! Results as SVG: horizontal bars, in one colour for each series.
+//! Results as pictures: horizontal bars, in one colour for each series.
 
-use std::fmt::Write;
+use bench_common::{Anchor, Svg};
 
 use crate::{
     operation::Operation,
@@ -14,20 +14,23 @@ const VALUE_WIDTH: f64 = 110.0;
 const BAR_HEIGHT: f64 = 14.0;
 const GAP: f64 = 10.0;
 const TOP: f64 = 64.0;
-/// Told apart with every kind of colour blindness (Okabe and Ito).
+/// Distinguishable with every kind of colour blindness (Okabe and Ito).
 const COLOURS: [&str; 7] =
     ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999"];
 
-/// A label and its bars, each of which is a series' number and its parts laid end to end.
+/// A label and its bars. A bar is a sequence of parts, each with the number of its series.
 struct Row {
     label: String,
     bars: Vec<Vec<(usize, f64)>>,
 }
 
-/// The files of a run and what is in them.
+/// Returns the names and contents of a run's pictures.
 pub(crate) fn plots(results: &Results) -> Vec<(&'static str, String)> {
     vec![
-        ("rate.svg", compared(results, "Answers a second, closed loop", |cell| cell.measured.rate)),
+        (
+            "rate.svg",
+            compared(results, "Responses per second, closed loop", |cell| cell.measured.rate),
+        ),
         (
             "p99.svg",
             compared(results, "p99 latency in ms, closed loop", |cell| cell.measured.p99_ms),
@@ -36,7 +39,7 @@ pub(crate) fn plots(results: &Results) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// This system's bar above the peer's, for each closed-loop cell.
+/// Draws this system's bar above the peer's, for each closed-loop cell.
 fn compared(results: &Results, title: &str, value: impl Fn(&Cell) -> f64) -> String {
     let rows: Vec<Row> = pairs(results)
         .map(|(label, ours, peers)| {
@@ -47,7 +50,7 @@ fn compared(results: &Results, title: &str, value: impl Fn(&Cell) -> f64) -> Str
     chart(title, &["this system", "peer"], &rows)
 }
 
-/// Where the processor time goes, process by process.
+/// Draws the processor time of each process.
 fn processor_time(results: &Results) -> String {
     let mut series: Vec<&str> = Vec::new();
     for used in results.cells.iter().flat_map(|cell| &cell.usage) {
@@ -80,63 +83,36 @@ fn pairs(results: &Results) -> impl Iterator<Item = (String, Option<&Cell>, Opti
 }
 
 fn chart(title: &str, series: &[&str], rows: &[Row]) -> String {
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = draw(&mut out, title, series, rows);
-    out
-}
-
-fn draw(out: &mut String, title: &str, series: &[&str], rows: &[Row]) -> std::fmt::Result {
     let total = |bar: &Vec<(usize, f64)>| bar.iter().map(|(_, value)| value).sum::<f64>();
     let longest =
         rows.iter().flat_map(|row| &row.bars).map(total).fold(f64::MIN_POSITIVE, f64::max);
     let bars: usize = rows.iter().map(|row| row.bars.len()).sum();
     #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
     let height = TOP + bars as f64 * BAR_HEIGHT + rows.len() as f64 * GAP;
-    let width = LABEL_WIDTH + BAR_WIDTH + VALUE_WIDTH;
-    writeln!(
-        out,
-        r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">"#
-    )?;
-    writeln!(out, r#"<rect width="100%" height="100%" fill="white"/>"#)?;
-    writeln!(out, r#"<text x="10" y="22" font-size="15">{title}</text>"#)?;
+    let mut svg = Svg::new(LABEL_WIDTH + BAR_WIDTH + VALUE_WIDTH, height, title);
     let mut x = 10.0;
     for (number, name) in series.iter().enumerate() {
-        writeln!(
-            out,
-            r#"<rect x="{x}" y="34" width="12" height="12" fill="{}"/>"#,
-            colour(number)
-        )?;
-        writeln!(out, r#"<text x="{}" y="45">{name}</text>"#, x + 16.0)?;
+        svg.rect((x, 34.0), (12.0, 12.0), colour(number));
+        svg.text((x + 16.0, 45.0), Anchor::Start, "black", name);
         x += 120.0;
     }
     let mut y = TOP;
     for row in rows {
-        writeln!(out, r#"<text x="10" y="{}">{}</text>"#, y + BAR_HEIGHT - 3.0, row.label)?;
+        svg.text((10.0, y + BAR_HEIGHT - 3.0), Anchor::Start, "black", &row.label);
         for bar in &row.bars {
             let mut x = LABEL_WIDTH;
             for (number, value) in bar {
                 let width = value / longest * BAR_WIDTH;
-                writeln!(
-                    out,
-                    r#"<rect x="{x:.1}" y="{y}" width="{width:.1}" height="{}" fill="{}"/>"#,
-                    BAR_HEIGHT - 2.0,
-                    colour(*number)
-                )?;
+                svg.rect((x, y), (width, BAR_HEIGHT - 2.0), colour(*number));
                 x += width;
             }
-            let text = readable(total(bar));
-            writeln!(
-                out,
-                r#"<text x="{:.1}" y="{}">{text}</text>"#,
-                x + 5.0,
-                y + BAR_HEIGHT - 3.0
-            )?;
+            let value = readable(total(bar));
+            svg.text((x + 5.0, y + BAR_HEIGHT - 3.0), Anchor::Start, "black", value);
             y += BAR_HEIGHT;
         }
         y += GAP;
     }
-    writeln!(out, "</svg>")
+    svg.finish()
 }
 
 fn colour(series: usize) -> &'static str {

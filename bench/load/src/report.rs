@@ -1,6 +1,6 @@
-//! A run's results for people: a line for each cell while it runs, Markdown in the end.
+//! Results for people: a line for each cell during the run, and Markdown at its end.
 
-use std::fmt::Write;
+use bench_common::Table;
 
 use crate::{
     limits::{self, BATCH},
@@ -9,10 +9,10 @@ use crate::{
     system,
 };
 
-/// From so many processors on, busy with something else, a cell is said to be disturbed.
+/// Number of processors that other processes keep busy from which on a cell counts as disturbed.
 const DISTURBED: f64 = 0.25;
 
-/// One cell in one line.
+/// Describes a cell in one line.
 pub(crate) fn line(cell: &Cell) -> String {
     let measured = &cell.measured;
     let load = match cell.share {
@@ -41,48 +41,35 @@ pub(crate) fn line(cell: &Cell) -> String {
     )
 }
 
-/// All tables.
+/// Returns all tables.
 pub(crate) fn markdown(results: &Results) -> String {
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = write_all(&mut out, results);
-    out
-}
-
-fn write_all(out: &mut String, results: &Results) -> std::fmt::Result {
-    writeln!(out, "# {}\n", results.name)?;
-    writeln!(out, "`{}` on {}, the load generator included.", results.command, results.machine)?;
-    writeln!(
-        out,
-        "{} s each, {} messages stored beforehand.\n",
-        results.seconds_per_cell, results.messages
-    )?;
     let disturbed = results.cells.iter().filter(|cell| cell.foreign_cores() > DISTURBED).count();
-    if disturbed > 0 {
-        writeln!(
-            out,
-            "**Disturbed**: in {disturbed} of {} cells something else kept more than {DISTURBED} processors busy.\n",
+    let warning = match disturbed {
+        0 => String::new(),
+        disturbed => format!(
+            "\n**Disturbed**: in {disturbed} of {} cells other processes kept more than {DISTURBED} processors busy.\n",
             results.cells.len()
-        )?;
-    }
-    saturation(out, results)?;
-    rates(out, results)?;
-    usage(out, results)?;
-    limits(out, results)?;
-    idle(out, results)
+        ),
+    };
+    let head = format!(
+        "# {}\n\n`{}` on {}, the load generator included.\n{} s each, {} messages stored beforehand.\n{warning}",
+        results.name, results.command, results.machine, results.seconds_per_cell, results.messages
+    );
+    let sections =
+        [saturation(results), rates(results), usage(results), limits(results), idle(results)];
+    head + &sections.concat()
 }
 
-fn saturation(out: &mut String, results: &Results) -> std::fmt::Result {
-    writeln!(out, "## Closed loop\n")?;
-    writeln!(out, "Latency in ms. The peer by the better of its worker counts.\n")?;
-    writeln!(
-        out,
-        "| | connections | this system /s | p50 | p99 | p99.9 | errors | peer /s | p50 | p99 | p99.9 | errors | ratio |"
-    )?;
-    writeln!(
-        out,
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |"
-    )?;
+fn section(title: &str, text: &str, table: &Table) -> String {
+    let text = if text.is_empty() { String::new() } else { format!("{text}\n\n") };
+    format!("\n## {title}\n\n{text}{table}")
+}
+
+fn saturation(results: &Results) -> String {
+    let figures_of = |rate: &str| [rate, "p50", "p99", "p99.9", "errors"].map(str::to_owned);
+    let titles = [String::new(), "connections".to_owned()].into_iter();
+    let titles = titles.chain(figures_of("this system /s")).chain(figures_of("peer /s"));
+    let mut table = Table::new(1, titles.chain(["ratio".to_owned()]));
     for operation in Operation::ALL {
         for connections in results.connections(operation) {
             let (ours, peers) = pair(results, operation, connections, None);
@@ -92,115 +79,91 @@ fn saturation(out: &mut String, results: &Results) -> std::fmt::Result {
                 }
                 _ => String::new(),
             };
-            writeln!(
-                out,
-                "| {} | {connections} | {} | {} | {ratio} |",
-                operation.title(),
-                figures(ours),
-                figures(peers)
-            )?;
+            let cells = [operation.title().to_owned(), connections.to_string()].into_iter();
+            table.row(cells.chain(figures(ours)).chain(figures(peers)).chain([ratio]));
         }
     }
-    writeln!(out)
+    let text = "Latency in ms. The peer by the better of its worker counts.";
+    section("Closed loop", text, &table)
 }
 
-fn rates(out: &mut String, results: &Results) -> std::fmt::Result {
-    let cells: Vec<&Cell> = results.cells.iter().filter(|cell| cell.share.is_some()).collect();
-    if cells.is_empty() {
-        return Ok(());
+fn rates(results: &Results) -> String {
+    let titles = ["", "", "of saturation", "/s", "p50", "p99", "p99.9", "errors"];
+    let mut table = Table::new(2, titles);
+    let mut any = false;
+    for cell in &results.cells {
+        let Some(share) = cell.share else { continue };
+        any = true;
+        let cells = [cell.subject.clone(), cell.operation.title().to_owned(), format!("{share} %")];
+        table.row(cells.into_iter().chain(figures(Some(cell))));
     }
-    writeln!(out, "## Constant rate\n")?;
-    writeln!(out, "Latency in ms from when a request should have been sent.\n")?;
-    writeln!(out, "| | | of saturation | /s | p50 | p99 | p99.9 | errors |")?;
-    writeln!(out, "| --- | --- | --: | --: | --: | --: | --: | --: |")?;
-    for cell in cells {
-        let share = cell.share.unwrap_or_default();
-        let title = cell.operation.title();
-        writeln!(out, "| {} | {title} | {share} % | {} |", cell.subject, figures(Some(cell)))?;
-    }
-    writeln!(out)
+    let text = "Latency in ms from when a request should have been sent.";
+    if any { section("Constant rate", text, &table) } else { String::new() }
 }
 
-fn usage(out: &mut String, results: &Results) -> std::fmt::Result {
-    writeln!(out, "## Processor time and memory\n")?;
-    writeln!(out, "Seconds of processor time for each thousand requests / peak resident MiB.\n")?;
+fn usage(results: &Results) -> String {
     let mut names: Vec<&str> = Vec::new();
     for used in results.cells.iter().flat_map(|cell| &cell.usage) {
         if !names.contains(&used.name.as_str()) {
             names.push(&used.name);
         }
     }
-    writeln!(
-        out,
-        "| | | load | {} | busy cores | of these with something else |",
-        names.join(" | ")
-    )?;
-    writeln!(out, "| --- | --- | --: |{} --: | --: |", " --: |".repeat(names.len()))?;
+    let titles = ["", "", "load"].into_iter().chain(names.iter().copied());
+    let mut table = Table::new(2, titles.chain(["busy cores", "of these with other processes"]));
     for cell in &results.cells {
         let load = match cell.share {
             Some(share) => format!("{share} %"),
             None => cell.connections.to_string(),
         };
-        write!(out, "| {} | {} | {load} |", cell.subject, cell.operation.title())?;
-        for name in &names {
+        let usage = names.iter().map(|name| {
             let used = cell.usage.iter().find(|used| used.name == *name);
-            let text = used.map_or_else(String::new, |used| {
-                let cpu = cell.cpu_per_thousand(used);
-                used.peak_mib
-                    .map_or_else(|| format!("{cpu:.3}"), |mib| format!("{cpu:.3} / {mib:.0}"))
-            });
-            write!(out, " {text} |")?;
-        }
-        writeln!(out, " {:.2} | {:.2} |", cell.busy_cores, cell.foreign_cores())?;
+            used.map_or_else(String::new, |used| {
+                let cpu = format!("{:.3}", cell.cpu_per_thousand(used));
+                used.peak_mib.map_or_else(|| cpu.clone(), |mib| format!("{cpu} / {mib:.0}"))
+            })
+        });
+        let cores = [cell.busy_cores, cell.foreign_cores()].map(|cores| format!("{cores:.2}"));
+        let cells = [cell.subject.clone(), cell.operation.title().to_owned(), load].into_iter();
+        table.row(cells.chain(usage).chain(cores));
     }
-    writeln!(out)
+    let text = "Seconds of processor time per thousand requests / peak resident MiB.";
+    section("Processor time and memory", text, &table)
 }
 
-fn limits(out: &mut String, results: &Results) -> std::fmt::Result {
+fn limits(results: &Results) -> String {
     if results.limits.is_empty() {
-        return Ok(());
+        return String::new();
     }
-    writeln!(out, "## Limits\n")?;
-    writeln!(
-        out,
-        "| alone | /s | p50 ms | p99 ms | busy cores |\n| --- | --: | --: | --: | --: |"
-    )?;
+    let mut table = Table::new(1, ["alone", "/s", "p50 ms", "p99 ms", "busy cores"]);
     for limit in &results.limits {
-        let (rate, p50, p99) = (limit.rate, limit.p50_ms, limit.p99_ms);
-        writeln!(
-            out,
-            "| {} | {rate:.0} | {p50:.2} | {p99:.2} | {:.2} |",
-            limit.name, limit.busy_cores
-        )?;
+        let [p50, p99, cores] =
+            [limit.p50_ms, limit.p99_ms, limit.busy_cores].map(|value| format!("{value:.2}"));
+        table.row([limit.name.clone(), format!("{:.0}", limit.rate), p50, p99, cores]);
     }
-    if let Some(rate) = limits::together(&results.limits, results.cores) {
-        writeln!(
-            out,
-            "\nBy their processor time, the best publish and the best insert of {BATCH} together come to \
-             {rate:.0} writes/s on {} cores, which leaves none for HTTP.",
+    let together = limits::together(&results.limits, results.cores).map(|rate| {
+        format!(
+            "\nBy their processor time, the best publish and the best insert of {BATCH} together allow {rate:.0} \
+             writes/s on {} cores, which leaves none for HTTP.\n",
             results.cores
-        )?;
-    }
-    writeln!(out)
+        )
+    });
+    section("Limits", "", &table) + &together.unwrap_or_default()
 }
 
-fn idle(out: &mut String, results: &Results) -> std::fmt::Result {
+fn idle(results: &Results) -> String {
     if results.idle.is_empty() {
-        return Ok(());
+        return String::new();
     }
-    writeln!(out, "## Idle\n")?;
-    writeln!(out, "| | | resident MiB | % of a core |\n| --- | --- | --: | --: |")?;
+    let mut table = Table::new(2, ["", "", "resident MiB", "% of a core"]);
     for idle in &results.idle {
-        writeln!(
-            out,
-            "| {} | {} | {:.1} | {:.1} |",
-            idle.when, idle.process, idle.resident_mib, idle.percent_of_a_core
-        )?;
+        let [memory, cpu] =
+            [idle.resident_mib, idle.percent_of_a_core].map(|value| format!("{value:.1}"));
+        table.row([idle.when.clone(), idle.process.clone(), memory, cpu]);
     }
-    writeln!(out)
+    section("Idle", "", &table)
 }
 
-/// This system's cell, and the better of the peer's.
+/// Returns this system's cell, and the better of the peer's.
 pub(crate) fn pair(
     results: &Results,
     operation: Operation,
@@ -219,41 +182,11 @@ pub(crate) fn pair(
     (ours, peers)
 }
 
-fn figures(cell: Option<&Cell>) -> String {
-    let Some(cell) = cell else { return " | | | | ".to_owned() };
+/// Returns rate, latencies and errors; empty cells where nothing was measured.
+fn figures(cell: Option<&Cell>) -> [String; 5] {
+    let Some(cell) = cell else { return Default::default() };
     let measured = &cell.measured;
-    format!(
-        "{:.0} | {:.1} | {:.1} | {:.1} | {}",
-        measured.rate,
-        measured.p50_ms,
-        measured.p99_ms,
-        measured.p999_ms,
-        cell.errors()
-    )
-}
-
-/// A number with its digits in groups of three.
-pub(crate) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::thousands;
-
-    #[test]
-    fn digits_are_grouped_from_the_right() {
-        for (number, text) in [(7, "7"), (999, "999"), (1000, "1,000"), (10_000_000, "10,000,000")]
-        {
-            assert_eq!(thousands(number), text);
-        }
-    }
+    let [p50, p99, p999] =
+        [measured.p50_ms, measured.p99_ms, measured.p999_ms].map(|ms| format!("{ms:.1}"));
+    [format!("{:.0}", measured.rate), p50, p99, p999, cell.errors().to_string()]
 }

@@ -1,4 +1,4 @@
-//! What a run found, as it is written to `results.json` and read for a comparison.
+//! Results of a run, as they are written to `results.json` and read for a comparison.
 
 use std::{
     fs,
@@ -9,16 +9,12 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    generator::{Measured, to_f64},
-    operation::Operation,
-    usage::ProcessUsage,
-};
+use crate::{generator::Measured, number::to_f64, operation::Operation, usage::ProcessUsage};
 
 /// The file in a run's directory.
 pub(crate) const FILE: &str = "results.json";
 
-/// Everything a run found.
+/// Results of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) name: String,
@@ -38,19 +34,19 @@ pub(crate) struct Cell {
     pub(crate) subject: String,
     pub(crate) operation: Operation,
     pub(crate) connections: u16,
-    /// The share of saturation that was offered, in percent; none for a closed loop.
+    /// Offered share of saturation, in percent; none for a closed loop.
     pub(crate) share: Option<u8>,
     pub(crate) measured: Measured,
     pub(crate) usage: Vec<ProcessUsage>,
-    /// How many of the machine's processors were busy, on average.
+    /// Mean number of busy processors of the machine.
     pub(crate) busy_cores: f64,
 }
 
-/// What something underneath can do by itself.
+/// Limit of the broker, the database or axum alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Limit {
     pub(crate) name: String,
-    /// A second: of commands, documents or answers.
+    /// Commands, documents or responses per second.
     pub(crate) rate: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
@@ -60,7 +56,7 @@ pub(crate) struct Limit {
 /// A process that has nothing to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Idle {
-    /// When: before or after the load.
+    /// Before or after the load.
     pub(crate) when: String,
     pub(crate) process: String,
     pub(crate) resident_mib: f64,
@@ -68,13 +64,13 @@ pub(crate) struct Idle {
 }
 
 impl Cell {
-    /// Seconds of processor time for each thousand requests.
+    /// Returns seconds of processor time per thousand requests.
     pub(crate) fn cpu_per_thousand(&self, used: &ProcessUsage) -> f64 {
         used.cpu_seconds * 1e3 / to_f64(self.measured.requests.max(1))
     }
 
-    /// How many processors were busy with something that is not measured. More than a few hundredths
-    /// mean that the figures are too low.
+    /// Returns the number of processors that were busy with other processes. If it is more than a few
+    /// hundredths, the figures are too low.
     pub(crate) fn foreign_cores(&self) -> f64 {
         let own: f64 = self.usage.iter().map(|used| used.cpu_seconds).sum();
         (self.busy_cores - own / self.measured.seconds).max(0.0)
@@ -86,14 +82,14 @@ impl Cell {
 }
 
 impl Limit {
-    /// Processor time of each, in seconds.
+    /// Returns processor seconds for each of them.
     pub(crate) fn cpu(&self) -> f64 {
         self.busy_cores / self.rate
     }
 }
 
 impl Results {
-    /// The connection counts at which an operation was measured in a closed loop.
+    /// Returns the numbers of connections at which an operation was measured in a closed loop.
     pub(crate) fn connections(&self, operation: Operation) -> Vec<u16> {
         let closed = self.cells.iter().filter(|cell| cell.share.is_none());
         let mut connections: Vec<u16> = closed
@@ -105,13 +101,13 @@ impl Results {
         connections
     }
 
-    /// Writes it to its file, after each step, so that an interrupted run leaves what it found.
+    /// Writes the file. Called after each step, so that an interrupted run leaves its results.
     pub(crate) fn save(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         fs::write(dir.join(FILE), text).context("the results cannot be written")
     }
 
-    /// Reads those of a run by its directory or its name.
+    /// Reads the results of a run, by its directory or its name.
     pub(crate) fn load(run: &str, results_dir: &Path) -> Result<Self> {
         let named = results_dir.join(run);
         let dir = if named.is_dir() { named } else { PathBuf::from(run) };
@@ -121,12 +117,12 @@ impl Results {
     }
 }
 
-/// How many processors everything shared.
+/// Returns the number of processors of the machine.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// The processor and memory that everything shared.
+/// Describes the processors and the memory of the machine.
 pub(crate) fn machine() -> String {
     let read = |file| fs::read_to_string(file).unwrap_or_default();
     let (cpus, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));

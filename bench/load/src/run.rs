@@ -1,5 +1,4 @@
-//! The standard run: the system, its peer and their limits, one after the other on the same
-//! servers.
+//! The standard run: the system, its peer and their limits, one after the other on the same servers.
 
 use std::{
     collections::HashMap,
@@ -29,10 +28,10 @@ use crate::{
 
 /// Shares of saturation at which latency is measured, in percent.
 const SHARES: [u8; 2] = [50, 80];
-/// Connections that a constant rate has to itself: so many that it hardly ever waits for one.
+/// Connections of a constant rate, so many that it hardly ever waits for one.
 const RATE_CONNECTIONS: u16 = 256;
-/// Of that many messages to delete, one in twenty is drawn twice.
-const DELETES_PER_DRAW: f64 = 10.0;
+/// Stored messages for each deletion, so many that one in twenty is chosen twice.
+const MESSAGES_PER_DELETE: f64 = 10.0;
 const WARM_UP_SECONDS: u64 = 2;
 /// MongoDB's cache. The standard run's 100,000 messages take a hundredth of it.
 pub(crate) const CACHE_GB: f32 = 4.0;
@@ -41,15 +40,15 @@ pub(crate) const CACHE_GB: f32 = 4.0;
 pub(crate) struct Bench {
     pub(crate) servers: Servers,
     pub(crate) results: Results,
-    /// Where the results go.
+    /// Directory of the results.
     pub(crate) dir: PathBuf,
-    /// Where logs and requests go.
+    /// Directory of logs and requests.
     pub(crate) scratch: PathBuf,
     pub(crate) script: PathBuf,
     seconds: u64,
 }
 
-/// Measures what the options ask for, and writes it down.
+/// Measures what the options ask for, and writes the results.
 pub(crate) async fn run(options: &RunOptions) -> Result<()> {
     let mut bench =
         Bench::start(options.common.name.as_deref(), options.seconds(), options.messages, CACHE_GB)
@@ -103,7 +102,7 @@ impl Bench {
         Ok(Self { servers, results, dir, scratch, script, seconds })
     }
 
-    /// A database with messages.
+    /// Fills a database with messages.
     pub(crate) async fn fill(&self, database: &str, plain: bool, messages: u64) -> Result<Stored> {
         say(&format!(
             "storing {messages} messages for {}",
@@ -177,11 +176,11 @@ impl Bench {
         let measured =
             closed_loop(&subject.url, connections, self.seconds, &arguments, &self.script).await?;
         let rate = measured.rate;
-        self.note(subject, operation, connections, None, measured, meter)?;
+        self.record(subject, operation, connections, None, measured, meter)?;
         Ok(rate)
     }
 
-    /// Every operation at shares of the best rate that it reached in a closed loop.
+    /// Measures every operation at shares of its best rate in a closed loop.
     async fn constant_rates(
         &mut self,
         options: &RunOptions,
@@ -212,17 +211,17 @@ impl Bench {
         share: u8,
     ) -> Result<()> {
         #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
-        let deletes = rate * self.seconds as f64 * DELETES_PER_DRAW;
+        let deletes = rate * self.seconds as f64 * MESSAGES_PER_DELETE;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let deletes = deletes as u64;
         let requests = stored.requests(operation, &subject.url, deletes, &self.scratch).await?;
         let meter = Meter::start(&subject.watched)?;
         let measured =
             constant_rate(operation, &requests, RATE_CONNECTIONS, rate, self.seconds).await?;
-        self.note(subject, operation, RATE_CONNECTIONS, Some(share), measured, meter)
+        self.record(subject, operation, RATE_CONNECTIONS, Some(share), measured, meter)
     }
 
-    fn note(
+    fn record(
         &mut self,
         subject: &Subject,
         operation: Operation,
@@ -242,7 +241,7 @@ impl Bench {
 
     async fn idle(&mut self, subject: &Subject, when: &str) -> Result<()> {
         let seconds = self.seconds.min(10);
-        say(&format!("{seconds} s of idleness"));
+        say(&format!("idle for {seconds} s"));
         let meter = Meter::start(&subject.watched)?;
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let (used, _) = meter.stop()?;

@@ -1,5 +1,4 @@
-//! Whether more stored messages make anything slower: the same load at ten thousand, a million and
-//! ten million of them.
+//! The same load at ten thousand, a million and ten million stored messages.
 
 use std::fs;
 
@@ -11,38 +10,39 @@ use testkit::Api;
 use crate::{
     console::{print, say},
     generator::{Measured, closed_loop},
+    number::thousands,
     operation::Operation,
     options::ScaleOptions,
-    report::thousands,
+    process::{bench_store, json_output},
     run::Bench,
-    subject::{Stored, Subject, bench_store, json_output},
+    subject::{Stored, Subject},
     system::System,
     usage::{Meter, ProcessUsage},
 };
 
 const CONNECTIONS: u16 = 64;
-/// How far from its newest message a page of the longest conversation counts as deep: in pages of
-/// 200, or half the conversation where that is less.
+/// Depth of a deep page in the longest conversation, in pages of 200 from its newest message; at most half the
+/// conversation.
 const DEEP_PAGES: u64 = 1_000;
-/// How many pages from there on are read.
+/// Number of pages that are read from there on.
 const READ_PAGES: usize = 20;
-/// A page has 50 messages in the mean.
+/// Limits of first pages, 50 on average.
 const FIRST_PAGE_LIMITS: [&str; 2] = ["shortest=40", "longest=60"];
 const SAMPLES: usize = 200;
-const DRAW_SECONDS: u64 = 60;
+const SAMPLE_SECONDS: u64 = 60;
 
-/// Everything at one size.
+/// Results at one size.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Size {
     messages: u64,
     rows: Vec<Row>,
-    draw_p50_ms: f64,
-    draw_p99_ms: f64,
+    sample_p50_ms: f64,
+    sample_p99_ms: f64,
     /// Peaks of the services over all rows.
     usage: Vec<ProcessUsage>,
 }
 
-/// One kind of request at one size.
+/// Results of one kind of request at one size.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Row {
     what: String,
@@ -69,14 +69,14 @@ async fn measure(bench: &Bench, options: &ScaleOptions, messages: u64) -> Result
     let database = format!("messages-{messages}");
     let mut settings = options.common.settings.clone();
     settings.push(("MONGO_DATABASE".to_owned(), database.clone()));
-    // It makes the indexes before anything is stored, as it does for a system that grows.
+    // It creates the indexes before any message is stored, as it does for a growing system.
     let system = System::start(&bench.servers, &bench.scratch, &settings).await?;
     let subject = system.subject(&bench.servers);
     let stored = bench.fill(&database, false, messages).await?;
     bench.warm_up(&subject, &stored).await?;
     let deep = deep_pages(bench, &subject, messages).await?;
 
-    // Of few messages few conversations are long. Asked for the same, they would share a query.
+    // With few messages, few conversations are long. With one limit, requests would share a query.
     let mut first = stored.closed_loop(Operation::List, options.seconds).await?;
     first.extend(FIRST_PAGE_LIMITS.map(str::to_owned));
 
@@ -102,13 +102,13 @@ async fn measure(bench: &Bench, options: &ScaleOptions, messages: u64) -> Result
         rows.push(Row { what: what.to_owned(), measured });
     }
     let (usage, _) = meter.stop()?;
-    let (draw_p50_ms, draw_p99_ms) = draws(&stored).await?;
-    say(&format!("random draw: p50 {draw_p50_ms:.2} ms, p99 {draw_p99_ms:.2} ms"));
-    Ok(Size { messages, rows, draw_p50_ms, draw_p99_ms, usage })
+    let (sample_p50_ms, sample_p99_ms) = samples(&stored).await?;
+    say(&format!("random sample: p50 {sample_p50_ms:.2} ms, p99 {sample_p99_ms:.2} ms"));
+    Ok(Size { messages, rows, sample_p50_ms, sample_p99_ms, usage })
 }
 
-/// The arguments of `load.lua` for pages deep in the longest conversation. Follows the links of
-/// its pages, as a client would.
+/// Returns the arguments of `load.lua` for deep pages of the longest conversation. Follows the links of its
+/// pages, as a client would.
 async fn deep_pages(bench: &Bench, subject: &Subject, messages: u64) -> Result<Vec<String>> {
     let api = Api::new(&subject.url)?;
     let start = "/api/messages?from_user_id=user-0&to_user_id=reader-0";
@@ -140,11 +140,12 @@ async fn deep_pages(bench: &Bench, subject: &Subject, messages: u64) -> Result<V
     Ok(vec!["urls".to_owned(), "run=1".to_owned(), format!("file={}", file.display())])
 }
 
-async fn draws(stored: &Stored) -> Result<(f64, f64)> {
+async fn samples(stored: &Stored) -> Result<(f64, f64)> {
     let mut command = bench_store("samples", &stored.uri, &stored.database)?;
     command.args(["--count", &SAMPLES.to_string()]);
-    let said = json_output(command, DRAW_SECONDS).await?;
-    let number = |key: &str| said.get(key).and_then(Value::as_f64).context("no draw was measured");
+    let said = json_output(command, SAMPLE_SECONDS).await?;
+    let number =
+        |key: &str| said.get(key).and_then(Value::as_f64).context("no sample was measured");
     Ok((number("p50_ms")?, number("p99_ms")?))
 }
 
@@ -175,10 +176,10 @@ fn table(bench: &Bench, sizes: &[Size]) -> String {
             ));
         }
         lines.push(format!(
-            "| {} | random draw | | {:.2} | {:.2} | |",
+            "| {} | random sample | | {:.2} | {:.2} | |",
             thousands(size.messages),
-            size.draw_p50_ms,
-            size.draw_p99_ms
+            size.sample_p50_ms,
+            size.sample_p99_ms
         ));
     }
     lines.push("\nPeak resident MiB:\n".to_owned());

@@ -1,4 +1,4 @@
-//! Something that serves the API and is measured, with its stored messages. Messages have numbers,
+//! A measured system that serves the API, and its stored messages. Messages have numbers,
 //! from which their ids and conversations follow (`shared/store/examples/bench-store/seed.rs`).
 
 use std::{
@@ -8,19 +8,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
-use serde_json::Value;
-use tokio::process::Command;
+use anyhow::Result;
 
-use crate::{generator::output, operation::Operation, usage::Watched};
+use crate::{
+    operation::Operation,
+    process::{bench_store, output},
+    usage::Watched,
+};
 
-/// Deletions a second to be ready for: each takes a message of its own.
+/// Maximum rate of deletions, each of which takes a message of its own.
 const MAX_DELETES_PER_SECOND: u64 = 30_000;
-/// How many different requests a constant rate draws from.
+/// Number of different requests of a constant rate.
 const DISTINCT_REQUESTS: u64 = 20_000;
-/// No conversation below this many messages counts as one that fills a page of 50.
+/// Number of messages from which on a conversation surely fills a page of 50.
 const LONG: f64 = 65.0;
-/// Longest time that storing messages may take.
+/// Maximum time for storing messages.
 const SEED_SECONDS: u64 = 1_800;
 /// 2024-06-14, when message 0 was published.
 const BEGUN_MS: u64 = 0x0190_0000_0000;
@@ -28,7 +30,7 @@ const BEGUN_MS: u64 = 0x0190_0000_0000;
 /// A running system.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
-    /// As results call it.
+    /// Name in the results.
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) watched: Vec<Watched>,
@@ -53,18 +55,18 @@ pub(crate) struct Requests {
 }
 
 impl Stored {
-    /// A database that is still empty.
+    /// Describes a database that is still empty.
     pub(crate) fn new(uri: &str, database: &str, plain: bool, messages: u64) -> Self {
         let (uri, database) = (uri.to_owned(), database.to_owned());
         Self { uri, database, plain, messages, next: Cell::new(0), run: Cell::new(0) }
     }
 
-    /// Stores the messages that are there beforehand.
+    /// Stores the messages that exist before the load.
     pub(crate) async fn fill(&self) -> Result<()> {
         self.seed(self.messages).await.map(drop)
     }
 
-    /// The arguments of `load.lua`. Stores what is to be deleted.
+    /// Returns the arguments of `load.lua`. Stores the messages that it deletes.
     pub(crate) async fn closed_loop(
         &self,
         operation: Operation,
@@ -87,8 +89,8 @@ impl Stored {
         ])
     }
 
-    /// Files in `dir` with requests for `rate` a second. Stores what is to be deleted: enough that
-    /// few are drawn twice.
+    /// Writes files with requests to `dir`. Stores the messages that they delete, so many that few are chosen
+    /// twice.
     pub(crate) async fn requests(
         &self,
         operation: Operation,
@@ -154,7 +156,7 @@ impl Stored {
         Ok(files)
     }
 
-    /// How many conversations fill a page. They are the first ones.
+    /// Returns the number of conversations that fill a page. They are the first ones.
     pub(crate) fn long_conversations(&self) -> u32 {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let long = self.messages as f64 / (LONG * f64::from(self.conversations()).ln());
@@ -167,7 +169,7 @@ impl Stored {
         long.max(1)
     }
 
-    /// Few are long, and many have a message or two.
+    /// Returns the number of conversations. Few are long, and many have one or two messages.
     pub(crate) fn conversations(&self) -> u32 {
         u32::try_from(self.messages / 10).unwrap_or(u32::MAX).max(10)
     }
@@ -191,26 +193,7 @@ impl Stored {
     }
 }
 
-/// The program that works on MongoDB itself.
-pub(crate) fn bench_store(what: &str, uri: &str, database: &str) -> Result<Command> {
-    let mut command = example("bench-store")?;
-    command.args([what, "--uri", uri, "--database", database]);
-    Ok(command)
-}
-
-/// One of the programs that measure limits.
-pub(crate) fn example(name: &str) -> Result<Command> {
-    let bin_dir = testkit::settings::required(testkit::settings::BIN_DIR)?;
-    Ok(Command::new(Path::new(&bin_dir).join("examples").join(name)))
-}
-
-/// What a program printed as JSON.
-pub(crate) async fn json_output(command: Command, seconds: u64) -> Result<Value> {
-    let text = output(command, seconds).await?;
-    serde_json::from_str(&text).context("not JSON")
-}
-
-/// The id of the message with this number.
+/// Returns the id of the message with this number.
 fn id(number: u64) -> String {
     let at = BEGUN_MS + number;
     format!("{:08x}-{:04x}-7000-8000-{number:012x}", at >> 16, at & 0xffff)

@@ -10,7 +10,7 @@ use testkit::{
 
 use crate::{servers::Servers, subject::Subject, usage::Watched};
 
-/// As results call it.
+/// Name in the results.
 pub(crate) const NAME: &str = "this system";
 /// The database of its messages.
 pub(crate) const DATABASE: &str = "messages";

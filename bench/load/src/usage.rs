@@ -1,10 +1,13 @@
-//! What processes use, from `/proc`: processor time and the peak of resident memory.
+//! Processor time and peak memory of processes, from `/proc`.
 
 use std::{collections::HashMap, fs};
 
 use anyhow::{Context, Result};
+use bench_common::memory_kib;
 use serde::{Deserialize, Serialize};
 use testkit::ProcessId;
+
+use crate::number::to_f64;
 
 /// The unit of `/proc` (`USER_HZ`), the same on all of Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -16,12 +19,12 @@ pub(crate) struct Watched {
     pub(crate) pid: u32,
 }
 
-/// What one process, its children included, used while something was measured.
+/// Usage of one process and its children during a measurement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ProcessUsage {
     pub(crate) name: String,
     pub(crate) cpu_seconds: f64,
-    /// None for the load generator, which is gone by then.
+    /// None for the load generator, which has ended.
     pub(crate) peak_mib: Option<f64>,
 }
 
@@ -34,15 +37,15 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Begins to measure. From now on peaks count.
+    /// Begins to measure, and resets peaks.
     pub(crate) fn start(watched: &[Watched]) -> Result<Self> {
         let parents = parents();
         let mut cpu_at_start = Vec::new();
         for one in watched {
             let family = family(one.pid, &parents);
             for pid in &family {
-                // 5 sets the peak back to what is resident now. Where that is not allowed, the
-                // peak since the process's start is told.
+                // 5 resets the peak to the current value. Where that is not allowed, the peak since the
+                // process's start counts.
                 let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
             }
             cpu_at_start.push(cpu_seconds(&family)?);
@@ -55,8 +58,8 @@ impl Meter {
         })
     }
 
-    /// Each process's use since then, the load generator's among them (it is the only child that
-    /// ended meanwhile), and how long the machine's processors were busy in all.
+    /// Returns the usage of each process since then, that of the load generator included (the only child that
+    /// has ended), and the busy time of all processors of the machine.
     pub(crate) fn stop(self) -> Result<(Vec<ProcessUsage>, f64)> {
         let busy = machine_busy_seconds()? - self.machine_at_start;
         let parents = parents();
@@ -66,7 +69,7 @@ impl Meter {
             used.push(ProcessUsage {
                 name: one.name.clone(),
                 cpu_seconds: cpu_seconds(&family)? - before,
-                peak_mib: Some(memory_mib(&family, "VmHWM:")?),
+                peak_mib: Some(memory_mib(&family, "VmHWM")?),
             });
         }
         used.push(ProcessUsage {
@@ -78,17 +81,17 @@ impl Meter {
     }
 }
 
-/// What is resident of a process and its children now.
+/// Returns the resident memory of a process and its children.
 pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
-    memory_mib(&family(pid, &parents()), "VmRSS:")
+    memory_mib(&family(pid, &parents()), "VmRSS")
 }
 
-/// A process and all that descend from it now, which can't be confused with later ones.
+/// Returns a process and its descendants, with ids that later processes cannot have.
 pub(crate) fn members(pid: u32) -> Vec<ProcessId> {
     family(pid, &parents()).into_iter().filter_map(ProcessId::of).collect()
 }
 
-/// A process and all that descend from it.
+/// Returns a process and its descendants.
 fn family(pid: u32, parents: &HashMap<u32, u32>) -> Vec<u32> {
     let mut family = vec![pid];
     let mut next = 0;
@@ -99,7 +102,7 @@ fn family(pid: u32, parents: &HashMap<u32, u32>) -> Vec<u32> {
     family
 }
 
-/// Each process's parent.
+/// Returns each process's parent.
 fn parents() -> HashMap<u32, u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     entries
@@ -111,8 +114,8 @@ fn parents() -> HashMap<u32, u32> {
         .collect()
 }
 
-/// The fields of `/proc/{pid}/stat` from the third on (`man 5 proc`): the second, the name, may
-/// hold anything.
+/// Returns the fields of `/proc/{pid}/stat` from the third on (`man 5 proc`). The second, the name, can
+/// contain any character.
 fn stat(pid: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))
         .with_context(|| format!("process {pid} has ended"))?;
@@ -120,7 +123,7 @@ fn stat(pid: &str) -> Result<Vec<String>> {
     Ok(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Time in user and kernel mode of all threads.
+/// Returns the time of all threads in user and kernel mode.
 fn cpu_seconds(family: &[u32]) -> Result<f64> {
     let mut ticks = 0;
     for pid in family {
@@ -129,12 +132,12 @@ fn cpu_seconds(family: &[u32]) -> Result<f64> {
     Ok(seconds(ticks))
 }
 
-/// The same of this process's children that ended.
+/// Returns the same of this process's children that have ended.
 fn ended_children() -> Result<f64> {
     Ok(seconds(sum(&stat("self")?, 13..15)?))
 }
 
-/// All processors' time at work since the machine's start.
+/// Returns the busy time of all processors since the machine's start.
 fn machine_busy_seconds() -> Result<f64> {
     let text = fs::read_to_string("/proc/stat")?;
     let fields: Vec<String> = text
@@ -154,20 +157,16 @@ fn sum(fields: &[String], range: std::ops::Range<usize>) -> Result<u64> {
     fields.iter().map(|field| Ok(field.parse::<u64>()?)).sum()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "ticks since the start stay far below 2^52")]
 fn seconds(ticks: u64) -> f64 {
-    ticks as f64 / TICKS_PER_SECOND
+    to_f64(ticks) / TICKS_PER_SECOND
 }
 
 fn memory_mib(family: &[u32], key: &str) -> Result<f64> {
-    let mut kib = 0.0;
+    let mut kib = 0;
     for pid in family {
-        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix(key));
-        let value = line.and_then(|line| line.split_whitespace().next());
-        kib += value.context("/proc/…/status has no such line")?.parse::<f64>()?;
+        kib += memory_kib(*pid, key)?;
     }
-    Ok(kib / 1024.0)
+    Ok(to_f64(kib) / 1024.0)
 }
 
 #[cfg(test)]

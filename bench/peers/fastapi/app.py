@@ -1,4 +1,4 @@
-"""The messages service as one FastAPI application: what this project's system is measured against.
+"""The messages service as one FastAPI application: the peer with which this project's system is compared.
 
 A write is published to a durable quorum queue with a confirm. A consumer in the same process takes
 it, writes it to MongoDB with majority, acknowledges it, and the request that waits for it is

@@ -1,7 +1,7 @@
 """The FastAPI peer's WebSocket: each second a random stored message to all subscribers.
 
 As such a service is commonly written: one process, a connection manager, Motor for the database, and a
-RabbitMQ exchange in between so that several processes could share the draws. The frame is encoded once.
+RabbitMQ exchange in between so that several processes could share the samples. The frame is encoded once.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def encode(document: dict) -> str:
     return json.dumps(message, separators=(",", ":"))
 
 
-async def draw(exchange: aio_pika.abc.AbstractExchange) -> None:
+async def sample(exchange: aio_pika.abc.AbstractExchange) -> None:
     due = time.monotonic()
     while True:
         due = max(due + 1, time.monotonic())
@@ -61,9 +61,9 @@ async def lifespan(_: FastAPI):
     queue = await channel.declare_queue(exclusive=True)
     await queue.bind(exchange)
     await queue.consume(send_to_all, no_ack=True)
-    drawing = asyncio.create_task(draw(exchange))
+    sampling = asyncio.create_task(sample(exchange))
     yield
-    drawing.cancel()
+    sampling.cancel()
     await connection.close()
 
 

@@ -10,8 +10,8 @@ use serde_json::Value;
 /// Longer than any answer may take; who tests a shorter bound measures it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long a client keeps a connection that it does not use. One that a network has swallowed looks
-/// as good as any, and is used as soon as a better one is closed: by default for 90 s.
+/// Time that a client keeps an idle connection. The default of 90 s is too long: a connection that a network has
+/// swallowed looks like any other, and is used as soon as a better one is closed.
 pub const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(5);
 
 /// A client of one service. Cheap to clone; clones share connections.

@@ -15,10 +15,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Answer, Api, Subscriber};
 
-/// How often each replica is asked whether it is ready.
+/// Interval at which each replica is asked whether it is ready.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long it may take to say so; one that does not answer is not ready.
+/// Maximum time for its answer; a replica that does not answer is not ready.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Chooses a replica for each request. Connections are kept, and closed where an answer says
@@ -78,7 +78,7 @@ impl Balancer {
         Err(refused.unwrap_or_else(|| anyhow::anyhow!("no replica is ready")))
     }
 
-    /// How many replicas are ready, by their last word.
+    /// Returns the number of replicas that were ready when last asked.
     #[must_use]
     pub fn ready(&self) -> usize {
         self.backends.iter().filter(|backend| backend.is_ready()).count()
@@ -113,8 +113,8 @@ async fn follow(backend: &Backend) {
     }
 }
 
-/// Whether nobody listened, so that nobody can have seen the request. A connection that takes too
-/// long is something else: it says that a replica went without a word.
+/// Returns true if no replica listened, so that none can have seen the request. A connection that takes too long
+/// is different: a replica vanished without closing it.
 fn was_refused(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>();

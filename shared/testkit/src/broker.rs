@@ -20,27 +20,27 @@ use crate::{
 const BOOT_LIMIT: Duration = Duration::from_mins(2);
 /// Longest graceful stop that is waited for.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// How often each queue reports what it holds.
+/// Interval at which each queue reports its length.
 const REPORT_INTERVAL_MS: u64 = 100;
 /// The oldest that such a report can be, with something to spare.
 pub(crate) const REPORT_LAG: Duration = Duration::from_millis(250);
 /// The node's name. Nodes of several brokers don't meet: each has its own epmd.
 const NODE: &str = "messages@localhost";
 
-/// How a private broker runs.
+/// Options of a private broker.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
     /// The `rabbitmq-server` script.
     pub server: PathBuf,
     /// Its data and configuration; data that is there already is used.
     pub dir: PathBuf,
-    /// Where `rabbitmq.log` and `epmd.log` go; must exist.
+    /// Existing directory for `rabbitmq.log` and `epmd.log`.
     pub log_dir: PathBuf,
     /// The process group it joins.
     pub group: Group,
-    /// What it speaks TLS with, on a port beside the plain one.
+    /// Certificates for TLS, on a port beside the plain one.
     pub tls: Option<TlsFiles>,
-    /// Whether it tells its metrics to Prometheus.
+    /// True to export metrics for Prometheus.
     pub prometheus: bool,
 }
 
@@ -52,7 +52,7 @@ pub struct PrivateBroker {
     beam: Process,
     epmd: Process,
     management: Management,
-    // After the processes, so that the data is removed when nobody writes it any more.
+    // After the processes, so that the data is removed when they no longer write it.
     scratch: Option<TempDir>,
 }
 
@@ -128,7 +128,7 @@ impl PrivateBroker {
         format!("127.0.0.1:{}", self.ports.amqps)
     }
 
-    /// Where it tells its metrics, without a path.
+    /// Returns the URL of its metrics, without a path.
     #[must_use]
     pub fn prometheus_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.prometheus)
@@ -168,7 +168,7 @@ impl PrivateBroker {
         self.beam.terminate(STOP_LIMIT).await.map(drop)
     }
 
-    /// Stops the node where it is: connections stay open and nobody answers.
+    /// Freezes the node: connections stay open, and it does not answer.
     pub fn freeze(&self) -> Result<()> {
         self.beam.freeze()
     }
@@ -184,7 +184,7 @@ impl PrivateBroker {
         self.ready(&Silent).await
     }
 
-    /// As [`PrivateBroker::restart`], without waiting until it takes connections.
+    /// Does what [`PrivateBroker::restart`] does, without waiting until it takes connections.
     pub fn start_again(&mut self) -> Result<()> {
         self.beam.kill()?;
         self.beam = spawn_beam(&self.options, self.ports)?;

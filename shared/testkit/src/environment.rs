@@ -1,4 +1,4 @@
-//! What one test works in: a vhost and a database of its own, and the services started there.
+//! The environment of one test: a vhost and a database of its own, and services that use them.
 
 #![expect(clippy::panic, reason = "a test without its servers can only fail, and says what to run")]
 
@@ -46,7 +46,7 @@ impl TestEnvironment {
     ///
     /// # Panics
     ///
-    /// Where the servers are not there or do not answer.
+    /// Panics if the servers are missing or do not answer.
     pub async fn new() -> Self {
         Self::builder().build().await
     }
@@ -152,7 +152,7 @@ impl TestEnvironmentBuilder {
     ///
     /// # Panics
     ///
-    /// Where the servers are not there or do not answer.
+    /// Panics if the servers are missing or do not answer.
     pub async fn build(self) -> TestEnvironment {
         match self.try_build().await {
             Ok(environment) => environment,

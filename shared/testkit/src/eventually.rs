@@ -11,10 +11,10 @@ use std::{
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// What a look at the system may answer: `Option` and `bool` where there is nothing to tell about
-/// a failed look, `Result` where its error says what was seen.
+/// Result of one look at the system: `Option` or `bool`, or `Result` where the error of a failed look says what
+/// was seen.
 pub trait Check {
-    /// What the wait ends with.
+    /// Value that ends the wait.
     type Value;
 
     /// The value, or a description of what was seen instead.

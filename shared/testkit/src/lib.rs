@@ -1,10 +1,10 @@
-//! What a test of this system stands on: a real RabbitMQ and a real MongoDB of its own, the real
-//! services as child processes, faults (kill, freeze, cut, delay), and waiting without sleeping.
-//! `cargo xtask` provisions and starts its servers with the same code.
+//! The foundation of tests: a real RabbitMQ and a real MongoDB, the real services as child processes, faults
+//! (kill, freeze, cut, delay), and waiting without sleeping. `cargo xtask` installs and starts its servers with
+//! the same code.
 //!
-//! A test begins with [`TestEnvironment::new`], which gives it an own vhost on a shared broker and
-//! an own database on a shared server; `cargo xtask test` starts those two. A test that stops or
-//! freezes a server starts its own: [`PrivateBroker::start`], [`PrivateMongod::start`].
+//! A test begins with [`TestEnvironment::new`], which gives it its own vhost on a shared broker and its own
+//! database on a shared server; `cargo xtask test` starts those two. A test that stops or freezes a server
+//! starts its own: [`PrivateBroker::start`], [`PrivateMongod::start`].
 
 mod api;
 mod balancer;
@@ -32,7 +32,7 @@ pub use management::{Connection, FetchedMessage, Management, Queue};
 pub use mongod::{MongodOptions, PrivateMongod};
 pub use ports::free_port;
 pub use process::{Group, Process, ProcessId, log_tail};
-pub use progress::{Progress, Silent};
+pub use progress::{Progress, Silent, Steps};
 pub use proxy::Proxy;
 pub use service::{Service, ServiceBuilder, ServiceProcess};
 pub use subscriber::Subscriber;

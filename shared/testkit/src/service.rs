@@ -15,17 +15,17 @@ use crate::{Api, Group, Process, free_port};
 
 /// Longest wait for a service's address, and then for its readiness.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// What a service inherits; everything else it is told.
+/// Variables that a service inherits. All others are set by its builder.
 const INHERITED: [&str; 4] = ["PATH", "LD_LIBRARY_PATH", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"];
 
-/// Which of the services.
+/// The services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     /// REST in, commands out.
     Gateway,
     /// Commands in, writes out.
     StorageWorker,
-    /// Random draw and WebSocket sessions.
+    /// Random sample and WebSocket sessions.
     Broadcaster,
 }
 
@@ -177,7 +177,7 @@ impl ServiceProcess {
         format!("ws://{}{path}", self.address)
     }
 
-    /// Where it listens, `127.0.0.1:PORT`.
+    /// Returns its address, `127.0.0.1:PORT`.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -200,7 +200,7 @@ impl ServiceProcess {
         &self.process
     }
 
-    /// What it has logged, one JSON object a line.
+    /// Returns its log, one JSON object a line.
     #[must_use]
     pub fn log_text(&self) -> String {
         self.process.log_text()
@@ -237,7 +237,7 @@ impl ServiceProcess {
         self.process.kill()
     }
 
-    /// Stops it where it is: connections stay open and nobody answers.
+    /// Freezes it: connections stay open, and it does not answer.
     pub fn freeze(&self) -> Result<()> {
         self.process.freeze()
     }
@@ -271,7 +271,7 @@ impl Drop for ServiceProcess {
     }
 }
 
-/// Where a service listens, by the line that it logs then.
+/// Finds the address of a service in its log.
 async fn address(process: &Process) -> Result<String> {
     let begun = Instant::now();
     while begun.elapsed() < START_LIMIT {

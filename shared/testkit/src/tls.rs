@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-/// What a server needs to speak TLS, and a client to trust it, as PEM files.
+/// PEM files with which a server speaks TLS, and a client trusts it.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// The certificate of the authority.

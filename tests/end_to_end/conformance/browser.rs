@@ -84,7 +84,7 @@ async fn a_browser_gets_frames_and_a_goodbye_and_a_foreign_page_is_refused() -> 
 fn serve(listener: TcpListener, home: String, foreign: String) -> UnboundedReceiver<Value> {
     let (tell, news) = unbounded_channel();
     let hear = async move |body: String| {
-        // Nobody listens any more once the test has seen enough.
+        // The receiver is gone once the test has seen enough.
         let _ = tell.send(serde_json::from_str(&body).unwrap_or(Value::String(body)));
     };
     let pages = Router::new()

@@ -1,13 +1,13 @@
-//! The end: lists, the queue, and what was parked.
+//! The end of a run: lists, the queue, and dead letters.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use contracts::{Message, MessageId};
 
 use super::{Aftermath, Conversation, Violation};
-use crate::history::{Effect, No, Operation, Request};
+use crate::history::{Effect, Failure, Operation, Request};
 
-/// Who reads everything in the end.
+/// Client of the final reads.
 const FINAL: &str = "final";
 
 pub(super) fn check(operations: &[Operation], aftermath: &Aftermath) -> Vec<Violation> {
@@ -22,22 +22,22 @@ pub(super) fn check(operations: &[Operation], aftermath: &Aftermath) -> Vec<Viol
         let detail = format!("{} deliveries are left", aftermath.left_in_queue);
         found.push(violation("every command comes to its end", None, detail));
     }
-    for letter in &aftermath.dead_letters {
-        if !aftermath.poison.contains(letter) {
-            let detail = String::from_utf8_lossy(letter).into_owned();
-            found.push(violation("only poison is parked", None, detail));
+    for dead_letter in &aftermath.dead_letters {
+        if !aftermath.poison.contains(dead_letter) {
+            let detail = String::from_utf8_lossy(dead_letter).into_owned();
+            found.push(violation("only poison is dead-lettered", None, detail));
         }
     }
     for poison in &aftermath.poison {
         if !aftermath.dead_letters.contains(poison) {
             let detail = String::from_utf8_lossy(poison).into_owned();
-            found.push(violation("all poison is parked", None, detail));
+            found.push(violation("all poison is dead-lettered", None, detail));
         }
     }
     found
 }
 
-/// Each message that anybody knew of, as it was read in the end; `None` for 404.
+/// Returns each known message as it was read in the end; `None` for 404.
 fn final_states<'a>(
     operations: &'a [Operation],
     found: &mut Vec<Violation>,
@@ -45,9 +45,9 @@ fn final_states<'a>(
     let mut states = BTreeMap::new();
     for operation in operations.iter().filter(|operation| operation.client == FINAL) {
         let Some(id) = operation.message() else { continue };
-        let state = match (operation.seen(), operation.no()) {
+        let state = match (operation.seen(), operation.failure()) {
             (Some(seen), _) => Some(&seen.message),
-            (None, Some(No::NotFound)) => None,
+            (None, Some(Failure::NotFound)) => None,
             _ => {
                 let rule = "what is stored can be read in the end";
                 found.push(violation(rule, Some(id), operation.to_string()));
@@ -115,8 +115,8 @@ fn lists_nothing_else(
     }
 }
 
-/// A message whose id nobody was told is a create's whose outcome nobody knows. Nobody can have
-/// changed it since.
+/// Checks a message whose id no client knows: it must come from a create of unknown outcome, and cannot have been
+/// changed since.
 fn stranger<'a>(
     message: &'a Message,
     creates: &HashMap<&str, Vec<&Operation>>,
@@ -125,7 +125,7 @@ fn stranger<'a>(
     let content = message.content.as_str();
     let made = creates.get(content).and_then(|creates| creates.first());
     let Some(made) = made else {
-        return Some(("a message that nobody wrote", format!("{message:?}")));
+        return Some(("a message that no client wrote", format!("{message:?}")));
     };
     let detail = format!("{message:?} was made by\n  {made}");
     if made.message().is_some() || !strangers.insert(content) {

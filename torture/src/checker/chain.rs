@@ -1,4 +1,4 @@
-//! A message's versions: each made by one write, none missing, none undone by an older one.
+//! The versions of a message: one write made each, none is missing, and no older write undid one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,10 +7,11 @@ use std::{
 
 use contracts::{Message, Version};
 
-use super::{Case, lost};
+use super::Case;
 use crate::history::{Effect, Operation, Request};
 
-pub(super) fn check(case: &mut Case<'_>) {
+/// Checks the chain, and returns who made each version as far as that is known.
+pub(super) fn check<'a>(case: &mut Case<'a>) -> Makers<'a> {
     let operations = case.operations.clone();
     let states = one_state_of_each_version(case, &operations);
     timestamps_ascend(case, &states);
@@ -18,11 +19,11 @@ pub(super) fn check(case: &mut Case<'_>) {
     let mut makers = makers_of_states(case, &operations, &states);
     makers_by_condition(case, &operations, &mut makers);
     no_gaps(case, &operations, &states, &makers);
-    lost::check(case, &operations, &makers);
+    makers
 }
 
 type States<'a> = BTreeMap<Version, &'a Message>;
-/// Who made which version, as far as that is known.
+/// The write that made each version, as far as that is known.
 pub(super) type Makers<'a> = BTreeMap<Version, &'a Operation>;
 
 fn one_state_of_each_version<'a>(case: &mut Case<'_>, operations: &[&'a Operation]) -> States<'a> {
@@ -39,7 +40,7 @@ fn one_state_of_each_version<'a>(case: &mut Case<'_>, operations: &[&'a Operatio
     states
 }
 
-/// Also that nothing changes but the content.
+/// Checks timestamps, and that only the content changes.
 fn timestamps_ascend(case: &mut Case<'_>, states: &States<'_>) {
     let mut before: Option<(Version, &Message)> = None;
     for (&version, &message) in states {
@@ -68,7 +69,7 @@ fn timestamps_ascend(case: &mut Case<'_>, states: &States<'_>) {
     }
 }
 
-/// What was seen by an answer that was there before a request began, that request sees, or newer.
+/// Checks that a request sees what an earlier response showed, or a newer version.
 fn nobody_sees_an_older_version_later(case: &mut Case<'_>, operations: &[&Operation]) {
     let mut by_end: Vec<(Duration, Version, &Operation)> = operations
         .iter()
@@ -94,7 +95,7 @@ fn nobody_sees_an_older_version_later(case: &mut Case<'_>, operations: &[&Operat
     }
 }
 
-/// Who wrote each state that was seen.
+/// Finds the write of each state that was seen.
 fn makers_of_states<'a>(
     case: &mut Case<'_>,
     operations: &[&'a Operation],
@@ -131,7 +132,7 @@ fn makers_of_states<'a>(
             case.violated("a write that was refused or had failed took effect", detail);
         } else {
             let detail = format!("version {version}: {message:?}");
-            case.violated("a state that nobody wrote", detail);
+            case.violated("a state that no client wrote", detail);
         }
     }
     makers
@@ -146,7 +147,7 @@ fn made_from_its_condition(case: &mut Case<'_>, version: Version, writer: &Opera
     }
 }
 
-/// A conditional edit that had its effect has made the version after its condition, seen or not.
+/// Adds conditional edits that had their effect: each made the version after its condition, seen or not.
 fn makers_by_condition<'a>(
     case: &mut Case<'_>,
     operations: &[&'a Operation],
@@ -169,7 +170,7 @@ fn makers_by_condition<'a>(
     }
 }
 
-/// Every version up to the newest is made by a write that had, or may have had, its effect.
+/// Checks that a write that had, or may have had, its effect made every version up to the newest.
 fn no_gaps(
     case: &mut Case<'_>,
     operations: &[&Operation],

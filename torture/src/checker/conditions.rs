@@ -1,24 +1,24 @@
-//! Answers that say why a write changed nothing: 412, and edits that were superseded.
+//! Responses that say why a write changed nothing: 412, and superseded edits.
 
 use contracts::Version;
 
 use super::Case;
-use crate::history::{Fate, No, Observed, Operation, Request};
+use crate::history::{Failure, Operation, OperationStatus, Request, Response};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let operations = case.operations.clone();
     for operation in &operations {
-        if operation.no() == Some(No::VersionMismatch)
+        if operation.failure() == Some(Failure::VersionMismatch)
             && let Some(condition) = condition(operation)
         {
             mismatch(case, &operations, operation, condition);
         }
-        if let (Observed::Stored { state, .. }, Request::Edit { content, if_match, .. }) =
-            (&operation.outcome, &operation.request)
+        if let (Response::Stored { state, .. }, Request::Edit { content, if_match, .. }) =
+            (&operation.response, &operation.request)
             && state.message.content.as_str() != content
         {
             match if_match {
-                // Delivered again, and another write has come after it.
+                // A redelivery, after which another write came.
                 Some(condition) if state.version > condition + 1 => {}
                 Some(_) => {
                     let detail = operation.to_string();
@@ -37,7 +37,7 @@ fn condition(operation: &Operation) -> Option<Version> {
     }
 }
 
-/// A 412 is wrong where the version was the right one before and after.
+/// Checks a 412: it is wrong if the version matched before and after.
 fn mismatch(
     case: &mut Case<'_>,
     operations: &[&Operation],
@@ -53,8 +53,8 @@ fn mismatch(
     }
 }
 
-/// A plain edit is later than all that is stored when it is taken, so what supersedes it was stored
-/// afterwards.
+/// Checks a superseded edit. A plain edit is newer than the stored state when it is accepted, so a write that
+/// supersedes it was stored afterwards.
 fn superseded(
     case: &mut Case<'_>,
     operations: &[&Operation],
@@ -65,7 +65,7 @@ fn superseded(
         Request::Edit { content, .. } | Request::Create { content, .. } => content == by_content,
         Request::Delete { .. } | Request::Read { .. } => false,
     });
-    // One that nobody wrote is found by its version.
+    // The chain finds a state that no client wrote.
     let Some(by) = by else { return };
     if is_certainly_older(by, operation) {
         let detail = format!("\n  {operation}\n  was superseded by the older\n  {by}");
@@ -73,14 +73,15 @@ fn superseded(
     }
 }
 
-/// Whether a write that made a version had made it before this plain edit was asked for.
+/// Returns true if a write had made its version before this plain edit was requested.
 pub(super) fn is_certainly_older(maker: &Operation, operation: &Operation) -> bool {
-    let known_since = match (&maker.request, &maker.outcome) {
+    let known_since = match (&maker.request, &maker.response) {
         (Request::Create { .. }, _) => return true,
-        // What succeeded, and made a version, had made it by then.
-        (_, Observed::Stored { .. } | Observed::Accepted { fate: Fate::Succeeded, .. }) => {
-            maker.ended
-        }
+        // A write that succeeded had made its version by then.
+        (
+            _,
+            Response::Stored { .. } | Response::Accepted { status: OperationStatus::Succeeded, .. },
+        ) => maker.ended,
         _ => return false,
     };
     known_since < operation.began

@@ -1,5 +1,4 @@
-//! What subscribers were sent: frames without gaps, of messages that somebody wrote and that are
-//! not long deleted.
+//! Frames: they come without gaps, and show messages that a client wrote and that were not deleted long before.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,7 +7,7 @@ use contracts::MessageId;
 use super::{Disturbance, Violation, Watch};
 use crate::history::{Effect, Frame, Operation, Request};
 
-/// How much older than its arrival a frame's draw can be while nothing holds it up.
+/// Maximum time between the sample of a frame and its arrival without a disturbance.
 const FRESH: Duration = Duration::from_secs(10);
 
 pub(super) fn check(operations: &[Operation], watch: &Watch) -> Vec<Violation> {
@@ -29,7 +28,7 @@ pub(super) fn check(operations: &[Operation], watch: &Watch) -> Vec<Violation> {
     found
 }
 
-/// The longest time that a subscriber waited for a frame while nothing kept it from him.
+/// Returns the longest time that a subscriber waited for a frame without a disturbance.
 pub(crate) fn worst_gap(operations: &[Operation], watch: &Watch) -> Duration {
     gaps(operations, watch).into_iter().map(|gap| gap.took()).max().unwrap_or_default()
 }
@@ -46,7 +45,7 @@ impl Gap {
     }
 }
 
-/// The undisturbed times between frames, from the first stored message to the end of the watch.
+/// Returns the undisturbed times between frames, from the first stored message to the end of the watch.
 fn gaps(operations: &[Operation], watch: &Watch) -> Vec<Gap> {
     let creates = operations.iter().filter(|operation| {
         matches!(operation.request, Request::Create { .. }) && operation.effect() == Effect::Certain
@@ -78,18 +77,18 @@ fn deleted_messages(operations: &[Operation], watch: &Watch) -> Vec<Violation> {
     }
     let old = watch.frames.iter().filter_map(|frame| {
         let delete = deleted.get(&frame.message.id)?;
-        (delete.ended < drawn_after(watch, frame)).then(|| {
+        (delete.ended < sampled_after(watch, frame)).then(|| {
             let detail = format!("{}\n  after\n  {delete}", arrival(frame));
-            let rule = "a message that was long deleted is not drawn";
+            let rule = "a message that was deleted long before is not sampled";
             Violation { rule, message: Some(frame.message.id), detail }
         })
     });
     old.collect()
 }
 
-/// The earliest time at which a frame can have been drawn: what was on its way when it was held up
-/// may come when that is over.
-fn drawn_after(watch: &Watch, frame: &Frame) -> Duration {
+/// Returns the earliest time at which a frame can have been sampled. A disturbance can delay frames that were in
+/// flight to its end.
+fn sampled_after(watch: &Watch, frame: &Frame) -> Duration {
     let mut after = frame.at.saturating_sub(FRESH);
     loop {
         let held_up = disturbances_of(watch, frame.subscriber)
@@ -115,7 +114,7 @@ fn strange_messages(operations: &[Operation], watch: &Watch) -> Vec<Violation> {
     }
     let strange = watch.frames.iter().filter_map(|frame| {
         let rule = match written.get(frame.message.content.as_str()) {
-            None => "a frame shows what somebody wrote",
+            None => "a frame shows a state that a client wrote",
             Some(Effect::Excluded) => "a write that was refused or had failed took effect",
             Some(_) => return None,
         };
@@ -135,5 +134,5 @@ fn disturbances_of(watch: &Watch, subscriber: usize) -> impl Iterator<Item = &Di
 
 fn arrival(frame: &Frame) -> String {
     let (at, subscriber) = (frame.at.as_secs_f64(), frame.subscriber);
-    format!("[{at:9.3}] subscriber {subscriber} was sent {:?}", frame.message)
+    format!("[{at:9.3}] subscriber {subscriber} received {:?}", frame.message)
 }

@@ -1,9 +1,9 @@
-//! One key, one message, made once, from one body.
+//! Idempotency keys: one key stands for one message, created once, from one body.
 
 use std::collections::BTreeSet;
 
 use super::Case;
-use crate::history::{Effect, No, Observed, Operation, Request};
+use crate::history::{Effect, Failure, Operation, Request, Response};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let creates: Vec<(&Operation, &str)> = case
@@ -17,10 +17,10 @@ pub(super) fn check(case: &mut Case<'_>) {
     let fresh: Vec<&Operation> = creates
         .iter()
         .map(|(create, _)| *create)
-        .filter(|create| matches!(create.outcome, Observed::Stored { replayed: false, .. }))
+        .filter(|create| matches!(create.response, Response::Stored { replayed: false, .. }))
         .collect();
     if let [first, second, ..] = fresh[..] {
-        let detail = format!("both are told to have made it\n  {first}\n  {second}");
+        let detail = format!("both responses say that it was created\n  {first}\n  {second}");
         case.violated("a create takes effect once", detail);
     }
     let certain: BTreeSet<&str> = creates
@@ -41,19 +41,19 @@ pub(super) fn check(case: &mut Case<'_>) {
                     && other.began < create.ended
             })
         };
-        if create.no() == Some(No::KeyReused) {
+        if create.failure() == Some(Failure::KeyReused) {
             if certain.contains(content) {
                 let detail = create.to_string();
-                case.violated("a repeat with the same body is no mistake", detail);
+                case.violated("a repeat with the same body succeeds", detail);
             } else if !may_have_made(false) {
                 let detail = create.to_string();
-                case.violated("a key is reused only where it was used", detail);
+                case.violated("a key is refused only after it was used", detail);
             }
         }
-        let replayed = matches!(create.outcome, Observed::Stored { replayed: true, .. });
+        let replayed = matches!(create.response, Response::Stored { replayed: true, .. });
         if replayed && !may_have_made(true) {
             let detail = create.to_string();
-            case.violated("only what was made before is replayed", detail);
+            case.violated("only an earlier create is replayed", detail);
         }
     }
 }

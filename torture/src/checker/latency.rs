@@ -1,12 +1,12 @@
-//! No answer hangs: a write is answered within 2 s beyond the wait that it asked for, whatever is
-//! away, and a read within 2 s.
+//! Latency: a write gets its response within 2 s beyond its requested wait, whatever is down, and a read within
+//! 2 s.
 
 use std::time::Duration;
 
 use super::{Violation, Watch};
 use crate::history::{Operation, Request};
 
-/// How long the broker may take to confirm, and MongoDB to be read.
+/// Time within which the broker must confirm, and MongoDB must answer a read.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) fn check(operations: &[Operation], watch: &Watch) -> Vec<Violation> {
@@ -16,13 +16,13 @@ pub(super) fn check(operations: &[Operation], watch: &Watch) -> Vec<Violation> {
         let took = operation.answered.saturating_sub(operation.began);
         let wait = operation.wait;
         let detail = format!("{took:.1?} with a wait of {wait:.1?}\n  {operation}");
-        let rule = "an answer comes within 2 s, beyond its wait";
+        let rule = "a response comes within 2 s beyond its wait";
         Violation { rule, message: operation.message(), detail }
     };
     late.map(violation).collect()
 }
 
-/// How much longer than promised the slowest answer took that nothing held up on its way.
+/// Returns the time by which the slowest undisturbed response missed its promise.
 pub(crate) fn worst_overtime(operations: &[Operation], watch: &Watch) -> Duration {
     undisturbed(operations, watch).map(overtime).max().unwrap_or_default()
 }

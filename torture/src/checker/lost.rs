@@ -1,18 +1,19 @@
-//! Plain edits that were answered 202 and whose operation has succeeded: each has made a version, or
-//! a newer edit was there already. Nothing shows which of the two, but what was seen around it.
+//! Plain edits with a 202 whose operation has succeeded: each has made a version, or a newer edit superseded it.
+//! Only the states around it show which.
 
 use contracts::Version;
 
 use super::{Case, chain::Makers, conditions::is_certainly_older};
-use crate::history::{Fate, Observed, Operation, Request};
+use crate::history::{Operation, OperationStatus, Request, Response};
 
-pub(super) fn check(case: &mut Case<'_>, operations: &[&Operation], makers: &Makers<'_>) {
+pub(super) fn check(case: &mut Case<'_>, makers: &Makers<'_>) {
+    let operations = &case.operations.clone();
     for operation in operations.iter().filter(|operation| is_accepted_plain_edit(operation)) {
-        // Where it is not read afterwards, its message may have been deleted.
+        // If it was not read afterwards, its message may have been deleted.
         let Some(after) = seen_after(operations, operation) else { continue };
         let before = seen_before(operations, operation);
         let explains = |version: Version| match makers.get(&version) {
-            // Nobody has seen this one: it, or a newer one, may have made it.
+            // No response shows this one: the edit, or a newer one, may have made it.
             None => true,
             Some(maker) => is_same(maker, operation) || may_supersede(maker, operation),
         };
@@ -25,17 +26,20 @@ pub(super) fn check(case: &mut Case<'_>, operations: &[&Operation], makers: &Mak
 
 fn is_accepted_plain_edit(operation: &Operation) -> bool {
     matches!(operation.request, Request::Edit { if_match: None, .. })
-        && matches!(operation.outcome, Observed::Accepted { fate: Fate::Succeeded, .. })
+        && matches!(
+            operation.response,
+            Response::Accepted { status: OperationStatus::Succeeded, .. }
+        )
 }
 
-/// The newest version that was there before it was asked for, as far as that was seen; what it
-/// made, or was superseded by, is newer.
+/// Returns the newest version that was seen before the request. The version that the edit made, or that superseded
+/// it, is newer.
 fn seen_before(operations: &[&Operation], operation: &Operation) -> Version {
     let before = operations.iter().filter(|it| it.ended < operation.began);
     before.filter_map(|it| Some(it.seen()?.version)).max().unwrap_or_default()
 }
 
-/// The oldest version that was seen by who asked after it had ended.
+/// Returns the oldest version that was seen after its end.
 fn seen_after(operations: &[&Operation], operation: &Operation) -> Option<Version> {
     let after = operations.iter().filter(|it| it.began > operation.ended);
     after.filter_map(|it| Some(it.seen()?.version)).min()

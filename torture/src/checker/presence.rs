@@ -1,7 +1,7 @@
-//! Whether a message is there: from its create on, until a delete, and never again.
+//! Presence: a message exists from its create until a delete, and never again.
 
 use super::Case;
-use crate::history::{Effect, Fate, No, Observed, Operation, Request};
+use crate::history::{Effect, Failure, Operation, OperationStatus, Request, Response};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let operations = case.operations.clone();
@@ -12,10 +12,10 @@ pub(super) fn check(case: &mut Case<'_>) {
         .min();
     let was_there = |operation: &Operation| there_since.is_some_and(|at| at < operation.began);
     for operation in &operations {
-        let missed = match operation.no() {
-            Some(No::NotFound) => was_there(operation),
-            // It says so itself.
-            Some(No::DeletedSince) => true,
+        let missed = match operation.failure() {
+            Some(Failure::NotFound) => was_there(operation),
+            // It says that the message is gone.
+            Some(Failure::DeletedSince) => true,
             _ => false,
         };
         if missed && deletable_since.is_none_or(|at| at > operation.ended) {
@@ -36,25 +36,30 @@ fn deletes<'a>(operations: &'a [&Operation]) -> impl Iterator<Item = &'a Operati
         .filter(|operation| matches!(operation.request, Request::Delete { .. }))
 }
 
-/// Whether its answer means that the message was there at some time between request and answer.
+/// Returns true if the message existed at some time between request and response.
 fn shows_presence(operation: &Operation) -> bool {
     match &operation.request {
-        Request::Delete { .. } => operation.no() == Some(No::VersionMismatch),
+        Request::Delete { .. } => operation.failure() == Some(Failure::VersionMismatch),
         Request::Create { .. } | Request::Edit { .. } | Request::Read { .. } => {
-            let succeeded =
-                matches!(operation.outcome, Observed::Accepted { fate: Fate::Succeeded, .. });
+            let succeeded = matches!(
+                operation.response,
+                Response::Accepted { status: OperationStatus::Succeeded, .. }
+            );
             operation.seen().is_some()
                 || succeeded
-                || matches!(operation.no(), Some(No::VersionMismatch | No::KeyReused))
+                || matches!(
+                    operation.failure(),
+                    Some(Failure::VersionMismatch | Failure::KeyReused)
+                )
         }
     }
 }
 
-/// Whether its answer means that the message had been there and was deleted.
+/// Returns true if the message had existed and was deleted.
 fn shows_absence(operation: &Operation, was_there: bool) -> bool {
-    match operation.no() {
-        Some(No::NotFound) => was_there,
-        Some(No::DeletedSince) => true,
+    match operation.failure() {
+        Some(Failure::NotFound) => was_there,
+        Some(Failure::DeletedSince) => true,
         _ => {
             matches!(operation.request, Request::Delete { .. })
                 && operation.effect() == Effect::Certain

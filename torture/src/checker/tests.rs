@@ -8,7 +8,7 @@ use contracts::{CommandId, Message, OperationId, Timestamp, Version, VersionedMe
 use uuid::Uuid;
 
 use super::*;
-use crate::history::{No, Request};
+use crate::history::{Failure, Request};
 
 const ID: Uuid = Uuid::from_u128(1);
 
@@ -29,29 +29,29 @@ fn message(content: &str, edited: i64) -> Message {
 }
 
 /// The state of a version whose edit, if any, was at `edited`.
-fn state(version: Version, content: &str, edited: i64) -> Observed {
+fn state(version: Version, content: &str, edited: i64) -> Response {
     let state = VersionedMessage { message: message(content, edited), version };
-    Observed::Stored { state, replayed: false }
+    Response::Stored { state, replayed: false }
 }
 
-fn replayed(version: Version, content: &str, edited: i64) -> Observed {
+fn replayed(version: Version, content: &str, edited: i64) -> Response {
     let state = VersionedMessage { message: message(content, edited), version };
-    Observed::Stored { state, replayed: true }
+    Response::Stored { state, replayed: true }
 }
 
-fn accepted(fate: Fate) -> Observed {
+fn accepted(status: OperationStatus) -> Response {
     let operation = OperationId { command_id: CommandId::generate(), message_id: id() };
-    Observed::Accepted { operation, fate }
+    Response::Accepted { operation, status }
 }
 
-fn unknown() -> Observed {
-    Observed::Unknown("no answer".to_owned())
+fn unknown() -> Response {
+    Response::Unknown("no answer".to_owned())
 }
 
-const REFUSED: Observed = Observed::Refused("not accepted");
-const NOT_FOUND: Observed = Observed::Failed(No::NotFound);
+const REFUSED: Response = Response::Refused("not accepted");
+const NOT_FOUND: Response = Response::Failed(Failure::NotFound);
 
-fn at(began: u64, ended: u64, request: Request, outcome: Observed) -> Operation {
+fn at(began: u64, ended: u64, request: Request, response: Response) -> Operation {
     Operation {
         client: "client".to_owned(),
         gateway: 0,
@@ -60,7 +60,7 @@ fn at(began: u64, ended: u64, request: Request, outcome: Observed) -> Operation 
         began: Duration::from_millis(began),
         answered: Duration::from_millis(ended),
         ended: Duration::from_millis(ended),
-        outcome,
+        response,
     }
 }
 
@@ -105,22 +105,24 @@ fn an_acknowledged_message_must_be_there_unless_it_may_have_been_deleted() {
     assert_eq!(broken(vec![missing()]), ["an acknowledged message is missing"]);
     // A read that began before the create was answered may miss it.
     assert!(broken(vec![at(5, 30, read(), NOT_FOUND)]).is_empty());
-    for outcome in [Observed::Deleted, unknown(), accepted(Fate::Succeeded)] {
-        assert!(broken(vec![at(12, 28, delete(), outcome), missing()]).is_empty());
+    for response in [Response::Deleted, unknown(), accepted(OperationStatus::Succeeded)] {
+        assert!(broken(vec![at(12, 28, delete(), response), missing()]).is_empty());
     }
-    for outcome in
-        [REFUSED, Observed::Failed(No::VersionMismatch), accepted(Fate::Failed(No::NotFound))]
-    {
-        let rules = broken(vec![at(12, 18, delete(), outcome), missing()]);
+    for response in [
+        REFUSED,
+        Response::Failed(Failure::VersionMismatch),
+        accepted(OperationStatus::Failed(Failure::NotFound)),
+    ] {
+        let rules = broken(vec![at(12, 18, delete(), response), missing()]);
         assert!(rules.contains(&"an acknowledged message is missing"), "{rules:?}");
     }
-    let too_late = at(40, 50, delete(), Observed::Deleted);
+    let too_late = at(40, 50, delete(), Response::Deleted);
     assert_eq!(broken(vec![missing(), too_late])[0], "an acknowledged message is missing");
 }
 
 #[test]
 fn a_deleted_message_never_comes_back() {
-    let deleted = || at(20, 30, delete(), Observed::Deleted);
+    let deleted = || at(20, 30, delete(), Response::Deleted);
     let back = at(40, 50, read(), state(1, "new", 0));
     assert_eq!(broken(vec![deleted(), back.clone()]), ["a deleted message came back"]);
     // Seen while it was being deleted.
@@ -131,9 +133,9 @@ fn a_deleted_message_never_comes_back() {
         broken(vec![at(20, 24, delete(), unknown()), gone, back]),
         ["a deleted message came back"]
     );
-    let late_edit = at(40, 50, edit("e"), accepted(Fate::Succeeded));
+    let late_edit = at(40, 50, edit("e"), accepted(OperationStatus::Succeeded));
     assert_eq!(broken(vec![deleted(), late_edit]), ["a deleted message came back"]);
-    let again = at(40, 50, delete(), Observed::Deleted);
+    let again = at(40, 50, delete(), Response::Deleted);
     assert_eq!(broken(vec![deleted(), again]), ["a delete takes effect once"]);
 }
 
@@ -144,7 +146,7 @@ fn what_was_seen_is_not_undone() {
     assert_eq!(broken(vec![edited(), stale]), ["an acknowledged state was undone, or not seen"]);
     assert!(broken(vec![edited(), at(25, 50, read(), state(1, "new", 0))]).is_empty());
     // Accepted, and said to have succeeded by the time it ended.
-    let later = || at(20, 30, edit_if("e1", 1), accepted(Fate::Succeeded));
+    let later = || at(20, 30, edit_if("e1", 1), accepted(OperationStatus::Succeeded));
     let stale = at(40, 50, read(), state(1, "new", 0));
     assert_eq!(broken(vec![later(), stale]), ["an acknowledged state was undone, or not seen"]);
     assert!(broken(vec![later(), at(25, 50, read(), state(1, "new", 0))]).is_empty());
@@ -160,7 +162,7 @@ fn an_edit_changes_the_content_and_its_timestamp() {
         let mut edited = message("e", 20);
         change(&mut edited);
         let state = VersionedMessage { message: edited, version: 2 };
-        broken(vec![at(20, 30, edit("e"), Observed::Stored { state, replayed: false })])
+        broken(vec![at(20, 30, edit("e"), Response::Stored { state, replayed: false })])
     };
     assert!(edited(|_| {}).is_empty());
     let elsewhere = edited(|message| message.to_user_id = "c".to_owned().try_into().unwrap());
@@ -178,8 +180,8 @@ fn a_write_takes_effect_once_and_versions_have_no_gaps() {
     assert!(broken(vec![edited(), twice]).contains(&"a write took effect twice"));
     let jumped = || at(40, 50, edit("e2"), state(4, "e2", 40));
     assert_eq!(broken(vec![edited(), jumped()]), ["versions count the edits, without gaps"]);
-    for outcome in [unknown(), accepted(Fate::Succeeded)] {
-        let between = at(31, 39, edit("lost?"), outcome);
+    for response in [unknown(), accepted(OperationStatus::Succeeded)] {
+        let between = at(31, 39, edit("lost?"), response);
         assert!(broken(vec![edited(), between, jumped()]).is_empty());
     }
     let refused = at(31, 39, edit("refused"), REFUSED);
@@ -189,16 +191,18 @@ fn a_write_takes_effect_once_and_versions_have_no_gaps() {
 #[test]
 fn what_was_refused_or_has_failed_never_takes_effect() {
     let rule = "a write that was refused or had failed took effect";
-    for outcome in [REFUSED, NOT_FOUND, accepted(Fate::Failed(No::VersionMismatch))] {
+    for response in
+        [REFUSED, NOT_FOUND, accepted(OperationStatus::Failed(Failure::VersionMismatch))]
+    {
         let shown = at(40, 50, read(), state(2, "e", 20));
-        assert!(broken(vec![at(5, 12, edit("e"), outcome), shown]).contains(&rule));
+        assert!(broken(vec![at(5, 12, edit("e"), response), shown]).contains(&rule));
     }
-    for outcome in [unknown(), accepted(Fate::Succeeded)] {
+    for response in [unknown(), accepted(OperationStatus::Succeeded)] {
         let shown = at(40, 50, read(), state(2, "e", 20));
-        assert!(broken(vec![at(20, 30, edit("e"), outcome), shown]).is_empty());
+        assert!(broken(vec![at(20, 30, edit("e"), response), shown]).is_empty());
     }
     let nobodys = at(40, 50, read(), state(2, "x", 20));
-    assert!(broken(vec![nobodys]).contains(&"a state that nobody wrote"));
+    assert!(broken(vec![nobodys]).contains(&"a state that no client wrote"));
 }
 
 #[test]
@@ -218,13 +222,13 @@ fn if_match_decides_what_an_edit_is_applied_to() {
     let wrong = at(40, 50, edit_if("e2", 1), state(3, "e2", 40));
     assert!(broken(vec![first(), wrong]).contains(&"If-Match decides what an edit is applied to"));
     // After an own edit of unknown outcome.
-    let mismatch = || at(40, 50, edit_if("e2", 1), Observed::Failed(No::VersionMismatch));
+    let mismatch = || at(40, 50, edit_if("e2", 1), Response::Failed(Failure::VersionMismatch));
     assert!(broken(vec![at(20, 30, edit_if("e1", 1), unknown()), mismatch()]).is_empty());
     let still = at(60, 70, read(), state(1, "new", 0));
     assert_eq!(broken(vec![mismatch(), still]), ["412 only where the version is another one"]);
     let deleting = Request::Delete { id: id(), if_match: Some(1) };
     assert_eq!(
-        broken(vec![first(), at(40, 50, deleting, Observed::Deleted)]),
+        broken(vec![first(), at(40, 50, deleting, Response::Deleted)]),
         ["If-Match decides what a delete is applied to"]
     );
 }
@@ -246,28 +250,28 @@ fn a_plain_edit_is_superseded_by_a_concurrent_newer_one_only() {
 #[test]
 fn a_plain_edit_that_succeeded_later_is_stored_or_superseded_by_a_newer_one() {
     let lost = ["an edit that succeeded is stored, or superseded by a newer one"];
-    let edited = |content| at(20, 40, edit(content), accepted(Fate::Succeeded));
+    let edited = |content| at(20, 40, edit(content), accepted(OperationStatus::Succeeded));
     let stored_at_last = |version, content| at(90, 99, read(), state(version, content, 30));
     let unedited = || at(90, 99, read(), state(1, "new", 0));
     assert_eq!(broken(vec![edited("e"), unedited()]), lost);
     assert!(broken(vec![edited("e"), stored_at_last(2, "e")]).is_empty());
     // By one that was under way at the same time, whatever that was told; not by an older or a
     // later one.
-    let other = |began, ended, outcome| at(began, ended, edit("other"), outcome);
+    let other = |began, ended, response| at(began, ended, edit("other"), response);
     let stored = || state(2, "other", 30);
-    for outcome in [stored(), unknown(), accepted(Fate::Succeeded)] {
+    for response in [stored(), unknown(), accepted(OperationStatus::Succeeded)] {
         assert!(
-            broken(vec![other(30, 50, outcome), edited("e"), stored_at_last(2, "other")])
+            broken(vec![other(30, 50, response), edited("e"), stored_at_last(2, "other")])
                 .is_empty()
         );
     }
     assert!(
         broken(vec![other(12, 18, unknown()), edited("e"), stored_at_last(2, "other")]).is_empty()
     );
-    for outcome in [stored(), accepted(Fate::Succeeded)] {
-        let older = other(12, 18, outcome.clone());
+    for response in [stored(), accepted(OperationStatus::Succeeded)] {
+        let older = other(12, 18, response.clone());
         assert_eq!(broken(vec![older, edited("e"), stored_at_last(2, "other")]), lost);
-        let later = other(50, 60, outcome);
+        let later = other(50, 60, response);
         assert_eq!(broken(vec![edited("e"), later, stored_at_last(2, "other")]), lost);
     }
     // A version that nobody has seen is its own, or that of one that superseded it; unless it was
@@ -280,7 +284,7 @@ fn a_plain_edit_that_succeeded_later_is_stored_or_superseded_by_a_newer_one() {
     let unseen = at(12, 14, edit("unseen"), unknown());
     let seen = at(15, 18, edit("seen"), state(3, "seen", 30));
     assert_eq!(broken(vec![unseen, seen, edited("e"), stored_at_last(3, "seen")]), lost);
-    let deleted = at(50, 60, delete(), Observed::Deleted);
+    let deleted = at(50, 60, delete(), Response::Deleted);
     assert!(broken(vec![edited("e"), deleted]).is_empty());
 }
 
@@ -288,34 +292,35 @@ fn a_plain_edit_that_succeeded_later_is_stored_or_superseded_by_a_newer_one() {
 fn a_key_makes_one_message_once_from_one_body() {
     let again = at(20, 30, create("new"), replayed(1, "new", 0));
     assert!(broken(vec![again.clone()]).is_empty());
-    assert_eq!(rules(&[again]), ["only what was made before is replayed"]);
+    assert_eq!(rules(&[again]), ["only an earlier create is replayed"]);
     let fresh = at(20, 30, create("new"), state(1, "new", 0));
     assert_eq!(broken(vec![fresh]), ["a create takes effect once"]);
-    let mistake = |outcome| at(20, 30, create("other"), outcome);
-    assert!(broken(vec![mistake(Observed::Failed(No::KeyReused))]).is_empty());
-    assert_eq!(broken(vec![mistake(accepted(Fate::Succeeded))]), ["one key, one body"]);
-    let same = at(20, 30, create("new"), Observed::Failed(No::KeyReused));
-    assert_eq!(broken(vec![same]), ["a repeat with the same body is no mistake"]);
+    let mistake = |response| at(20, 30, create("other"), response);
+    assert!(broken(vec![mistake(Response::Failed(Failure::KeyReused))]).is_empty());
+    assert_eq!(broken(vec![mistake(accepted(OperationStatus::Succeeded))]), ["one key, one body"]);
+    let same = at(20, 30, create("new"), Response::Failed(Failure::KeyReused));
+    assert_eq!(broken(vec![same]), ["a repeat with the same body succeeds"]);
     assert_eq!(
-        rules(&[mistake(Observed::Failed(No::KeyReused))]),
-        ["a key is reused only where it was used"]
+        rules(&[mistake(Response::Failed(Failure::KeyReused))]),
+        ["a key is refused only after it was used"]
     );
-    let deleted = at(20, 30, create("new"), Observed::Failed(No::DeletedSince));
+    let deleted = at(20, 30, create("new"), Response::Failed(Failure::DeletedSince));
     assert_eq!(broken(vec![deleted]), ["an acknowledged message is missing"]);
 }
 
 #[test]
 fn every_202_ends_as_a_promise_allows() {
-    let open = at(20, 30, edit("e"), accepted(Fate::Open));
+    let open = at(20, 30, edit("e"), accepted(OperationStatus::Pending));
     assert_eq!(broken(vec![open]), ["a 202 whose operation never ended"]);
-    let odd = at(20, 30, edit("e"), accepted(Fate::Odd("dead_lettered".to_owned())));
+    let odd =
+        at(20, 30, edit("e"), accepted(OperationStatus::Unexpected("dead_lettered".to_owned())));
     assert_eq!(broken(vec![odd]), ["a 202 whose operation ended as no promise allows"]);
-    let odd = at(20, 30, read(), Observed::Odd("500".to_owned()));
-    assert_eq!(broken(vec![odd]), ["an answer that no promise allows"]);
+    let odd = at(20, 30, read(), Response::Unexpected("500".to_owned()));
+    assert_eq!(broken(vec![odd]), ["a response that no promise allows"]);
 }
 
 /// The rules that the end breaks, with one create whose id nobody was told.
-fn broken_end(outcome: Observed, listed: Vec<Message>) -> Vec<&'static str> {
+fn broken_end(response: Response, listed: Vec<Message>) -> Vec<&'static str> {
     let request = Request::Create {
         id: None,
         from: "a".to_owned(),
@@ -325,7 +330,7 @@ fn broken_end(outcome: Observed, listed: Vec<Message>) -> Vec<&'static str> {
     };
     let conversation = Conversation { from: "a".to_owned(), to: "b".to_owned(), messages: listed };
     let aftermath = Aftermath { conversations: vec![conversation], ..Aftermath::default() };
-    let found = check(&[at(0, 10, request, outcome)], &aftermath);
+    let found = check(&[at(0, 10, request, response)], &aftermath);
     found.iter().map(|violation| violation.rule).collect()
 }
 
@@ -340,13 +345,16 @@ fn a_create_nobody_heard_of_again_exists_once_or_not_at_all() {
         broken_end(REFUSED, vec![new()]),
         ["a write that was refused or had failed took effect"]
     );
-    assert_eq!(broken_end(unknown(), vec![message("other", 0)]), ["a message that nobody wrote"]);
+    assert_eq!(
+        broken_end(unknown(), vec![message("other", 0)]),
+        ["a message that no client wrote"]
+    );
 }
 
 #[test]
-fn the_end_has_lists_as_reads_show_them_nothing_queued_and_only_poison_parked() {
+fn the_end_has_lists_as_reads_show_them_nothing_queued_and_only_poison_dead_lettered() {
     let final_read =
-        |outcome| Operation { client: "final".to_owned(), ..at(90, 99, read(), outcome) };
+        |response| Operation { client: "final".to_owned(), ..at(90, 99, read(), response) };
     let operations = [at(0, 10, create("new"), state(1, "new", 0)), final_read(state(1, "new", 0))];
     let conversation =
         |messages| Conversation { from: "a".to_owned(), to: "b".to_owned(), messages };
@@ -364,7 +372,7 @@ fn the_end_has_lists_as_reads_show_them_nothing_queued_and_only_poison_parked() 
     assert_eq!(rule(&twice), "a list has each message once");
     let deleted = [
         at(0, 10, create("new"), state(1, "new", 0)),
-        at(20, 30, delete(), Observed::Deleted),
+        at(20, 30, delete(), Response::Deleted),
         final_read(NOT_FOUND),
     ];
     assert_eq!(
@@ -376,9 +384,9 @@ fn the_end_has_lists_as_reads_show_them_nothing_queued_and_only_poison_parked() 
     assert_eq!(rule(&bad), "every command comes to its end");
     bad.left_in_queue = 0;
     bad.dead_letters.push(b"good".to_vec());
-    assert_eq!(rule(&bad), "only poison is parked");
+    assert_eq!(rule(&bad), "only poison is dead-lettered");
     bad.dead_letters.clear();
-    assert_eq!(rule(&bad), "all poison is parked");
+    assert_eq!(rule(&bad), "all poison is dead-lettered");
     let unreadable = [final_read(unknown())];
     let found = check(&unreadable, &Aftermath::default());
     assert_eq!(found[0].rule, "what is stored can be read in the end");

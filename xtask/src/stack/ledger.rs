@@ -1,4 +1,4 @@
-//! The ledger: every process of a stack from the moment it exists, and the xtask that owns them.
+//! The ledger: every process of a stack from its start on, and the xtask that owns them.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use testkit::{Process, ProcessId};
 
-/// What a process is for; the order is the one in which a stack stops.
+/// Roles of processes, in the order in which a stack stops them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
@@ -38,16 +38,16 @@ pub(crate) struct Entry {
     pub(crate) id: ProcessId,
 }
 
-/// What the ledger's file holds.
+/// Content of the ledger's file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The xtask that started the processes; gone if they are detached or orphaned.
+    /// The xtask that started the processes. It has ended if they are detached or orphaned.
     pub(crate) owner: ProcessId,
     pub(crate) processes: Vec<Entry>,
 }
 
 impl Record {
-    /// The processes that still run, in the order in which they stop.
+    /// Returns the processes that still run, in the order in which they stop.
     pub(crate) fn alive(&self) -> Vec<Entry> {
         let mut alive: Vec<Entry> =
             self.processes.iter().filter(|entry| entry.id.is_alive()).cloned().collect();
@@ -74,21 +74,21 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Writes a new process down.
+    /// Adds a new process.
     pub(crate) fn add(&self, role: Role, process: &Process) -> Result<()> {
         self.add_pid(role, process.name(), process.pid())
     }
 
-    /// Writes a new process down that is no [`Process`].
+    /// Adds a new process that is not a [`Process`].
     pub(crate) fn add_pid(&self, role: Role, name: &str, pid: u32) -> Result<()> {
-        // One that has ended already needs no stopping; who waits for it will notice.
+        // One that has ended already needs no stopping; the caller that waits for it notices.
         let Some(id) = ProcessId::of(pid) else { return Ok(()) };
         self.change(|record| {
             record.processes.push(Entry { name: name.to_owned(), role, id });
         })
     }
 
-    /// The processes that still run.
+    /// Returns the processes that still run.
     pub(crate) fn alive(&self) -> Vec<Entry> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner).alive()
     }
@@ -100,7 +100,7 @@ impl Ledger {
     }
 }
 
-/// The ledger that an xtask left in a stack's directory; none where there is no stack.
+/// Reads the ledger that an xtask left in a stack's directory; none where there is no stack.
 pub(crate) fn read_ledger(dir: &Path) -> Option<Record> {
     serde_json::from_str(&fs::read_to_string(file(dir)).ok()?).ok()
 }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_down_is_found_alive_until_it_ends() {
+    fn a_process_in_the_ledger_is_found_alive_until_it_ends() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(dir.path()).unwrap();
         let mut command = Command::new("sleep");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_process_of_the_same_pid_is_not_taken_for_the_written_one() {
+    fn a_later_process_with_the_same_pid_is_not_mistaken_for_the_recorded_one() {
         let mut id = ProcessId::of(std::process::id()).unwrap();
         assert!(id.is_alive());
         id.started.push('0');

@@ -1,20 +1,19 @@
-//! RecordedOutcome a stack's processes in order: who takes requests first, who others lean on last.
+//! Stops a stack's processes in order: first those that take requests, last those that others need.
 
 use std::{env, time::Duration};
 
 use nix::sys::signal::Signal;
-use testkit::Progress;
+use testkit::{Progress, Steps};
 use tokio_util::sync::CancellationToken;
 
 use super::{Entry, Role};
-use crate::console::Steps;
 
-/// How long a killed process may take to be gone.
+/// Maximum time until a killed process is gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Stops the processes, each role after the one before it has ended. One that does not end in time
-/// is killed; once `hurry` is cancelled, all are.
-pub(crate) async fn stop(mut processes: Vec<Entry>, hurry: &CancellationToken, steps: Steps) {
+/// is killed; once `kill` is cancelled, all are.
+pub(crate) async fn stop(mut processes: Vec<Entry>, kill: &CancellationToken, steps: Steps) {
     processes.retain(|entry| entry.id.is_alive());
     for role in Role::ALL {
         let stage: Vec<&Entry> = processes.iter().filter(|entry| entry.role == role).collect();
@@ -32,17 +31,17 @@ pub(crate) async fn stop(mut processes: Vec<Entry>, hurry: &CancellationToken, s
         let ended = async {
             let mut all_gone = true;
             for entry in &stage {
-                all_gone &= entry.id.gone(grace(role)).await;
+                all_gone &= entry.id.gone(grace_period(role)).await;
             }
             all_gone
         };
-        if hurry.run_until_cancelled(ended).await != Some(true) {
-            kill(&stage, steps).await;
+        if kill.run_until_cancelled(ended).await != Some(true) {
+            kill_all(&stage, steps).await;
         }
     }
 }
 
-async fn kill(stage: &[&Entry], steps: Steps) {
+async fn kill_all(stage: &[&Entry], steps: Steps) {
     for entry in stage.iter().filter(|entry| entry.id.is_alive()) {
         steps.say(&format!("killing {} (pid {})", entry.name, entry.id.pid));
         send(entry, Signal::SIGKILL, steps);
@@ -64,12 +63,12 @@ fn send(entry: &Entry, signal: Signal, steps: Steps) {
     }
 }
 
-/// How long a process may take to end by itself; the services are told their grace in milliseconds.
-fn grace(role: Role) -> Duration {
-    let told = env::var("SHUTDOWN_GRACE_MS").ok().and_then(|grace_ms| grace_ms.parse().ok());
+/// Returns the time that a process has to end by itself.
+fn grace_period(role: Role) -> Duration {
+    let grace_ms = env::var("SHUTDOWN_GRACE_MS").ok().and_then(|grace_ms| grace_ms.parse().ok());
     match role {
         Role::Gateway | Role::Backend => {
-            Duration::from_millis(told.unwrap_or(30_000)) + Duration::from_secs(5)
+            Duration::from_millis(grace_ms.unwrap_or(30_000)) + Duration::from_secs(5)
         }
         Role::Broker => Duration::from_secs(30),
         Role::Database => Duration::from_secs(20),

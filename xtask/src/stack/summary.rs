@@ -1,11 +1,11 @@
-//! `stack.json`: what runs and where, for people and scripts.
+//! `stack.json`: the running servers and their addresses, for people and scripts.
 
 use std::{fs, io, path::Path};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// The content of `stack.json`.
+/// Content of `stack.json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     pub(crate) gateways: Vec<Server>,

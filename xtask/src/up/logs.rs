@@ -1,4 +1,4 @@
-//! The services' logs on standard output while the stack runs, and news of who has died.
+//! The services' logs on standard output while the stack runs, and a notice of each process that dies.
 
 use std::{
     convert::Infallible,
@@ -18,8 +18,8 @@ use crate::console;
 /// Pause between two looks at files and processes.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Prints what the services log, and the end of the log of any process that dies before
-/// `stopping` is cancelled. The others go on.
+/// Prints the services' logs, and the end of the log of a process that dies before `stopping` is
+/// cancelled. The others go on.
 pub(super) async fn follow(stack: &Stack, stopping: &CancellationToken) -> Infallible {
     let services = stack.services.get().into_iter().flatten();
     let mut tails: Vec<Tail> =
@@ -45,7 +45,7 @@ pub(super) async fn follow(stack: &Stack, stopping: &CancellationToken) -> Infal
     }
 }
 
-/// One log file and how much of it has been printed.
+/// One log file, and the number of bytes of it that have been printed.
 struct Tail {
     name: String,
     log: PathBuf,
@@ -57,7 +57,7 @@ impl Tail {
         Self { name: name.to_owned(), log: process.log_path().to_owned(), printed: 0 }
     }
 
-    /// Prints the complete lines that are new.
+    /// Prints the new complete lines.
     fn print(&mut self) -> Result<()> {
         let mut file = File::open(&self.log)?;
         file.seek(SeekFrom::Start(self.printed))?;

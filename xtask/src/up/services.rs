@@ -1,4 +1,4 @@
-//! The services of the stack: started with their places in the environment, awaited until ready.
+//! The services of the stack: started with their addresses in the environment, awaited until ready.
 
 use std::{
     collections::HashMap,
@@ -10,18 +10,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use testkit::{Api, Group, Process, Progress, Service};
+use testkit::{Api, Group, Process, Progress, Service, Steps};
 
-use super::places::{Places, url};
-use crate::{
-    console::Steps,
-    stack::{Ledger, Role, Server, Summary},
-};
+use super::addresses::{Addresses, url};
+use crate::stack::{Ledger, Role, Server, Summary};
 
-/// Longest wait until all are ready.
+/// Maximum wait until all are ready.
 const READY_LIMIT: Duration = Duration::from_mins(1);
 
-/// What all services are told.
+/// Settings of all services.
 pub(super) struct Settings {
     pub(super) bin_dir: PathBuf,
     pub(super) log_dir: PathBuf,
@@ -38,7 +35,7 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// `gateway-1` and the like.
+    /// Returns its name, such as `gateway-1`.
     pub(super) fn name(&self) -> &str {
         self.process.name()
     }
@@ -48,11 +45,15 @@ impl Started {
     }
 }
 
-/// Starts one service in each place.
-pub(super) fn start(places: &Places, settings: &Settings, ledger: &Ledger) -> Result<Vec<Started>> {
+/// Starts one service at each address.
+pub(super) fn start(
+    addresses: &Addresses,
+    settings: &Settings,
+    ledger: &Ledger,
+) -> Result<Vec<Started>> {
     let mut numbers = HashMap::new();
     let mut started = Vec::new();
-    for &(service, place) in &places.0 {
+    for &(service, address) in &addresses.0 {
         let binary = service.binary();
         let number = numbers.entry(binary).and_modify(|number| *number += 1).or_insert(1);
         let name = format!("{binary}-{number}");
@@ -61,11 +62,11 @@ pub(super) fn start(places: &Places, settings: &Settings, ledger: &Ledger) -> Re
         command
             .env("RABBITMQ_URL", &settings.rabbitmq)
             .env("MONGO_URI", &settings.mongo)
-            .env(service.bind_variable(), place.to_string());
+            .env(service.bind_variable(), address.to_string());
         let defaults = [
-            // Nobody balances load here, so nobody needs time to notice a stop.
+            // No load balancer needs time to notice a stop here.
             ("DRAIN_DELAY_MS", Some("0".to_owned())),
-            ("BROADCASTER_URL", places.broadcaster_url()),
+            ("BROADCASTER_URL", addresses.broadcaster_url()),
             ("NO_COLOR", (!std::io::stdout().is_terminal()).then(|| "1".to_owned())),
         ];
         for (key, value) in defaults {
@@ -77,22 +78,22 @@ pub(super) fn start(places: &Places, settings: &Settings, ledger: &Ledger) -> Re
         let process = Process::spawn(&name, command, &log, Group::Own)?;
         let role = if service == Service::Gateway { Role::Gateway } else { Role::Backend };
         ledger.add(role, &process)?;
-        started.push(Started { process, service, url: url(place) });
+        started.push(Started { process, service, url: url(address) });
     }
     Ok(started)
 }
 
-/// Waits until `/readyz` of all answers 200. One that ends before is an error with the end of its log.
+/// Waits until `/readyz` of all answers 200. If one ends before, the error has the end of its log.
 pub(super) async fn ready(services: &[Started], steps: Steps) -> Result<()> {
     let begun = Instant::now();
-    let mut told = begun;
+    let mut reported = begun;
     let mut waiting: Vec<&Started> = services.iter().collect();
     while !waiting.is_empty() {
         still_run(services)?;
         let mut not_ready = Vec::new();
         let mut answers = Vec::new();
         for service in waiting {
-            match asked(service).await {
+            match ask(service).await {
                 Ok(()) => steps.say(&format!("{}: ready", service.name())),
                 Err(error) => {
                     answers.push(format!("{} ({error:#})", service.name()));
@@ -108,9 +109,9 @@ pub(super) async fn ready(services: &[Started], steps: Steps) -> Result<()> {
                 first.process.log_tail()
             );
         }
-        if !waiting.is_empty() && told.elapsed() > Duration::from_secs(4) {
+        if !waiting.is_empty() && reported.elapsed() > Duration::from_secs(4) {
             steps.say(&format!("waiting for {}", answers.join(", ")));
-            told = Instant::now();
+            reported = Instant::now();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -118,7 +119,7 @@ pub(super) async fn ready(services: &[Started], steps: Steps) -> Result<()> {
     still_run(services)
 }
 
-/// What runs, for `stack.json`.
+/// Describes the running stack for `stack.json`.
 pub(super) fn summary(services: &[Started], rabbitmq: Server, mongod: Server) -> Summary {
     let all = |service| {
         services.iter().filter(|started| started.service == service).map(Started::server).collect()
@@ -141,7 +142,7 @@ fn still_run(services: &[Started]) -> Result<()> {
     Ok(())
 }
 
-async fn asked(service: &Started) -> Result<()> {
+async fn ask(service: &Started) -> Result<()> {
     let api = Api::new(&service.url)?;
     let answer = tokio::time::timeout(Duration::from_secs(2), api.get("/readyz"))
         .await

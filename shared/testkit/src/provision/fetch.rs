@@ -1,4 +1,4 @@
-//! Running somebody else's tool for long enough that the user wants to know what it does.
+//! Runs of other programs that take so long that the user wants to see their progress.
 
 use std::{
     fs::{File, TryLockError},
@@ -11,32 +11,32 @@ use anyhow::{Context, Result, bail};
 
 use crate::{Group, Process, Progress};
 
-/// After this long without news, the tool's last line is shown.
+/// Time without news after which the program's last line is shown.
 const SILENCE: Duration = Duration::from_secs(4);
-/// No step of provisioning takes longer on a working network.
+/// Maximum time of a step on a working network.
 const LIMIT: Duration = Duration::from_mins(15);
 
-/// What becomes of a tool if the caller gives up waiting for it.
+/// Fate of a program whose caller gives up waiting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cancelled {
-    /// It is killed: what it has done so far harms nobody.
+    /// It is killed: a partial result does no harm.
     Kill,
-    /// It goes on to its end: killed half way it would leave a broken system.
+    /// It runs to its end: killed half way it would leave a broken system.
     LetFinish,
 }
 
-/// Runs a tool to its end with its output in `log`; an error carries the end of that.
+/// Runs a program to its end with its output in `log`. An error carries the end of the log.
 pub(super) async fn run(
     what: &str,
     command: Command,
     log: &Path,
-    given_up: Cancelled,
+    cancelled: Cancelled,
     progress: &dyn Progress,
 ) -> Result<()> {
     let begun = Instant::now();
-    let process = Guard(Some(Process::spawn(what, command, log, Group::Own)?), given_up);
+    let process = Guard(Some(Process::spawn(what, command, log, Group::Own)?), cancelled);
     let Some(process) = &process.0 else { bail!("{what}: no process") };
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     let status = loop {
         if let Some(status) = process.try_exit()? {
             break status;
@@ -44,12 +44,12 @@ pub(super) async fn run(
         if begun.elapsed() > LIMIT {
             bail!("{what} has not ended within {LIMIT:?}\n{}", process.log_tail());
         }
-        if told.elapsed() > SILENCE {
+        if reported.elapsed() > SILENCE {
             let text = process.log_text();
             let last =
                 text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no output yet");
             progress.say(&format!("{what}, {} s so far: {last}", begun.elapsed().as_secs()));
-            told = Instant::now();
+            reported = Instant::now();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
@@ -59,7 +59,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Holds a file lock that other provisioners respect, until it is dropped.
+/// Takes a file lock that other installations respect, until it is dropped.
 pub(super) async fn lock(file: &Path, progress: &dyn Progress) -> Result<File> {
     let lock =
         File::create(file).with_context(|| format!("{} cannot be written", file.display()))?;
@@ -73,7 +73,7 @@ pub(super) async fn lock(file: &Path, progress: &dyn Progress) -> Result<File> {
             }
         }
         if !told {
-            progress.say("another run is fetching the same: waiting for it");
+            progress.say("another run is installing the same program: waiting for it");
             told = true;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

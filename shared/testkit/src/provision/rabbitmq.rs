@@ -1,5 +1,5 @@
-//! RabbitMQ: the installed one, else Debian's package. Only its scripts are wanted; the system broker
-//! that the package brings is never started.
+//! RabbitMQ: the installed one, else Debian's package. Only its scripts are used; the system broker that the
+//! package brings is never started.
 
 use std::{
     fs,
@@ -7,46 +7,28 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::{
-    as_root,
-    fetch::{self, Cancelled},
-    is_executable, on_path,
-};
+use super::{is_executable, on_path, package::Package};
 use crate::Progress;
 
-/// The scripts that do not drop root, as packages for Debian, Ubuntu and Fedora place them.
+/// The script that does not drop root, where packages for Debian, Ubuntu and Fedora place it.
 const LIB_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-/// Installs the package; see there for what it takes care of.
+/// Installs the package without starting its broker.
 const INSTALL: &str = include_str!("install-rabbitmq.sh");
-/// What to do where it cannot be installed.
+/// Advice where it cannot be installed.
 const ADVICE: &str = "RabbitMQ is needed: install it (Debian, Ubuntu: `apt-get install --no-install-recommends \
     rabbitmq-server`; macOS: `brew install rabbitmq`), or set RABBITMQ_URL to a running one";
 
-/// MessageLoader the `rabbitmq-server` script, or installs Debian's package. The log of that goes under `target_dir`.
+/// Finds the `rabbitmq-server` script, or installs Debian's package (about 60 MB). The log goes under `target_dir`.
 pub async fn provide_rabbitmq(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
-    if let Some(server) = installed() {
-        return Ok(server);
-    }
-    let Some(mut install) = as_root() else { bail!("{ADVICE}") };
-    let tools = target_dir.join("tools");
-    fs::create_dir_all(&tools)?;
-    let _lock = fetch::lock(&tools.join("rabbitmq.lock"), progress).await?;
-    if let Some(server) = installed() {
-        return Ok(server);
-    }
-    progress.say("RabbitMQ: not installed, installing Debian's package (about 60 MB; not started)");
-    install.args(["-c", INSTALL]);
-    let log = tools.join("rabbitmq-install.log");
-    fetch::run("installing RabbitMQ with apt-get", install, &log, Cancelled::LetFinish, progress)
-        .await
-        .context(ADVICE)?;
-    installed().with_context(|| format!("{LIB_SERVER} is missing after the installation. {ADVICE}"))
+    let install = INSTALL.to_owned();
+    let package = Package { program: "RabbitMQ", install, advice: ADVICE, find: installed };
+    package.provide(target_dir, progress).await
 }
 
-/// The scripts of the package's lib folder, or a `rabbitmq-server` on the `PATH` (Homebrew) that is
-/// not the wrapper in `/usr/sbin`, which would switch to the user `rabbitmq`.
+/// Returns the script of the package's lib folder, or a `rabbitmq-server` on the `PATH` (Homebrew) that is not the
+/// wrapper in `/usr/sbin`, which would switch to the user `rabbitmq`.
 fn installed() -> Option<PathBuf> {
     let lib = PathBuf::from(LIB_SERVER);
     if is_executable(&lib) {
@@ -56,7 +38,7 @@ fn installed() -> Option<PathBuf> {
     (!server.ends_with("rabbitmq-script-wrapper")).then_some(server)
 }
 
-/// Erlang's port mapper: on the `PATH`, else among the files of the Erlang that `erl` is.
+/// Finds Erlang's port mapper: on the `PATH`, else among the files of the Erlang of `erl`.
 pub(crate) fn find_epmd() -> Result<PathBuf> {
     if let Some(epmd) = on_path("epmd") {
         return Ok(epmd);

@@ -48,13 +48,13 @@ fn watched(rest: Vec<Operation>, watch: Watch) -> Vec<&'static str> {
     check(&operations, &aftermath).iter().map(|violation| violation.rule).collect()
 }
 
-fn waiting(took: u64, wait: u64, request: Request, outcome: Observed) -> Operation {
-    Operation { wait: millis(wait), ..at(20 * SECOND, 20 * SECOND + took, request, outcome) }
+fn waiting(took: u64, wait: u64, request: Request, response: Response) -> Operation {
+    Operation { wait: millis(wait), ..at(20 * SECOND, 20 * SECOND + took, request, response) }
 }
 
 #[test]
 fn an_answer_that_takes_longer_than_its_wait_and_2_s_is_late() {
-    let late = ["an answer comes within 2 s, beyond its wait"];
+    let late = ["a response comes within 2 s beyond its wait"];
     let rules = |operation| watched(vec![operation], watch(frames_but(0, 0)));
     for (limit, wait, request) in
         [(3_000, 0, read()), (4_500, 1_500, delete()), (5_000, 0, edit("edited"))]
@@ -95,14 +95,14 @@ fn frames_must_come_while_nothing_disturbs_them() {
 }
 
 #[test]
-fn what_was_long_deleted_is_not_drawn() {
-    let rule = "a message that was long deleted is not drawn";
+fn a_message_that_was_deleted_long_before_is_not_sampled() {
+    let rule = "a message that was deleted long before is not sampled";
     let operations = [
-        at(SECOND, 2 * SECOND, delete(), Observed::Deleted),
+        at(SECOND, 2 * SECOND, delete(), Response::Deleted),
         at(0, 10, create("other"), unknown()),
     ];
     // Both subscribers are sent the deleted message until this second, and then another one.
-    let drawn_until = |last: u64| {
+    let sampled_until = |last: u64| {
         let other = Message { id: MessageId::from(Uuid::from_u128(2)), ..message("other", 0) };
         let mut frames = frames_but(0, 0);
         for frame in frames.iter_mut().filter(|frame| frame.at > millis(last * SECOND)) {
@@ -111,22 +111,22 @@ fn what_was_long_deleted_is_not_drawn() {
         watch(frames)
     };
     let broken = |watch| watched(operations.to_vec(), watch).contains(&rule);
-    assert!(!broken(drawn_until(12)));
-    assert!(broken(drawn_until(13)));
-    // What was drawn before a fault may come after it, if nothing but faults lies between.
+    assert!(!broken(sampled_until(12)));
+    assert!(broken(sampled_until(13)));
+    // A frame that was sampled before a fault may come after it, if only faults lie between.
     let both = |watch, from, until| disturbed(disturbed(watch, from, until, 0), from, until, 1);
-    assert!(!broken(both(drawn_until(40), 11, 35)));
-    assert!(!broken(both(both(drawn_until(40), 11, 20), 18, 35)));
-    assert!(broken(both(drawn_until(46), 11, 35)));
-    assert!(broken(both(drawn_until(40), 14, 35)));
-    assert!(broken(disturbed(drawn_until(40), 11, 35, 0)), "the other one's");
+    assert!(!broken(both(sampled_until(40), 11, 35)));
+    assert!(!broken(both(both(sampled_until(40), 11, 20), 18, 35)));
+    assert!(broken(both(sampled_until(46), 11, 35)));
+    assert!(broken(both(sampled_until(40), 14, 35)));
+    assert!(broken(disturbed(sampled_until(40), 11, 35, 0)), "the other one's");
 }
 
 #[test]
 fn a_frame_shows_what_was_written() {
     let mut frames = frames_but(0, 0);
     frames.push(frame(0, 59 * SECOND, "never said"));
-    assert_eq!(watched(Vec::new(), watch(frames)), ["a frame shows what somebody wrote"]);
+    assert_eq!(watched(Vec::new(), watch(frames)), ["a frame shows a state that a client wrote"]);
     let mut frames = frames_but(0, 0);
     frames.push(frame(0, 59 * SECOND, "refused"));
     let refused = vec![at(20, 30, edit("refused"), REFUSED)];
