@@ -87,8 +87,6 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Config, String> {
@@ -129,9 +127,16 @@ mod tests {
         let config = parse(&["--allowed-origins", "https://a.example,http://b.example"]).unwrap();
         assert_eq!(config.allowed_origins.map(|origins| origins.len()), Some(2));
     }
+}
+
+#[cfg(test)]
+mod documentation {
+    use clap::CommandFactory;
+
+    use super::*;
 
     #[test]
-    fn the_documentation_lists_every_setting() {
+    fn lists_every_setting() {
         let document = include_str!("../../../docs/configuration.md");
         let command = Config::command();
         let variable = |argument: &clap::Arg| argument.get_env()?.to_str().map(str::to_owned);

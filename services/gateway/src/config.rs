@@ -117,13 +117,13 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
+mod documentation {
     use clap::CommandFactory;
 
     use super::*;
 
     #[test]
-    fn the_documentation_lists_every_setting() {
+    fn lists_every_setting() {
         let document = include_str!("../../../docs/configuration.md");
         let command = Config::command();
         let variable = |argument: &clap::Arg| argument.get_env()?.to_str().map(str::to_owned);
