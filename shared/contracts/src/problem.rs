@@ -192,3 +192,52 @@ impl FieldError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Walks through all kinds. A new kind compiles only once it has its place here.
+    fn after(kind: ProblemKind) -> Option<ProblemKind> {
+        use ProblemKind::*;
+        Some(match kind {
+            MalformedJson => BadRequest,
+            BadRequest => OriginForbidden,
+            OriginForbidden => MessageNotFound,
+            MessageNotFound => OperationExpired,
+            OperationExpired => UnknownPath,
+            UnknownPath => MethodNotAllowed,
+            MethodNotAllowed => RequestTimeout,
+            RequestTimeout => FieldConflict,
+            FieldConflict => MessageDeleted,
+            MessageDeleted => VersionMismatch,
+            VersionMismatch => BodyTooLarge,
+            BodyTooLarge => UnsupportedMediaType,
+            UnsupportedMediaType => InvalidInput,
+            InvalidInput => KeyReused,
+            KeyReused => UpgradeRequired,
+            UpgradeRequired => TooManyFromAddress,
+            TooManyFromAddress => DeadLettered,
+            DeadLettered => Internal,
+            Internal => NotAccepted,
+            NotAccepted => OutcomeUnknown,
+            OutcomeUnknown => StorageUnavailable,
+            StorageUnavailable => BroadcasterUnavailable,
+            BroadcasterUnavailable => Overloaded,
+            Overloaded => return None,
+        })
+    }
+
+    #[test]
+    fn the_documentation_lists_every_problem_type() {
+        let document = include_str!("../../../docs/errors.md");
+        let kinds: Vec<_> =
+            std::iter::successors(Some(ProblemKind::MalformedJson), |kind| after(*kind)).collect();
+        for kind in &kinds {
+            let row = format!("| `{}` | {} | ", kind.type_uri(), kind.status());
+            assert!(document.contains(&row), "docs/errors.md lacks {row}");
+        }
+        let listed = document.lines().filter(|line| line.starts_with("| `/problems/")).count();
+        assert_eq!(listed, kinds.len(), "docs/errors.md lists others");
+    }
+}

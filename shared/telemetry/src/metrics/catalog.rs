@@ -104,14 +104,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_the_conventions_and_the_readme_explains_them() {
-        let readme = include_str!("../../../../README.md");
+    fn names_follow_the_conventions_and_the_documentation_lists_them() {
+        let document = include_str!("../../../../docs/metrics.md");
         for Description { name, kind, .. } in ALL {
             assert!(name.starts_with("messages_"), "{name}");
             assert_eq!(name.ends_with("_total"), matches!(kind, Kind::Counter), "{name}");
-            assert!(readme.contains(&format!("| `{name}` |")), "README: {name}");
+            let row = format!("| `{name}` | {} | ", format!("{kind:?}").to_lowercase());
+            assert!(document.contains(&row), "docs/metrics.md lacks {row}");
         }
-        let listed = readme.lines().filter(|line| line.starts_with("| `messages_")).count();
-        assert_eq!(listed, ALL.len(), "README lists others");
+        let listed = document.lines().filter(|line| line.starts_with("| `messages_")).count();
+        assert_eq!(listed, ALL.len(), "docs/metrics.md lists others");
     }
 }
