@@ -6,7 +6,7 @@ use std::{
 };
 
 use broker::BrokerUrl;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use ipnet::IpNet;
 use service::{CommonConfig, ConfigError, Origin, ServiceConfig};
 use store::StoreSettings;
@@ -52,6 +52,16 @@ pub struct Config {
     /// may where this is not set
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Option<Vec<Origin>>,
+    /// Task to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// A task that a broadcaster can do instead of serving.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Print the AsyncAPI document
+    Asyncapi,
 }
 
 impl ServiceConfig for Config {
@@ -61,6 +71,10 @@ impl ServiceConfig for Config {
 
     fn bind(&self) -> SocketAddr {
         self.bind
+    }
+
+    fn is_tool(&self) -> bool {
+        self.command.is_some()
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

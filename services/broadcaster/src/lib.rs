@@ -22,7 +22,7 @@ use service::{ConfigError, Dependency, Health, Shutdown, fd_limit};
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
 
-pub use config::Config;
+pub use config::{Command, Config};
 use hub::Hub;
 use origins::AllowedOrigins;
 use per_ip_limit::AddressLimit;
@@ -41,6 +41,10 @@ const OTHER_DESCRIPTORS: usize = server::MAX_HANDSHAKES + 128;
 
 /// Runs a broadcaster until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    if let Some(Command::Asyncapi) = config.command {
+        println!("{:#}", server::asyncapi::document());
+        return Ok(());
+    }
     let exporter = Exporter::start("broadcaster")?;
     let common = &config.common;
     let url = BrokerUrl::parse(common.rabbitmq_url.expose()).context("RABBITMQ_URL")?;

@@ -4,6 +4,7 @@
 //! hyper reads the request and writes the answer. Then it is out of the way: the session has the
 //! bare TCP socket and small buffers of its own, so an idle subscriber costs a few KiB.
 
+pub(crate) mod asyncapi;
 mod close;
 mod handshake;
 mod session;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use broker::BrokerUrl;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use service::{
     CommonConfig, ConfigError, InvalidOrigin, Origin, ServiceConfig,
     config::{SecretUrl, millis},
@@ -65,6 +65,16 @@ pub struct Config {
     /// * for all; none where this is not set
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<AllowedOrigin>,
+    /// Task to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// A task that a gateway can do instead of serving.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Print the OpenAPI document
+    Openapi,
 }
 
 /// One entry of `CORS_ORIGINS`.
@@ -91,6 +101,10 @@ impl ServiceConfig for Config {
 
     fn bind(&self) -> SocketAddr {
         self.bind
+    }
+
+    fn is_tool(&self) -> bool {
+        self.command.is_some()
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

@@ -25,7 +25,7 @@ use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
 use commands::{pending::Pending, submit::CommandSubmitter};
-pub use config::Config;
+pub use config::{Command, Config};
 use proxy::tunnel::Tunnel;
 use state::AppState;
 
@@ -50,6 +50,10 @@ const OTHER_DESCRIPTORS: usize = MAX_TUNNELS + 128;
 
 /// Runs a gateway until `shutdown`. Waits for broker and database as long as it takes.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    if let Some(Command::Openapi) = config.command {
+        println!("{}", router::document().to_pretty_json()?);
+        return Ok(());
+    }
     let exporter = Exporter::start("gateway")?;
     let traces = Tracer::start(&config.traces, "gateway")?;
     let common = &config.common;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use axum::{
     Router,
     http::{HeaderMap, Uri},
@@ -10,7 +11,7 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::openapi::OpenApi;
+use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     },
     openapi,
     state::AppState,
-    web::docs::Docs,
+    web::{assets::Asset, docs::Docs},
 };
 
 /// The gateway's whole HTTP surface, for `max_requests` at once.
@@ -50,7 +51,7 @@ pub(crate) fn router(
 
 /// The API, and the document that describes it.
 pub(crate) fn api(requests: Arc<Semaphore>) -> (Router<Arc<AppState>>, OpenApi) {
-    OpenApiRouter::with_openapi(openapi::base())
+    let (router, document) = OpenApiRouter::with_openapi(openapi::Base::openapi())
         .routes(routes!(list::list, create::create))
         .routes(routes!(get::get, edit::edit, delete::delete))
         .routes(routes!(operations::get))
@@ -60,12 +61,19 @@ pub(crate) fn api(requests: Arc<Semaphore>) -> (Router<Arc<AppState>>, OpenApi) 
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
-        .split_for_parts()
+        .split_for_parts();
+    (router, openapi::complete(document))
+}
+
+/// The OpenAPI document.
+pub(crate) fn document() -> OpenApi {
+    api(Arc::new(Semaphore::new(0))).1
 }
 
 /// `/openapi.json` for programs, and `/docs` for people.
 fn documentation(document: OpenApi) -> anyhow::Result<Router<Arc<AppState>>> {
-    let document = openapi::finish(document)?;
+    let json = document.to_json().context("the OpenAPI document cannot be serialized")?;
+    let document = Asset::new("application/json", json);
     let docs = Arc::new(Docs::new()?);
     let page = docs.page().clone();
     let part = async move |uri: Uri, headers: HeaderMap| match uri

@@ -3,26 +3,36 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{MessageId, Timestamp};
 
 /// A message's version: 1 as created, one more with each edit. Its `ETag` is this number in quotes.
 pub type Version = u64;
 
-/// A message as clients see it and as WebSocket frames carry it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A message, as clients see it and as WebSocket frames carry it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "0199f0c1-6a3e-7c55-9d0e-2f4b8a6c1e11",
+    "from_user_id": "alice",
+    "to_user_id": "bob",
+    "content": "hello",
+    "publish_timestamp": "2026-11-22T12:00:00.123Z",
+    "edit_timestamp": null,
+})))]
 pub struct Message {
-    /// Made by the gateway.
+    /// Id, made by the service.
     pub id: MessageId,
-    /// Who wrote it.
+    /// Sender.
     pub from_user_id: UserId,
-    /// Whom it is for.
+    /// Recipient.
     pub to_user_id: UserId,
-    /// What it says.
+    /// Text.
     pub content: Content,
-    /// When the gateway took it. Never changes.
+    /// Time at which the service accepted the message. Never changes.
     pub publish_timestamp: Timestamp,
-    /// When it was last edited; `null` until then. Never runs backwards.
+    /// Time of the last edit; `null` until the first one. Only ever increases.
+    #[schema(required)]
     pub edit_timestamp: Option<Timestamp>,
 }
 
@@ -35,14 +45,21 @@ pub struct VersionedMessage {
     pub version: Version,
 }
 
-/// Who sends or receives: 1–64 characters, no control characters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A user's id: 1–64 characters, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(
+    min_length = 1,
+    max_length = 64,
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$",
+    examples("alice")
+)]
 pub struct UserId(String);
 
 /// A message's text: 1–4000 characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(min_length = 1, max_length = 4000, examples("hello"))]
 pub struct Content(String);
 
 /// Why a text can be no [`UserId`] or no [`Content`].

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The kinds of problem this API knows. Each has its `type`, its title and its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,37 +115,41 @@ impl ProblemKind {
     }
 }
 
-/// A problem details object (RFC 9457), the body of every error answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A problem details object (RFC 9457), the body of every error response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// A URI reference that names the kind of problem.
+    /// Problem type, for programs.
     #[serde(rename = "type")]
+    #[schema(format = "uri-reference")]
     pub type_uri: Cow<'static, str>,
-    /// The kind of problem in words.
+    /// Problem type, in words.
     pub title: Cow<'static, str>,
-    /// The HTTP status code.
+    /// HTTP status code.
+    #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What was wrong this time, and what to do about it.
+    /// Cause of this problem, and what to do about it.
     pub detail: Cow<'static, str>,
-    /// On 422: every field that was wrong.
+    /// Every wrong field, where fields are wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(min_items = 1)]
     pub errors: Vec<FieldError>,
 }
 
 /// One wrong field, in the form that FastAPI gives it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
-    /// Where the field is: `body`, `query`, `path` or `header`, then its name.
+    /// Location of the field: `body`, `query`, `path` or `header`, then its name.
+    #[schema(min_items = 1, inline)]
     pub loc: Vec<Location>,
-    /// What is wrong with it.
+    /// Mistake, in words.
     pub msg: String,
-    /// The kind of mistake, for programs.
+    /// Mistake, for programs.
     #[serde(rename = "type")]
     pub kind: Cow<'static, str>,
 }
 
 /// One step on the way to a field: a name or an index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Location {
     /// An object's member.

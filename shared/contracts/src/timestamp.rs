@@ -4,10 +4,17 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::ToSchema;
 
 /// A UTC instant cut to whole milliseconds, so that what a client is answered is what MongoDB,
 /// whose dates are milliseconds, stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(
+    description = "RFC 3339. Responses have UTC with milliseconds",
+    value_type = String,
+    format = DateTime,
+    examples("2026-11-22T12:00:00.123Z")
+)]
 pub struct Timestamp(DateTime<Utc>);
 
 /// The text or number is no instant that RFC 3339 can write.

@@ -9,13 +9,11 @@ use http::{
 use http_body_util::Full;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::asyncapi;
 use crate::origins::AllowedOrigins;
 
 /// Where the description of the WebSocket is.
 const DESCRIPTION: &str = "/asyncapi.json";
-
-/// The description, as `AsyncAPI` 3 has it.
-pub(crate) const ASYNCAPI: &str = include_str!("asyncapi.json");
 
 /// Where subscribers connect.
 const CHAT: &str = "/api/chat";
@@ -45,7 +43,7 @@ pub(crate) enum Refusal {
 pub(crate) fn describe(method: &Method, path: &str) -> Option<Answer> {
     let asked = path == DESCRIPTION && (method == Method::GET || method == Method::HEAD);
     asked.then(|| {
-        let mut answer = Response::new(Full::from(ASYNCAPI));
+        let mut answer = Response::new(Full::from(asyncapi::JSON.clone()));
         let headers = answer.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // It is for tools on other pages, too.

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// The largest message a subscriber may send, in bytes; it is ignored anyway.
-const MAX_MESSAGE_BYTES: usize = 4 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 
 /// Room for what was not taken: of control frames, each of which has 125 bytes at most.
 const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024;
