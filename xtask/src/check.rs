@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     alerts,
     cargo::{self, Running},
-    console, manifests,
+    console, manifests, openapi,
 };
 
 /// Each check: its name, cargo's arguments, an environment variable to set.
@@ -61,6 +61,8 @@ pub(crate) async fn run() -> Result<ExitCode> {
     note("manifests", manifests::check().await);
     console::line("== alerts: promtool");
     note("alerts", alerts::check().await);
+    console::line("== API documents: gateway openapi, broadcaster asyncapi");
+    note("API documents", openapi::check().await);
     if !failed.is_empty() {
         console::line(&format!("== failed: {}", failed.join(", ")));
         return Ok(ExitCode::FAILURE);

@@ -11,6 +11,7 @@ mod fuzz;
 mod infrastructure;
 mod interrupt;
 mod manifests;
+mod openapi;
 mod python;
 mod stack;
 mod test;
@@ -50,6 +51,10 @@ enum Command {
     ///
     /// Builds cargo-deny, the first time. `deny.toml` says what is allowed.
     Deny(deny::Options),
+    /// Write `docs/openapi.json` and `docs/asyncapi.json` anew, from the code
+    ///
+    /// `check` fails where they differ from what the services print.
+    Openapi,
     /// Fuzz the HTTP surface with schemathesis, on a system of its own
     ///
     /// Exits with 0 where every answer was what the gateway's OpenAPI document says of it.
@@ -74,6 +79,7 @@ async fn main() -> ExitCode {
         Command::Test(options) => test::run(&options).await,
         Command::Check => check::run().await,
         Command::Deny(options) => deny::run(&options).await,
+        Command::Openapi => openapi::run().await,
         Command::Fuzz(options) => fuzz::run(&options).await,
         Command::Torture(options) => torture::run(&options).await,
         Command::Bench(options) => bench::run(&options).await,

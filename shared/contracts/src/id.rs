@@ -12,12 +12,17 @@ use crate::Timestamp;
 /// this API: were it to change, a repeat would no longer meet the message it made before.
 const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_4c1e_52f3_4d3e_9a41_0e8f_3c57_b2a9);
 
-/// A message's id: a UUIDv7, or a UUIDv5 of the sender and the idempotency key.
+/// A message's id: UUIDv7, or UUIDv5 of sender and idempotency key where the client gave one.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
 #[serde(transparent)]
-#[schema(value_type = String, format = "uuid", examples("0199f0c1-6a3e-7c55-9d0e-2f4b8a6c1e11"))]
+#[schema(
+    description = "A message's id: a UUID, made by the service",
+    value_type = String,
+    format = "uuid",
+    examples("0199f0c1-6a3e-7c55-9d0e-2f4b8a6c1e11")
+)]
 pub struct MessageId(Uuid);
 
 /// A command's id, UUIDv7. A command delivered again has the same one.

@@ -31,7 +31,6 @@ use crate::{
 pub(crate) struct Operation {
     #[schema(value_type = schemas::OperationId)]
     id: String,
-    /// Only `pending` ones change.
     #[schema(inline)]
     status: Status,
     message_id: MessageId,
@@ -41,6 +40,7 @@ pub(crate) struct Operation {
     error: Option<Problem>,
 }
 
+/// Status of a write; only `pending` ones change.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Status {

@@ -11,6 +11,7 @@ use utoipa::openapi::{
     example::ExampleBuilder, schema::AllOfBuilder,
 };
 
+/// Problems of every operation, of reads, of writes, and of requests with a body.
 const ANY: &[ProblemKind] = &[Internal, Overloaded];
 const READ: &[ProblemKind] = &[InvalidInput, StorageUnavailable];
 const WRITE: &[ProblemKind] = &[InvalidInput, DeadLettered, NotAccepted, OutcomeUnknown];
@@ -20,19 +21,19 @@ const BODY: &[ProblemKind] =
 /// The responses of this operation that are problems, by status.
 pub(super) fn responses(operation_id: &str) -> BTreeMap<String, Response> {
     let kinds = match operation_id {
-        "createMessage" => [ANY, BODY, WRITE, &[MessageDeleted, KeyReused]].concat(),
-        "listMessages" => [ANY, READ].concat(),
-        "readMessage" => [ANY, READ, &[BadRequest, MessageNotFound]].concat(),
+        "createMessage" => [BODY, WRITE, &[MessageDeleted, KeyReused], ANY].concat(),
+        "listMessages" => [READ, ANY].concat(),
+        "readMessage" => [READ, &[BadRequest, MessageNotFound], ANY].concat(),
         "editMessage" => {
             let own = &[StorageUnavailable, MessageNotFound, FieldConflict, VersionMismatch];
-            [ANY, BODY, WRITE, own].concat()
+            [BODY, WRITE, own, ANY].concat()
         }
-        "deleteMessage" => [ANY, WRITE, &[BadRequest, MessageNotFound, VersionMismatch]].concat(),
-        "readOperation" => [ANY, READ, &[OperationExpired]].concat(),
+        "deleteMessage" => [WRITE, &[BadRequest, MessageNotFound, VersionMismatch], ANY].concat(),
+        "readOperation" => [READ, &[OperationExpired], ANY].concat(),
         // The broadcaster responds with most of these; the gateway passes them on.
         "chat" => {
             let own = [BadRequest, OriginForbidden, UpgradeRequired, TooManyFromAddress];
-            [ANY, &own, &[BroadcasterUnavailable]].concat()
+            [&own, &[BroadcasterUnavailable], ANY].concat()
         }
         _ => Vec::new(),
     };

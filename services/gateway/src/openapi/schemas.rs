@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use contracts::{Content, MessageId, Timestamp, UserId};
 use utoipa::ToSchema;
 
-/// A user's id in a request body.
+/// A user's id in a request body: a string, or an integer that stands for one.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[schema(examples("alice"))]
@@ -16,10 +16,10 @@ pub(crate) enum UserIdInput {
     Integer(IntegerUserId),
 }
 
-/// Stands for its decimal string, as which it is stored and returned.
+/// An integer that is stored and returned as its decimal string.
 #[derive(ToSchema)]
 #[schema(minimum = -9_223_372_036_854_775_808i64, maximum = 18_446_744_073_709_551_615u64)]
-pub(crate) struct IntegerUserId(i64);
+pub(crate) struct IntegerUserId(i128);
 
 /// Body of `POST /api/messages`.
 #[derive(ToSchema)]
