@@ -1,21 +1,13 @@
 //! `cargo xtask openapi`: the committed OpenAPI and AsyncAPI documents, which the services print.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{ExitCode, Stdio},
-};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
-use tokio::io::AsyncReadExt;
+use tokio::process::Command;
 
-use crate::{
-    cargo::{self, Running},
-    check::Verdict,
-    console,
-};
+use crate::{cargo, check::Verdict, console};
 
-/// Each document: the service that prints it, its subcommand, the file in `docs`.
+/// Each document: the service that prints it, its subcommand, the committed file.
 const DOCUMENTS: [(&str, &str, &str); 2] = [
     ("gateway", "openapi", "docs/openapi.json"),
     ("broadcaster", "asyncapi", "docs/asyncapi.json"),
@@ -23,9 +15,8 @@ const DOCUMENTS: [(&str, &str, &str); 2] = [
 
 /// Writes the documents.
 pub(crate) async fn run() -> Result<ExitCode> {
-    for (service, subcommand, file) in DOCUMENTS {
-        fs::write(path(file)?, print(service, subcommand).await?)
-            .with_context(|| format!("{file} cannot be written"))?;
+    for (file, path, document) in documents().await? {
+        fs::write(path, document).with_context(|| format!("{file} cannot be written"))?;
         console::line(&format!("wrote {file}"));
     }
     Ok(ExitCode::SUCCESS)
@@ -34,40 +25,28 @@ pub(crate) async fn run() -> Result<ExitCode> {
 /// Compares the committed documents with what the services print.
 pub(crate) async fn check() -> Result<Verdict> {
     let mut verdict = Verdict::Valid;
-    for (service, subcommand, file) in DOCUMENTS {
-        let committed = fs::read(path(file)?).with_context(|| format!("{file} cannot be read"))?;
-        if committed != print(service, subcommand).await? {
+    for (file, path, document) in documents().await? {
+        let committed = fs::read(path).with_context(|| format!("{file} cannot be read"))?;
+        if committed != document {
             let hint = "run `cargo xtask openapi` and commit the result";
-            console::line(&format!("{file} differs from `{service} {subcommand}`; {hint}"));
+            console::line(&format!("{file} is not what the code says; {hint}"));
             verdict = Verdict::Invalid;
         }
     }
     Ok(verdict)
 }
 
-fn path(file: &str) -> Result<PathBuf> {
-    Ok(cargo::project()?.join(file))
-}
-
-async fn print(service: &str, subcommand: &str) -> Result<Vec<u8>> {
-    let mut command = cargo::command(&[
-        "run",
-        "--quiet",
-        "--package",
-        service,
-        "--bin",
-        service,
-        "--",
-        subcommand,
-    ]);
-    command.stdout(Stdio::piped());
-    let mut running = Running::start(command)?;
-    let mut document = Vec::new();
-    let mut stdout = running.stdout().context("cargo has a standard output")?;
-    stdout.read_to_end(&mut document).await?;
-    let status = running.wait().await?;
-    if !status.success() {
-        bail!("`{service} {subcommand}` failed ({status})");
+/// Builds the services and returns each document with its file's name and path.
+async fn documents() -> Result<Vec<(&'static str, PathBuf, Vec<u8>)>> {
+    let bin_dir = cargo::build_services(false).await?;
+    let mut documents = Vec::new();
+    for (service, subcommand, file) in DOCUMENTS {
+        let output = Command::new(bin_dir.join(service)).arg(subcommand).output().await?;
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            bail!("`{service} {subcommand}` failed ({})\n{stderr}", output.status);
+        }
+        documents.push((file, cargo::project()?.join(file), output.stdout));
     }
-    Ok(document)
+    Ok(documents)
 }

@@ -11,12 +11,14 @@ use utoipa::openapi::{
     example::ExampleBuilder, schema::AllOfBuilder,
 };
 
-/// Problems of every operation, of reads, of writes, and of requests with a body.
+/// Problems of every operation, of reads, of writes, of bodies, and of subscribing.
 const ANY: &[ProblemKind] = &[Internal, Overloaded];
 const READ: &[ProblemKind] = &[InvalidInput, StorageUnavailable];
 const WRITE: &[ProblemKind] = &[InvalidInput, DeadLettered, NotAccepted, OutcomeUnknown];
 const BODY: &[ProblemKind] =
     &[BadRequest, MalformedJson, RequestTimeout, BodyTooLarge, UnsupportedMediaType];
+const SUBSCRIBE: &[ProblemKind] =
+    &[OriginForbidden, UpgradeRequired, TooManyFromAddress, BroadcasterUnavailable];
 
 /// The responses of this operation that are problems, by status.
 pub(super) fn responses(operation_id: &str) -> BTreeMap<String, Response> {
@@ -31,10 +33,7 @@ pub(super) fn responses(operation_id: &str) -> BTreeMap<String, Response> {
         "deleteMessage" => [WRITE, &[BadRequest, MessageNotFound, VersionMismatch], ANY].concat(),
         "readOperation" => [READ, &[OperationExpired], ANY].concat(),
         // The broadcaster responds with most of these; the gateway passes them on.
-        "chat" => {
-            let own = [BadRequest, OriginForbidden, UpgradeRequired, TooManyFromAddress];
-            [&own, &[BroadcasterUnavailable], ANY].concat()
-        }
+        "chat" => [SUBSCRIBE, &[BadRequest], ANY].concat(),
         _ => Vec::new(),
     };
     let mut by_status: BTreeMap<u16, Vec<ProblemKind>> = BTreeMap::new();
