@@ -1,4 +1,4 @@
-//! `cargo xtask openapi`: the committed OpenAPI and AsyncAPI documents, which the services print.
+//! `cargo xtask openapi`: the committed API documents, which the services print.
 
 use std::{fs, path::PathBuf, process::ExitCode};
 

@@ -60,7 +60,7 @@ pub struct Config {
 /// A task that a broadcaster can do instead of serving.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Print the AsyncAPI document
+    /// Print what /asyncapi.json serves, the description of the WebSocket
     Asyncapi,
 }
 

@@ -73,7 +73,7 @@ pub struct Config {
 /// A task that a gateway can do instead of serving.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Print the OpenAPI document
+    /// Print what /openapi.json serves, the description of the API
     Openapi,
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn router(
     let requests = Arc::new(Semaphore::new(max_requests));
     let (api, document) = api(requests);
     let router = api
-        .merge(documentation(document)?)
+        .merge(documentation(&document)?)
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(middleware::panicked));
@@ -71,7 +71,7 @@ pub(crate) fn document() -> OpenApi {
 }
 
 /// `/openapi.json` for programs, and `/docs` for people.
-fn documentation(document: OpenApi) -> anyhow::Result<Router<Arc<AppState>>> {
+fn documentation(document: &OpenApi) -> anyhow::Result<Router<Arc<AppState>>> {
     let json = document.to_json().context("the OpenAPI document cannot be serialized")?;
     let document = Asset::new("application/json", json);
     let docs = Arc::new(Docs::new()?);

@@ -1,4 +1,4 @@
-//! The AsyncAPI document: what a client of the WebSocket sends, receives and is closed for.
+//! The `AsyncAPI` document: messages, limits and close codes of the WebSocket.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -75,13 +75,13 @@ pub(crate) fn document() -> Value {
 }
 
 fn channel(timing: &Timing) -> String {
-    let (ping, pong) = (timing.ping.as_secs(), timing.pong.as_secs());
+    let (interval, limit) = (timing.ping.as_secs(), timing.pong.as_secs());
     let rate_kib = READ_AT_A_TIME as u128 * 1000 / timing.pause.as_millis() / 1024;
     format!(
         "Subscribe by connecting. The server reads and ignores messages of clients; each may have at \
          most {MAX_MESSAGE_BYTES} bytes. It reads at most {rate_kib} KiB a second, so a client that \
-         sends more waits longer for the reply to a ping or a close. The server pings every {ping} s \
-         and expects a pong within {pong} s, or later if the pong is queued behind unread data. A \
+         sends more waits longer for the reply to a ping or a close. The server pings every {interval} s \
+         and expects a pong within {limit} s, or later if the pong is queued behind unread data. A \
          client that is slower than the frames receives only the newest one. Refused handshakes get \
          problem details (RFC 9457): 403 for a page of a foreign origin, 426 for a request without \
          a WebSocket upgrade (version 13), 429 at the limit of subscribers from one address, 503 at \
