@@ -2,9 +2,16 @@
 
 use std::collections::BTreeMap;
 
-#[expect(clippy::enum_glob_use, reason = "most of this file is a table of them")]
-use contracts::ProblemKind::*;
-use contracts::{FieldError, Problem, ProblemKind};
+use contracts::{
+    FieldError, Problem,
+    ProblemKind::{
+        self, BadRequest, BodyTooLarge, BroadcasterUnavailable, DeadLettered, FieldConflict,
+        Internal, InvalidInput, KeyReused, MalformedJson, MessageDeleted, MessageNotFound,
+        NotAccepted, OperationExpired, OriginForbidden, OutcomeUnknown, Overloaded, RequestTimeout,
+        StorageUnavailable, TooManyFromAddress, UnsupportedMediaType, UpgradeRequired,
+        VersionMismatch,
+    },
+};
 use serde_json::json;
 use utoipa::openapi::{
     ContentBuilder, Header, ObjectBuilder, Ref, Response, ResponseBuilder, Type,
