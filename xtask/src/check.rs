@@ -13,7 +13,7 @@ use anyhow::Result;
 
 use crate::{
     cargo::{self, Running},
-    console,
+    console, openapi,
 };
 use verdict::Verdict;
 
@@ -39,6 +39,8 @@ pub(crate) async fn run() -> Result<ExitCode> {
     summary.note("manifests", manifests::check().await);
     begin("alerts: promtool");
     summary.note("alerts", alerts::check().await);
+    begin("API documents: gateway openapi, broadcaster asyncapi");
+    summary.note("API documents", openapi::is_current().await.map(Verdict::from));
     Ok(summary.end())
 }
 

@@ -10,6 +10,7 @@ mod down;
 mod fuzz;
 mod infrastructure;
 mod interrupt;
+mod openapi;
 mod python;
 mod scratch_run;
 mod stack;
@@ -50,6 +51,10 @@ enum Command {
     ///
     /// Builds cargo-deny the first time. The rules are in `deny.toml`.
     Deny(deny::Options),
+    /// Write `docs/openapi.json` and `docs/asyncapi.json` anew, from the code
+    ///
+    /// `check` fails if they differ from what the services print.
+    Openapi,
     /// Fuzz the HTTP API with schemathesis, on a private system
     ///
     /// Exits with 0 where every response conforms to the gateway's OpenAPI document.
@@ -74,6 +79,7 @@ async fn main() -> ExitCode {
         Command::Test(options) => test::run(&options).await,
         Command::Check => check::run().await,
         Command::Deny(options) => deny::run(&options).await,
+        Command::Openapi => openapi::run().await,
         Command::Fuzz(options) => fuzz::run(&options).await,
         Command::Torture(options) => torture::run(&options).await,
         Command::Bench(options) => bench::run(&options).await,

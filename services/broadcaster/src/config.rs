@@ -6,7 +6,7 @@ use std::{
 };
 
 use broker::BrokerConfig;
-use clap::{Parser, builder::TypedValueParser, value_parser};
+use clap::{Parser, Subcommand, builder::TypedValueParser, value_parser};
 use ipnet::IpNet;
 use service::{CommonConfig, Origin, ServiceConfig};
 use store::StoreConfig;
@@ -64,6 +64,16 @@ pub struct Config {
     /// all
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Option<Vec<Origin>>,
+    /// Task to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// A task that a broadcaster can do instead of serving.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Print what /asyncapi.json serves, the description of the WebSocket
+    Asyncapi,
 }
 
 impl ServiceConfig for Config {
@@ -73,6 +83,10 @@ impl ServiceConfig for Config {
 
     fn bind(&self) -> SocketAddr {
         self.bind
+    }
+
+    fn is_tool(&self) -> bool {
+        self.command.is_some()
     }
 }
 

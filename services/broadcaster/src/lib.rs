@@ -17,7 +17,7 @@ use service::{ConfigError, Dependency, Health, Shutdown, fd_limit, http::Listene
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
 
-pub use config::Config;
+pub use config::{Command, Config};
 use fan_out::hub::Hub;
 use limits::{origins::AllowedOrigins, per_ip_limit::PerIpLimiter};
 use server::Settings;
@@ -35,6 +35,10 @@ const OTHER_DESCRIPTORS: usize = server::MAX_HANDSHAKES + 128;
 
 /// Runs a broadcaster until `shutdown`. Retries to reach the broker and the database without limit.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    if let Some(Command::Asyncapi) = config.command {
+        println!("{:#}", server::asyncapi::document());
+        return Ok(());
+    }
     let exporter = Exporter::start("broadcaster")?;
     let common = &config.common;
     let url = config.broker.url;

@@ -3,9 +3,9 @@
 //! hyper reads the request and writes the response. Then the session has the bare TCP socket and small buffers of its own,
 //! so an idle subscriber costs a few KiB.
 
+pub(crate) mod asyncapi;
 mod close_reason;
 mod deadlines;
-mod description;
 mod handshake;
 mod refusal;
 mod session;
@@ -166,12 +166,12 @@ impl Server {
         let method = request.method().clone();
         let path = request.uri().path();
         let route = Health::route(path)
-            .or_else(|| description::route(path))
+            .or_else(|| asyncapi::route(path))
             .or_else(|| handshake::route(path));
         let span = tracing::info_span!("request", %method, path);
         let health = self.health.answer(&method, path).map(|response| response.map(body::boxed));
         let response = health
-            .or_else(|| description::respond(&method, path))
+            .or_else(|| asyncapi::respond(&method, path))
             .unwrap_or_else(|| self.subscribe(&mut request).unwrap_or_else(Refusal::into_response));
         let response = match response.status() {
             http::StatusCode::SWITCHING_PROTOCOLS => response,

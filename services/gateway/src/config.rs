@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use broker::BrokerConfig;
-use clap::{Parser, builder::TypedValueParser, value_parser};
+use clap::{Parser, Subcommand, builder::TypedValueParser, value_parser};
 use service::{CommonConfig, InvalidOrigin, Origin, ServiceConfig};
 use store::StoreConfig;
 use telemetry::traces::TracesConfig;
@@ -77,6 +77,16 @@ pub struct Config {
     /// * for all. Unset: none
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<AllowedOrigin>,
+    /// Task to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// A task that a gateway can do instead of serving.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Print what /openapi.json serves, the description of the API
+    Openapi,
 }
 
 /// One entry of `CORS_ORIGINS`.
@@ -95,6 +105,10 @@ impl ServiceConfig for Config {
 
     fn bind(&self) -> SocketAddr {
         self.bind
+    }
+
+    fn is_tool(&self) -> bool {
+        self.command.is_some()
     }
 }
 

@@ -27,7 +27,7 @@ use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
 use commands::{broker_clients::BrokerClients, pending::Pending, submit::CommandSubmitter};
-pub use config::Config;
+pub use config::{Command, Config};
 use proxy::tunnel::Tunnel;
 use state::AppState;
 
@@ -52,6 +52,10 @@ const OTHER_DESCRIPTORS: usize = MAX_TUNNELS + 128;
 
 /// Runs a gateway until `shutdown`. It starts even if RabbitMQ or MongoDB is down, and keeps retrying.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    if let Some(Command::Openapi) = config.command {
+        println!("{}", router::document().to_pretty_json()?);
+        return Ok(());
+    }
     let exporter = Exporter::start("gateway")?;
     let tracer = Tracer::start(&config.traces, "gateway")?;
     let common = &config.common;

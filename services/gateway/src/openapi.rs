@@ -1,94 +1,107 @@
-//! The OpenAPI document, made from the routes and what stands next to their handlers. A path that
-//! is routed with its handler's description cannot miss in the document, nor the other way round.
+//! The OpenAPI document, derived from the routes, from the attributes of their handlers and from the
+//! types of the API. This file adds to each operation what it has in common with others.
 
+mod headers;
 pub(crate) mod parameters;
-pub(crate) mod problems;
-pub(crate) mod responses;
+mod problems;
 pub(crate) mod schemas;
 
-use anyhow::Context;
-use utoipa::openapi::{
-    ComponentsBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, PathItem, RefOr,
-    path::Operation,
-    tag::{Tag, TagBuilder},
+use contracts::Problem;
+use utoipa::{
+    IntoParams, OpenApi,
+    openapi::{Content, Header, RefOr, Response, link::LinkBuilder, path::Operation},
 };
 
-use crate::web::assets::Asset;
-
-const DESCRIPTION: &str = "\
-Messages between users.
-
-A write is answered when it is stored, so that a read after a 2xx sees it. Where that takes too long \
-the answer is 202: the write is durable, and the operation in `Location` tells what becomes of it.
-
-Errors are problem details (RFC 9457). Besides those listed, an unknown path is a 404, and another \
-method a 405 that says in `Allow` which there are. `GET` has a `HEAD` beside it.";
+use parameters::RequestHeaders;
 
 /// The document without its paths.
-pub(crate) fn base() -> OpenApi {
-    let info = InfoBuilder::new()
-        .title("Messages API")
-        .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(DESCRIPTION))
-        .license(Some(License::new(env!("CARGO_PKG_LICENSE"))));
-    let schemas = ComponentsBuilder::new().schemas_from_iter(schemas::all());
-    OpenApiBuilder::new()
-        .info(info)
-        .tags(Some([
-            tag("messages", "Write and read messages"),
-            tag("operations", "What became of writes"),
-            tag("broadcast", "A message each second, over a WebSocket"),
-            tag("health", "For whoever operates the service"),
-        ]))
-        .components(Some(schemas.build()))
-        .build()
-}
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Messages API",
+        description = "Messages between users.\n\n\
+            A write is answered when it is stored, so a read after a 2xx response sees it. If that \
+            takes too long, the response is 202: the write is durable, and `Location` points to the \
+            operation that reports its outcome.\n\n\
+            Errors are problem details (RFC 9457). Besides the listed ones, an unknown path is a 404, \
+            and an unsupported method is a 405 with the supported ones in `Allow`. `HEAD` is supported \
+            wherever `GET` is."
+    ),
+    tags(
+        (name = "messages", description = "Write and read messages"),
+        (name = "operations", description = "Outcomes of writes"),
+        (name = "broadcast", description = "A message each second, over a WebSocket"),
+        (name = "health", description = "For operators"),
+    ),
+    components(schemas(Problem)),
+)]
+pub(crate) struct Base;
 
-/// Adds what all operations have in common, and serializes the document.
-pub(crate) fn finish(mut document: OpenApi) -> anyhow::Result<Asset> {
+/// Adds what operations have in common.
+pub(crate) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     for item in document.paths.paths.values_mut() {
-        for operation in operations(item) {
-            add_request_id(operation);
-        }
+        let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        methods.into_iter().flatten().for_each(complete_operation);
     }
-    let json = document.to_json().context("the OpenAPI document cannot be serialized")?;
-    Ok(Asset::new("application/json", json))
+    document
 }
 
-fn add_request_id(operation: &mut Operation) {
+fn complete_operation(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
-    parameters.push(RefOr::T(parameters::request_id()));
-    for response in operation.responses.responses.values_mut() {
+    parameters.extend(RequestHeaders::into_params(|| None).into_iter().map(RefOr::T));
+    let problems = problems::responses(operation.operation_id.as_deref().unwrap_or_default());
+    let responses = &mut operation.responses.responses;
+    responses.extend(problems.into_iter().map(|(status, response)| (status, RefOr::T(response))));
+    for (status, response) in responses {
         if let RefOr::T(response) = response {
-            let header = RefOr::T(responses::request_id());
-            response.headers.insert("X-Request-Id".to_owned(), header);
+            response.headers.insert("X-Request-Id".to_owned(), Header::default().into());
+            for (name, header) in &mut response.headers {
+                *header = headers::describe(name, status).unwrap_or_default().into();
+            }
+            link_message(response);
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
-}
-
-fn tag(name: &str, description: &str) -> Tag {
-    TagBuilder::new().name(name).description(Some(description)).build()
+/// Links a response whose body is a message to all that can be done with that message. A 202 has no
+/// link to its operation: OpenAPI has no expression that takes an id out of the `Location`.
+fn link_message(response: &mut Response) {
+    const MESSAGE: &str = "#/components/schemas/Message";
+    let Some(RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. })) =
+        response.content.get("application/json")
+    else {
+        return;
+    };
+    if schema.ref_location != MESSAGE {
+        return;
+    }
+    let link = |operation: &str| LinkBuilder::new().operation_id(operation);
+    for (name, operation) in
+        [("read", "readMessage"), ("edit", "editMessage"), ("delete", "deleteMessage")]
+    {
+        let link = link(operation).parameter("id", "$response.body#/id").build();
+        response.links.insert(name.to_owned(), link.into());
+    }
+    let conversation = link("listMessages")
+        .parameter("from_user_id", "$response.body#/from_user_id")
+        .parameter("to_user_id", "$response.body#/to_user_id");
+    response.links.insert("conversation".to_owned(), conversation.build().into());
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use axum::http::HeaderMap;
+    use contracts::{Content as ContentText, Message, OperationId, UserId};
     use serde_json::Value;
 
-    use super::*;
-    use crate::router;
+    use crate::{
+        http::{idempotency::MAX_KEY_CHARACTERS, query::MAX_LIMIT},
+        router,
+    };
 
-    async fn document() -> Value {
-        let (_router, document) = router::api(1);
-        let answer = finish(document).unwrap().respond(&HeaderMap::new());
-        let json = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-        serde_json::from_slice(&json).unwrap()
+    fn document() -> Value {
+        serde_json::to_value(router::document()).unwrap()
     }
 
     /// All operations with their path and method.
@@ -118,9 +131,9 @@ mod tests {
         value.as_str().unwrap()
     }
 
-    #[tokio::test]
-    async fn all_operations_are_there_and_named_once() {
-        let document = document().await;
+    #[test]
+    fn all_operations_are_there_and_named_once() {
+        let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         let operations = operations(&document);
         let named: BTreeMap<&str, (&str, &str)> = operations
@@ -149,9 +162,9 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_it_refers_to_is_there() {
-        let document = document().await;
+    #[test]
+    fn what_it_refers_to_is_there() {
+        let document = document();
         let mut references = Vec::new();
         members(&document, "$ref", &mut references);
         assert!(!references.is_empty());
@@ -174,20 +187,43 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn every_answer_names_its_request_and_every_error_is_a_problem() {
-        let document = document().await;
+    #[test]
+    fn every_response_names_its_request_and_every_error_is_a_problem() {
+        let document = document();
         for (path, method, operation) in operations(&document) {
+            let is_health = !path.starts_with("/api");
+            assert_eq!(operation["responses"]["500"].is_null(), is_health, "{path}");
             for (status, response) in operation["responses"].as_object().unwrap() {
                 let at = format!("{method} {path} {status}");
-                assert!(response["headers"]["X-Request-Id"].is_object(), "{at}");
+                let headers = response["headers"].as_object().unwrap();
+                assert!(headers.contains_key("X-Request-Id"), "{at}");
+                assert!(headers.values().all(|header| header["description"].is_string()), "{at}");
                 let is_problem = response["content"]["application/problem+json"].is_object();
                 let expected = status.as_str() >= "400" && path != "/readyz";
                 assert_eq!(is_problem, expected, "{at}");
                 if is_problem && status == "503" {
-                    assert!(response["headers"]["Retry-After"].is_object(), "{at}");
+                    assert!(headers.contains_key("Retry-After"), "{at}");
                 }
             }
         }
+    }
+    #[test]
+    fn examples_are_valid_and_limits_are_those_of_the_code() {
+        let document = document();
+        let schemas = &document["components"]["schemas"];
+        let example = &schemas["Message"]["examples"][0];
+        let message: Message = serde_json::from_value(example.clone()).unwrap();
+        assert_eq!(&serde_json::to_value(&message).unwrap(), example);
+        let operation = text(&schemas["OperationId"]["examples"][0]);
+        assert_eq!(operation.parse::<OperationId>().unwrap().message_id, message.id);
+        assert_eq!(schemas["UserId"]["maxLength"], UserId::MAX_CHARACTERS);
+        assert_eq!(schemas["Content"]["maxLength"], ContentText::MAX_CHARACTERS);
+        let messages = &document["paths"]["/api/messages"];
+        let parameter = |method: &str, name: &str| {
+            let parameters = messages[method]["parameters"].as_array().unwrap();
+            parameters.iter().find(|known| known["name"] == name).unwrap()["schema"].clone()
+        };
+        assert_eq!(parameter("post", "Idempotency-Key")["maxLength"], MAX_KEY_CHARACTERS);
+        assert_eq!(parameter("get", "limit")["maximum"], MAX_LIMIT);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use axum::{
     Router,
     http::{HeaderMap, Uri},
@@ -9,7 +10,7 @@ use axum::{
     routing::get,
 };
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::openapi::OpenApi;
+use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     },
     openapi,
     state::AppState,
-    web::docs::Docs,
+    web::{assets::Asset, docs::Docs},
 };
 
 /// Returns the whole HTTP surface of the gateway. `max_requests` is the limit of `/api/messages`
@@ -40,7 +41,7 @@ pub(crate) fn router(
     let state = Arc::new(state);
     let (api, document) = api(max_requests);
     let router = api
-        .merge(documentation(document)?)
+        .merge(documentation(&document)?)
         .fallback(async || ProblemResponse::from(unknown_path()))
         .method_not_allowed_fallback(async || ProblemResponse::from(method_not_allowed()))
         .layer(CatchPanicLayer::custom(panic::respond));
@@ -63,16 +64,23 @@ pub(crate) fn api(max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics));
-    OpenApiRouter::with_openapi(openapi::base())
+    let (router, document) = OpenApiRouter::with_openapi(openapi::Base::openapi())
         .merge(resources)
         .merge(broadcast)
         .merge(health)
-        .split_for_parts()
+        .split_for_parts();
+    (router, openapi::complete(document))
+}
+
+/// Returns the OpenAPI document.
+pub(crate) fn document() -> OpenApi {
+    api(1).1
 }
 
 /// Returns `/openapi.json` for programs and `/docs` for people.
-fn documentation(document: OpenApi) -> anyhow::Result<Router<Arc<AppState>>> {
-    let document = openapi::finish(document)?;
+fn documentation(document: &OpenApi) -> anyhow::Result<Router<Arc<AppState>>> {
+    let json = document.to_json().context("the OpenAPI document cannot be serialized")?;
+    let document = Asset::new("application/json", json);
     let docs = Arc::new(Docs::new()?);
     let page = docs.page().clone();
     let part = async move |uri: Uri, headers: HeaderMap| {

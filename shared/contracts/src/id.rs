@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::Timestamp;
@@ -12,8 +13,16 @@ use crate::Timestamp;
 const IDEMPOTENCY_NAMESPACE: Uuid = Uuid::from_u128(0x6d0b_4c1e_52f3_4d3e_9a41_0e8f_3c57_b2a9);
 
 /// Id of a message: a UUIDv7, or a UUIDv5 of sender and idempotency key if the client sent a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(transparent)]
+#[schema(
+    description = "A message's id: a UUID, made by the service",
+    value_type = String,
+    format = "uuid",
+    examples("0199f0c1-6a3e-7c55-9d0e-2f4b8a6c1e11")
+)]
 pub struct MessageId(Uuid);
 
 /// Id of a command, a UUIDv7. It stays the same in every redelivery.

@@ -3,14 +3,23 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{MessageId, Timestamp};
 
 /// Version of a message: 1 when created, one more with each edit. The `ETag` is this number in quotes.
 pub type Version = u64;
 
-/// A message as clients see it and as WebSocket frames carry it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A message, as clients see it and as WebSocket frames carry it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "0199f0c1-6a3e-7c55-9d0e-2f4b8a6c1e11",
+    "from_user_id": "alice",
+    "to_user_id": "bob",
+    "content": "hello",
+    "publish_timestamp": "2026-11-22T12:00:00.123Z",
+    "edit_timestamp": null,
+})))]
 pub struct Message {
     /// Id, chosen by the gateway.
     pub id: MessageId,
@@ -23,6 +32,7 @@ pub struct Message {
     /// Time at which the gateway accepted it. Never changes.
     pub publish_timestamp: Timestamp,
     /// Time of the last edit, `null` before the first. Never decreases.
+    #[schema(required)]
     pub edit_timestamp: Option<Timestamp>,
 }
 
@@ -36,13 +46,20 @@ pub struct VersionedMessage {
 }
 
 /// Sender or recipient: 1–64 characters, no control characters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(
+    min_length = 1,
+    max_length = 64,
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$",
+    examples("alice")
+)]
 pub struct UserId(String);
 
 /// Text of a message: 1–4000 characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(min_length = 1, max_length = 4000, examples("hello"))]
 pub struct Content(String);
 
 /// Invalid text for a [`UserId`] or a [`Content`].

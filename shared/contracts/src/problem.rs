@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Problem types of this API. Each has its `type`, its title and its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,26 +117,30 @@ impl ProblemKind {
 }
 
 /// Problem details object (RFC 9457), the body of every error response.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// URI reference of the problem type.
     #[serde(rename = "type")]
+    #[schema(format = "uri-reference")]
     pub type_uri: Cow<'static, str>,
     /// Problem type in words.
     pub title: Cow<'static, str>,
     /// HTTP status code.
+    #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// Explanation of this occurrence, and the remedy.
     pub detail: Cow<'static, str>,
     /// Every wrong field, on 422.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(min_items = 1)]
     pub errors: Vec<FieldError>,
 }
 
 /// One wrong field, in FastAPI's format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
     /// Path to the field: `body`, `query`, `path` or `header`, then its name.
+    #[schema(min_items = 1, inline)]
     pub loc: Vec<Location>,
     /// Explanation for people.
     pub msg: String,
@@ -145,7 +150,7 @@ pub struct FieldError {
 }
 
 /// One step of a path to a field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Location {
     /// Member of an object.

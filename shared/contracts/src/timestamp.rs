@@ -4,10 +4,17 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::ToSchema;
 
 /// UTC instant, truncated to whole milliseconds like MongoDB's dates, so that a response equals what
 /// is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(
+    description = "RFC 3339. Responses have UTC with milliseconds",
+    value_type = String,
+    format = DateTime,
+    examples("2026-11-22T12:00:00.123Z")
+)]
 pub struct Timestamp(DateTime<Utc>);
 
 /// Invalid timestamp: RFC 3339 cannot express the text or number.

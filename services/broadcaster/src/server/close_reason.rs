@@ -79,25 +79,3 @@ impl CloseReason {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    #[test]
-    fn the_description_names_every_reason_and_no_other() {
-        let description: Value =
-            serde_json::from_str(crate::server::description::DOCUMENT).unwrap();
-        assert_eq!(description["info"]["version"], env!("CARGO_PKG_VERSION"));
-        let described = description["channels"]["chat"]["x-close-codes"].as_array().unwrap();
-        for reason in CloseReason::ALL {
-            let known = described
-                .iter()
-                .any(|it| it["code"] == u16::from(reason.code()) && it["reason"] == reason.text());
-            assert!(known, "{reason:?}");
-        }
-        assert_eq!(described.len(), CloseReason::ALL.len());
-    }
-}

@@ -9,7 +9,7 @@ use service::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{description, refusal::Refusal};
+use super::{asyncapi, refusal::Refusal};
 use crate::limits::origins::AllowedOrigins;
 
 const PATH: &str = "/api/chat";
@@ -27,7 +27,7 @@ pub(super) fn check<B>(
     match request.uri().path() {
         PATH if request.method() == Method::GET => {}
         PATH => return Err(Refusal::MethodNotAllowed { allowed: "GET" }),
-        path if Health::route(path).or_else(|| description::route(path)).is_some() => {
+        path if Health::route(path).or_else(|| asyncapi::route(path)).is_some() => {
             return Err(Refusal::MethodNotAllowed { allowed: "GET, HEAD" });
         }
         _ => return Err(Refusal::UnknownPath),

@@ -29,7 +29,7 @@ use crate::fan_out::{
 };
 
 /// Maximum size of a message of a subscriber, in bytes; it is ignored anyway.
-const MAX_MESSAGE_BYTES: usize = 4 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 
 /// Maximum number of bytes of control frames, each of up to 125 bytes, that the kernel has not taken.
 const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024;

@@ -4,28 +4,29 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 
-use crate::{
-    error::HandlerResult,
-    openapi::{
-        problems::ChatProblems,
-        responses::{SwitchingProtocols, ToBroadcaster},
-    },
-    state::AppState,
-};
+use crate::{error::HandlerResult, state::AppState};
 
 /// Subscribe to a message each second
 ///
-/// With `Upgrade: websocket` the connection is joined to the broadcaster's; without, the broadcaster
-/// is where `Location` says.
+/// With `Upgrade: websocket` the gateway connects the client to the broadcaster. Without it,
+/// `Location` has the broadcaster's URL.
 #[utoipa::path(
     get,
     path = "/api/chat",
     operation_id = "chat",
     tag = "broadcast",
     responses(
-        (status = 101, response = inline(SwitchingProtocols)),
-        (status = 307, response = inline(ToBroadcaster)),
-        ChatProblems,
+        (
+            status = 101,
+            description = "The connection is a WebSocket. Each second it carries one text frame: a \
+                           message sampled at random from the stored ones",
+            headers(("Connection"), ("Upgrade"), ("Sec-WebSocket-Accept")),
+        ),
+        (
+            status = 307,
+            description = "The request asks for no upgrade: connect to the broadcaster itself",
+            headers(("Location")),
+        ),
     ),
 )]
 pub(crate) async fn chat(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {

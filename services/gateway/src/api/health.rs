@@ -9,44 +9,64 @@ use axum::{
 
 use crate::{
     error::{HandlerResult, unknown_path},
-    openapi::responses::{Alive, Measured, NotReady, Ready},
+    openapi::schemas::{Liveness, Readiness},
     state::AppState,
 };
 
-/// Whether the process lives
+/// Check that the process is alive
 #[utoipa::path(
     get,
     path = "/livez",
     operation_id = "live",
     tag = "health",
-    responses((status = 200, response = inline(Alive))),
+    responses((
+        status = 200,
+        description = "The process is alive",
+        body = Liveness,
+        headers(("Cache-Control")),
+    )),
 )]
 pub(crate) async fn live(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
     health(&state, &request)
 }
 
-/// Whether to send the process requests
+/// Check that the process can take requests
 #[utoipa::path(
     get,
     path = "/readyz",
     operation_id = "ready",
     tag = "health",
     responses(
-        (status = 200, response = inline(Ready)),
-        (status = 503, response = inline(NotReady)),
+        (
+            status = 200,
+            description = "Send it requests; `degraded` if some of them fail",
+            body = Readiness,
+            headers(("Cache-Control")),
+        ),
+        (
+            status = 503,
+            description = "Send requests elsewhere",
+            body = Readiness,
+            headers(("Cache-Control")),
+        ),
     ),
 )]
 pub(crate) async fn ready(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
     health(&state, &request)
 }
 
-/// What the process measures, for Prometheus
+/// Read metrics, for Prometheus
 #[utoipa::path(
     get,
     path = "/metrics",
     operation_id = "metrics",
     tag = "health",
-    responses((status = 200, response = inline(Measured))),
+    responses((
+        status = 200,
+        description = "Prometheus text format, version 0.0.4",
+        body = String,
+        headers(("Cache-Control")),
+    )),
 )]
 pub(crate) async fn metrics(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
     health(&state, &request)

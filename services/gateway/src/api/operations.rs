@@ -6,25 +6,36 @@ use axum::{Json, extract::State, response::IntoResponse};
 use contracts::{Failure, MessageId, OperationId, Problem};
 use serde::Serialize;
 use store::OperationState;
+use utoipa::ToSchema;
 
 use crate::{
     error::{self, HandlerResult},
     http::path::PathParam,
-    openapi::{problems::OperationProblems, responses::OperationFound, schemas},
+    openapi::schemas,
     state::AppState,
 };
 
-/// An operation as clients see it.
-#[derive(Debug, Serialize)]
+/// A write as its client sees it after a 202.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "0199f0c16a3e7c559d0e2f4b8a6c1e120199f0c16a3e7c559d0e2f4b8a6c1e11",
+    "status": "succeeded",
+    "message_id": "0199f0c1-6a3e-7c55-9d0e-2f4b8a6c1e11",
+})))]
 pub(crate) struct Operation {
+    #[schema(value_type = schemas::OperationId)]
     id: String,
+    #[schema(inline)]
     status: Status,
     message_id: MessageId,
+    /// Present if the write failed: the problem that the write would have been answered with.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Problem)]
     error: Option<Problem>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+/// Status of a write; only `pending` ones change.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Status {
     Pending,
@@ -44,14 +55,22 @@ impl Operation {
     }
 }
 
-/// Ask what became of a write
+/// Read the outcome of a write
 #[utoipa::path(
     get,
     path = "/api/operations/{op}",
     operation_id = "readOperation",
     tag = "operations",
     params(("op" = schemas::OperationId, Path, description = "From the `Location` of a 202")),
-    responses((status = 200, response = inline(OperationFound)), OperationProblems),
+    responses((
+        status = 200,
+        description = "The operation",
+        body = Operation,
+        links(("message" = (
+            operation_id = "readMessage",
+            parameters(("id" = "$response.body#/message_id")),
+        ))),
+    )),
 )]
 pub(crate) async fn get(
     State(state): State<Arc<AppState>>,

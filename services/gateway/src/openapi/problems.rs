@@ -1,167 +1,99 @@
-//! The problems that each operation may be answered with.
+//! Problems that each operation may respond with.
 
 use std::collections::BTreeMap;
 
-use contracts::{FieldError, Problem, ProblemKind};
-use serde_json::json;
-use utoipa::{
-    IntoResponses,
-    openapi::{
-        ContentBuilder, ObjectBuilder, RefOr, Response, ResponseBuilder, Type,
-        example::ExampleBuilder,
-        schema::{AllOfBuilder, Schema},
+use contracts::{
+    FieldError, Problem,
+    ProblemKind::{
+        self, BadRequest, BodyTooLarge, BroadcasterUnavailable, DeadLettered, FieldConflict,
+        Internal, InvalidInput, KeyReused, MalformedJson, MessageDeleted, MessageNotFound,
+        NotAccepted, OperationExpired, OriginForbidden, OutcomeUnknown, Overloaded, RequestTimeout,
+        StorageUnavailable, TooManyFromAddress, UnsupportedMediaType, UpgradeRequired,
+        VersionMismatch,
     },
 };
-
-use super::{
-    responses::retry_after,
-    schemas::{reference, text},
+use serde_json::json;
+use utoipa::openapi::{
+    ContentBuilder, Header, ObjectBuilder, Ref, Response, ResponseBuilder, Type,
+    example::ExampleBuilder, schema::AllOfBuilder,
 };
 
-/// Gives a type that stands for nothing but problems its responses, one for each status.
-macro_rules! problems {
-    ($(#[$doc:meta])* $name:ident = $($kind:ident)|+) => {
-        $(#[$doc])*
-        pub(crate) struct $name;
+/// Problems of every operation, of reads, of writes, of bodies, and of subscribing.
+const ANY: &[ProblemKind] = &[Internal, Overloaded];
+const READ: &[ProblemKind] = &[InvalidInput, StorageUnavailable];
+const WRITE: &[ProblemKind] = &[InvalidInput, DeadLettered, NotAccepted, OutcomeUnknown];
+const BODY: &[ProblemKind] =
+    &[BadRequest, MalformedJson, RequestTimeout, BodyTooLarge, UnsupportedMediaType];
+const SUBSCRIBE: &[ProblemKind] =
+    &[OriginForbidden, UpgradeRequired, TooManyFromAddress, BroadcasterUnavailable];
 
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                by_status(&[$(ProblemKind::$kind),+])
-            }
+/// The responses of this operation that are problems, by status.
+pub(super) fn responses(operation_id: &str) -> BTreeMap<String, Response> {
+    let kinds = match operation_id {
+        "createMessage" => [BODY, WRITE, &[MessageDeleted, KeyReused], ANY].concat(),
+        "listMessages" => [READ, ANY].concat(),
+        "readMessage" => [READ, &[BadRequest, MessageNotFound], ANY].concat(),
+        "editMessage" => {
+            let own = &[StorageUnavailable, MessageNotFound, FieldConflict, VersionMismatch];
+            [BODY, WRITE, own, ANY].concat()
         }
+        "deleteMessage" => [WRITE, &[BadRequest, MessageNotFound, VersionMismatch], ANY].concat(),
+        "readOperation" => [READ, &[OperationExpired], ANY].concat(),
+        // The broadcaster responds with most of these; the gateway passes them on.
+        "chat" => [SUBSCRIBE, &[BadRequest], ANY].concat(),
+        _ => Vec::new(),
     };
-}
-
-problems! {
-    /// Of `POST /api/messages`.
-    CreateProblems = BadRequest
-        | MalformedJson
-        | RequestTimeout
-        | MessageDeleted
-        | BodyTooLarge
-        | UnsupportedMediaType
-        | InvalidInput
-        | KeyReused
-        | DeadLettered
-        | Internal
-        | NotAccepted
-        | OutcomeUnknown
-        | Overloaded
-}
-
-problems! {
-    /// Of `GET /api/messages`.
-    ListProblems = InvalidInput | Internal | StorageUnavailable | Overloaded
-}
-
-problems! {
-    /// Of `GET /api/messages/{id}`.
-    ReadProblems =
-        BadRequest | MessageNotFound | InvalidInput | Internal | StorageUnavailable | Overloaded
-}
-
-problems! {
-    /// Of `PUT /api/messages/{id}`.
-    EditProblems = BadRequest
-        | MalformedJson
-        | MessageNotFound
-        | RequestTimeout
-        | FieldConflict
-        | VersionMismatch
-        | BodyTooLarge
-        | UnsupportedMediaType
-        | InvalidInput
-        | DeadLettered
-        | Internal
-        | NotAccepted
-        | OutcomeUnknown
-        | StorageUnavailable
-        | Overloaded
-}
-
-problems! {
-    /// Of `DELETE /api/messages/{id}`.
-    DeleteProblems = BadRequest
-        | MessageNotFound
-        | VersionMismatch
-        | InvalidInput
-        | DeadLettered
-        | Internal
-        | NotAccepted
-        | OutcomeUnknown
-        | Overloaded
-}
-
-problems! {
-    /// Of `GET /api/operations/{op}`.
-    OperationProblems =
-        OperationExpired | InvalidInput | Internal | StorageUnavailable | Overloaded
-}
-
-problems! {
-    /// Of `GET /api/chat`. Most of them are the broadcaster's, passed on.
-    ChatProblems = BadRequest
-        | OriginForbidden
-        | UpgradeRequired
-        | TooManyFromAddress
-        | Internal
-        | BroadcasterUnavailable
-        | Overloaded
-}
-
-fn by_status(kinds: &[ProblemKind]) -> BTreeMap<String, RefOr<Response>> {
-    let mut statuses: BTreeMap<u16, Vec<ProblemKind>> = BTreeMap::new();
+    let mut by_status: BTreeMap<u16, Vec<ProblemKind>> = BTreeMap::new();
     for kind in kinds {
-        statuses.entry(kind.status()).or_default().push(*kind);
+        by_status.entry(kind.status()).or_default().push(kind);
     }
-    statuses
-        .into_iter()
-        .map(|(status, kinds)| (status.to_string(), response(status, &kinds).into()))
-        .collect()
+    let response = |(status, kinds): (u16, Vec<_>)| (status.to_string(), response(status, &kinds));
+    by_status.into_iter().map(response).collect()
 }
 
-fn response(status: u16, kinds: &[ProblemKind]) -> ResponseBuilder {
+fn response(status: u16, kinds: &[ProblemKind]) -> Response {
     let titles: Vec<&str> = kinds.iter().map(|kind| kind.title()).collect();
     let examples = kinds.iter().map(|kind| {
         let name = kind.type_uri().rsplit('/').next().unwrap_or_default();
-        let example =
-            ExampleBuilder::new().summary(kind.title()).value(Some(json!(example(*kind))));
-        (name, example)
+        (name, ExampleBuilder::new().summary(kind.title()).value(Some(json!(example(*kind)))))
     });
-    let content =
-        ContentBuilder::new().schema(Some(schema(status, kinds))).examples_from_iter(examples);
+    let schema =
+        AllOfBuilder::new().item(Ref::from_schema_name("Problem")).item(restriction(status, kinds));
+    let content = ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples);
     let response = ResponseBuilder::new()
         .description(titles.join(", or "))
         .content("application/problem+json", content.build());
     if matches!(status, 429 | 503) {
-        response.header("Retry-After", retry_after())
+        response.header("Retry-After", Header::default()).build()
     } else {
-        response
+        response.build()
     }
 }
 
-/// A problem of one of these kinds.
-fn schema(status: u16, kinds: &[ProblemKind]) -> Schema {
+/// A problem with this status and of one of these kinds.
+fn restriction(status: u16, kinds: &[ProblemKind]) -> ObjectBuilder {
     let types = kinds.iter().map(|kind| kind.type_uri());
+    let types = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(types));
     let status = ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([status]));
-    let mut this = ObjectBuilder::new()
-        .property("type", text().enum_values(Some(types)))
-        .property("status", status);
-    if matches!(kinds, [ProblemKind::InvalidInput | ProblemKind::FieldConflict]) {
-        this = this.required("errors");
+    let problem = ObjectBuilder::new().property("type", types).property("status", status);
+    if matches!(kinds, [InvalidInput | FieldConflict]) {
+        problem.required("errors")
+    } else {
+        problem
     }
-    AllOfBuilder::new().item(reference("Problem")).item(this).build().into()
 }
 
 fn example(kind: ProblemKind) -> Problem {
-    let wrong = |kind, msg| vec![FieldError::new("body", "content", kind, msg)];
     match kind {
-        ProblemKind::InvalidInput => Problem::invalid_input(wrong("missing", "Field required")),
-        ProblemKind::FieldConflict => {
-            let msg = "Differs from what is stored, and an edit cannot change it";
-            let wrong = vec![FieldError::new("body", "to_user_id", "field_conflict", msg)];
-            Problem { errors: wrong, ..Problem::new(kind, "only content can be changed") }
+        InvalidInput => {
+            let missing = FieldError::new("body", "content", "missing", "Field required");
+            Problem::invalid_input(vec![missing])
         }
-        _ => Problem::new(kind, "what was wrong this time, in words"),
+        FieldConflict => {
+            let msg = "Differs from what is stored, and an edit cannot change it";
+            let different = FieldError::new("body", "to_user_id", "field_conflict", msg);
+            Problem { errors: vec![different], ..Problem::new(kind, "only content can be changed") }
+        }
+        _ => Problem::new(kind, "the cause of this problem, in words"),
     }
 }

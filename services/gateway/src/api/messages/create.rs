@@ -19,10 +19,8 @@ use crate::{
         responses::{accepted, created, with_header},
     },
     openapi::{
-        parameters::CreateHeaders,
-        problems::CreateProblems,
-        responses::{AcceptedMessage, Created},
-        schemas,
+        parameters::{CreateHeaders, PreferHeader},
+        schemas::NewMessage,
     },
     spans::RequestTrace,
     state::AppState,
@@ -34,12 +32,21 @@ use crate::{
     path = "/api/messages",
     operation_id = "createMessage",
     tag = "messages",
-    params(CreateHeaders),
-    request_body = schemas::NewMessage,
+    params(CreateHeaders, PreferHeader),
+    request_body = NewMessage,
     responses(
-        (status = 201, response = inline(Created)),
-        (status = 202, response = inline(AcceptedMessage)),
-        CreateProblems,
+        (
+            status = 201,
+            description = "The message is stored",
+            body = Message,
+            headers(("ETag"), ("Location"), ("Preference-Applied"), ("Idempotency-Replayed")),
+        ),
+        (
+            status = 202,
+            description = "The write is durable but not applied yet",
+            body = Message,
+            headers(("Location"), ("Retry-After"), ("Preference-Applied")),
+        ),
     ),
 )]
 pub(crate) async fn create(

@@ -14,12 +14,7 @@ use crate::{
     commands::submit::Submission,
     error::{self, HandlerResult},
     http::{conditional, path::PathParam, responses::accepted},
-    openapi::{
-        parameters::WriteHeaders,
-        problems::DeleteProblems,
-        responses::{AcceptedOperation, Deleted},
-        schemas,
-    },
+    openapi::parameters::{IfMatchHeader, PreferHeader},
     spans::RequestTrace,
     state::AppState,
 };
@@ -30,11 +25,19 @@ use crate::{
     path = "/api/messages/{id}",
     operation_id = "deleteMessage",
     tag = "messages",
-    params(("id" = schemas::MessageId, Path, description = "The message's id"), WriteHeaders),
+    params(("id" = MessageId, Path, description = "Id of the message"), IfMatchHeader, PreferHeader),
     responses(
-        (status = 204, response = inline(Deleted)),
-        (status = 202, response = inline(AcceptedOperation)),
-        DeleteProblems,
+        (status = 204, description = "The message is deleted", headers(("Preference-Applied"))),
+        (
+            status = 202,
+            description = "The write is durable but not applied yet",
+            body = Operation,
+            headers(("Location"), ("Retry-After"), ("Preference-Applied")),
+            links(("operation" = (
+                operation_id = "readOperation",
+                parameters(("op" = "$response.body#/id")),
+            ))),
+        ),
     ),
 )]
 pub(crate) async fn delete(

@@ -17,10 +17,8 @@ use crate::{
         responses::{self, accepted},
     },
     openapi::{
-        parameters::WriteHeaders,
-        problems::EditProblems,
-        responses::{AcceptedMessage, Edited},
-        schemas,
+        parameters::{IfMatchHeader, PreferHeader},
+        schemas::MessageEdit,
     },
     spans::RequestTrace,
     state::AppState,
@@ -33,12 +31,22 @@ use unchanged_fields::UnchangedFields;
     path = "/api/messages/{id}",
     operation_id = "editMessage",
     tag = "messages",
-    params(("id" = schemas::MessageId, Path, description = "The message's id"), WriteHeaders),
-    request_body = schemas::MessageEdit,
+    params(("id" = MessageId, Path, description = "Id of the message"), IfMatchHeader, PreferHeader),
+    request_body = MessageEdit,
     responses(
-        (status = 200, response = inline(Edited)),
-        (status = 202, response = inline(AcceptedMessage)),
-        EditProblems,
+        (
+            status = 200,
+            description = "The message as it is stored: with this edit, or with a newer one that \
+                           superseded it",
+            body = Message,
+            headers(("ETag"), ("Preference-Applied")),
+        ),
+        (
+            status = 202,
+            description = "The write is durable but not applied yet",
+            body = Message,
+            headers(("Location"), ("Retry-After"), ("Preference-Applied")),
+        ),
     ),
 )]
 pub(crate) async fn edit(

@@ -3,17 +3,12 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::HeaderMap};
-use contracts::MessageId;
+use contracts::{Message, MessageId};
 
 use crate::{
     error::{HandlerResult, message_not_found},
     http::{conditional, path::PathParam, responses},
-    openapi::{
-        parameters::ReadHeaders,
-        problems::ReadProblems,
-        responses::{Found, NotModified},
-        schemas,
-    },
+    openapi::parameters::IfNoneMatchHeader,
     spans::RequestTrace,
     state::AppState,
 };
@@ -24,11 +19,10 @@ use crate::{
     path = "/api/messages/{id}",
     operation_id = "readMessage",
     tag = "messages",
-    params(("id" = schemas::MessageId, Path, description = "The message's id"), ReadHeaders),
+    params(("id" = MessageId, Path, description = "Id of the message"), IfNoneMatchHeader),
     responses(
-        (status = 200, response = inline(Found)),
-        (status = 304, response = inline(NotModified)),
-        ReadProblems,
+        (status = 200, description = "The message", body = Message, headers(("ETag"))),
+        (status = 304, description = "The client already has this version", headers(("ETag"))),
     ),
 )]
 pub(crate) async fn get(

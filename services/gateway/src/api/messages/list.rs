@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
+use contracts::Message;
 
 use crate::{
     error::HandlerResult,
@@ -10,7 +11,7 @@ use crate::{
         query::{list_query, next_link},
         responses,
     },
-    openapi::{parameters::ListQuery, problems::ListProblems, responses::Page},
+    openapi::parameters::ListQuery,
     spans::RequestTrace,
     state::AppState,
 };
@@ -22,7 +23,12 @@ use crate::{
     operation_id = "listMessages",
     tag = "messages",
     params(ListQuery),
-    responses((status = 200, response = inline(Page)), ListProblems),
+    responses((
+        status = 200,
+        description = "A page of messages, newest first",
+        body = Vec<Message>,
+        headers(("Link")),
+    )),
 )]
 pub(crate) async fn list(
     State(state): State<Arc<AppState>>,

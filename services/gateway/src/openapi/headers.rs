@@ -1,0 +1,57 @@
+//! Headers of responses. Routes only name them; each is described here once.
+
+use utoipa::openapi::{Header, HeaderBuilder, ObjectBuilder, SchemaFormat, Type};
+
+/// The header of this name in a response with this status; `None` for an unknown one.
+pub(super) fn describe(name: &str, status: &str) -> Option<Header> {
+    let (description, schema) = match name {
+        "X-Request-Id" => ("Id of the request", text()),
+        "ETag" => {
+            let version = text().pattern(Some("^\"[1-9][0-9]*\"$")).examples(["\"1\""]);
+            ("Version of the message", version)
+        }
+        "Location" => {
+            let example = match status {
+                "201" => "/api/messages/0199f0c1-6a3e-7c55-9d0e-2f4b8a6c1e11",
+                "307" => "http://broadcaster:8001/api/chat",
+                _ => {
+                    "/api/operations/0199f0c16a3e7c559d0e2f4b8a6c1e120199f0c16a3e7c559d0e2f4b8a6c1e11"
+                }
+            };
+            let format = SchemaFormat::Custom("uri-reference".to_owned());
+            ("URL of the resource", text().format(Some(format)).examples([example]))
+        }
+        "Link" => {
+            let example = "</api/messages?from_user_id=alice&to_user_id=bob&limit=50&cursor=…>; \
+                           rel=\"next\"";
+            ("The next page, if there is one (RFC 8288)", text().examples([example]))
+        }
+        "Retry-After" => {
+            let seconds = ObjectBuilder::new().schema_type(Type::Integer);
+            ("Seconds to wait before the next request", seconds.minimum(Some(0)))
+        }
+        "Preference-Applied" => (
+            "The preference that was applied, if any (RFC 7240)",
+            text().pattern(Some("^(respond-async|wait=[0-9]+)$")),
+        ),
+        "Idempotency-Replayed" => (
+            "Present if an earlier request with this key created the message; the body is the \
+             message as it is now",
+            one_of("true"),
+        ),
+        "Cache-Control" => ("The response must not be stored", one_of("no-store")),
+        "Connection" => ("RFC 6455", one_of("Upgrade")),
+        "Upgrade" => ("RFC 6455", one_of("websocket")),
+        "Sec-WebSocket-Accept" => ("RFC 6455", text()),
+        _ => return None,
+    };
+    Some(HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build())
+}
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn one_of(value: &str) -> ObjectBuilder {
+    text().enum_values(Some([value]))
+}
