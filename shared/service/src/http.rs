@@ -1,8 +1,8 @@
 //! The HTTP listener of all services. It bounds the number of connections and the time of every phase of one, and it
 //! ends gracefully within a deadline; `axum::serve` does none of that.
 //!
-//! [`settings`] has all limits, [`connection_limit`] decides who is evicted when the listener is full, and
-//! [`served_connection`] takes one connection from its first byte to its end.
+//! `settings` has all limits, `connection_limit` decides who is evicted when the listener is full, and
+//! `served_connection` takes one connection from its first byte to its end.
 
 pub mod body;
 mod connection_limit;
