@@ -85,7 +85,7 @@ async fn test(options: &Options, run: &ScratchRun) -> Result<ExitCode> {
     steps.say(&format!("cargo {}", arguments.join(" ")));
     let mut tests = run.start("cargo test", command)?;
     let totals = match tests.stdout() {
-        Some(output) => Totals::of(output).await?,
+        Some(output) => Totals::of(output, std::io::stdout()).await?,
         None => Totals::default(),
     };
     let status = tests.wait().await?;

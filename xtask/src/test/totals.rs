@@ -1,9 +1,6 @@
 //! The results of all test binaries, added up.
 
-use std::{
-    fmt,
-    io::{self, Write},
-};
+use std::{fmt, io::Write};
 
 use anyhow::Result;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -17,16 +14,15 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Prints the output of the tests as it comes, and adds up the results in it.
-    pub(super) async fn of(output: impl AsyncRead + Unpin) -> Result<Self> {
+    /// Copies the output of the tests as it comes, and adds up the results in it.
+    pub(super) async fn of(output: impl AsyncRead + Unpin, mut copy: impl Write) -> Result<Self> {
         let mut totals = Self::default();
         let mut output = BufReader::new(output);
         let mut line = Vec::new();
         // Tests may print bytes that are not UTF-8.
         while output.read_until(b'\n', &mut line).await? > 0 {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(&line)?;
-            stdout.flush()?;
+            copy.write_all(&line)?;
+            copy.flush()?;
             totals.add(&String::from_utf8_lossy(&line));
             line.clear();
         }
@@ -65,6 +61,8 @@ impl fmt::Display for Totals {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[tokio::test]
@@ -73,7 +71,7 @@ mod tests {
             test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
             a test says: test result: ok. 9 passed\n\
             test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 5 filtered out; finished in 1.2s\n";
-        let totals = Totals::of(output.as_bytes()).await.unwrap();
+        let totals = Totals::of(output.as_bytes(), io::sink()).await.unwrap();
         assert_eq!(totals, Totals { passed: 5, failed: 4, ignored: 1 });
         assert_eq!(totals.to_string(), "total: 5 passed, 4 failed, 1 skipped");
         assert_eq!(Totals::default().to_string(), "total: 0 passed, 0 failed");
