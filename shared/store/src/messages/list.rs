@@ -36,7 +36,7 @@ impl Store {
     }
 
     async fn page(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        let messages = self.raw_messages.clone();
+        let messages = self.messages.clone();
         let filter = query.filter();
         let limit = usize::from(query.limit);
         // One more tells whether there is a next page.

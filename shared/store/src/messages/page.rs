@@ -4,7 +4,7 @@ use contracts::{MessageId, Timestamp, UserId, VersionedMessage};
 use mongodb::bson::{Document, RawDocument, doc};
 
 use crate::{
-    convert::{bson_date, from_bson_date, message_uuid, raw_uuid, unreadable},
+    convert::{bson_date, bson_uuid, from_bson_date, raw_uuid, unreadable},
     error::StoreError,
 };
 
@@ -70,7 +70,7 @@ impl ListQuery {
             let at = bson_date(after.publish_timestamp);
             let mut same_instant = direction.clone();
             same_instant.insert("publish_timestamp", at);
-            same_instant.insert("_id", doc! { "$lt": message_uuid(after.id) });
+            same_instant.insert("_id", doc! { "$lt": bson_uuid(after.id) });
             let mut before = direction;
             before.insert("publish_timestamp", doc! { "$lt": at });
             branches.extend([same_instant, before]);

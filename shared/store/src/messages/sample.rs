@@ -65,7 +65,7 @@ impl Store {
 
     /// Returns the first messages in the index of conversations. Tombstones have no users.
     async fn first_messages(&self) -> Result<Vec<MessageId>, StoreError> {
-        let messages = self.raw_messages.clone();
+        let messages = self.messages.clone();
         let found: Vec<RawDocumentBuf> = self
             .run(async move {
                 messages
