@@ -38,7 +38,7 @@ pub(crate) async fn apply_until_done<'a>(
     retry: &Retry,
     commands: &'a [ReceivedCommand],
 ) -> Result<AllApplied<'a>, Abandoned> {
-    let applying = async |failures| apply(store, commands, failures > 0).await;
+    let applying = async |after_failure| apply(store, commands, after_failure).await;
     retry.until_done("failed to apply commands", applying).await
 }
 
@@ -110,33 +110,28 @@ async fn apply_together<'a, C>(
     apply_all: impl AsyncFn(&[C]) -> Result<Vec<Option<Outcome>>, StoreError>,
     apply_one: impl AsyncFn(&C) -> Result<Outcome, StoreError>,
 ) -> Result<AllApplied<'a>, StoreError> {
-    let mut applied = Vec::with_capacity(commands.len());
-    let mut one_by_one = Vec::new();
+    let (received, commands): (Vec<&ReceivedCommand>, Vec<C>) = commands.into_iter().unzip();
+    let mut outcomes = Vec::new();
     if commands.len() > 1 {
-        let (received, commands): (Vec<_>, Vec<C>) = commands.into_iter().unzip();
         let contexts = received.iter().map(|received| received.trace_context.as_ref());
         let applying = StoreSpans::begin(operation, contexts).time(apply_all(&commands));
         // A command that makes all of them fail is told from the others by applying each alone.
-        let mut outcomes = poison_apart(applying).await?.unwrap_or_default().into_iter();
-        for (received, command) in received.into_iter().zip(commands) {
-            match outcomes.next().flatten() {
-                Some(outcome) => applied.push((received, Ok(Some(outcome)))),
-                None => one_by_one.push((received, command)),
-            }
-        }
-    } else {
-        one_by_one = commands;
+        outcomes = poison_apart(applying).await?.unwrap_or_default();
     }
+    let mut outcomes = outcomes.into_iter();
     let apply_one = &apply_one;
-    let applying = one_by_one.into_iter().map(|(received, command)| async move {
-        let context = iter::once(received.trace_context.as_ref());
-        let applying = StoreSpans::begin(operation, context).time(apply_one(&command));
-        Ok::<_, StoreError>((received, poison_apart(applying).await?.map(Some)))
+    let applying = received.into_iter().zip(commands).map(|(received, command)| {
+        let outcome = outcomes.next().flatten();
+        async move {
+            if outcome.is_some() {
+                return Ok((received, Ok(outcome)));
+            }
+            let context = iter::once(received.trace_context.as_ref());
+            let applying = StoreSpans::begin(operation, context).time(apply_one(&command));
+            Ok((received, poison_apart(applying).await?.map(Some)))
+        }
     });
-    let alone: AllApplied<'a> =
-        stream::iter(applying).buffer_unordered(MAX_CONCURRENT_COMMANDS).try_collect().await?;
-    applied.extend(alone);
-    Ok(applied)
+    stream::iter(applying).buffer_unordered(MAX_CONCURRENT_COMMANDS).try_collect().await
 }
 
 /// Separates errors that are a command's own fault, panics among them, from those worth a retry.

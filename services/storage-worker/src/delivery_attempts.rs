@@ -26,7 +26,7 @@ pub(crate) async fn apply_one_by_one<'a>(
 ) -> Result<AllApplied<'a>, Abandoned> {
     let mut applied = Vec::with_capacity(commands.len());
     let mut survived: Vec<CommandId> = Vec::with_capacity(commands.len());
-    let reading = async |failures| recorded_outcomes(store, commands, failures > 0).await;
+    let reading = async |after_failure| recorded_outcomes(store, commands, after_failure).await;
     let recorded = retry.until_done("failed to read recorded outcomes", reading).await?;
     for received in commands {
         let (id, attempt) = (received.id(), AttemptId::generate());

@@ -77,7 +77,6 @@ pub async fn run_with(
             // Without it, commands are still applied, and gateways respond with 202.
             Dependency::at_start("rabbitmq_replies", replies.up()),
             Dependency::always("mongodb", store_up),
-            // MongoDB may answer a ping and still take no writes.
             Dependency::always("writes", retry.progress()),
         ],
         phases.draining.clone(),

@@ -59,13 +59,13 @@ pub struct Store {
 impl Store {
     /// Creates a store that connects at its first use. Fails only for a wrong connection string.
     pub async fn new(settings: StoreSettings) -> Result<Self, StoreError> {
-        let mut options = ClientOptions::parse(settings.config.uri.into_inner()).await?;
+        let mut options = ClientOptions::parse(settings.config.uri.0).await?;
         options.app_name = Some(settings.app_name.to_owned());
         options.max_pool_size = Some(settings.max_connections);
         options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout = Some(CONNECT_TIMEOUT);
         options.heartbeat_freq = Some(MONITOR_INTERVAL);
-        let database = Client::with_options(options)?.database(settings.config.database.as_str());
+        let database = Client::with_options(options)?.database(&settings.config.database.0);
         // A confirmed write is on the disks of a majority, and a read sees only such writes.
         let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
         let options = CollectionOptions::builder()

@@ -41,11 +41,10 @@ impl Store {
         let limit = usize::from(query.limit);
         // One more tells whether there is a next page.
         let fetched = i64::from(query.limit) + 1;
-        let found: Vec<RawDocumentBuf> = self
-            .run(async move {
-                messages.find(filter).sort(order()).limit(fetched).await?.try_collect().await
-            })
-            .await?;
+        let find = async move {
+            messages.find(filter).sort(order()).limit(fetched).await?.try_collect().await
+        };
+        let found: Vec<RawDocumentBuf> = self.run(find).await?;
         let more = found.len() > limit;
         let mut messages = Vec::with_capacity(limit);
         for document in found.iter().take(limit) {
