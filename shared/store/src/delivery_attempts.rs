@@ -45,16 +45,11 @@ impl Store {
         } }];
         let attempts = self.delivery_attempts.clone();
         let filter = doc! { "_id": bson_uuid(command) };
-        let recorded = self
-            .run(async move {
-                attempts
-                    .find_one_and_update(filter, update)
-                    .upsert(true)
-                    .return_document(ReturnDocument::After)
-                    .await
-            })
-            .await?;
-        Ok(recorded.as_deref().map_or(0, number_of_attempts))
+        let record = async move {
+            let record = attempts.find_one_and_update(filter, update).upsert(true);
+            record.return_document(ReturnDocument::After).await
+        };
+        Ok(self.run(record).await?.as_deref().map_or(0, number_of_attempts))
     }
 
     /// Withdraws an attempt, which then does not count.

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use mongodb::error::{Error, ErrorKind, WriteFailure};
+use mongodb::{
+    error::{Error, ErrorKind, WriteFailure},
+    results::InsertManyResult,
+};
 
 /// MongoDB's code for a value that a unique index already has. Here the index is always that of `_id`.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
@@ -89,12 +92,13 @@ pub(crate) fn is_duplicate_key(error: &Error) -> bool {
 }
 
 /// Returns the documents that an unordered insert could not store, by index, with MongoDB's codes; it
-/// stored all others. Any failure but with these codes, a missing majority above all, leaves all of
-/// them open.
+/// stored all others. Any other failure than these certain ones, a missing majority above all, leaves
+/// all documents open.
 pub(crate) fn insert_failures(
-    error: Error,
+    inserted: Result<InsertManyResult, Error>,
     is_certain: impl Fn(i32) -> bool,
 ) -> Result<HashMap<usize, i32>, Error> {
+    let Err(error) = inserted else { return Ok(HashMap::new()) };
     if let ErrorKind::InsertMany(failure) = &*error.kind
         && failure.write_concern_error.is_none()
     {
@@ -115,8 +119,8 @@ mod tests {
 
     /// The store's error for an error of a whole command.
     fn command_error(code: i32, name: &str, message: &str) -> StoreError {
-        let answer = doc! { "code": code, "codeName": name, "errmsg": message };
-        let kind = ErrorKind::Command(bson::deserialize_from_document(answer).unwrap());
+        let response = doc! { "code": code, "codeName": name, "errmsg": message };
+        let kind = ErrorKind::Command(bson::deserialize_from_document(response).unwrap());
         StoreError::from(Error::from(kind))
     }
 

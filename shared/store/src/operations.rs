@@ -93,16 +93,11 @@ impl Store {
             })
             .collect();
         let operations = self.operations.clone_with_type::<OperationDocument>();
-        let all_new = self
-            .run(async move {
-                match operations.insert_many(documents).ordered(false).await {
-                    Ok(_) => Ok(true),
-                    Err(error) => {
-                        insert_failures(error, |code| code == DUPLICATE_KEY).map(|_| false)
-                    }
-                }
-            })
-            .await?;
+        let insert = async move {
+            let inserted = operations.insert_many(documents).ordered(false).await;
+            insert_failures(inserted, |code| code == DUPLICATE_KEY)
+        };
+        let all_new = self.run(insert).await?.is_empty();
         if all_new {
             return Ok(outcomes.iter().map(|&(command, _, outcome)| (command, outcome)).collect());
         }
@@ -119,11 +114,9 @@ impl Store {
             return Ok(HashMap::new());
         }
         let operations = self.operations.clone();
-        let found: Vec<RawDocumentBuf> = self
-            .run(async move {
-                operations.find(doc! { "_id": { "$in": ids } }).await?.try_collect().await
-            })
-            .await?;
+        let filter = doc! { "_id": { "$in": ids } };
+        let found: Vec<RawDocumentBuf> =
+            self.run(async move { operations.find(filter).await?.try_collect().await }).await?;
         found.iter().map(|document| read(document)).collect()
     }
 

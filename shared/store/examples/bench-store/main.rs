@@ -1,4 +1,4 @@
-//! The part of `cargo xtask bench` that uses MongoDB itself: fills a database with messages, and measures
+//! Part of `cargo xtask bench` that uses MongoDB itself: fills a database with messages, and measures
 //! the server and the driver without a broker or a gateway. Prints one JSON object.
 
 mod inserts;

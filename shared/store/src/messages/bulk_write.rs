@@ -59,26 +59,20 @@ impl Store {
         let mut updates = commands.iter().map(|command| &command.update);
         let deletions = updates.all(|update| matches!(update, Update::Delete)).then_some(ids.len());
         let (database, messages) = (self.database.clone(), self.messages.clone());
-        let (response, documents) = self
-            .run(async move {
-                // One session, so that the read sees the update even if another server has become
-                // the primary in between.
-                let mut session =
-                    database.client().start_session().causal_consistency(true).await?;
-                let response = database.run_command(update).session(&mut session).await?;
-                if deletions.is_some() && modified_count(&response) == deletions {
-                    return Ok((response, None));
-                }
-                let mut found = messages
-                    .find(doc! { "_id": { "$in": ids } })
-                    .batch_size(batch_size)
-                    .session(&mut session)
-                    .await?;
-                let documents: Vec<RawDocumentBuf> =
-                    found.stream(&mut session).try_collect().await?;
-                Ok((response, Some(documents)))
-            })
-            .await?;
+        let write_and_read = async move {
+            // One session, so that the read sees the update even if another server has become the
+            // primary in between.
+            let mut session = database.client().start_session().causal_consistency(true).await?;
+            let response = database.run_command(update).session(&mut session).await?;
+            if deletions.is_some() && modified_count(&response) == deletions {
+                return Ok((response, None));
+            }
+            let find = messages.find(doc! { "_id": { "$in": ids } }).batch_size(batch_size);
+            let mut found = find.session(&mut session).await?;
+            let documents: Vec<RawDocumentBuf> = found.stream(&mut session).try_collect().await?;
+            Ok((response, Some(documents)))
+        };
+        let (response, documents) = self.run(write_and_read).await?;
         match response.get("writeConcernError") {
             None => documents.as_deref().map(StoredDocument::by_id).transpose(),
             Some(error) => Err(StoreError::Unconfirmed(error.to_string())),

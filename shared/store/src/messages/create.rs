@@ -17,16 +17,14 @@ impl Store {
     /// Stores a new message.
     pub async fn create(&self, command: &CreateCommand) -> Result<Outcome, StoreError> {
         let (messages, document) = (self.messages.clone(), new_document(command));
-        let stored_now = self
-            .run(async move {
-                match messages.insert_one(document).await {
-                    Ok(_) => Ok(true),
-                    Err(error) if is_duplicate_key(&error) => Ok(false),
-                    Err(error) => Err(error),
-                }
-            })
-            .await?;
-        if stored_now {
+        let insert = async move {
+            match messages.insert_one(document).await {
+                Ok(_) => Ok(true),
+                Err(error) if is_duplicate_key(&error) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        if self.run(insert).await? {
             return Ok(Outcome::Created);
         }
         outcome_of_duplicate(self.read_stored(command.message_id).await?, command)
@@ -40,31 +38,24 @@ impl Store {
     ) -> Result<Vec<Option<Outcome>>, StoreError> {
         let documents: Vec<RawDocumentBuf> = commands.iter().map(new_document).collect();
         let messages = self.messages.clone();
-        let failures = self
-            .run(async move {
-                match messages.insert_many(documents).ordered(false).await {
-                    Ok(_) => Ok(HashMap::new()),
-                    Err(error) => insert_failures(error, |code| {
-                        code == DUPLICATE_KEY || is_permanent_code(code)
-                    }),
-                }
-            })
-            .await?;
+        let insert = async move {
+            let inserted = messages.insert_many(documents).ordered(false).await;
+            insert_failures(inserted, |code| code == DUPLICATE_KEY || is_permanent_code(code))
+        };
+        let failures = self.run(insert).await?;
         let duplicates: Vec<MessageId> = (commands.iter().enumerate())
             .filter(|(index, _)| failures.get(index) == Some(&DUPLICATE_KEY))
             .map(|(_, command)| command.message_id)
             .collect();
         let stored = self.read_stored_many(duplicates).await?;
-        let outcomes =
-            commands.iter().enumerate().map(|(index, command)| match failures.get(&index) {
-                None => Ok(Some(Outcome::Created)),
-                Some(&DUPLICATE_KEY) => {
-                    outcome_of_duplicate(stored.get(&command.message_id).cloned(), command)
-                        .map(Some)
-                }
-                Some(_) => Ok(None),
-            });
-        outcomes.collect()
+        let outcome = |(index, command): (usize, &CreateCommand)| match failures.get(&index) {
+            None => Ok(Some(Outcome::Created)),
+            Some(&DUPLICATE_KEY) => {
+                outcome_of_duplicate(stored.get(&command.message_id).cloned(), command).map(Some)
+            }
+            Some(_) => Ok(None),
+        };
+        commands.iter().enumerate().map(outcome).collect()
     }
 }
 

@@ -19,15 +19,11 @@ impl Store {
         for _ in 0..MAX_TRIES {
             let (filter, stage) = (command.filter(), command.stage());
             let messages = self.messages.clone();
-            let updated = self
-                .run(async move {
-                    messages
-                        .find_one_and_update(filter, vec![stage])
-                        .return_document(ReturnDocument::After)
-                        .await
-                })
-                .await?;
-            let stored = match updated {
+            let change = async move {
+                let change = messages.find_one_and_update(filter, vec![stage]);
+                change.return_document(ReturnDocument::After).await
+            };
+            let stored = match self.run(change).await? {
                 // The tombstone stays unread: that of a damaged document is damaged, too.
                 Some(_) if matches!(command.update, Update::Delete) => return Ok(Outcome::Deleted),
                 Some(document) => Some(StoredDocument::from_raw(&document)?),
