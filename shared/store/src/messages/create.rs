@@ -1,7 +1,5 @@
 //! Storing new messages. The `_id` holds the rule: the message that is stored first stands.
 
-use std::collections::HashMap;
-
 use contracts::{Failure, MessageId, Outcome};
 use mongodb::bson::{Binary, RawDocumentBuf, rawdoc, spec::BinarySubtype};
 use sha2::{Digest, Sha256};
