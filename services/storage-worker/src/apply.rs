@@ -16,7 +16,7 @@ use crate::{
     command_store::CommandStore,
     delivery_group::ReceivedCommand,
     retry::{Abandoned, Retry},
-    spans::{Operation, StoreSpans},
+    spans::{Operation, traced},
 };
 
 /// Maximum number of commands that are applied one by one at the same time.
@@ -114,7 +114,7 @@ async fn apply_together<'a, C>(
     let mut outcomes = Vec::new();
     if commands.len() > 1 {
         let contexts = received.iter().map(|received| received.trace_context.as_ref());
-        let applying = StoreSpans::begin(operation, contexts).time(apply_all(&commands));
+        let applying = traced(operation, contexts, apply_all(&commands));
         // A command that makes all of them fail is told from the others by applying each alone.
         outcomes = poison_apart(applying).await?.unwrap_or_default();
     }
@@ -127,7 +127,7 @@ async fn apply_together<'a, C>(
                 return Ok((received, Ok(outcome)));
             }
             let context = iter::once(received.trace_context.as_ref());
-            let applying = StoreSpans::begin(operation, context).time(apply_one(&command));
+            let applying = traced(operation, context, apply_one(&command));
             Ok((received, poison_apart(applying).await?.map(Some)))
         }
     });

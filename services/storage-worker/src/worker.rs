@@ -76,9 +76,9 @@ impl<S: CommandStore> Worker<S> {
             apply_until_done(store, retry, &group.commands).await?
         };
         let mut ended: Vec<Ended> = Vec::with_capacity(applied.len());
-        let expired = format!("the create is older than {MAX_CREATE_AGE_DAYS} days");
+        let too_old = || format!("the create is older than {MAX_CREATE_AGE_DAYS} days");
         let mut poison: Vec<_> =
-            group.expired.iter().map(|received| (received, expired.clone())).collect();
+            group.expired.iter().map(|received| (received, too_old())).collect();
         for (received, result) in applied {
             match result {
                 Ok(outcome) => ended.extend(outcome.map(|outcome| (received, outcome))),
