@@ -66,8 +66,8 @@ pub(crate) async fn run(
         DeadLettersCommand::Purge(selection) => purge(&queue, selection).await,
     };
     // Also after a failure: closing returns the fetched dead letters to the queue.
-    queue.close().await?;
-    done
+    let closed = queue.close().await;
+    done.and(closed.map_err(Into::into))
 }
 
 async fn list(queue: &DeadLetterQueue, limit: u32, skip: u32) -> anyhow::Result<()> {
@@ -112,36 +112,32 @@ async fn replay(
     let settings = StoreSettings::new(config.clone(), "dead-letters");
     let store =
         Store::new(StoreSettings { max_connections: 1, ..settings }).await.context("MONGO_URI")?;
-    let replay = async |dead_letter: FetchedDeadLetter| {
-        // First: a worker would take the record for the outcome, and not apply the command again.
-        let commands = command_ids(&dead_letter.body);
-        store.forget_dead_lettered(&commands).await.context("cannot write to MongoDB")?;
-        Ok(queue.replay(dead_letter).await?)
-    };
-    for_selected(queue, selection, ("replay", "replayed"), replay).await
-}
-
-async fn purge(queue: &DeadLetterQueue, selection: &Selection) -> anyhow::Result<()> {
-    let purge = async |dead_letter| Ok(queue.purge(dead_letter).await?);
-    for_selected(queue, selection, ("purge", "purged"), purge).await
-}
-
-/// Does the action with each selected dead letter. The words are its verb and past participle.
-async fn for_selected(
-    queue: &DeadLetterQueue,
-    selection: &Selection,
-    (verb, done): (&str, &str),
-    action: impl AsyncFn(FetchedDeadLetter) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
     let mut dead_letters = pin!(select(queue, selection).await?);
     while let Some(dead_letter) = dead_letters.try_next().await? {
         let id = dead_letter.id.clone();
         if selection.dry_run {
-            println!("would {verb} {id}: {}", one_line(&dead_letter.reason));
+            println!("would replay {id}: {}", one_line(&dead_letter.reason));
             continue;
         }
-        action(dead_letter).await.with_context(|| format!("cannot {verb} {id}"))?;
-        println!("{done} {id}");
+        // First: a worker would take the record for the outcome, and not apply the command again.
+        let commands = command_ids(&dead_letter.body);
+        store.forget_dead_lettered(&commands).await.context("cannot write to MongoDB")?;
+        queue.replay(dead_letter).await.with_context(|| format!("cannot replay {id}"))?;
+        println!("replayed {id}");
+    }
+    Ok(())
+}
+
+async fn purge(queue: &DeadLetterQueue, selection: &Selection) -> anyhow::Result<()> {
+    let mut dead_letters = pin!(select(queue, selection).await?);
+    while let Some(dead_letter) = dead_letters.try_next().await? {
+        let id = dead_letter.id.clone();
+        if selection.dry_run {
+            println!("would purge {id}: {}", one_line(&dead_letter.reason));
+            continue;
+        }
+        queue.purge(dead_letter).await.with_context(|| format!("cannot purge {id}"))?;
+        println!("purged {id}");
     }
     Ok(())
 }
