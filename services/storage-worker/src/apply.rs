@@ -16,28 +16,21 @@ use crate::{
     command_store::CommandStore,
     delivery_group::ReceivedCommand,
     retry::{Abandoned, Retry},
-    spans::{Operation, StoreSpans},
+    spans::{Operation, traced},
 };
 
 /// Maximum number of commands that are applied one by one at the same time.
 const MAX_CONCURRENT_COMMANDS: usize = 32;
 
-/// The outcome of a command, or the reason why it is poison. The outcome is `None` for a command that
-/// ended before, if the record does not hold all of it: there is no reply, and the client reads the
-/// operation.
+/// Outcome of a command, or the reason why it is poison. `None` for a command that ended before, if the
+/// record does not hold all of its outcome: there is no reply, and the client reads the operation.
 pub(crate) type Applied = Result<Option<Outcome>, String>;
 
 /// Commands with their results, in any order.
 pub(crate) type AllApplied<'a> = Vec<(&'a ReceivedCommand, Applied)>;
 
-/// Commands that another worker may have applied before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Redelivery {
-    /// Those that the broker flags as redelivered.
-    Flagged,
-    /// Any of them, because this worker has held them for so long.
-    Possible,
-}
+/// Commands as the store takes them.
+type Converted<'a, C> = Vec<(&'a ReceivedCommand, C)>;
 
 /// Applies all commands, however long it takes.
 pub(crate) async fn apply_until_done<'a>(
@@ -45,25 +38,21 @@ pub(crate) async fn apply_until_done<'a>(
     retry: &Retry,
     commands: &'a [ReceivedCommand],
 ) -> Result<AllApplied<'a>, Abandoned> {
-    let applying = async |failures| {
-        // After a failure, the broker may have given the commands to another worker meanwhile.
-        let redelivery = if failures > 0 { Redelivery::Possible } else { Redelivery::Flagged };
-        apply(store, commands, redelivery).await
-    };
+    let applying = async |after_failure| apply(store, commands, after_failure).await;
     retry.until_done("failed to apply commands", applying).await
 }
 
-/// Returns the recorded outcomes of commands that another worker may have applied before.
+/// Returns the recorded outcomes of commands that another worker may have applied before: those that
+/// the broker flags as redelivered. After a failure it may be any of them, since the broker may have
+/// given them to another worker meanwhile.
 pub(crate) async fn recorded_outcomes(
     store: &impl CommandStore,
     commands: &[ReceivedCommand],
-    redelivery: Redelivery,
+    after_failure: bool,
 ) -> Result<HashMap<CommandId, RecordedOutcome>, StoreError> {
-    let redelivered = commands
-        .iter()
-        .filter(|received| received.redelivered || redelivery == Redelivery::Possible);
-    let mut recorded =
-        store.store().recorded_outcomes(redelivered.map(ReceivedCommand::id)).await?;
+    let redelivered = commands.iter().filter(|received| received.redelivered || after_failure);
+    let ids = redelivered.map(ReceivedCommand::id);
+    let mut recorded = store.store().recorded_outcomes(ids).await?;
     for received in commands {
         if recorded.get(&received.id()).is_some_and(|recorded| !received.accepts(*recorded)) {
             recorded.remove(&received.id());
@@ -75,9 +64,9 @@ pub(crate) async fn recorded_outcomes(
 async fn apply<'a>(
     store: &impl CommandStore,
     commands: &'a [ReceivedCommand],
-    redelivery: Redelivery,
+    after_failure: bool,
 ) -> Result<AllApplied<'a>, StoreError> {
-    let recorded = recorded_outcomes(store, commands, redelivery).await?;
+    let recorded = recorded_outcomes(store, commands, after_failure).await?;
     let mut applied = Vec::with_capacity(commands.len());
     let mut by_message: BTreeMap<MessageId, VecDeque<&ReceivedCommand>> = BTreeMap::new();
     for received in commands {
@@ -90,13 +79,8 @@ async fn apply<'a>(
     }
     // Each round applies the next command of every message.
     while !by_message.is_empty() {
-        let (mut creates, mut updates) = (Vec::new(), Vec::new());
-        for received in by_message.values_mut().filter_map(VecDeque::pop_front) {
-            match StoreCommand::from(&received.command) {
-                StoreCommand::Create(create) => creates.push((received, create)),
-                StoreCommand::Update(update) => updates.push((received, update)),
-            }
-        }
+        let next = by_message.values_mut().filter_map(VecDeque::pop_front);
+        let (creates, updates) = creates_and_updates(next);
         by_message.retain(|_, commands| !commands.is_empty());
         let (inserted, changed) = future::try_join(
             apply_together(
@@ -122,37 +106,32 @@ async fn apply<'a>(
 /// Applies commands for different messages: all together, then one by one those that have no outcome.
 async fn apply_together<'a, C>(
     operation: Operation,
-    commands: Vec<(&'a ReceivedCommand, C)>,
+    commands: Converted<'a, C>,
     apply_all: impl AsyncFn(&[C]) -> Result<Vec<Option<Outcome>>, StoreError>,
     apply_one: impl AsyncFn(&C) -> Result<Outcome, StoreError>,
 ) -> Result<AllApplied<'a>, StoreError> {
-    let mut applied = Vec::with_capacity(commands.len());
-    let mut one_by_one = Vec::new();
+    let (received, commands): (Vec<&ReceivedCommand>, Vec<C>) = commands.into_iter().unzip();
+    let mut outcomes = Vec::new();
     if commands.len() > 1 {
-        let (received, commands): (Vec<_>, Vec<C>) = commands.into_iter().unzip();
         let contexts = received.iter().map(|received| received.trace_context.as_ref());
-        let applying = StoreSpans::begin(operation, contexts).time(apply_all(&commands));
+        let applying = traced(operation, contexts, apply_all(&commands));
         // A command that makes all of them fail is told from the others by applying each alone.
-        let mut outcomes = poison_apart(applying).await?.unwrap_or_default().into_iter();
-        for (received, command) in received.into_iter().zip(commands) {
-            match outcomes.next().flatten() {
-                Some(outcome) => applied.push((received, Ok(Some(outcome)))),
-                None => one_by_one.push((received, command)),
-            }
-        }
-    } else {
-        one_by_one = commands;
+        outcomes = poison_apart(applying).await?.unwrap_or_default();
     }
+    let mut outcomes = outcomes.into_iter();
     let apply_one = &apply_one;
-    let applying = one_by_one.into_iter().map(|(received, command)| async move {
-        let context = iter::once(received.trace_context.as_ref());
-        let applying = StoreSpans::begin(operation, context).time(apply_one(&command));
-        Ok::<_, StoreError>((received, poison_apart(applying).await?.map(Some)))
+    let applying = received.into_iter().zip(commands).map(|(received, command)| {
+        let outcome = outcomes.next().flatten();
+        async move {
+            if outcome.is_some() {
+                return Ok((received, Ok(outcome)));
+            }
+            let context = iter::once(received.trace_context.as_ref());
+            let applying = traced(operation, context, apply_one(&command));
+            Ok((received, poison_apart(applying).await?.map(Some)))
+        }
     });
-    let alone: AllApplied<'a> =
-        stream::iter(applying).buffer_unordered(MAX_CONCURRENT_COMMANDS).try_collect().await?;
-    applied.extend(alone);
-    Ok(applied)
+    stream::iter(applying).buffer_unordered(MAX_CONCURRENT_COMMANDS).try_collect().await
 }
 
 /// Separates errors that are a command's own fault, panics among them, from those worth a retry.
@@ -170,33 +149,33 @@ async fn poison_apart<T>(
     }
 }
 
-enum StoreCommand {
-    Create(CreateCommand),
-    Update(UpdateCommand),
-}
-
-impl From<&Command> for StoreCommand {
-    fn from(command: &Command) -> Self {
-        let command_id = command.id;
-        let Payload::Message(MessageCommand { message_id, action }) = &command.payload;
-        let message_id = *message_id;
-        let (update, if_match) = match action {
+fn creates_and_updates<'a>(
+    commands: impl Iterator<Item = &'a ReceivedCommand>,
+) -> (Converted<'a, CreateCommand>, Converted<'a, UpdateCommand>) {
+    let (mut creates, mut updates) = (Vec::new(), Vec::new());
+    for received in commands {
+        let Command { id: command_id, issued_at, payload, .. } = &received.command;
+        let Payload::Message(MessageCommand { message_id, action }) = payload;
+        let (command_id, message_id) = (*command_id, *message_id);
+        let (update, if_match) = match action.clone() {
             Action::Create { from_user_id, to_user_id, content } => {
-                return Self::Create(CreateCommand {
+                let create = CreateCommand {
                     command_id,
                     message_id,
-                    from_user_id: from_user_id.clone(),
-                    to_user_id: to_user_id.clone(),
-                    content: content.clone(),
-                    publish_timestamp: command.issued_at,
-                });
+                    from_user_id,
+                    to_user_id,
+                    content,
+                    publish_timestamp: *issued_at,
+                };
+                creates.push((received, create));
+                continue;
             }
             Action::Edit { content, edit_timestamp, if_match } => {
-                let (content, edit_timestamp) = (content.clone(), *edit_timestamp);
-                (Update::Edit { content, edit_timestamp }, *if_match)
+                (Update::Edit { content, edit_timestamp }, if_match)
             }
-            Action::Delete { if_match } => (Update::Delete, *if_match),
+            Action::Delete { if_match } => (Update::Delete, if_match),
         };
-        Self::Update(UpdateCommand { command_id, message_id, if_match, update })
+        updates.push((received, UpdateCommand { command_id, message_id, if_match, update }));
     }
+    (creates, updates)
 }

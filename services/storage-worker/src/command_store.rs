@@ -7,40 +7,35 @@ use store::{CreateCommand, Store, StoreError, UpdateCommand};
 /// Applies commands. Every call can be repeated without harm.
 ///
 /// The defaults are the real store's; an implementation replaces those that it has faults in.
-pub trait CommandStore: Clone + Send + Sync + 'static {
+#[expect(async_fn_in_trait, reason = "a worker awaits these in its own task")]
+pub trait CommandStore {
     /// Returns the real store.
     fn store(&self) -> &Store;
 
     /// Stores a new message: [`Store::create`].
-    fn create(
-        &self,
-        command: &CreateCommand,
-    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
-        self.store().create(command)
+    async fn create(&self, command: &CreateCommand) -> Result<Outcome, StoreError> {
+        self.store().create(command).await
     }
 
     /// Stores new messages: [`Store::create_many`].
-    fn create_many(
+    async fn create_many(
         &self,
         commands: &[CreateCommand],
-    ) -> impl Future<Output = Result<Vec<Option<Outcome>>, StoreError>> + Send {
-        self.store().create_many(commands)
+    ) -> Result<Vec<Option<Outcome>>, StoreError> {
+        self.store().create_many(commands).await
     }
 
     /// Applies an edit or a deletion: [`Store::update`].
-    fn update(
-        &self,
-        command: &UpdateCommand,
-    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
-        self.store().update(command)
+    async fn update(&self, command: &UpdateCommand) -> Result<Outcome, StoreError> {
+        self.store().update(command).await
     }
 
     /// Applies edits and deletions of different messages: [`Store::bulk_write`].
-    fn bulk_write(
+    async fn bulk_write(
         &self,
         commands: &[UpdateCommand],
-    ) -> impl Future<Output = Result<Vec<Option<Outcome>>, StoreError>> + Send {
-        self.store().bulk_write(commands)
+    ) -> Result<Vec<Option<Outcome>>, StoreError> {
+        self.store().bulk_write(commands).await
     }
 }
 

@@ -1,11 +1,12 @@
 //! `storage-worker dead-letters …`: an operator's tool for dead letters.
 
-use std::collections::VecDeque;
+use std::pin::pin;
 
 use anyhow::{Context, bail};
 use broker::{BrokerConfig, DeadLetterQueue, FetchedDeadLetter};
 use clap::{Args, Subcommand};
 use contracts::{Command, CommandId};
+use futures_util::{Stream, StreamExt, TryStreamExt, future, stream};
 use store::{Store, StoreConfig, StoreSettings};
 
 /// Maximum length of a reason in a line of output, in characters.
@@ -65,8 +66,8 @@ pub(crate) async fn run(
         DeadLettersCommand::Purge(selection) => purge(&queue, selection).await,
     };
     // Also after a failure: closing returns the fetched dead letters to the queue.
-    queue.close().await?;
-    done
+    let closed = queue.close().await;
+    done.and(closed.map_err(Into::into))
 }
 
 async fn list(queue: &DeadLetterQueue, limit: u32, skip: u32) -> anyhow::Result<()> {
@@ -89,19 +90,18 @@ async fn list(queue: &DeadLetterQueue, limit: u32, skip: u32) -> anyhow::Result<
 }
 
 async fn show(queue: &DeadLetterQueue, id: &str) -> anyhow::Result<()> {
-    let mut dead_letters = DeadLetters::all(queue).await?;
-    while let Some(dead_letter) = dead_letters.next().await? {
-        if dead_letter.id == id {
-            println!("id:               {}", dead_letter.id);
-            println!("dead-lettered at: {}", dead_letter.dead_lettered_at);
-            println!("dead-lettered by: {}", dead_letter.dead_lettered_by);
-            println!("reason:           {}", dead_letter.reason);
-            println!("body:             {} bytes", dead_letter.body.len());
-            println!("{}", readable(&dead_letter.body));
-            return Ok(());
-        }
-    }
-    bail!("no dead letter has the id {id}")
+    let all = fetch(queue, queue.count().await?);
+    let mut found = pin!(all.try_filter(|dead_letter| future::ready(dead_letter.id == id)));
+    let Some(dead_letter) = found.try_next().await? else {
+        bail!("no dead letter has the id {id}")
+    };
+    println!("id:               {}", dead_letter.id);
+    println!("dead-lettered at: {}", dead_letter.dead_lettered_at);
+    println!("dead-lettered by: {}", dead_letter.dead_lettered_by);
+    println!("reason:           {}", dead_letter.reason);
+    println!("body:             {} bytes", dead_letter.body.len());
+    println!("{}", readable(&dead_letter.body));
+    Ok(())
 }
 
 async fn replay(
@@ -112,8 +112,8 @@ async fn replay(
     let settings = StoreSettings::new(config.clone(), "dead-letters");
     let store =
         Store::new(StoreSettings { max_connections: 1, ..settings }).await.context("MONGO_URI")?;
-    let mut dead_letters = DeadLetters::selected(queue, selection).await?;
-    while let Some(dead_letter) = dead_letters.next().await? {
+    let mut dead_letters = pin!(select(queue, selection).await?);
+    while let Some(dead_letter) = dead_letters.try_next().await? {
         let id = dead_letter.id.clone();
         if selection.dry_run {
             println!("would replay {id}: {}", one_line(&dead_letter.reason));
@@ -129,8 +129,8 @@ async fn replay(
 }
 
 async fn purge(queue: &DeadLetterQueue, selection: &Selection) -> anyhow::Result<()> {
-    let mut dead_letters = DeadLetters::selected(queue, selection).await?;
-    while let Some(dead_letter) = dead_letters.next().await? {
+    let mut dead_letters = pin!(select(queue, selection).await?);
+    while let Some(dead_letter) = dead_letters.try_next().await? {
         let id = dead_letter.id.clone();
         if selection.dry_run {
             println!("would purge {id}: {}", one_line(&dead_letter.reason));
@@ -142,57 +142,43 @@ async fn purge(queue: &DeadLetterQueue, selection: &Selection) -> anyhow::Result
     Ok(())
 }
 
-/// Dead letters, one after the other: all together may not fit into memory. The broker keeps a fetched
-/// one that is dropped, and returns it to the queue when that is closed.
-struct DeadLetters<'a> {
-    queue: &'a DeadLetterQueue,
-    chosen: VecDeque<FetchedDeadLetter>,
-    /// Number of those still to fetch. Later ones stay for the next run.
-    left: u32,
+/// Fetches dead letters one after the other: all together may not fit into memory. The broker keeps a
+/// fetched one that is dropped, and returns it to the queue when that is closed.
+fn fetch(
+    queue: &DeadLetterQueue,
+    at_most: u32,
+) -> impl Stream<Item = anyhow::Result<FetchedDeadLetter>> {
+    stream::try_unfold(at_most, async move |left| {
+        let Some(left) = left.checked_sub(1) else { return Ok(None) };
+        Ok(queue.fetch().await?.map(|dead_letter| (dead_letter, left)))
+    })
 }
 
-impl<'a> DeadLetters<'a> {
-    async fn all(queue: &'a DeadLetterQueue) -> anyhow::Result<Self> {
-        Ok(Self { queue, chosen: VecDeque::new(), left: queue.count().await? })
+/// Fetches the selected ones of the dead letters that are in the queue now.
+async fn select(
+    queue: &DeadLetterQueue,
+    selection: &Selection,
+) -> anyhow::Result<impl Stream<Item = anyhow::Result<FetchedDeadLetter>>> {
+    let all = fetch(queue, queue.count().await?);
+    if selection.all {
+        return Ok(all.left_stream());
     }
-
-    async fn selected(queue: &'a DeadLetterQueue, selection: &Selection) -> anyhow::Result<Self> {
-        let mut dead_letters = Self::all(queue).await?;
-        if selection.all {
-            return Ok(dead_letters);
+    let is_selected = |dead_letter: &FetchedDeadLetter| selection.ids.contains(&dead_letter.id);
+    let chosen: Vec<_> =
+        all.try_filter(|dead_letter| future::ready(is_selected(dead_letter))).try_collect().await?;
+    for id in &selection.ids {
+        if !chosen.iter().any(|dead_letter| dead_letter.id == *id) {
+            bail!("no dead letter has the id {id}; nothing was done");
         }
-        let mut chosen = VecDeque::new();
-        while let Some(dead_letter) = dead_letters.next().await? {
-            if selection.ids.contains(&dead_letter.id) {
-                chosen.push_back(dead_letter);
-            }
-        }
-        for id in &selection.ids {
-            if !chosen.iter().any(|dead_letter| dead_letter.id == *id) {
-                bail!("no dead letter has the id {id}; nothing was done");
-            }
-        }
-        Ok(Self { queue, chosen, left: 0 })
     }
-
-    async fn next(&mut self) -> anyhow::Result<Option<FetchedDeadLetter>> {
-        if let Some(dead_letter) = self.chosen.pop_front() {
-            return Ok(Some(dead_letter));
-        }
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        Ok(self.queue.fetch().await?)
-    }
+    Ok(stream::iter(chosen).map(Ok).right_stream())
 }
 
 /// Returns the ids of the commands that can be read.
 fn command_ids(body: &[u8]) -> Vec<CommandId> {
     let commands: Vec<serde_json::Value> = serde_json::from_slice(body).unwrap_or_default();
-    commands
-        .into_iter()
-        .filter_map(|command| serde_json::from_value::<Command>(command).ok())
-        .map(|command| command.id)
-        .collect()
+    let readable = commands.into_iter().filter_map(|command| serde_json::from_value(command).ok());
+    readable.map(|command: Command| command.id).collect()
 }
 
 fn readable(body: &[u8]) -> String {

@@ -7,7 +7,7 @@ use contracts::CommandId;
 use store::AttemptId;
 
 use crate::{
-    apply::{AllApplied, Redelivery, apply_until_done, recorded_outcomes},
+    apply::{AllApplied, apply_until_done, recorded_outcomes},
     command_store::CommandStore,
     delivery_group::ReceivedCommand,
     retry::{Abandoned, Retry},
@@ -25,14 +25,14 @@ pub(crate) async fn apply_one_by_one<'a>(
     commands: &'a [ReceivedCommand],
 ) -> Result<AllApplied<'a>, Abandoned> {
     let mut applied = Vec::with_capacity(commands.len());
-    let mut harmless: Vec<CommandId> = Vec::with_capacity(commands.len());
-    let reading = async |_| recorded_outcomes(store, commands, Redelivery::Flagged).await;
+    let mut survived: Vec<CommandId> = Vec::with_capacity(commands.len());
+    let reading = async |after_failure| recorded_outcomes(store, commands, after_failure).await;
     let recorded = retry.until_done("failed to read recorded outcomes", reading).await?;
     for received in commands {
         let (id, attempt) = (received.id(), AttemptId::generate());
         if let Some(recorded) = recorded.get(&id) {
             applied.push((received, Ok(recorded.outcome())));
-            harmless.push(id);
+            survived.push(id);
             continue;
         }
         let recording = async |_| store.store().record_attempt(id, attempt).await;
@@ -48,9 +48,9 @@ pub(crate) async fn apply_one_by_one<'a>(
             let recording = async |_| store.store().record_success(id).await;
             retry.until_done("failed to record a successful attempt", recording).await?;
         }
-        harmless.push(id);
+        survived.push(id);
     }
-    let clearing = async |_| store.store().clear_delivery_attempts(&harmless).await;
+    let clearing = async |_| store.store().clear_delivery_attempts(&survived).await;
     retry.until_done("failed to clear delivery attempts", clearing).await?;
     Ok(applied)
 }

@@ -3,8 +3,7 @@
 
 use broker::{DeadLetter, Delivery};
 use contracts::{
-    Command, CommandId, Failure, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS,
-    Timestamp, TraceParent,
+    Command, CommandId, Failure, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, Timestamp, TraceParent,
 };
 use serde_json::value::RawValue;
 use store::RecordedOutcome;
@@ -31,7 +30,7 @@ pub(crate) struct ReceivedCommand {
     pub(crate) command: Command,
     /// Index of its delivery in the group.
     pub(crate) delivery: usize,
-    /// Set if the command may have been applied before.
+    /// Set if the broker delivered the command before.
     pub(crate) redelivered: bool,
     /// Set if an operator replayed the command after it was dead-lettered.
     pub(crate) replayed: bool,
@@ -103,8 +102,8 @@ impl ReceivedCommand {
         self.command.id
     }
 
-    /// Tells whether an outcome that was recorded before is this command's. A dead-lettering is not
-    /// once an operator has replayed the command: the worker that did it may record it late.
+    /// Tells whether a recorded outcome stands. A dead-lettering does not once an operator has replayed
+    /// the command: the worker that dead-lettered it may record that late.
     pub(crate) fn accepts(&self, recorded: RecordedOutcome) -> bool {
         !(self.replayed && recorded == RecordedOutcome::Failed(Failure::DeadLettered))
     }
@@ -123,11 +122,6 @@ impl ReceivedCommand {
             trace_id = self.traceparent.map(|parent| tracing::field::display(parent.trace_id())),
         )
     }
-}
-
-/// Returns the reason to dead-letter an expired create.
-pub(crate) fn expired_create() -> String {
-    format!("the create is older than {MAX_CREATE_AGE_DAYS} days")
 }
 
 #[cfg(test)]

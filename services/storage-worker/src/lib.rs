@@ -9,7 +9,6 @@ mod config;
 mod dead_letters;
 mod delivery_attempts;
 mod delivery_group;
-mod metrics;
 mod outcomes;
 mod retry;
 mod spans;
@@ -18,25 +17,19 @@ mod worker;
 use std::time::Duration;
 
 use broker::{CommandSource, DeadLetterPublisher, ReplyPublisher};
-use service::{ConfigError, Dependency, Health, Phases, Shutdown, http};
+use service::{ConfigError, Dependency, Health, Shutdown, http};
 use store::{Store, StoreSettings};
-use telemetry::metrics::Exporter;
-use telemetry::traces::Tracer;
+use telemetry::{metrics::Exporter, traces::Tracer};
 use tokio::sync::watch;
 
 pub use command_store::CommandStore;
 pub use config::{Command, Config};
 pub use dead_letters::{DeadLettersCommand, Selection};
-use metrics::Metrics;
 use retry::Retry;
-use worker::Worker;
+use worker::{Metrics, Worker};
 
 /// Maximum number of concurrent operations on MongoDB.
 const MAX_STORE_CONNECTIONS: u32 = 32;
-
-/// Maximum duration of one operation on MongoDB before it is tried again. Generous: a large batch on a
-/// busy disk takes its time, and the commands are safe with the broker meanwhile.
-const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time for sending the last replies.
 const REPLY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,7 +46,6 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let _exporter = Exporter::start("storage-worker")?;
     let store = Store::new(StoreSettings {
         max_connections: MAX_STORE_CONNECTIONS,
-        operation_timeout: STORE_TIMEOUT,
         ..StoreSettings::new(config.store.clone(), "storage-worker")
     })
     .await
@@ -85,7 +77,6 @@ pub async fn run_with(
             // Without it, commands are still applied, and gateways respond with 202.
             Dependency::at_start("rabbitmq_replies", replies.up()),
             Dependency::always("mongodb", store_up),
-            // MongoDB may answer a ping and still take no writes.
             Dependency::always("writes", retry.progress()),
         ],
         phases.draining.clone(),
@@ -93,9 +84,9 @@ pub async fn run_with(
     .with_metrics(exporter);
     let listener = http::Listener::bind(config.bind, http::health_settings())?;
     let access_log = common.log.access;
-    let serving = tokio::spawn({
-        let phases: Phases = phases.clone();
-        async move { http::serve_health(listener, health, access_log, &phases).await }
+    let serving_phases = phases.clone();
+    let serving = tokio::spawn(async move {
+        http::serve_health(listener, health, access_log, &serving_phases).await;
     });
     let dead_letters =
         DeadLetterPublisher::new(url, "storage-worker dead letters", telemetry::host_name(), stop);

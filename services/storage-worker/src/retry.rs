@@ -9,14 +9,13 @@ use telemetry::{
 };
 use tokio::sync::watch;
 
-/// The end of a worker that stops before it is done with its delivery group. The group stays with the
-/// broker, which delivers it again.
+/// Error of a worker that stops before its delivery group is done. The broker delivers it again.
 pub(crate) struct Abandoned;
 
 /// Retries operations until MongoDB has done them, or the worker stops.
 pub(crate) struct Retry {
     phases: Phases,
-    /// Result of the last operation; false while commands are held.
+    /// Set while the last operation succeeded.
     progress: watch::Sender<bool>,
     retries: Counter,
 }
@@ -27,7 +26,7 @@ impl Retry {
         Self { phases, progress, retries: catalog::STORE_RETRIES.register() }
     }
 
-    /// Returns whether the last operation succeeded. MongoDB may answer a ping and still take no
+    /// Watches whether the last operation succeeded. MongoDB may respond to a ping and still take no
     /// writes.
     pub(crate) fn progress(&self) -> watch::Receiver<bool> {
         self.progress.subscribe()
@@ -39,35 +38,35 @@ impl Retry {
         let _ = self.progress().wait_for(|progress| !progress).await;
     }
 
-    /// Runs the operation until it succeeds. It gets the number of failed tries before. A worker that
+    /// Runs the operation until it succeeds, and tells it whether it has failed before. A worker that
     /// stops does not wait for another try, only for the running one.
     pub(crate) async fn until_done<T>(
         &self,
         failure: &'static str,
-        operation: impl AsyncFn(usize) -> Result<T, StoreError>,
+        operation: impl AsyncFn(bool) -> Result<T, StoreError>,
     ) -> Result<T, Abandoned> {
         let mut backoff = Backoff::default();
-        for failures in 0.. {
+        let mut after_failure = false;
+        loop {
             let result = tokio::select! {
-                result = operation(failures) => result,
+                result = operation(after_failure) => result,
                 () = self.phases.hard_deadline.cancelled() => return Err(Abandoned),
             };
-            match result {
+            let error = match result {
                 Ok(done) => {
                     self.progress.send_if_modified(|progress| !std::mem::replace(progress, true));
                     return Ok(done);
                 }
-                Err(error) => {
-                    self.progress.send_replace(false);
-                    self.retries.increment(1);
-                    tracing::warn!(error = %error_chain(&error), "{failure}; retrying");
-                }
-            }
+                Err(error) => error,
+            };
+            after_failure = true;
+            self.progress.send_replace(false);
+            self.retries.increment(1);
+            tracing::warn!(error = %error_chain(&error), "{failure}; retrying");
             tokio::select! {
                 () = backoff.pause() => {}
                 () = self.phases.draining.cancelled() => return Err(Abandoned),
             }
         }
-        Err(Abandoned)
     }
 }

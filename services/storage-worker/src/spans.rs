@@ -1,5 +1,5 @@
 //! The worker's part of distributed traces. An operation for many commands belongs to many traces, so
-//! each of them gets a span of it. A command whose trace is not recorded costs one look.
+//! each of them gets a span of it. A command whose trace is not recorded costs hardly anything.
 
 use std::collections::HashMap;
 
@@ -14,9 +14,6 @@ use telemetry::{
 /// Spans of the commands in hand whose traces are recorded.
 #[derive(Debug, Default)]
 pub(crate) struct CommandSpans(HashMap<CommandId, Span>);
-
-/// Spans of one operation on MongoDB, one in the trace of each of its commands.
-pub(crate) struct StoreSpans(Vec<Span>);
 
 /// An operation on the stored messages.
 #[derive(Clone, Copy, Debug)]
@@ -57,44 +54,33 @@ impl CommandSpans {
     }
 }
 
-impl StoreSpans {
-    /// Begins the spans of an operation for commands with these contexts.
-    pub(crate) fn begin<'a>(
-        operation: Operation,
-        commands: impl ExactSizeIterator<Item = Option<&'a TraceContext>>,
-    ) -> Self {
-        let number = i64::try_from(commands.len()).unwrap_or(i64::MAX);
-        let (name, span_name) = match operation {
-            Operation::Insert => ("insert", "insert messages"),
-            Operation::Update => ("update", "update messages"),
-        };
-        let mut spans: Vec<Span> = commands
-            .flatten()
-            .filter_map(|context| context.span(SpanKind::Client, span_name))
-            .collect();
+/// Runs an operation on MongoDB with a span in the trace of each of its commands.
+pub(crate) async fn traced<'a, T>(
+    operation: Operation,
+    commands: impl ExactSizeIterator<Item = Option<&'a TraceContext>>,
+    running: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let number = i64::try_from(commands.len()).unwrap_or(i64::MAX);
+    let (name, span_name) = match operation {
+        Operation::Insert => ("insert", "insert messages"),
+        Operation::Update => ("update", "update messages"),
+    };
+    let begin = |context: &TraceContext| context.span(SpanKind::Client, span_name);
+    let mut spans: Vec<Span> = commands.flatten().filter_map(begin).collect();
+    for span in &mut spans {
+        span.set_attribute("db.system.name", || "mongodb");
+        span.set_attribute("db.collection.name", || "messages");
+        span.set_attribute("db.operation.name", || name);
+        // By the convention, one alone is no batch.
+        if number > 1 {
+            span.set_attribute("db.operation.batch.size", || number);
+        }
+    }
+    let result = running.await;
+    if let Err(error) = &result {
         for span in &mut spans {
-            span.set_attribute("db.system.name", || "mongodb");
-            span.set_attribute("db.collection.name", || "messages");
-            span.set_attribute("db.operation.name", || name);
-            // By the convention, one alone is no batch.
-            if number > 1 {
-                span.set_attribute("db.operation.batch.size", || number);
-            }
+            span.set_error(|| error_chain(error).to_string());
         }
-        Self(spans)
     }
-
-    /// Waits for the operation, and ends its spans.
-    pub(crate) async fn time<T>(
-        mut self,
-        operation: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let result = operation.await;
-        if let Err(error) = &result {
-            for span in &mut self.0 {
-                span.set_error(|| error_chain(error).to_string());
-            }
-        }
-        result
-    }
+    result
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use broker::{CommandSource, DeadLetter, DeadLetterPublisher, Delivery, ReplyPublisher};
-use contracts::{Failure, Outcome, Reply, Timestamp};
-use telemetry::traces::Tracer;
+use contracts::{Failure, MAX_CREATE_AGE_DAYS, Outcome, Reply, Timestamp};
+use telemetry::{
+    metrics::{CounterFamily, Histogram, catalog},
+    traces::Tracer,
+};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -12,8 +15,7 @@ use crate::{
     apply::apply_until_done,
     command_store::CommandStore,
     delivery_attempts::apply_one_by_one,
-    delivery_group::{ParsedGroup, expired_create},
-    metrics::Metrics,
+    delivery_group::{ParsedGroup, ReceivedCommand},
     outcomes::{self, Ended},
     retry::{Abandoned, Retry},
 };
@@ -26,6 +28,13 @@ pub(crate) struct Worker<S> {
     pub(crate) retry: Retry,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,
+}
+
+pub(crate) struct Metrics {
+    queue_latency: Histogram,
+    group_commands: Histogram,
+    apply_duration: Histogram,
+    outcomes: CounterFamily,
 }
 
 impl<S: CommandStore> Worker<S> {
@@ -67,8 +76,9 @@ impl<S: CommandStore> Worker<S> {
             apply_until_done(store, retry, &group.commands).await?
         };
         let mut ended: Vec<Ended> = Vec::with_capacity(applied.len());
+        let too_old = || format!("the create is older than {MAX_CREATE_AGE_DAYS} days");
         let mut poison: Vec<_> =
-            group.expired.iter().map(|received| (received, expired_create())).collect();
+            group.expired.iter().map(|received| (received, too_old())).collect();
         for (received, result) in applied {
             match result {
                 Ok(outcome) => ended.extend(outcome.map(|outcome| (received, outcome))),
@@ -86,7 +96,7 @@ impl<S: CommandStore> Worker<S> {
         let ended = outcomes::record(self.store.store(), &self.retry, ended).await?;
         let mut replies: BTreeMap<usize, Vec<Reply>> = BTreeMap::new();
         for (received, outcome) in ended {
-            self.metrics.record_outcome(&outcome);
+            self.metrics.outcomes.count(outcome.kind());
             group.spans.end(received.id(), &outcome);
             let reply = Reply { command_id: received.id(), outcome };
             replies.entry(received.delivery).or_default().push(reply);
@@ -100,5 +110,25 @@ impl<S: CommandStore> Worker<S> {
 
     async fn dead_letter(&mut self, dead_letter: &DeadLetter) -> Result<(), Abandoned> {
         if self.dead_letters.publish(dead_letter).await { Ok(()) } else { Err(Abandoned) }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue_latency: catalog::QUEUE_LATENCY.register(),
+            group_commands: catalog::APPLY_GROUP_COMMANDS.register(),
+            apply_duration: catalog::APPLY_DURATION.register(),
+            outcomes: catalog::COMMANDS.family("outcome", &Outcome::KINDS),
+        }
+    }
+
+    /// Records the commands of a delivery group that arrived now.
+    fn record_arrival(&self, commands: &[ReceivedCommand], now: Timestamp) {
+        #[expect(clippy::cast_precision_loss, reason = "no group is as large as that")]
+        self.group_commands.record(commands.len() as f64);
+        for received in commands {
+            self.queue_latency.record(received.command.issued_at.elapsed_until(now));
+        }
     }
 }

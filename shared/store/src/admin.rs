@@ -5,43 +5,40 @@ use std::time::Duration;
 
 use mongodb::{
     Client,
-    bson::{Document, doc},
-    error::{Error, ErrorKind},
-    options::{ClientOptions, ServerAddress},
+    bson::doc,
+    error::{ErrorKind, Result},
 };
 
 /// MongoDB's code for `replSetInitiate` on a server that is already a member.
 const ALREADY_INITIALIZED: i32 = 23;
 
-/// Makes the `mongod` at `host:port` (started with `--replSet {set_name}`) the only member of its
+/// Makes the `mongod` on a local port (started with `--replSet {set_name}`) the only member of its
 /// replica set, and waits without a limit until it takes writes. Does nothing if it is a member already.
-pub async fn initiate_replica_set(
-    host: &str,
-    port: u16,
-    set_name: &str,
-) -> Result<(), mongodb::error::Error> {
-    let client = direct_client(host, port)?;
-    let member = format!("{host}:{port}");
-    let config = doc! { "_id": set_name, "members": [{ "_id": 0, "host": member }] };
-    let initiated = client.database("admin").run_command(doc! { "replSetInitiate": config }).await;
-    match initiated {
-        Err(error) if !already_initialized(&error) => return Err(error),
-        _ => {}
-    }
-    loop {
-        let hello: Document = client.database("admin").run_command(doc! { "hello": 1 }).await?;
-        if hello.get_bool("isWritablePrimary").unwrap_or(false) {
-            return Ok(());
+pub async fn initiate_replica_set(port: u16, set_name: &str) -> Result<()> {
+    let admin = direct_client(port).await?.database("admin");
+    let member = doc! { "_id": 0, "host": format!("127.0.0.1:{port}") };
+    let config = doc! { "_id": set_name, "members": [member] };
+    if let Err(error) = admin.run_command(doc! { "replSetInitiate": config }).await {
+        match &*error.kind {
+            ErrorKind::Command(command) if command.code == ALREADY_INITIALIZED => {}
+            _ => return Err(error),
         }
+    }
+    while !admin
+        .run_command(doc! { "hello": 1 })
+        .await?
+        .get_bool("isWritablePrimary")
+        .unwrap_or(false)
+    {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Ok(())
 }
 
-/// Pings the `mongod` at `host:port`.
-pub async fn ping(host: &str, port: u16) -> Result<(), mongodb::error::Error> {
-    let client = direct_client(host, port)?;
-    client.database("admin").run_command(doc! { "ping": 1 }).await?;
-    Ok(())
+/// Pings the `mongod` on a local port.
+pub async fn ping(port: u16) -> Result<()> {
+    let admin = direct_client(port).await?.database("admin");
+    admin.run_command(doc! { "ping": 1 }).await.map(drop)
 }
 
 /// Creates a user with one role in one database, who needs no `authSource` to log in.
@@ -51,27 +48,19 @@ pub async fn create_user(
     password: &str,
     role: &str,
     database: &str,
-) -> Result<(), mongodb::error::Error> {
+) -> Result<()> {
     let roles = [doc! { "role": role, "db": database }];
     let command = doc! { "createUser": user, "pwd": password, "roles": roles.to_vec() };
     Client::with_uri_str(uri).await?.database("admin").run_command(command).await.map(drop)
 }
 
 /// Drops a database.
-pub async fn drop_database(uri: &str, database: &str) -> Result<(), mongodb::error::Error> {
+pub async fn drop_database(uri: &str, database: &str) -> Result<()> {
     Client::with_uri_str(uri).await?.database(database).drop().await
 }
 
-fn direct_client(host: &str, port: u16) -> Result<Client, mongodb::error::Error> {
-    let options = ClientOptions::builder()
-        .hosts(vec![ServerAddress::Tcp { host: host.to_owned(), port: Some(port) }])
-        .direct_connection(true)
-        .server_selection_timeout(Duration::from_secs(2))
-        .connect_timeout(Duration::from_secs(2))
-        .build();
-    Client::with_options(options)
-}
-
-fn already_initialized(error: &Error) -> bool {
-    matches!(&*error.kind, ErrorKind::Command(command) if command.code == ALREADY_INITIALIZED)
+async fn direct_client(port: u16) -> Result<Client> {
+    let limits = "serverSelectionTimeoutMS=2000&connectTimeoutMS=2000";
+    Client::with_uri_str(format!("mongodb://127.0.0.1:{port}/?directConnection=true&{limits}"))
+        .await
 }

@@ -1,5 +1,5 @@
 //! Reads that share queries. A query costs the driver and the server far more than each document in
-//! it. Reads that arrive while queries are running wait together, and the next query answers as many
+//! it. Reads that arrive while queries are running wait together, and the next query serves as many
 //! of them as it can. That query begins after all of them have arrived, so each read sees what was
 //! written before it. A lone read waits for nothing.
 
@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    sync::oneshot,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -19,14 +19,10 @@ use crate::error::StoreError;
 const MAX_WAITING: usize = 16_384;
 
 /// Reads of one kind, each with the key that it asks for. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Batcher<K, T> {
-    state: Arc<Mutex<State<K, T>>>,
-    max_workers: usize,
-}
-
-struct State<K, T> {
-    waiting: Vec<PendingRead<K, T>>,
-    workers: usize,
+    waiting: Arc<Mutex<Vec<PendingRead<K, T>>>>,
+    workers: Arc<Semaphore>,
 }
 
 /// A read that waits for its result.
@@ -35,16 +31,15 @@ pub(crate) struct PendingRead<K, T> {
     result: oneshot::Sender<Result<T, StoreError>>,
 }
 
-/// Permission to run queries, one at a time. Dropping it gives it back, also after a panic.
+/// Permission to run queries, one at a time.
 pub(crate) struct Worker<K, T> {
     batcher: Batcher<K, T>,
-    active: bool,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
-impl<K, T> Batcher<K, T> {
+impl<K: Clone, T: Clone> Batcher<K, T> {
     pub(crate) fn new(max_workers: usize) -> Self {
-        let state = State { waiting: Vec::new(), workers: 0 };
-        Self { state: Arc::new(Mutex::new(state)), max_workers }
+        Self { waiting: Arc::default(), workers: Arc::new(Semaphore::new(max_workers)) }
     }
 
     /// Returns the result for this key, within the limit of time. `work` is a worker's loop: it takes
@@ -72,31 +67,22 @@ impl<K, T> Batcher<K, T> {
 
     /// Queues a read. Returns a new worker for it, unless the running ones take it next.
     fn queue(&self, read: PendingRead<K, T>) -> Result<Option<Worker<K, T>>, StoreError> {
-        let mut state = self.lock();
-        if state.waiting.len() >= MAX_WAITING {
+        let mut waiting = self.lock();
+        if waiting.len() >= MAX_WAITING {
             // Reads whose clients left, or whose time is over, make room for others.
-            state.waiting.retain(PendingRead::is_wanted);
-            if state.waiting.len() >= MAX_WAITING {
+            waiting.retain(PendingRead::is_wanted);
+            if waiting.len() >= MAX_WAITING {
                 return Err(StoreError::Overloaded);
             }
         }
-        state.waiting.push(read);
-        if state.workers == self.max_workers {
-            return Ok(None);
-        }
-        state.workers += 1;
-        Ok(Some(Worker { batcher: self.clone(), active: true }))
+        waiting.push(read);
+        let permit = Arc::clone(&self.workers).try_acquire_owned().ok();
+        Ok(permit.map(|permit| Worker { batcher: self.clone(), permit: Some(permit) }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<K, T>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<PendingRead<K, T>>> {
         // Nothing under the lock can panic half way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<K, T> Clone for Batcher<K, T> {
-    fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state), max_workers: self.max_workers }
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,29 +97,20 @@ impl<K, T> PendingRead<K, T> {
     }
 }
 
-impl<K, T> Worker<K, T> {
+impl<K: Clone, T: Clone> Worker<K, T> {
     /// Returns the reads for the next query: those that `choose` takes out of the waiting ones, of
     /// which there is at least one. Returns `None`, and ends the worker, when no read waits.
     pub(crate) fn take(
         &mut self,
         choose: impl FnOnce(&mut Vec<PendingRead<K, T>>) -> Vec<PendingRead<K, T>>,
     ) -> Option<Vec<PendingRead<K, T>>> {
-        let mut state = self.batcher.lock();
-        state.waiting.retain(PendingRead::is_wanted);
-        if state.waiting.is_empty() {
-            // Under the same lock: the next read that is queued must find one worker less.
-            state.workers -= 1;
-            self.active = false;
+        let mut waiting = self.batcher.lock();
+        waiting.retain(PendingRead::is_wanted);
+        if waiting.is_empty() {
+            // Under the same lock: the next read that is queued must find the permit.
+            self.permit = None;
             return None;
         }
-        Some(choose(&mut state.waiting))
-    }
-}
-
-impl<K, T> Drop for Worker<K, T> {
-    fn drop(&mut self) {
-        if self.active {
-            self.batcher.lock().workers -= 1;
-        }
+        Some(choose(&mut waiting))
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use contracts::{MessageId, VersionedMessage};
 use mongodb::{
     Client, Collection, Database,
-    bson::{Document, RawDocumentBuf},
+    bson::RawDocumentBuf,
     options::{
         Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, ReadPreference,
         SelectionCriteria, WriteConcern,
@@ -14,18 +14,14 @@ use mongodb::{
 use telemetry::metrics::{Histogram, catalog};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout},
 };
 
 use crate::{
     batcher::Batcher,
     config::StoreSettings,
     error::StoreError,
-    messages::{
-        document::MessageDocument,
-        page::{ListQuery, Page},
-    },
-    operations::recorded_outcome::OperationDocument,
+    messages::page::{ListQuery, Page},
 };
 
 /// Maximum time the driver looks for a usable server. It is below every operation's limit, so that an
@@ -49,57 +45,46 @@ const MAX_LIST_QUERIES: usize = 16;
 #[derive(Clone)]
 pub struct Store {
     pub(crate) database: Database,
-    pub(crate) messages: Collection<MessageDocument>,
-    /// The same collection, for reading messages and tombstones alike.
-    pub(crate) raw_messages: Collection<RawDocumentBuf>,
-    pub(crate) operations: Collection<OperationDocument>,
-    pub(crate) delivery_attempts: Collection<Document>,
+    pub(crate) messages: Collection<RawDocumentBuf>,
+    pub(crate) operations: Collection<RawDocumentBuf>,
+    pub(crate) delivery_attempts: Collection<RawDocumentBuf>,
     pub(crate) reads_by_id: Batcher<MessageId, Option<VersionedMessage>>,
     pub(crate) reads_of_lists: Batcher<ListQuery, Arc<Page>>,
     permits: Arc<Semaphore>,
     pub(crate) operation_timeout: Duration,
-    durations: Durations,
-}
-
-/// Durations of operations, by result.
-#[derive(Clone)]
-struct Durations {
-    ok: Histogram,
-    failed: Histogram,
+    duration_ok: Histogram,
+    duration_failed: Histogram,
 }
 
 impl Store {
     /// Creates a store that connects at its first use. Fails only for a wrong connection string.
     pub async fn new(settings: StoreSettings) -> Result<Self, StoreError> {
-        let mut options = ClientOptions::parse(settings.config.uri.into_inner()).await?;
+        let mut options = ClientOptions::parse(settings.config.uri.0).await?;
         options.app_name = Some(settings.app_name.to_owned());
         options.max_pool_size = Some(settings.max_connections);
         options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout = Some(CONNECT_TIMEOUT);
         options.heartbeat_freq = Some(MONITOR_INTERVAL);
-        let database = Client::with_options(options)?.database(settings.config.database.as_str());
+        let database = Client::with_options(options)?.database(&settings.config.database.0);
         // A confirmed write is on the disks of a majority, and a read sees only such writes.
         let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
-        let collection_options = CollectionOptions::builder()
+        let options = CollectionOptions::builder()
             .read_concern(ReadConcern::majority())
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .write_concern(durable)
             .build();
-        let messages = database.collection_with_options("messages", collection_options.clone());
+        let collection = |name| database.collection_with_options(name, options.clone());
         Ok(Self {
-            raw_messages: messages.clone_with_type(),
-            messages,
-            operations: database.collection_with_options("operations", collection_options.clone()),
-            delivery_attempts: database.collection_with_options("suspects", collection_options),
+            messages: collection("messages"),
+            operations: collection("operations"),
+            delivery_attempts: collection("suspects"),
             reads_by_id: Batcher::new(MAX_ID_QUERIES),
             reads_of_lists: Batcher::new(MAX_LIST_QUERIES),
             database,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             operation_timeout: settings.operation_timeout,
-            durations: Durations {
-                ok: catalog::STORE_DURATION.with(&[("result", "ok")]),
-                failed: catalog::STORE_DURATION.with(&[("result", "failed")]),
-            },
+            duration_ok: catalog::STORE_DURATION.with(&[("result", "ok")]),
+            duration_failed: catalog::STORE_DURATION.with(&[("result", "failed")]),
         })
     }
 
@@ -114,8 +99,8 @@ impl Store {
     ) -> Result<T, StoreError> {
         let begun = Instant::now();
         let result = self.run_within(self.operation_timeout, operation).await;
-        let Durations { ok, failed } = &self.durations;
-        if result.is_ok() { ok } else { failed }.record(begun.elapsed());
+        let duration = if result.is_ok() { &self.duration_ok } else { &self.duration_failed };
+        duration.record(begun.elapsed());
         result
     }
 
@@ -125,17 +110,18 @@ impl Store {
         limit: Duration,
         operation: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let deadline = Instant::now() + limit;
-        let acquired = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
-        let Ok(Ok(permit)) = acquired else {
-            return Err(StoreError::Timeout(limit));
+        let permits = Arc::clone(&self.permits);
+        let running = async {
+            // The semaphore is never closed.
+            let permit = permits.acquire_owned().await;
+            let task = tokio::spawn(async move {
+                let result = operation.await;
+                drop(permit);
+                result
+            });
+            task.await
         };
-        let running = tokio::spawn(async move {
-            let result = operation.await;
-            drop(permit);
-            result
-        });
-        match timeout_at(deadline, running).await {
+        match timeout(limit, running).await {
             Ok(Ok(result)) => result.map_err(StoreError::from),
             Ok(Err(error)) if error.is_panic() => Err(StoreError::Panicked(error.to_string())),
             Ok(Err(error)) => Err(StoreError::Cancelled(error.to_string())),

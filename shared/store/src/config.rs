@@ -45,11 +45,11 @@ pub struct StoreSettings {
 
 /// A MongoDB connection string. Its debug form shows no password.
 #[derive(Clone)]
-pub struct MongoUri(ConnectionString);
+pub struct MongoUri(pub(crate) ConnectionString);
 
 /// A valid name of a MongoDB database.
 #[derive(Clone, Debug)]
-pub struct DatabaseName(String);
+pub struct DatabaseName(pub(crate) String);
 
 /// Invalid MongoDB connection string. The reason does not repeat it, since it may hold a password.
 #[derive(Debug, thiserror::Error)]
@@ -67,18 +67,6 @@ impl StoreSettings {
     pub fn new(config: StoreConfig, app_name: &'static str) -> Self {
         let operation_timeout = Duration::from_secs(10);
         Self { config, app_name, max_connections: 8, operation_timeout }
-    }
-}
-
-impl MongoUri {
-    pub(crate) fn into_inner(self) -> ConnectionString {
-        self.0
-    }
-}
-
-impl DatabaseName {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

@@ -1,31 +1,18 @@
 //! Conversions between the wire types and BSON.
 
-use contracts::{CommandId, MessageId, Timestamp};
+use contracts::Timestamp;
 use mongodb::bson::{self, Bson, DateTime, RawDocument};
 use uuid::Uuid;
 
 use crate::error::StoreError;
 
-pub(crate) fn message_uuid(id: MessageId) -> bson::Uuid {
-    bson::Uuid::from_bytes(Uuid::from(id).into_bytes())
+pub(crate) fn bson_uuid(id: impl Into<Uuid>) -> bson::Uuid {
+    bson::Uuid::from_bytes(id.into().into_bytes())
 }
 
-pub(crate) fn command_uuid(id: CommandId) -> bson::Uuid {
-    bson::Uuid::from_bytes(Uuid::from(id).into_bytes())
-}
-
-/// Returns the operand of an `$in` for these commands.
-pub(crate) fn command_uuids(commands: impl IntoIterator<Item = CommandId>) -> Vec<Bson> {
-    commands.into_iter().map(|id| Bson::from(command_uuid(id))).collect()
-}
-
-/// Returns the operand of an `$in` for these messages.
-pub(crate) fn message_uuids(messages: impl IntoIterator<Item = MessageId>) -> Vec<Bson> {
-    messages.into_iter().map(|id| Bson::from(message_uuid(id))).collect()
-}
-
-pub(crate) fn from_bson_uuid(id: bson::Uuid) -> Uuid {
-    Uuid::from_bytes(id.bytes())
+/// Returns the operand of an `$in` for these ids.
+pub(crate) fn bson_uuids<I: Into<Uuid>>(ids: impl IntoIterator<Item = I>) -> Vec<Bson> {
+    ids.into_iter().map(|id| Bson::from(bson_uuid(id))).collect()
 }
 
 pub(crate) fn bson_date(timestamp: Timestamp) -> DateTime {

@@ -1,18 +1,18 @@
 //! Delivery attempts of commands that may have killed a worker. Each is recorded before it begins, so
-//! that a command that kills its worker differs from one that was only in hand when a worker died.
+//! that a command that kills its worker differs from others that the worker held when it died.
 
 use contracts::CommandId;
 use mongodb::{
-    bson::{self, Document, doc},
+    bson::{self, Document, RawDocument, doc},
     options::ReturnDocument,
 };
 
 use crate::{
     Store, StoreError,
-    convert::{command_uuid, command_uuids},
+    convert::{bson_uuid, bson_uuids},
 };
 
-/// Id of one attempt. It makes recording idempotent.
+/// Id of one attempt, which makes recording it idempotent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptId(bson::Uuid);
 
@@ -29,8 +29,8 @@ impl Store {
     /// records nothing, for a command that has survived an attempt: a command that kills its worker
     /// does so every time.
     ///
-    /// The server's answer can get lost after the write, so recording may be repeated and still
-    /// counts once. Otherwise an outage would make every command that is tried in it look deadly.
+    /// The server's response can get lost after the write. So recording may be repeated, and counts
+    /// once. Otherwise every command that is tried in an outage would seem to kill workers.
     pub async fn record_attempt(
         &self,
         command: CommandId,
@@ -44,20 +44,15 @@ impl Store {
             "tried_at": "$$NOW",
         } }];
         let attempts = self.delivery_attempts.clone();
-        let filter = doc! { "_id": command_uuid(command) };
-        let recorded = self
-            .run(async move {
-                attempts
-                    .find_one_and_update(filter, update)
-                    .upsert(true)
-                    .return_document(ReturnDocument::After)
-                    .await
-            })
-            .await?;
-        Ok(recorded.as_ref().map_or(0, number_of_attempts))
+        let filter = doc! { "_id": bson_uuid(command) };
+        let record = async move {
+            let record = attempts.find_one_and_update(filter, update).upsert(true);
+            record.return_document(ReturnDocument::After).await
+        };
+        Ok(self.run(record).await?.as_deref().map_or(0, number_of_attempts))
     }
 
-    /// Withdraws an attempt that has not killed the worker at once.
+    /// Withdraws an attempt, which then does not count.
     pub async fn withdraw_attempt(
         &self,
         command: CommandId,
@@ -66,7 +61,7 @@ impl Store {
         self.update_attempts(command, doc! { "$pull": { "tries": attempt.0 } }).await
     }
 
-    /// Records that a command was tried without harm. Its later attempts do not count, even if its
+    /// Records that a command survived an attempt. Its later attempts do not count, even if its
     /// delivery comes again because of another command in it.
     pub async fn record_success(&self, command: CommandId) -> Result<(), StoreError> {
         self.update_attempts(command, doc! { "$set": { "survived": true } }).await
@@ -77,7 +72,7 @@ impl Store {
         if commands.is_empty() {
             return Ok(());
         }
-        let filter = doc! { "_id": { "$in": command_uuids(commands.iter().copied()) } };
+        let filter = doc! { "_id": { "$in": bson_uuids(commands.iter().copied()) } };
         let attempts = self.delivery_attempts.clone();
         self.run(async move { attempts.delete_many(filter).await }).await.map(drop)
     }
@@ -87,16 +82,16 @@ impl Store {
         command: CommandId,
         update: Document,
     ) -> Result<(), StoreError> {
-        let filter = doc! { "_id": command_uuid(command) };
+        let filter = doc! { "_id": bson_uuid(command) };
         let attempts = self.delivery_attempts.clone();
         self.run(async move { attempts.update_one(filter, update).await }).await.map(drop)
     }
 }
 
-fn number_of_attempts(recorded: &Document) -> u32 {
+fn number_of_attempts(recorded: &RawDocument) -> u32 {
     if recorded.get_bool("survived").unwrap_or_default() {
         return 0;
     }
-    let tries = recorded.get_array("tries").map(Vec::len).unwrap_or_default();
+    let tries = recorded.get_array("tries").map_or(0, |tries| tries.into_iter().count());
     u32::try_from(tries).unwrap_or(u32::MAX)
 }

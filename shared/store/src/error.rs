@@ -1,8 +1,11 @@
 //! Errors of the store. They tell what is worth another try from what never succeeds.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use mongodb::error::{Error, ErrorKind, WriteFailure};
+use mongodb::{
+    error::{Error, ErrorKind, WriteFailure},
+    results::InsertManyResult,
+};
 
 /// MongoDB's code for a value that a unique index already has. Here the index is always that of `_id`.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
@@ -71,22 +74,14 @@ impl From<Error> for StoreError {
 pub(crate) fn is_permanent_code(code: i32) -> bool {
     const FAILED_TO_PARSE: i32 = 9;
     const TYPE_MISMATCH: i32 = 14;
-    const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
-    const OBJECT_TOO_LARGE: i32 = 10334;
+    const VALIDATION_FAILURE: i32 = 121;
+    const TOO_LARGE: i32 = 10334;
     /// `$add` met a stored value that is not a number or date.
-    const ADD_TYPE: i32 = 16554;
+    const NO_NUMBER: i32 = 16554;
     /// `$concatArrays` met a stored value that is not an array.
-    const CONCAT_ARRAYS_TYPE: i32 = 28664;
-    matches!(
-        code,
-        BAD_VALUE
-            | FAILED_TO_PARSE
-            | TYPE_MISMATCH
-            | DOCUMENT_VALIDATION_FAILURE
-            | OBJECT_TOO_LARGE
-            | ADD_TYPE
-            | CONCAT_ARRAYS_TYPE
-    )
+    const NO_ARRAY: i32 = 28664;
+    let permanent = [BAD_VALUE, FAILED_TO_PARSE, TYPE_MISMATCH, VALIDATION_FAILURE, TOO_LARGE];
+    permanent.contains(&code) || code == NO_NUMBER || code == NO_ARRAY
 }
 
 pub(crate) fn is_duplicate_key(error: &Error) -> bool {
@@ -94,6 +89,26 @@ pub(crate) fn is_duplicate_key(error: &Error) -> bool {
         &*error.kind,
         ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY
     )
+}
+
+/// Returns the documents that an unordered insert could not store, by index, with MongoDB's codes; it
+/// stored all others. Any other failure than these certain ones, a missing majority above all, leaves
+/// all documents open.
+pub(crate) fn insert_failures(
+    inserted: Result<InsertManyResult, Error>,
+    is_certain: impl Fn(i32) -> bool,
+) -> Result<HashMap<usize, i32>, Error> {
+    let Err(error) = inserted else { return Ok(HashMap::new()) };
+    if let ErrorKind::InsertMany(failure) = &*error.kind
+        && failure.write_concern_error.is_none()
+    {
+        let failed = failure.write_errors.iter().flatten();
+        let codes: HashMap<usize, i32> = failed.map(|error| (error.index, error.code)).collect();
+        if codes.values().all(|code| is_certain(*code)) {
+            return Ok(codes);
+        }
+    }
+    Err(error)
 }
 
 #[cfg(test)]
@@ -104,8 +119,8 @@ mod tests {
 
     /// The store's error for an error of a whole command.
     fn command_error(code: i32, name: &str, message: &str) -> StoreError {
-        let answer = doc! { "code": code, "codeName": name, "errmsg": message };
-        let kind = ErrorKind::Command(bson::deserialize_from_document(answer).unwrap());
+        let response = doc! { "code": code, "codeName": name, "errmsg": message };
+        let kind = ErrorKind::Command(bson::deserialize_from_document(response).unwrap());
         StoreError::from(Error::from(kind))
     }
 

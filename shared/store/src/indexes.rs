@@ -8,7 +8,7 @@ use mongodb::{
     options::IndexOptions,
 };
 
-use crate::{Store, StoreError, operations::recorded_outcome::LIFETIME as OUTCOME_LIFETIME};
+use crate::{Store, StoreError, operations::LIFETIME as OUTCOME_LIFETIME};
 
 /// Lifetime of a tombstone, which keeps its message from coming back. Creates are dead-lettered once
 /// they are a day younger than this, so that none can outlive the tombstone of its message.
@@ -20,34 +20,28 @@ const DELIVERY_ATTEMPTS_LIFETIME: Duration = Duration::from_hours(24);
 impl Store {
     /// Creates the indexes that are missing.
     pub async fn ensure_indexes(&self) -> Result<(), StoreError> {
-        let conversation =
+        let conversations =
             doc! { "from_user_id": 1, "to_user_id": 1, "publish_timestamp": -1, "_id": -1 };
-        let tombstones = IndexOptions::builder()
-            .expire_after(TOMBSTONE_LIFETIME)
-            .partial_filter_expression(doc! { "deleted_at": { "$exists": true } })
-            .build();
-        self.ensure(
-            "messages",
-            vec![
-                IndexModel::builder().keys(conversation).build(),
-                IndexModel::builder().keys(doc! { "deleted_at": 1 }).options(tombstones).build(),
-            ],
-        )
-        .await?;
-        let expiry = |field: &str, after: Duration| {
-            let options = IndexOptions::builder().expire_after(after).build();
-            vec![IndexModel::builder().keys(doc! { field: 1 }).options(options).build()]
-        };
-        self.ensure("operations", expiry("recorded_at", OUTCOME_LIFETIME)).await?;
-        self.ensure("suspects", expiry("tried_at", DELIVERY_ATTEMPTS_LIFETIME)).await
+        let conversations = IndexModel::builder().keys(conversations).build();
+        let tombstones = doc! { "deleted_at": { "$exists": true } };
+        let tombstones = expiry("deleted_at", TOMBSTONE_LIFETIME, Some(tombstones));
+        let outcomes = expiry("recorded_at", OUTCOME_LIFETIME, None);
+        let attempts = expiry("tried_at", DELIVERY_ATTEMPTS_LIFETIME, None);
+        for (collection, indexes) in [
+            ("messages", vec![conversations, tombstones]),
+            ("operations", vec![outcomes]),
+            ("suspects", vec![attempts]),
+        ] {
+            let collection = self.database.collection::<Document>(collection);
+            self.run(async move { collection.create_indexes(indexes).await }).await?;
+        }
+        Ok(())
     }
+}
 
-    async fn ensure(
-        &self,
-        collection: &'static str,
-        indexes: Vec<IndexModel>,
-    ) -> Result<(), StoreError> {
-        let collection = self.database.collection::<Document>(collection);
-        self.run(async move { collection.create_indexes(indexes).await }).await.map(drop)
-    }
+/// Returns the index by which documents expire, if they match the filter.
+fn expiry(field: &str, lifetime: Duration, filter: Option<Document>) -> IndexModel {
+    let options =
+        IndexOptions::builder().expire_after(lifetime).partial_filter_expression(filter).build();
+    IndexModel::builder().keys(doc! { field: 1 }).options(options).build()
 }

@@ -27,4 +27,4 @@ pub use messages::{
     command::{CreateCommand, Update, UpdateCommand},
     page::{ListQuery, Page, Position},
 };
-pub use operations::{recorded_outcome::RecordedOutcome, state::OperationState};
+pub use operations::{RecordedOutcome, state::OperationState};

@@ -3,13 +3,10 @@
 mod bulk_write;
 pub(crate) mod command;
 mod create;
-mod delete;
 pub(crate) mod document;
-mod edit;
-mod expressions;
 mod get_by_id;
 mod list;
 pub(crate) mod page;
+mod rules;
 mod sample;
-mod stored;
 mod update;

@@ -1,4 +1,4 @@
-//! The periodic check that MongoDB answers.
+//! The periodic check that MongoDB responds.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::Store;
 /// Interval between two checks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum time the server may take to answer one.
+/// Maximum duration of a check.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Store {
-    /// Pings the server every second, and publishes whether it answered.
+    /// Pings the server every second, and publishes whether it responded.
     #[must_use]
     pub fn up(&self) -> watch::Receiver<bool> {
         let (up, receiver) = watch::channel(false);
@@ -27,16 +27,16 @@ impl Store {
                 ticks.tick().await;
                 let database = store.database.clone();
                 let ping = async move { database.run_command(doc! { "ping": 1 }).await };
-                let answer = store.run_within(TIMEOUT, ping).await;
-                if logged.replace(answer.is_ok()) != Some(answer.is_ok()) {
-                    match &answer {
-                        Ok(_) => tracing::info!("MongoDB is available"),
-                        Err(error) => {
-                            tracing::warn!(error = %error_chain(error), "MongoDB is unavailable");
-                        }
+                let response = store.run_within(TIMEOUT, ping).await;
+                let changed = logged.replace(response.is_ok()) != Some(response.is_ok());
+                match &response {
+                    Ok(_) if changed => tracing::info!("MongoDB is available"),
+                    Err(error) if changed => {
+                        tracing::warn!(error = %error_chain(error), "MongoDB is unavailable");
                     }
+                    _ => {}
                 }
-                up.send_replace(answer.is_ok());
+                up.send_replace(response.is_ok());
             }
         });
         receiver

@@ -14,7 +14,7 @@ async fn an_attempt_counts_once_however_often_it_is_recorded() -> Result<()> {
     let command = CommandId::generate();
     for attempt in 1..=3 {
         let id = AttemptId::generate();
-        // The answers to the first calls were lost in an outage.
+        // The responses to the first calls were lost in an outage.
         for _ in 0..4 {
             assert_eq!(store.record_attempt(command, id).await?, attempt);
         }

@@ -1,4 +1,4 @@
-//! What a list costs: `explain` of its query over a long conversation. And lists that share queries.
+//! Cost of a list: `explain` of its query over a long conversation. And lists that share queries.
 
 mod common;
 

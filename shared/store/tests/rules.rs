@@ -33,7 +33,7 @@ enum Issued {
     Update(UpdateCommand),
 }
 
-/// What should be stored.
+/// State that should be stored.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 #[derive(Clone, Debug)]
 enum Model {

@@ -212,9 +212,9 @@ fn port(dir: &Path) -> Result<u16> {
 async fn prepare(port: u16, replica_set: bool) -> Result<()> {
     // The driver would wait half a second after a first look at a port without a listener.
     tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-    store::admin::ping("127.0.0.1", port).await?;
+    store::admin::ping(port).await?;
     if replica_set {
-        store::admin::initiate_replica_set("127.0.0.1", port, REPLICA_SET).await?;
+        store::admin::initiate_replica_set(port, REPLICA_SET).await?;
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::Args;
 use mongodb::{
     Client, Collection,
-    bson::{Document, Uuid, doc},
-    options::{Acknowledgment, CollectionOptions, InsertManyOptions, WriteConcern},
+    bson::{DateTime, Document, Uuid, doc},
+    options::{Acknowledgment, CollectionOptions, WriteConcern},
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -48,17 +48,16 @@ pub(crate) async fn run(options: Options) -> Result<Value> {
             let mut times = Vec::new();
             while Instant::now() < end {
                 let batch = (0..options.batch).map(|number| document(task, number));
-                let unordered = InsertManyOptions::builder().ordered(false).build();
                 let sent = Instant::now();
-                messages.insert_many(batch).with_options(unordered).await?;
+                messages.insert_many(batch).ordered(false).await?;
                 times.push(sent.elapsed());
             }
-            Ok(times)
+            anyhow::Ok(times)
         });
     }
     let mut times = Vec::new();
-    while let Some(ended) = tasks.join_next().await {
-        times.extend(ended?.map_err(|error: mongodb::error::Error| error)?);
+    for ended in tasks.join_all().await {
+        times.extend(ended?);
     }
     let seconds = begun.elapsed().as_secs_f64();
     messages.drop().await?;
@@ -72,23 +71,14 @@ pub(crate) async fn run(options: Options) -> Result<Value> {
     }))
 }
 
-/// Returns a document of the size and shape of a stored message.
+/// Returns a document of the size and shape of a stored message, with an id that no other has.
 fn document(task: usize, number: usize) -> Document {
-    let now = mongodb::bson::DateTime::now();
-    let fingerprint = mongodb::bson::Binary {
-        subtype: mongodb::bson::spec::BinarySubtype::Generic,
-        bytes: vec![7; 32],
-    };
-    doc! {
+    let mut document = crate::seed::document(0, 1, false);
+    document.extend(doc! {
         "_id": Uuid::from_bytes(uuid::Uuid::now_v7().into_bytes()),
         "from_user_id": format!("user-{task}"),
         "to_user_id": format!("reader-{}", number % 100),
-        "content": "a message made to be inserted: about as long as what people write to each other",
-        "publish_timestamp": now,
-        "edit_timestamp": mongodb::bson::Bson::Null,
-        "version": 1_i64,
-        "created_by": Uuid::new(),
-        "fingerprint": fingerprint,
-        "applied": [],
-    }
+        "publish_timestamp": DateTime::now(),
+    });
+    document
 }

@@ -1,4 +1,4 @@
-//! The part of `cargo xtask bench` that uses MongoDB itself: fills a database with messages, and measures
+//! Part of `cargo xtask bench` that uses MongoDB itself: fills a database with messages, and measures
 //! the server and the driver without a broker or a gateway. Prints one JSON object.
 
 mod inserts;
@@ -15,11 +15,11 @@ use store::{Store, StoreConfig, StoreSettings};
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
-    what: What,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Task {
     /// Store messages whose ids and conversations follow from their numbers
     Seed(seed::Options),
     /// Insert batches as fast as they are acknowledged, with majority and journal
@@ -47,10 +47,10 @@ struct Samples {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let result = match Arguments::parse().what {
-        What::Seed(options) => seed::run(options).await?,
-        What::Inserts(options) => inserts::run(options).await?,
-        What::Samples(options) => samples(options).await?,
+    let result = match Arguments::parse().task {
+        Task::Seed(options) => seed::run(options).await?,
+        Task::Inserts(options) => inserts::run(options).await?,
+        Task::Samples(options) => samples(options).await?,
     };
     println!("{result}");
     Ok(())

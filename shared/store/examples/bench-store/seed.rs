@@ -14,7 +14,6 @@ use clap::Args;
 use mongodb::{
     Client, Collection,
     bson::{Binary, Bson, DateTime, Document, Uuid, doc, spec::BinarySubtype},
-    options::InsertManyOptions,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -23,6 +22,7 @@ use crate::Place;
 
 /// 2024-06-14: message 0 was published then, each further one a millisecond later.
 const BEGUN_MS: u64 = 0x0190_0000_0000;
+const PADDING: &str = "about as long as what people write to each other";
 /// Number of documents in one insert.
 const BATCH: u64 = 1_000;
 /// Number of concurrent inserts.
@@ -60,35 +60,35 @@ pub(crate) async fn run(options: Options) -> Result<Value> {
             loop {
                 let first = next.fetch_add(BATCH, Ordering::Relaxed);
                 if first >= end {
-                    return Ok(());
+                    return anyhow::Ok(());
                 }
+                let numbers = first..end.min(first + BATCH);
                 let batch =
-                    (first..end.min(first + BATCH)).map(|number| document(number, &options));
-                let unordered = InsertManyOptions::builder().ordered(false).build();
-                messages.insert_many(batch).with_options(unordered).await?;
+                    numbers.map(|number| document(number, options.conversations, options.plain));
+                messages.insert_many(batch).ordered(false).await?;
             }
         });
     }
-    while let Some(ended) = tasks.join_next().await {
-        ended?.map_err(|error: mongodb::error::Error| error)?;
+    for ended in tasks.join_all().await {
+        ended?;
     }
     Ok(json!({ "documents": options.count, "seconds": begun.elapsed().as_secs_f64() }))
 }
 
-/// A message as the worker stores it, or as the peer does.
-pub(crate) fn document(number: u64, options: &Options) -> Document {
+/// Returns a message as the worker stores it, or a plain one as the peer does.
+pub(crate) fn document(number: u64, conversations: u32, plain: bool) -> Document {
     let id = id(number);
-    let conversation = conversation(number, options.conversations);
+    let conversation = conversation(number, conversations);
     let published = DateTime::from_millis((BEGUN_MS + number).cast_signed());
     let mut document = doc! {
         "_id": id,
         "from_user_id": format!("user-{conversation}"),
         "to_user_id": format!("reader-{conversation}"),
-        "content": content(number),
+        "content": format!("message {number} of those stored beforehand: {PADDING}"),
         "publish_timestamp": published,
         "edit_timestamp": Bson::Null,
     };
-    if options.plain {
+    if plain {
         document.insert("_id", id.to_string());
     } else {
         let digest = id.bytes().repeat(2);
@@ -125,10 +125,4 @@ fn conversation(number: u64, conversations: u32) -> u32 {
     )]
     let rank = f64::from(conversations).powf(even) as u32;
     rank - 1
-}
-
-fn content(number: u64) -> String {
-    format!(
-        "message {number} of those stored beforehand: about as long as what people write to each other"
-    )
 }

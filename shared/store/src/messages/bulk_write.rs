@@ -11,9 +11,8 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use super::{
     command::{Update, UpdateCommand},
     document::StoredDocument,
-    stored::by_id,
 };
-use crate::{Store, StoreError, convert::message_uuids};
+use crate::{Store, StoreError, convert::bson_uuids};
 
 /// Maximum number of statements in one command. A command has 16 MiB at most, a statement some 17 kB.
 const MAX_STATEMENTS: usize = 500;
@@ -33,7 +32,7 @@ impl Store {
                 continue;
             };
             for command in chunk {
-                outcomes.push(command.outcome(stored.remove(&command.message_id))?);
+                outcomes.push(command.outcome(stored.remove(&command.message_id)));
             }
         }
         Ok(outcomes)
@@ -54,35 +53,28 @@ impl Store {
             "ordered": false,
             "writeConcern": { "w": "majority", "j": true },
         };
-        let ids = message_uuids(commands.iter().map(|command| command.message_id));
+        let ids = bson_uuids(commands.iter().map(|command| command.message_id));
         // One more than there can be, so that the first batch is known to be the last.
         let batch_size = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
-        let only_deletions =
-            commands.iter().all(|command| matches!(command.update, Update::Delete));
-        let deletions = only_deletions.then_some(ids.len());
-        let (database, messages) = (self.database.clone(), self.raw_messages.clone());
-        let (answer, documents) = self
-            .run(async move {
-                // One session, so that the read sees the update even if another server has become
-                // the primary in between.
-                let mut session =
-                    database.client().start_session().causal_consistency(true).await?;
-                let answer = database.run_command(update).session(&mut session).await?;
-                if deletions.is_some() && modified_count(&answer) == deletions {
-                    return Ok((answer, None));
-                }
-                let mut found = messages
-                    .find(doc! { "_id": { "$in": ids } })
-                    .batch_size(batch_size)
-                    .session(&mut session)
-                    .await?;
-                let documents: Vec<RawDocumentBuf> =
-                    found.stream(&mut session).try_collect().await?;
-                Ok((answer, Some(documents)))
-            })
-            .await?;
-        match answer.get("writeConcernError") {
-            None => documents.as_deref().map(by_id).transpose(),
+        let mut updates = commands.iter().map(|command| &command.update);
+        let deletions = updates.all(|update| matches!(update, Update::Delete)).then_some(ids.len());
+        let (database, messages) = (self.database.clone(), self.messages.clone());
+        let write_and_read = async move {
+            // One session, so that the read sees the update even if another server has become the
+            // primary in between.
+            let mut session = database.client().start_session().causal_consistency(true).await?;
+            let response = database.run_command(update).session(&mut session).await?;
+            if deletions.is_some() && modified_count(&response) == deletions {
+                return Ok((response, None));
+            }
+            let find = messages.find(doc! { "_id": { "$in": ids } }).batch_size(batch_size);
+            let mut found = find.session(&mut session).await?;
+            let documents: Vec<RawDocumentBuf> = found.stream(&mut session).try_collect().await?;
+            Ok((response, Some(documents)))
+        };
+        let (response, documents) = self.run(write_and_read).await?;
+        match response.get("writeConcernError") {
+            None => documents.as_deref().map(StoredDocument::by_id).transpose(),
             Some(error) => Err(StoreError::Unconfirmed(error.to_string())),
         }
     }
@@ -93,10 +85,7 @@ fn statement(command: &UpdateCommand) -> Bson {
     Bson::from(doc! { "q": command.filter(), "u": [command.stage()], "hint": "_id_" })
 }
 
-fn modified_count(answer: &Document) -> Option<usize> {
-    match answer.get("nModified")? {
-        Bson::Int32(count) => usize::try_from(*count).ok(),
-        Bson::Int64(count) => usize::try_from(*count).ok(),
-        _ => None,
-    }
+fn modified_count(response: &Document) -> Option<usize> {
+    let count = response.get_i32("nModified").map(i64::from);
+    usize::try_from(count.or_else(|_| response.get_i64("nModified")).ok()?).ok()
 }

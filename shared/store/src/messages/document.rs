@@ -1,120 +1,63 @@
 //! Documents of the collection `messages`, and their way to the wire types.
 
-use contracts::{CommandId, Content, Message, MessageId, UserId, Version, VersionedMessage};
-use mongodb::bson::{self, Binary, DateTime, RawBsonRef, RawDocument};
-use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+use contracts::{CommandId, Message, MessageId, Version, VersionedMessage};
+use mongodb::bson::{self, Binary, RawBsonRef, RawDocument, RawDocumentBuf};
+use serde::Deserialize;
 
 use crate::{
-    convert::{command_uuid, from_bson_date, from_bson_uuid, raw_uuid, unreadable},
+    convert::{bson_uuid, from_bson_date, raw_uuid, unreadable},
     error::StoreError,
 };
 
 /// Number of commands that a message remembers of those that changed it.
 pub(crate) const REMEMBERED_COMMANDS: i32 = 32;
 
-/// A message.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct MessageDocument {
-    #[serde(rename = "_id")]
-    pub(crate) id: bson::Uuid,
-    pub(crate) from_user_id: String,
-    pub(crate) to_user_id: String,
-    pub(crate) content: String,
-    pub(crate) publish_timestamp: DateTime,
-    pub(crate) edit_timestamp: Option<DateTime>,
-    pub(crate) version: i64,
+/// A message or its tombstone, which has enough of it to stop every command that would bring it back.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct StoredDocument {
+    /// The message; `None` in a tombstone.
+    #[serde(skip)]
+    pub(crate) message: Option<VersionedMessage>,
     /// The command that created the message.
     pub(crate) created_by: bson::Uuid,
     /// SHA-256 of sender, recipient and content as created. It tells a repeat of an idempotency key
-    /// from its reuse, also after edits.
-    pub(crate) fingerprint: Binary,
+    /// from its reuse, also after edits. A tombstone has none.
+    pub(crate) fingerprint: Option<Binary>,
     /// The newest commands that changed the message, newest first.
     pub(crate) applied: Vec<AppliedCommand>,
 }
 
 /// A command that changed a message, and the version that it made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct AppliedCommand {
     pub(crate) command: bson::Uuid,
-    pub(crate) version: i64,
-}
-
-/// The rest of a deleted message: enough to stop every command that would bring it back, without its
-/// content.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Tombstone {
-    #[serde(rename = "_id")]
-    pub(crate) id: bson::Uuid,
-    pub(crate) created_by: bson::Uuid,
-    pub(crate) applied: Vec<AppliedCommand>,
-}
-
-/// Any document of the collection.
-#[derive(Clone, Debug)]
-pub(crate) enum StoredDocument {
-    Message(Box<MessageDocument>),
-    Tombstone(Tombstone),
+    version: Version,
 }
 
 impl StoredDocument {
-    pub(crate) fn from_raw(document: &RawDocument) -> Result<Self, StoreError> {
+    pub(super) fn from_raw(document: &RawDocument) -> Result<Self, StoreError> {
+        let stored: Self = bson::deserialize_from_slice(document.as_bytes()).map_err(unreadable)?;
         // Only a tombstone has this field.
         let deleted = document.get("deleted_at").map_err(unreadable)?.is_some();
-        let bytes = document.as_bytes();
-        if deleted {
-            bson::deserialize_from_slice(bytes).map(Self::Tombstone)
-        } else {
-            bson::deserialize_from_slice(bytes).map(Self::Message)
-        }
-        .map_err(unreadable)
+        let message = if deleted { None } else { Some(raw_message(document)?) };
+        Ok(Self { message, ..stored })
     }
 
-    pub(crate) fn id(&self) -> MessageId {
-        MessageId::from(from_bson_uuid(match self {
-            Self::Message(message) => message.id,
-            Self::Tombstone(tombstone) => tombstone.id,
-        }))
-    }
-
-    pub(crate) fn created_by(&self) -> bson::Uuid {
-        match self {
-            Self::Message(message) => message.created_by,
-            Self::Tombstone(tombstone) => tombstone.created_by,
-        }
-    }
-
-    pub(crate) fn applied(&self) -> &[AppliedCommand] {
-        match self {
-            Self::Message(message) => &message.applied,
-            Self::Tombstone(tombstone) => &tombstone.applied,
-        }
+    pub(super) fn by_id(
+        documents: &[RawDocumentBuf],
+    ) -> Result<HashMap<MessageId, Self>, StoreError> {
+        let parsed = documents
+            .iter()
+            .map(|document| Ok((MessageId::from(raw_uuid(document)?), Self::from_raw(document)?)));
+        parsed.collect()
     }
 
     /// Returns the version that a remembered command made.
-    pub(crate) fn version_made_by(&self, command: CommandId) -> Option<i64> {
-        let command = command_uuid(command);
-        let mut applied = self.applied().iter();
-        applied.find(|entry| entry.command == command).map(|entry| entry.version)
-    }
-}
-
-impl MessageDocument {
-    /// Returns the time of the last change.
-    pub(crate) fn changed_at(&self) -> DateTime {
-        self.edit_timestamp.unwrap_or(self.publish_timestamp)
-    }
-
-    pub(crate) fn into_versioned(self) -> Result<VersionedMessage, StoreError> {
-        let version = Version::try_from(self.version).map_err(unreadable)?;
-        let message = Message {
-            id: MessageId::from(from_bson_uuid(self.id)),
-            from_user_id: UserId::try_from(self.from_user_id).map_err(unreadable)?,
-            to_user_id: UserId::try_from(self.to_user_id).map_err(unreadable)?,
-            content: Content::try_from(self.content).map_err(unreadable)?,
-            publish_timestamp: from_bson_date(self.publish_timestamp)?,
-            edit_timestamp: self.edit_timestamp.map(from_bson_date).transpose()?,
-        };
-        Ok(VersionedMessage { message, version })
+    pub(crate) fn version_made_by(&self, command: CommandId) -> Option<Version> {
+        let command = bson_uuid(command);
+        self.applied.iter().find(|entry| entry.command == command).map(|entry| entry.version)
     }
 }
 

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use contracts::{MessageId, VersionedMessage};
 use futures_util::TryStreamExt;
-use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 
-use super::document::raw_message;
+use super::document::{StoredDocument, raw_message};
 use crate::{
     Store, StoreError,
     batcher::Worker,
-    convert::{message_uuids, raw_uuid},
+    convert::{bson_uuids, raw_uuid},
 };
 
-/// Maximum number of messages in one query: MongoDB's first batch of an answer.
+/// Maximum number of messages in one query: MongoDB's first batch of a result.
 const MAX_IDS: usize = 100;
 
 impl Store {
@@ -27,18 +27,13 @@ impl Store {
         while let Some(reads) =
             worker.take(|waiting| waiting.drain(..waiting.len().min(MAX_IDS)).collect())
         {
-            match self.find_many(reads.iter().map(|read| read.key)).await {
-                Ok(found) => {
-                    for read in reads {
-                        let message = found.get(&read.key).cloned().transpose();
-                        read.complete(message);
-                    }
-                }
-                Err(error) => {
-                    for read in reads {
-                        read.complete(Err(error.clone()));
-                    }
-                }
+            let found = self.find_many(reads.iter().map(|read| read.key)).await;
+            for read in reads {
+                let message = match &found {
+                    Ok(found) => found.get(&read.key).cloned().transpose(),
+                    Err(error) => Err(error.clone()),
+                };
+                read.complete(message);
             }
         }
     }
@@ -48,15 +43,33 @@ impl Store {
         &self,
         ids: impl Iterator<Item = MessageId>,
     ) -> Result<HashMap<MessageId, Result<VersionedMessage, StoreError>>, StoreError> {
-        let messages = self.raw_messages.clone();
-        let filter =
-            doc! { "_id": { "$in": message_uuids(ids) }, "deleted_at": { "$exists": false } };
-        let documents: Vec<RawDocumentBuf> =
-            self.run(async move { messages.find(filter).await?.try_collect().await }).await?;
-        let mut found = HashMap::with_capacity(documents.len());
-        for document in documents {
-            found.insert(MessageId::from(raw_uuid(&document)?), raw_message(&document));
+        let filter = doc! { "_id": { "$in": bson_uuids(ids) }, "deleted_at": { "$exists": false } };
+        let documents = self.read_raw(filter).await?;
+        let id = |document| raw_uuid(document).map(MessageId::from);
+        documents.iter().map(|document| Ok((id(document)?, raw_message(document)))).collect()
+    }
+
+    /// Returns a message or tombstone, which tells a write why its filter matched nothing.
+    pub(crate) async fn read_stored(
+        &self,
+        id: MessageId,
+    ) -> Result<Option<StoredDocument>, StoreError> {
+        Ok(self.read_stored_many(vec![id]).await?.remove(&id))
+    }
+
+    pub(super) async fn read_stored_many(
+        &self,
+        ids: Vec<MessageId>,
+    ) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
         }
-        Ok(found)
+        let filter = doc! { "_id": { "$in": bson_uuids(ids) } };
+        StoredDocument::by_id(&self.read_raw(filter).await?)
+    }
+
+    async fn read_raw(&self, filter: Document) -> Result<Vec<RawDocumentBuf>, StoreError> {
+        let messages = self.messages.clone();
+        self.run(async move { messages.find(filter).await?.try_collect().await }).await
     }
 }

@@ -36,16 +36,15 @@ impl Store {
     }
 
     async fn page(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        let messages = self.raw_messages.clone();
+        let messages = self.messages.clone();
         let filter = query.filter();
         let limit = usize::from(query.limit);
         // One more tells whether there is a next page.
         let fetched = i64::from(query.limit) + 1;
-        let found: Vec<RawDocumentBuf> = self
-            .run(async move {
-                messages.find(filter).sort(order()).limit(fetched).await?.try_collect().await
-            })
-            .await?;
+        let find = async move {
+            messages.find(filter).sort(order()).limit(fetched).await?.try_collect().await
+        };
+        let found: Vec<RawDocumentBuf> = self.run(find).await?;
         let more = found.len() > limit;
         let mut messages = Vec::with_capacity(limit);
         for document in found.iter().take(limit) {

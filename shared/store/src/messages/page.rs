@@ -4,11 +4,11 @@ use contracts::{MessageId, Timestamp, UserId, VersionedMessage};
 use mongodb::bson::{Document, RawDocument, doc};
 
 use crate::{
-    convert::{bson_date, from_bson_date, message_uuid, raw_uuid, unreadable},
+    convert::{bson_date, bson_uuid, from_bson_date, raw_uuid, unreadable},
     error::StoreError,
 };
 
-/// A question for a page of messages.
+/// Query for a page of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
     /// Sender of the messages.
@@ -60,20 +60,22 @@ impl ListQuery {
         if self.both_directions && self.from_user_id != self.to_user_id {
             directions.push((&self.to_user_id, &self.from_user_id));
         }
+        let ranges = match self.after {
+            None => vec![doc! {}],
+            Some(Position { publish_timestamp, id }) => {
+                let at = bson_date(publish_timestamp);
+                let same_instant =
+                    doc! { "publish_timestamp": at, "_id": { "$lt": bson_uuid(id) } };
+                vec![same_instant, doc! { "publish_timestamp": { "$lt": at } }]
+            }
+        };
         let mut branches = Vec::new();
         for (from, to) in directions {
-            let direction = doc! { "from_user_id": from.as_str(), "to_user_id": to.as_str() };
-            let Some(after) = self.after else {
-                branches.push(direction);
-                continue;
-            };
-            let at = bson_date(after.publish_timestamp);
-            let mut same_instant = direction.clone();
-            same_instant.insert("publish_timestamp", at);
-            same_instant.insert("_id", doc! { "$lt": message_uuid(after.id) });
-            let mut before = direction;
-            before.insert("publish_timestamp", doc! { "$lt": at });
-            branches.extend([same_instant, before]);
+            for range in &ranges {
+                let mut branch = doc! { "from_user_id": from.as_str(), "to_user_id": to.as_str() };
+                branch.extend(range.clone());
+                branches.push(branch);
+            }
         }
         if branches.len() == 1 {
             branches.remove(0)

@@ -8,11 +8,11 @@ use telemetry::error_chain;
 
 use crate::{Store, StoreError, convert::raw_uuid};
 
-/// Numbers of documents in a sample. A larger sample follows one that has only tombstones.
+/// Numbers of documents in a sample. The next larger one follows a sample of nothing but tombstones.
 const SAMPLE_SIZES: [i64; 3] = [16, 256, 4096];
 
-/// Number of messages from the start of the index to choose from when hardly anything but tombstones
-/// is stored. The choice is then random, but not even.
+/// Number of messages from the start of the index to choose from when hardly any message is stored among
+/// tombstones. The choice is then random, but not even.
 const FALLBACK_SIZE: i64 = 256;
 
 impl Store {
@@ -38,7 +38,7 @@ impl Store {
                 // A damaged message must not cost a frame.
                 Err(error @ StoreError::Unreadable(_)) => {
                     let error = error_chain(&error);
-                    tracing::warn!(message.id = %id, %error, "damaged message passed over");
+                    tracing::warn!(message.id = %id, %error, "damaged message skipped");
                 }
                 Err(error) => return Err(error),
             }
@@ -53,30 +53,22 @@ impl Store {
         // instead of in a $match.
         let pipeline =
             [doc! { "$sample": { "size": size } }, doc! { "$project": { "deleted_at": 1 } }];
-        let sampled: Vec<RawDocumentBuf> = self
-            .run(async move {
-                let sampling = messages.aggregate(pipeline).with_type::<RawDocumentBuf>();
-                sampling.await?.try_collect().await
-            })
-            .await?;
+        let sampling = async move {
+            messages.aggregate(pipeline).with_type::<RawDocumentBuf>().await?.try_collect().await
+        };
+        let sampled: Vec<RawDocumentBuf> = self.run(sampling).await?;
         let live = sampled.iter().filter(|document| matches!(document.get("deleted_at"), Ok(None)));
         Ok((sampled.len(), message_ids(live)))
     }
 
     /// Returns the first messages in the index of conversations. Tombstones have no users.
     async fn first_messages(&self) -> Result<Vec<MessageId>, StoreError> {
-        let messages = self.raw_messages.clone();
-        let found: Vec<RawDocumentBuf> = self
-            .run(async move {
-                messages
-                    .find(doc! { "from_user_id": { "$gt": "" } })
-                    .projection(doc! { "_id": 1 })
-                    .limit(FALLBACK_SIZE)
-                    .await?
-                    .try_collect()
-                    .await
-            })
-            .await?;
+        let messages = self.messages.clone();
+        let find = async move {
+            let found = messages.find(doc! { "from_user_id": { "$gt": "" } });
+            found.projection(doc! { "_id": 1 }).limit(FALLBACK_SIZE).await?.try_collect().await
+        };
+        let found: Vec<RawDocumentBuf> = self.run(find).await?;
         Ok(message_ids(found.iter()))
     }
 }

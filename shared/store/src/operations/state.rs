@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use contracts::{CommandId, Failure, OperationId, Timestamp};
 
-use super::recorded_outcome::{LIFETIME, RecordedOutcome};
+use super::{LIFETIME, RecordedOutcome};
 use crate::{
     Store, StoreError,
-    convert::command_uuid,
+    convert::bson_uuid,
     messages::document::{REMEMBERED_COMMANDS, StoredDocument},
 };
 
@@ -53,7 +53,7 @@ impl Store {
         };
         // A failure would be recorded. So a pending command that the message cannot remember, because
         // of many later ones, took effect.
-        let succeeded = stored.created_by() == command_uuid(id.command_id)
+        let succeeded = stored.created_by == bson_uuid(id.command_id)
             || stored.version_made_by(id.command_id).is_some()
             || without_trace == OperationState::Pending
                 && remembers_only_later(&stored, id.command_id);
@@ -71,7 +71,7 @@ fn record_may_have_expired(command: CommandId) -> bool {
 }
 
 fn remembers_only_later(stored: &StoredDocument, command: CommandId) -> bool {
-    let (applied, command) = (stored.applied(), command_uuid(command).bytes());
-    applied.len() >= REMEMBERED_COMMANDS as usize
-        && applied.iter().all(|entry| entry.command.bytes() > command)
+    let command = bson_uuid(command).bytes();
+    stored.applied.len() >= REMEMBERED_COMMANDS as usize
+        && stored.applied.iter().all(|entry| entry.command.bytes() > command)
 }

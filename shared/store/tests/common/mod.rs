@@ -1,4 +1,4 @@
-//! What the store's tests share.
+//! Parts that the store's tests share.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use store::{Store, StoreConfig, StoreSettings};
 use testkit::TestEnvironment;
 
-/// A store on the test's own database, with its indexes made.
+/// Opens a store on the test's own database, with its indexes made.
 pub(crate) async fn open(env: &TestEnvironment) -> Result<Store> {
     let config = StoreConfig { uri: env.mongo_uri().parse()?, database: env.database().parse()? };
     // Long enough for the largest insert here on a busy machine.
