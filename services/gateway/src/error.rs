@@ -1,7 +1,7 @@
 //! The problems that the gateway answers with, each with its detail text. A detail says what
 //! happened and what to do. The messages of field errors stand beside the checks that find them.
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use axum::{
     body::Body,
@@ -187,4 +187,10 @@ pub(crate) fn internal(reason: &str) -> Problem {
     tracing::error!(reason, "internal error; a request was answered 500");
     let detail = "an unexpected error occurred; report it with this response's X-Request-Id";
     Problem::new(ProblemKind::Internal, detail)
+}
+
+/// Returns the response to a request whose handler panicked.
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Response {
+    ProblemResponse(internal(service::panic_message(payload.as_ref()))).into_response()
 }

@@ -48,18 +48,32 @@ pub(crate) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openap
 
 fn complete_operation(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
+    let is_write =
+        parameters.iter().any(|known| matches!(known, RefOr::T(known) if known.name == "Prefer"));
     parameters.extend(RequestHeaders::into_params(|| None).into_iter().map(RefOr::T));
+    let is_health = operation.tags.iter().flatten().any(|tag| tag == "health");
     let problems = problems::responses(operation.operation_id.as_deref().unwrap_or_default());
     let responses = &mut operation.responses.responses;
     responses.extend(problems.into_iter().map(|(status, response)| (status, RefOr::T(response))));
     for (status, response) in responses {
-        if let RefOr::T(response) = response {
-            response.headers.insert("X-Request-Id".to_owned(), Header::default().into());
-            for (name, header) in &mut response.headers {
-                *header = headers::describe(name, status).unwrap_or_default().into();
-            }
-            link_message(response);
+        let RefOr::T(response) = response else { continue };
+        let mut headers = vec!["X-Request-Id"];
+        if is_health {
+            headers.push("Cache-Control");
         }
+        if is_write && status.starts_with('2') {
+            headers.push("Preference-Applied");
+        }
+        if status == "202" {
+            headers.extend(["Location", "Retry-After"]);
+        }
+        let headers =
+            headers.into_iter().map(|name| (name.to_owned(), RefOr::T(Header::default())));
+        response.headers.extend(headers);
+        for (name, header) in &mut response.headers {
+            *header = headers::describe(name, status).unwrap_or_default().into();
+        }
+        link_message(response);
     }
 }
 

@@ -1,7 +1,10 @@
 //! The fields of a JSON body, as the newtypes that inner code takes. serde would stop at the first
 //! error; reading the members one by one reports all of them at once.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+};
 
 use contracts::{Content, FieldError, InvalidText, Location, Problem, UserId};
 use serde::{Deserialize, Deserializer, de};
@@ -11,14 +14,14 @@ use crate::error;
 
 /// The members of a JSON object, and the errors found in them so far.
 pub(crate) struct Fields {
-    members: Vec<(String, Value)>,
+    members: BTreeMap<String, Value>,
     errors: Vec<FieldError>,
 }
 
 impl Fields {
     /// Reads a JSON object.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let members = serde_json::from_slice::<Members>(bytes).map_err(|error| {
+        serde_json::from_slice(bytes).map_err(|error| {
             if error.is_data() {
                 Problem::invalid_input(vec![FieldError {
                     loc: vec![Location::Name("body".into())],
@@ -28,18 +31,7 @@ impl Fields {
             } else {
                 error::malformed_json(&error)
             }
-        })?;
-        let mut fields = Self { members: Vec::new(), errors: Vec::new() };
-        // A set, since a body may have thousands of members.
-        let mut names = HashSet::new();
-        for (name, value) in members.0 {
-            if names.insert(name.clone()) {
-                fields.members.push((name, value));
-            } else {
-                fields.wrong(name, "duplicate_member", "Member occurs more than once");
-            }
-        }
-        Ok(fields)
+        })
     }
 
     /// Takes a value read from a header, or its error, which is reported with the body's.
@@ -55,7 +47,7 @@ impl Fields {
 
     /// Takes an optional user id.
     pub(crate) fn optional_user_id(&mut self, name: &'static str) -> Option<UserId> {
-        let value = self.take(name)?;
+        let value = self.members.remove(name)?;
         self.checked_user_id(name, value)
     }
 
@@ -74,7 +66,7 @@ impl Fields {
         msg: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        let value = self.take(name)?;
+        let value = self.members.remove(name)?;
         let text = self.string(name, value)?;
         let parsed = parse(&text);
         if parsed.is_none() {
@@ -85,30 +77,23 @@ impl Fields {
 
     /// Takes a member that is `null`; returns false if it is absent or has a value.
     pub(crate) fn take_null(&mut self, name: &str) -> bool {
-        let position =
-            self.members.iter().position(|(known, value)| known == name && value.is_null());
-        position.map(|position| self.members.remove(position)).is_some()
+        self.members.get(name).is_some_and(Value::is_null) && self.members.remove(name).is_some()
     }
 
     /// Reports all errors at once. Every member that was not taken is unknown.
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
-        for (name, _) in std::mem::take(&mut self.members) {
+        for name in std::mem::take(&mut self.members).into_keys() {
             self.wrong(name, "extra_forbidden", "Extra inputs are not permitted");
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid_input(self.errors)) }
     }
 
     fn required(&mut self, name: &'static str) -> Option<Value> {
-        let value = self.take(name);
+        let value = self.members.remove(name);
         if value.is_none() {
             self.wrong(name, "missing", "Field required");
         }
         value
-    }
-
-    fn take(&mut self, name: &str) -> Option<Value> {
-        let position = self.members.iter().position(|(known, _)| known == name)?;
-        Some(self.members.remove(position).1)
     }
 
     fn checked_user_id(&mut self, name: &'static str, value: Value) -> Option<UserId> {
@@ -165,30 +150,35 @@ pub(crate) fn text_error(part: &'static str, name: &'static str, error: InvalidT
     FieldError::new(part, name, kind, format!("String {error}"))
 }
 
-/// The members of an object in their order, duplicates included.
-struct Members(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
 
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Members;
+struct FieldsVisitor;
 
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a JSON object")
-            }
+impl<'de> de::Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
 
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields { members: BTreeMap::new(), errors: Vec::new() };
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            match fields.members.entry(name) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
                 }
-                Ok(Members(members))
+                Entry::Occupied(entry) => {
+                    let name = entry.key().clone();
+                    fields.wrong(name, "duplicate_member", "Member occurs more than once");
+                }
             }
         }
-
-        deserializer.deserialize_map(Visitor)
+        Ok(fields)
     }
 }
 

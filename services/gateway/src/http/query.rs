@@ -4,7 +4,7 @@ use contracts::{FieldError, Problem, UserId};
 use store::{ListQuery, Position};
 use url::form_urlencoded;
 
-use crate::http::{cursor::Cursor, fields::text_error};
+use crate::http::{cursor, fields::text_error};
 
 /// Messages on a page by default.
 pub(crate) const DEFAULT_LIMIT: u16 = 50;
@@ -20,9 +20,17 @@ pub(crate) fn list_query(query: Option<&str>) -> Result<ListQuery, Problem> {
     let mut parameters = Parameters { query: query.unwrap_or_default(), errors: Vec::new() };
     let from_user_id = parameters.user_id("from_user_id");
     let to_user_id = parameters.user_id("to_user_id");
-    let limit = parameters.limit();
-    let both_directions = parameters.both_directions();
-    let after = parameters.cursor();
+    let limit_msg = format!("Input should be an integer from 1 to {MAX_LIMIT}");
+    let limit = parameters.parsed("limit", "int_range", &limit_msg, |text| {
+        text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))
+    });
+    let direction_msg = "Input should be 'both', or left out";
+    let both_directions = parameters
+        .parsed("direction", "enum", direction_msg, |text| (text == BOTH).then_some(()))
+        .is_some();
+    let cursor_msg = "Input should be a cursor from a Link header";
+    let after = parameters.parsed("cursor", "cursor", cursor_msg, cursor::decode);
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
     match (from_user_id, to_user_id) {
         (Some(from_user_id), Some(to_user_id)) if parameters.errors.is_empty() => {
             Ok(ListQuery { from_user_id, to_user_id, both_directions, after, limit })
@@ -40,7 +48,7 @@ pub(crate) fn next_link(query: &ListQuery, next: Position) -> String {
         text.append_pair("direction", BOTH);
     }
     text.append_pair("limit", &query.limit.to_string());
-    text.append_pair("cursor", &Cursor(next).to_string());
+    text.append_pair("cursor", &cursor::encode(next));
     format!("</api/messages?{}>; rel=\"next\"", text.finish())
 }
 
@@ -74,37 +82,19 @@ impl Parameters<'_> {
             .ok()
     }
 
-    fn limit(&mut self) -> u16 {
-        let Some(text) = self.get("limit") else {
-            return DEFAULT_LIMIT;
-        };
-        match text.parse() {
-            Ok(limit) if (1..=MAX_LIMIT).contains(&limit) => limit,
-            _ => {
-                let msg = format!("Input should be an integer from 1 to {MAX_LIMIT}");
-                self.wrong("limit", "int_range", &msg);
-                DEFAULT_LIMIT
-            }
+    /// Returns an optional parameter that `parse` can read.
+    fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        kind: &'static str,
+        msg: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let parsed = parse(&self.get(name)?);
+        if parsed.is_none() {
+            self.wrong(name, kind, msg);
         }
-    }
-
-    fn both_directions(&mut self) -> bool {
-        match self.get("direction") {
-            None => false,
-            Some(direction) if direction == BOTH => true,
-            Some(_) => {
-                self.wrong("direction", "enum", "Input should be 'both', or left out");
-                false
-            }
-        }
-    }
-
-    fn cursor(&mut self) -> Option<Position> {
-        if let Ok(cursor) = self.get("cursor")?.parse::<Cursor>() {
-            return Some(cursor.0);
-        }
-        self.wrong("cursor", "cursor", "Input should be a cursor from a Link header");
-        None
+        parsed
     }
 
     fn wrong(&mut self, name: &'static str, kind: &'static str, msg: &str) {

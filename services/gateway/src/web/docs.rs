@@ -1,10 +1,19 @@
-//! `/docs`: the API to read and try out in a browser. All of it is compiled in.
+//! `/openapi.json` for programs, and `/docs` to read and try out the API in a browser. All of it is
+//! compiled in.
 
 use std::{borrow::Cow, sync::Arc};
 
 use anyhow::{Context, anyhow};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY};
-use bytes::Bytes;
+use axum::{
+    Router,
+    body::Bytes,
+    http::{
+        HeaderMap,
+        header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY},
+    },
+    routing::get,
+};
+use utoipa::openapi::OpenApi;
 
 use crate::web::assets::Asset;
 
@@ -14,39 +23,25 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
-const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The page and the parts that it loads.
-pub(crate) struct Docs {
-    page: Asset,
-    parts: Vec<(&'static str, Asset)>,
-}
-
-impl Docs {
-    /// Reads the parts that are compiled in.
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        let page = Asset::new(HTML, include_str!("docs/index.html"));
-        Ok(Self {
-            page: page.with(CONTENT_SECURITY_POLICY, POLICY),
-            parts: vec![
-                ("start.js", Asset::new(JAVASCRIPT, include_str!("docs/start.js"))),
-                ("swagger-ui-bundle.js", swagger_ui("swagger-ui-bundle.js", JAVASCRIPT)?),
-                ("swagger-ui.css", swagger_ui("swagger-ui.css", "text/css; charset=utf-8")?),
-                ("favicon-32x32.png", swagger_ui("favicon-32x32.png", "image/png")?),
-            ],
-        })
-    }
-
-    /// Returns the page.
-    pub(crate) fn page(&self) -> &Asset {
-        &self.page
-    }
-
-    /// Returns the part of this name.
-    pub(crate) fn part(&self, name: &str) -> Option<&Asset> {
-        self.parts.iter().find(|(known, _)| *known == name).map(|(_, asset)| asset)
-    }
+/// Returns the routes of the document itself, of the page and of the parts that the page loads.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
+    document: &OpenApi,
+) -> anyhow::Result<Router<S>> {
+    let json = document.to_json().context("the OpenAPI document cannot be serialized")?;
+    let page = Asset::new("text/html; charset=utf-8", include_str!("docs/index.html"));
+    let assets = [
+        ("/openapi.json", Asset::new("application/json", json)),
+        ("/docs", page.with(CONTENT_SECURITY_POLICY, POLICY)),
+        ("/docs/start.js", Asset::new(JAVASCRIPT, include_str!("docs/start.js"))),
+        ("/docs/swagger-ui-bundle.js", swagger_ui("swagger-ui-bundle.js", JAVASCRIPT)?),
+        ("/docs/swagger-ui.css", swagger_ui("swagger-ui.css", "text/css; charset=utf-8")?),
+        ("/docs/favicon-32x32.png", swagger_ui("favicon-32x32.png", "image/png")?),
+    ];
+    Ok(assets.into_iter().fold(Router::new(), |router, (path, asset)| {
+        router.route(path, get(async move |headers: HeaderMap| asset.respond(&headers)))
+    }))
 }
 
 /// Returns a file of Swagger UI. The page and its start script are our own: those of the crate load

@@ -1,19 +1,21 @@
 //! `PUT /api/messages/{id}`.
 
-mod unchanged_fields;
-
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::HeaderMap};
-use contracts::{Action, Command, Message, MessageId, Outcome, Timestamp, VersionedMessage};
+use contracts::{
+    Action, Command, FieldError, Message, MessageId, Outcome, Problem, Timestamp, UserId,
+    VersionedMessage,
+};
 
+use super::write;
 use crate::{
-    api::write::write,
-    commands::submit::Submission,
+    commands::Submission,
     error::{self, HandlerResult},
     http::{
         body, conditional,
-        path::PathParam,
+        fields::Fields,
+        path::{PathParam, parse_uuid},
         responses::{self, accepted},
     },
     openapi::{
@@ -23,7 +25,6 @@ use crate::{
     spans::RequestTrace,
     state::AppState,
 };
-use unchanged_fields::UnchangedFields;
 
 /// Replace a message's content
 #[utoipa::path(
@@ -39,14 +40,9 @@ use unchanged_fields::UnchangedFields;
             description = "The message as it is stored: with this edit, or with a newer one that \
                            superseded it",
             body = Message,
-            headers(("ETag"), ("Preference-Applied")),
+            headers(("ETag")),
         ),
-        (
-            status = 202,
-            description = "The write is durable but not applied yet",
-            body = Message,
-            headers(("Location"), ("Retry-After"), ("Preference-Applied")),
-        ),
+        (status = 202, description = "The write is durable but not applied yet", body = Message),
     ),
 )]
 pub(crate) async fn edit(
@@ -90,4 +86,56 @@ pub(crate) async fn edit(
         Submission::Completed(outcome) => Err(error::not_a_success(&outcome)),
     })
     .await
+}
+
+/// The fields that an edit cannot change. A client that edits what it fetched sends them back.
+#[expect(clippy::option_option, reason = "an absent field differs from null")]
+pub(super) struct UnchangedFields {
+    id: Option<MessageId>,
+    from_user_id: Option<UserId>,
+    to_user_id: Option<UserId>,
+    publish_timestamp: Option<Timestamp>,
+    edit_timestamp: Option<Option<Timestamp>>,
+}
+
+impl UnchangedFields {
+    fn read(fields: &mut Fields) -> Self {
+        let timestamp = |fields: &mut Fields, name| {
+            let msg = "Input should be an RFC 3339 timestamp";
+            fields.optional_parsed(name, "datetime_parsing", msg, |text| text.parse().ok())
+        };
+        let uuid = "Input should be a valid UUID";
+        Self {
+            id: fields.optional_parsed("id", "uuid_parsing", uuid, parse_uuid),
+            from_user_id: fields.optional_user_id("from_user_id"),
+            to_user_id: fields.optional_user_id("to_user_id"),
+            publish_timestamp: timestamp(fields, "publish_timestamp"),
+            edit_timestamp: if fields.take_null("edit_timestamp") {
+                Some(None)
+            } else {
+                timestamp(fields, "edit_timestamp").map(Some)
+            },
+        }
+    }
+
+    /// Returns the problem that names every field which differs from the stored message.
+    fn check(self, stored: &Message) -> Result<(), Problem> {
+        fn same<T: PartialEq>(sent: Option<T>, stored: &T) -> bool {
+            sent.is_none_or(|sent| sent == *stored)
+        }
+        let checks = [
+            ("id", same(self.id, &stored.id)),
+            ("from_user_id", same(self.from_user_id, &stored.from_user_id)),
+            ("to_user_id", same(self.to_user_id, &stored.to_user_id)),
+            ("publish_timestamp", same(self.publish_timestamp, &stored.publish_timestamp)),
+            ("edit_timestamp", same(self.edit_timestamp, &stored.edit_timestamp)),
+        ];
+        let msg = "Input should equal the stored value; an edit cannot change it";
+        let errors: Vec<FieldError> = checks
+            .into_iter()
+            .filter(|(_, same)| !same)
+            .map(|(name, _)| FieldError::new("body", name, "field_conflict", msg))
+            .collect();
+        if errors.is_empty() { Ok(()) } else { Err(error::fields_differ(errors)) }
+    }
 }

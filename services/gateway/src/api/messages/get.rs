@@ -32,7 +32,7 @@ pub(crate) async fn get(
     headers: HeaderMap,
 ) -> HandlerResult {
     let stored = trace.find(state.store.find(id)).await?.ok_or_else(message_not_found)?;
-    if conditional::is_not_modified(&headers, stored.version)? {
+    if conditional::is_not_modified(&headers, &stored.version.to_string())? {
         return Ok(responses::not_modified(stored.version));
     }
     Ok(responses::message(&stored))
