@@ -10,7 +10,7 @@ use crate::{
     commands::Submission,
     error::{self, HandlerResult},
     http::{
-        body,
+        body, fields,
         idempotency::{self, IDEMPOTENCY_REPLAYED},
         responses::{accepted, created},
     },
@@ -48,14 +48,11 @@ pub(crate) async fn create(
 ) -> HandlerResult {
     let mut fields = body::read_object(&headers, body).await?;
     let key = fields.header(idempotency::key(&headers)).flatten();
-    let from_user_id = fields.user_id("from_user_id");
-    let to_user_id = fields.user_id("to_user_id");
-    let content = fields.content();
-    fields.finish()?;
-    let (Some(from_user_id), Some(to_user_id), Some(content)) = (from_user_id, to_user_id, content)
-    else {
-        return Err(error::internal("a create without its fields passed the checks").into());
-    };
+    let from_user_id = fields.required("from_user_id", fields::user_id);
+    let to_user_id = fields.required("to_user_id", fields::user_id);
+    let content = fields.required("content", fields::content);
+    let ((from_user_id, to_user_id), content) =
+        fields.finish(from_user_id.zip(to_user_id).zip(content))?;
     let message = Message {
         id: match key {
             Some(key) => MessageId::from_idempotency_key(from_user_id.as_str(), key),

@@ -14,7 +14,7 @@ use crate::{
     error::{self, HandlerResult},
     http::{
         body, conditional,
-        fields::Fields,
+        fields::{self, Fields},
         path::{PathParam, parse_uuid},
         responses::{self, accepted},
     },
@@ -54,12 +54,9 @@ pub(crate) async fn edit(
 ) -> HandlerResult {
     let if_match = conditional::if_match(&headers)?;
     let mut fields = body::read_object(&headers, body).await?;
-    let content = fields.content();
+    let content = fields.required("content", fields::content);
     let unchanged = UnchangedFields::read(&mut fields);
-    fields.finish()?;
-    let Some(content) = content else {
-        return Err(error::internal("an edit without content passed the checks").into());
-    };
+    let content = fields.finish(content)?;
     let VersionedMessage { message, version } =
         trace.find(state.store.find(id)).await?.ok_or_else(error::message_not_found)?;
     // Versions only grow, so this mismatch is final. It says more than a field of an older
@@ -90,7 +87,7 @@ pub(crate) async fn edit(
 
 /// The fields that an edit cannot change. A client that edits what it fetched sends them back.
 #[expect(clippy::option_option, reason = "an absent field differs from null")]
-pub(super) struct UnchangedFields {
+struct UnchangedFields {
     id: Option<MessageId>,
     from_user_id: Option<UserId>,
     to_user_id: Option<UserId>,
@@ -102,13 +99,13 @@ impl UnchangedFields {
     fn read(fields: &mut Fields) -> Self {
         let timestamp = |fields: &mut Fields, name| {
             let msg = "Input should be an RFC 3339 timestamp";
-            fields.optional_parsed(name, "datetime_parsing", msg, |text| text.parse().ok())
+            fields.parsed(name, "datetime_parsing", msg, |text| text.parse().ok())
         };
         let uuid = "Input should be a valid UUID";
         Self {
-            id: fields.optional_parsed("id", "uuid_parsing", uuid, parse_uuid),
-            from_user_id: fields.optional_user_id("from_user_id"),
-            to_user_id: fields.optional_user_id("to_user_id"),
+            id: fields.parsed("id", "uuid_parsing", uuid, parse_uuid),
+            from_user_id: fields.optional("from_user_id", fields::user_id),
+            to_user_id: fields.optional("to_user_id", fields::user_id),
             publish_timestamp: timestamp(fields, "publish_timestamp"),
             edit_timestamp: if fields.take_null("edit_timestamp") {
                 Some(None)
