@@ -6,7 +6,7 @@ pub(crate) mod pending;
 use std::time::Duration;
 
 use broker::{PublishError, Publisher};
-use contracts::{Command, Failure, OperationId, Outcome, Problem};
+use contracts::{Command, Failure, OperationId, Outcome, Problem, ProblemKind};
 use telemetry::metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog};
 use telemetry::traces::Span;
 use tokio::{
@@ -81,7 +81,8 @@ impl CommandSubmitter {
     ) -> Result<Submission, Problem> {
         let Ok(_permit) = self.permits.try_acquire() else {
             self.metrics.writes.count(NOT_ACCEPTED);
-            return Err(error::too_many_writes());
+            let detail = "too many writes are waiting; nothing was written, retry later";
+            return Err(Problem::new(ProblemKind::NotAccepted, detail));
         };
         let started = Instant::now();
         let _waiting = GaugeGuard::new(&self.metrics.waiting);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Router, http::HeaderValue, middleware::from_fn_with_state};
+use contracts::ProblemKind;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi as _, openapi::OpenApi};
@@ -32,8 +33,8 @@ pub(crate) fn router(
     let (api, document) = api(max_requests);
     let router = api
         .merge(docs::routes(&document)?)
-        .fallback(async || ProblemResponse::from(error::unknown_path()))
-        .method_not_allowed_fallback(async || ProblemResponse::from(error::method_not_allowed()))
+        .fallback(async || ProblemResponse::from(ProblemKind::UnknownPath))
+        .method_not_allowed_fallback(async || ProblemResponse::from(ProblemKind::MethodNotAllowed))
         .layer(CatchPanicLayer::custom(error::panicked));
     let router =
         if cors_origins.is_empty() { router } else { router.layer(cors::layer(cors_origins)) };

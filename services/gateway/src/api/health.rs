@@ -7,8 +7,10 @@ use axum::{
     extract::{Request, State},
 };
 
+use contracts::ProblemKind;
+
 use crate::{
-    error::{HandlerResult, unknown_path},
+    error::HandlerResult,
     openapi::schemas::{Liveness, Readiness},
     state::AppState,
 };
@@ -55,5 +57,5 @@ pub(crate) async fn metrics(State(state): State<Arc<AppState>>, request: Request
 
 fn health(state: &AppState, request: &Request) -> HandlerResult {
     let response = state.health.answer(request.method(), request.uri().path());
-    Ok(response.ok_or_else(unknown_path)?.map(Body::new))
+    Ok(response.ok_or(ProblemKind::UnknownPath)?.map(Body::new))
 }

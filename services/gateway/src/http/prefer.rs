@@ -9,7 +9,6 @@ use axum::{
 
 use crate::{commands::Wait, config::MAX_WRITE_WAIT};
 
-/// The request header.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The response header that names the preference that was applied.

@@ -7,12 +7,13 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context;
 use axum::{
     extract::Request,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use contracts::Problem;
+use contracts::{Problem, ProblemKind};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use service::Phases;
@@ -24,7 +25,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use url::Url;
 
 use crate::{
-    error::{self, HandlerResult},
+    error::HandlerResult,
     proxy::{broadcaster::Broadcaster, headers, relay},
 };
 
@@ -65,7 +66,21 @@ impl Tunnel {
             let location = [(header::LOCATION, self.broadcaster.location(&request))];
             return Ok((StatusCode::TEMPORARY_REDIRECT, location).into_response());
         }
-        Ok(self.open(request).await?)
+        let overloaded = |detail| Problem::new(ProblemKind::Overloaded, detail);
+        if self.phases.closing.is_cancelled() {
+            return Err(overloaded("this gateway is shutting down; connect again").into());
+        }
+        let permit = Arc::clone(&self.permits)
+            .try_acquire_owned()
+            .map_err(|_| overloaded("the gateway has too many WebSockets open; retry later"))?;
+        let response = timeout(RESPONSE_TIMEOUT, self.forward(request, permit)).await;
+        response.context("no response within 1.8 s").flatten().map_err(|error| {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "cannot reach the broadcaster; check BROADCASTER_URL if this persists"
+            );
+            ProblemKind::BroadcasterUnavailable.into()
+        })
     }
 
     /// Waits until all tunnels have ended. They do once the service closes: each client gets a
@@ -75,38 +90,20 @@ impl Tunnel {
         self.open.wait().await;
     }
 
-    async fn open(&self, request: Request) -> Result<Response, Problem> {
-        if self.phases.closing.is_cancelled() {
-            return Err(error::shutting_down());
-        }
-        let permit =
-            Arc::clone(&self.permits).try_acquire_owned().map_err(|_| error::too_many_tunnels())?;
-        timeout(RESPONSE_TIMEOUT, self.forward(request, permit))
-            .await
-            .unwrap_or_else(|_| Err(anyhow::anyhow!("no response within 1.8 s")))
-            .map_err(|error| {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "cannot reach the broadcaster; check BROADCASTER_URL if this persists"
-                );
-                error::broadcaster_unavailable()
-            })
-    }
-
     async fn forward(
         &self,
         mut request: Request,
         permit: OwnedSemaphorePermit,
     ) -> anyhow::Result<Response> {
         let handshake = self.broadcaster.handshake(&request)?;
-        let mut answered = self.broadcaster.send(handshake).await?;
-        if answered.response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return answered.into_refusal().await;
+        let mut handshake = self.broadcaster.send(handshake).await?;
+        if handshake.response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return handshake.into_refusal().await;
         }
-        let headers = headers::switching_protocols(answered.response.headers());
+        let headers = headers::switching_protocols(handshake.response.headers());
         let client = hyper::upgrade::on(&mut request);
-        let broadcaster = hyper::upgrade::on(&mut answered.response);
-        self.open.spawn(self.clone().run(client, broadcaster, answered.connection, permit));
+        let broadcaster = hyper::upgrade::on(&mut handshake.response);
+        self.open.spawn(self.clone().run(client, broadcaster, handshake.connection, permit));
         Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
     }
 

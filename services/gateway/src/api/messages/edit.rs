@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::HeaderMap};
 use contracts::{
-    Action, Command, FieldError, Message, MessageId, Outcome, Problem, Timestamp, UserId,
-    VersionedMessage,
+    Action, Command, FieldError, Message, MessageId, Outcome, Problem, ProblemKind, Timestamp,
+    UserId, VersionedMessage,
 };
 
 use super::write;
 use crate::{
     commands::Submission,
-    error::{self, HandlerResult},
+    error::{self, HandlerResult, problem},
     http::{
         body, conditional,
         fields::{self, Fields},
@@ -58,11 +58,11 @@ pub(crate) async fn edit(
     let unchanged = UnchangedFields::read(&mut fields);
     let content = fields.finish(content)?;
     let VersionedMessage { message, version } =
-        trace.find(state.store.find(id)).await?.ok_or_else(error::message_not_found)?;
+        trace.find(state.store.find(id)).await?.ok_or(ProblemKind::MessageNotFound)?;
     // Versions only grow, so this mismatch is final. It says more than a field of an older
     // version that differs.
     if if_match.is_some_and(|expected| expected < version) {
-        return Err(error::version_mismatch().into());
+        return Err(ProblemKind::VersionMismatch.into());
     }
     unchanged.check(&message)?;
     // Later than everything stored, whatever this machine's clock says.
@@ -133,6 +133,10 @@ impl UnchangedFields {
             .filter(|(_, same)| !same)
             .map(|(name, _)| FieldError::new("body", name, "field_conflict", msg))
             .collect();
-        if errors.is_empty() { Ok(()) } else { Err(error::fields_differ(errors)) }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem { errors, ..problem(ProblemKind::FieldConflict) })
+        }
     }
 }

@@ -7,9 +7,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use contracts::ProblemKind;
 use tokio::sync::Semaphore;
 
-use crate::error::{ProblemResponse, too_many_requests};
+use crate::error::ProblemResponse;
 
 /// Refuses requests beyond the limit. Each group of routes has its own, so that a flood of one kind
 /// of request does not shut out another. A request counts until its response's head; a body that
@@ -20,7 +21,7 @@ pub(crate) async fn shed_load(
     next: Next,
 ) -> Response {
     let Ok(_permit) = limit.try_acquire() else {
-        return ProblemResponse::from(too_many_requests()).into_response();
+        return ProblemResponse::from(ProblemKind::Overloaded).into_response();
     };
     next.run(request).await
 }
