@@ -28,7 +28,7 @@ use telemetry::traces::Tracer;
 
 use commands::{CommandSubmitter, broker_clients::BrokerClients, pending::Pending};
 pub use config::{Command, Config};
-use proxy::tunnel::Tunnel;
+use proxy::Tunnel;
 use state::AppState;
 
 /// Maximum operations on MongoDB at a time.

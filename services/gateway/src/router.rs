@@ -19,7 +19,7 @@ use crate::{
     http::middleware::{cors, load_shed::shed_load, observe},
     openapi,
     state::AppState,
-    web::docs,
+    web,
 };
 
 /// Returns the whole HTTP surface of the gateway. `max_requests` is the limit of `/api/messages`
@@ -32,7 +32,7 @@ pub(crate) fn router(
     let state = Arc::new(state);
     let (api, document) = api(max_requests);
     let router = api
-        .merge(docs::routes(&document)?)
+        .merge(web::routes(&document)?)
         .fallback(async || ProblemResponse::from(ProblemKind::UnknownPath))
         .method_not_allowed_fallback(async || ProblemResponse::from(ProblemKind::MethodNotAllowed))
         .layer(CatchPanicLayer::custom(error::panicked));

@@ -9,7 +9,6 @@ use store::StoreError;
 use telemetry::traces::{Span, SpanKind, TraceContext};
 
 /// The trace context of a request; none if the request is not recorded.
-#[derive(Clone, Debug, Default)]
 pub(crate) struct RequestTrace(Option<TraceContext>);
 
 impl RequestTrace {

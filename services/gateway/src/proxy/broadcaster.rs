@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 use url::{Position, Url};
 
-use crate::proxy::headers;
+use super::headers;
 
 /// Maximum bytes of a refusal's body.
 const MAX_REFUSAL_BYTES: usize = 16 * 1024;
