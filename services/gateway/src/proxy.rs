@@ -51,7 +51,7 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Leads to `broadcaster_url` (`http`, with a host), for `max_tunnels` WebSockets at a time.
+    /// Returns tunnels to `broadcaster_url` (`http`, with a host), at most `max_tunnels` at a time.
     pub(crate) fn new(broadcaster_url: &Url, max_tunnels: usize, phases: Phases) -> Self {
         Self {
             broadcaster: Arc::new(Broadcaster::new(broadcaster_url)),

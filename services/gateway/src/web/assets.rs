@@ -43,7 +43,7 @@ impl Asset {
 
     /// Returns 200, or 304 if the client has it already.
     pub(crate) fn respond(&self, request: &HeaderMap) -> Response {
-        // A tag that cannot be read is another one.
+        // A malformed header matches nothing.
         if is_not_modified(request, &self.hash).unwrap_or(false) {
             let mut headers = self.headers.clone();
             headers.remove(header::CONTENT_TYPE);
