@@ -4,4 +4,3 @@ pub(crate) mod chat;
 pub(crate) mod health;
 pub(crate) mod messages;
 pub(crate) mod operations;
-mod write;

@@ -1,10 +1,11 @@
 //! Configuration of the gateway.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
+use axum::http::HeaderValue;
 use broker::BrokerConfig;
 use clap::{Parser, Subcommand, builder::TypedValueParser, value_parser};
-use service::{CommonConfig, InvalidOrigin, Origin, ServiceConfig};
+use service::{CommonConfig, Origin, ServiceConfig};
 use store::StoreConfig;
 use telemetry::traces::TracesConfig;
 use url::Url;
@@ -75,8 +76,8 @@ pub struct Config {
     pub broadcaster_url: Url,
     /// Origins whose pages may call this API, such as `https://app.example`, separated by commas;
     /// * for all. Unset: none
-    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
-    pub cors_origins: Vec<AllowedOrigin>,
+    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = cors_origin)]
+    pub cors_origins: Vec<HeaderValue>,
     /// Task to do instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -87,15 +88,6 @@ pub struct Config {
 pub enum Command {
     /// Print what /openapi.json serves, the description of the API
     Openapi,
-}
-
-/// One entry of `CORS_ORIGINS`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AllowedOrigin {
-    /// Every page (`*`).
-    Any,
-    /// Pages of this origin.
-    Origin(Origin),
 }
 
 impl ServiceConfig for Config {
@@ -112,12 +104,12 @@ impl ServiceConfig for Config {
     }
 }
 
-impl FromStr for AllowedOrigin {
-    type Err = InvalidOrigin;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim() == "*" { Ok(Self::Any) } else { text.parse().map(Self::Origin) }
+/// Parses an entry of `CORS_ORIGINS`: an origin as browsers send it, or `*`.
+fn cors_origin(text: &str) -> anyhow::Result<HeaderValue> {
+    if text.trim() == "*" {
+        return Ok(HeaderValue::from_static("*"));
     }
+    Ok(HeaderValue::try_from(text.parse::<Origin>()?.as_str())?)
 }
 
 fn broadcaster_url(text: &str) -> Result<Url, &'static str> {

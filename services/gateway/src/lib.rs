@@ -26,9 +26,9 @@ use store::{Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
-use commands::{broker_clients::BrokerClients, pending::Pending, submit::CommandSubmitter};
+use commands::{CommandSubmitter, broker_clients::BrokerClients, pending::Pending};
 pub use config::{Command, Config};
-use proxy::tunnel::Tunnel;
+use proxy::Tunnel;
 use state::AppState;
 
 /// Maximum operations on MongoDB at a time.

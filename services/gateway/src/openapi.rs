@@ -5,6 +5,8 @@ mod headers;
 pub(crate) mod parameters;
 mod problems;
 pub(crate) mod schemas;
+#[cfg(test)]
+mod tests;
 
 use contracts::Problem;
 use utoipa::{
@@ -48,18 +50,31 @@ pub(crate) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openap
 
 fn complete_operation(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
+    let is_write =
+        parameters.iter().any(|known| matches!(known, RefOr::T(known) if known.name == "Prefer"));
     parameters.extend(RequestHeaders::into_params(|| None).into_iter().map(RefOr::T));
+    let is_health = operation.tags.iter().flatten().any(|tag| tag == "health");
     let problems = problems::responses(operation.operation_id.as_deref().unwrap_or_default());
     let responses = &mut operation.responses.responses;
     responses.extend(problems.into_iter().map(|(status, response)| (status, RefOr::T(response))));
     for (status, response) in responses {
-        if let RefOr::T(response) = response {
-            response.headers.insert("X-Request-Id".to_owned(), Header::default().into());
-            for (name, header) in &mut response.headers {
-                *header = headers::describe(name, status).unwrap_or_default().into();
+        let RefOr::T(response) = response else { continue };
+        let is_accepted = status == "202";
+        for (name, applies) in [
+            ("X-Request-Id", true),
+            ("Cache-Control", is_health),
+            ("Preference-Applied", is_write && status.starts_with('2')),
+            ("Location", is_accepted),
+            ("Retry-After", is_accepted),
+        ] {
+            if applies {
+                response.headers.insert(name.to_owned(), Header::default().into());
             }
-            link_message(response);
         }
+        for (name, header) in &mut response.headers {
+            *header = headers::describe(name, status).unwrap_or_default().into();
+        }
+        link_message(response);
     }
 }
 
@@ -86,144 +101,4 @@ fn link_message(response: &mut Response) {
         .parameter("from_user_id", "$response.body#/from_user_id")
         .parameter("to_user_id", "$response.body#/to_user_id");
     response.links.insert("conversation".to_owned(), conversation.build().into());
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use contracts::{Content as ContentText, Message, OperationId, UserId};
-    use serde_json::Value;
-
-    use crate::{
-        http::{idempotency::MAX_KEY_CHARACTERS, query::MAX_LIMIT},
-        router,
-    };
-
-    fn document() -> Value {
-        serde_json::to_value(router::document()).unwrap()
-    }
-
-    /// All operations with their path and method.
-    fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
-        let paths = document["paths"].as_object().unwrap().iter();
-        paths
-            .flat_map(|(path, item)| {
-                let methods = item.as_object().unwrap().iter();
-                methods.map(move |(method, operation)| (&**path, &**method, operation))
-            })
-            .collect()
-    }
-
-    /// The values of all members of that name, however deep.
-    fn members<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
-        match value {
-            Value::Object(object) => {
-                found.extend(object.get(name));
-                object.values().for_each(|value| members(value, name, found));
-            }
-            Value::Array(values) => values.iter().for_each(|value| members(value, name, found)),
-            _ => {}
-        }
-    }
-
-    fn text(value: &Value) -> &str {
-        value.as_str().unwrap()
-    }
-
-    #[test]
-    fn all_operations_are_there_and_named_once() {
-        let document = document();
-        assert_eq!(document["openapi"], "3.1.0");
-        let operations = operations(&document);
-        let named: BTreeMap<&str, (&str, &str)> = operations
-            .iter()
-            .map(|(path, method, operation)| (text(&operation["operationId"]), (*path, *method)))
-            .collect();
-        assert_eq!(named.len(), operations.len());
-        let expected = BTreeMap::from([
-            ("chat", ("/api/chat", "get")),
-            ("createMessage", ("/api/messages", "post")),
-            ("deleteMessage", ("/api/messages/{id}", "delete")),
-            ("editMessage", ("/api/messages/{id}", "put")),
-            ("listMessages", ("/api/messages", "get")),
-            ("live", ("/livez", "get")),
-            ("metrics", ("/metrics", "get")),
-            ("readMessage", ("/api/messages/{id}", "get")),
-            ("readOperation", ("/api/operations/{op}", "get")),
-            ("ready", ("/readyz", "get")),
-        ]);
-        assert_eq!(named, expected);
-        let tags: BTreeSet<&str> =
-            document["tags"].as_array().unwrap().iter().map(|tag| text(&tag["name"])).collect();
-        for (path, _, operation) in operations {
-            assert!(tags.contains(text(&operation["tags"][0])), "{path}");
-            assert!(operation["summary"].is_string(), "{path}");
-        }
-    }
-
-    #[test]
-    fn what_it_refers_to_is_there() {
-        let document = document();
-        let mut references = Vec::new();
-        members(&document, "$ref", &mut references);
-        assert!(!references.is_empty());
-        for reference in references {
-            let pointer = text(reference).strip_prefix('#').unwrap();
-            assert!(document.pointer(pointer).is_some(), "{reference}");
-        }
-        let mut links = Vec::new();
-        members(&document, "links", &mut links);
-        assert!(!links.is_empty());
-        for link in links.iter().flat_map(|links| links.as_object().unwrap().values()) {
-            let target = operations(&document)
-                .into_iter()
-                .find(|(_, _, operation)| operation["operationId"] == link["operationId"]);
-            let (_, _, target) = target.unwrap();
-            for name in link["parameters"].as_object().unwrap().keys() {
-                let parameters = target["parameters"].as_array().unwrap();
-                assert!(parameters.iter().any(|known| known["name"] == **name), "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_response_names_its_request_and_every_error_is_a_problem() {
-        let document = document();
-        for (path, method, operation) in operations(&document) {
-            let is_health = !path.starts_with("/api");
-            assert_eq!(operation["responses"]["500"].is_null(), is_health, "{path}");
-            for (status, response) in operation["responses"].as_object().unwrap() {
-                let at = format!("{method} {path} {status}");
-                let headers = response["headers"].as_object().unwrap();
-                assert!(headers.contains_key("X-Request-Id"), "{at}");
-                assert!(headers.values().all(|header| header["description"].is_string()), "{at}");
-                let is_problem = response["content"]["application/problem+json"].is_object();
-                let expected = status.as_str() >= "400" && path != "/readyz";
-                assert_eq!(is_problem, expected, "{at}");
-                if is_problem && status == "503" {
-                    assert!(headers.contains_key("Retry-After"), "{at}");
-                }
-            }
-        }
-    }
-    #[test]
-    fn examples_are_valid_and_limits_are_those_of_the_code() {
-        let document = document();
-        let schemas = &document["components"]["schemas"];
-        let example = &schemas["Message"]["examples"][0];
-        let message: Message = serde_json::from_value(example.clone()).unwrap();
-        assert_eq!(&serde_json::to_value(&message).unwrap(), example);
-        let operation = text(&schemas["OperationId"]["examples"][0]);
-        assert_eq!(operation.parse::<OperationId>().unwrap().message_id, message.id);
-        assert_eq!(schemas["UserId"]["maxLength"], UserId::MAX_CHARACTERS);
-        assert_eq!(schemas["Content"]["maxLength"], ContentText::MAX_CHARACTERS);
-        let messages = &document["paths"]["/api/messages"];
-        let parameter = |method: &str, name: &str| {
-            let parameters = messages[method]["parameters"].as_array().unwrap();
-            parameters.iter().find(|known| known["name"] == name).unwrap()["schema"].clone()
-        };
-        assert_eq!(parameter("post", "Idempotency-Key")["maxLength"], MAX_KEY_CHARACTERS);
-        assert_eq!(parameter("get", "limit")["maximum"], MAX_LIMIT);
-    }
 }

@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
-use axum::{
-    Router,
-    http::{HeaderMap, Uri},
-    middleware::from_fn_with_state,
-    routing::get,
-};
+use axum::{Router, http::HeaderValue, middleware::from_fn_with_state};
+use contracts::ProblemKind;
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -19,32 +15,27 @@ use crate::{
         messages::{create, delete, edit, get, list},
         operations,
     },
-    config::AllowedOrigin,
-    error::{ProblemResponse, method_not_allowed, unknown_path},
-    http::middleware::{
-        cors,
-        load_shed::{LoadLimit, shed_load},
-        observe, panic,
-    },
+    error::{self, ProblemResponse},
+    http::middleware::{cors, load_shed::shed_load, observe},
     openapi,
     state::AppState,
-    web::{assets::Asset, docs::Docs},
+    web,
 };
 
 /// Returns the whole HTTP surface of the gateway. `max_requests` is the limit of `/api/messages`
 /// and `/api/operations`.
 pub(crate) fn router(
     state: AppState,
-    cors_origins: &[AllowedOrigin],
+    cors_origins: &[HeaderValue],
     max_requests: usize,
 ) -> anyhow::Result<Router> {
     let state = Arc::new(state);
     let (api, document) = api(max_requests);
     let router = api
-        .merge(documentation(&document)?)
-        .fallback(async || ProblemResponse::from(unknown_path()))
-        .method_not_allowed_fallback(async || ProblemResponse::from(method_not_allowed()))
-        .layer(CatchPanicLayer::custom(panic::respond));
+        .merge(web::routes(&document)?)
+        .fallback(async || ProblemResponse::from(ProblemKind::UnknownPath))
+        .method_not_allowed_fallback(async || ProblemResponse::from(ProblemKind::MethodNotAllowed))
+        .layer(CatchPanicLayer::custom(error::panicked));
     let router =
         if cors_origins.is_empty() { router } else { router.layer(cors::layer(cors_origins)) };
     Ok(router.layer(from_fn_with_state(Arc::clone(&state), observe)).with_state(state))
@@ -56,7 +47,7 @@ pub(crate) fn api(max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
         .routes(routes!(list::list, create::create))
         .routes(routes!(get::get, edit::edit, delete::delete))
         .routes(routes!(operations::get))
-        .route_layer(from_fn_with_state(LoadLimit::new(max_requests), shed_load));
+        .route_layer(from_fn_with_state(Arc::new(Semaphore::new(max_requests)), shed_load));
     // The tunnel has its own limit.
     let broadcast = OpenApiRouter::new().routes(routes!(chat::chat));
     // No limit: an overloaded gateway must still answer its probes.
@@ -75,21 +66,4 @@ pub(crate) fn api(max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
 /// Returns the OpenAPI document.
 pub(crate) fn document() -> OpenApi {
     api(1).1
-}
-
-/// Returns `/openapi.json` for programs and `/docs` for people.
-fn documentation(document: &OpenApi) -> anyhow::Result<Router<Arc<AppState>>> {
-    let json = document.to_json().context("the OpenAPI document cannot be serialized")?;
-    let document = Asset::new("application/json", json);
-    let docs = Arc::new(Docs::new()?);
-    let page = docs.page().clone();
-    let part = async move |uri: Uri, headers: HeaderMap| {
-        let name = uri.path().rsplit('/').next().unwrap_or_default();
-        let part = docs.part(name).ok_or_else(unknown_path)?;
-        Ok::<_, ProblemResponse>(part.respond(&headers))
-    };
-    Ok(Router::new()
-        .route("/openapi.json", get(async move |headers: HeaderMap| document.respond(&headers)))
-        .route("/docs", get(async move |headers: HeaderMap| page.respond(&headers)))
-        .route("/docs/{part}", get(part)))
 }

@@ -3,13 +3,12 @@
 use std::convert::Infallible;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use broker::{COMMANDS, PublishError};
+use broker::COMMANDS;
 use contracts::Command;
 use store::StoreError;
 use telemetry::traces::{Span, SpanKind, TraceContext};
 
 /// The trace context of a request; none if the request is not recorded.
-#[derive(Clone, Debug, Default)]
 pub(crate) struct RequestTrace(Option<TraceContext>);
 
 impl RequestTrace {
@@ -40,13 +39,6 @@ impl RequestTrace {
             }
         }
         result
-    }
-}
-
-/// Ends the span of a publish that was confirmed or failed.
-pub(crate) fn end_publish(span: Option<Span>, error: Option<&PublishError>) {
-    if let (Some(mut span), Some(error)) = (span, error) {
-        span.set_error(|| error.to_string());
     }
 }
 

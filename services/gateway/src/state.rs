@@ -7,7 +7,7 @@ use store::Store;
 use telemetry::{logging::AccessLog, metrics::Requests, traces::Tracer};
 use tokio_util::sync::CancellationToken;
 
-use crate::{commands::submit::CommandSubmitter, proxy::tunnel::Tunnel};
+use crate::{commands::CommandSubmitter, proxy::Tunnel};
 
 /// Everything that handlers and layers need.
 pub(crate) struct AppState {

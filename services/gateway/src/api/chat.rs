@@ -13,7 +13,6 @@ use crate::{error::HandlerResult, state::AppState};
 #[utoipa::path(
     get,
     path = "/api/chat",
-    operation_id = "chat",
     tag = "broadcast",
     responses(
         (

@@ -7,8 +7,10 @@ use axum::{
     extract::{Request, State},
 };
 
+use contracts::ProblemKind;
+
 use crate::{
-    error::{HandlerResult, unknown_path},
+    error::HandlerResult,
     openapi::schemas::{Liveness, Readiness},
     state::AppState,
 };
@@ -17,14 +19,8 @@ use crate::{
 #[utoipa::path(
     get,
     path = "/livez",
-    operation_id = "live",
     tag = "health",
-    responses((
-        status = 200,
-        description = "The process is alive",
-        body = Liveness,
-        headers(("Cache-Control")),
-    )),
+    responses((status = 200, description = "The process is alive", body = Liveness)),
 )]
 pub(crate) async fn live(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
     health(&state, &request)
@@ -34,21 +30,14 @@ pub(crate) async fn live(State(state): State<Arc<AppState>>, request: Request) -
 #[utoipa::path(
     get,
     path = "/readyz",
-    operation_id = "ready",
     tag = "health",
     responses(
         (
             status = 200,
             description = "Send it requests; `degraded` if some of them fail",
             body = Readiness,
-            headers(("Cache-Control")),
         ),
-        (
-            status = 503,
-            description = "Send requests elsewhere",
-            body = Readiness,
-            headers(("Cache-Control")),
-        ),
+        (status = 503, description = "Send requests elsewhere", body = Readiness),
     ),
 )]
 pub(crate) async fn ready(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
@@ -59,20 +48,14 @@ pub(crate) async fn ready(State(state): State<Arc<AppState>>, request: Request) 
 #[utoipa::path(
     get,
     path = "/metrics",
-    operation_id = "metrics",
     tag = "health",
-    responses((
-        status = 200,
-        description = "Prometheus text format, version 0.0.4",
-        body = String,
-        headers(("Cache-Control")),
-    )),
+    responses((status = 200, description = "Prometheus text format, version 0.0.4", body = String)),
 )]
 pub(crate) async fn metrics(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
     health(&state, &request)
 }
 
 fn health(state: &AppState, request: &Request) -> HandlerResult {
-    let answer = state.health.answer(request.method(), request.uri().path());
-    Ok(answer.ok_or_else(unknown_path)?.map(Body::new))
+    let response = state.health.answer(request.method(), request.uri().path());
+    Ok(response.ok_or(ProblemKind::UnknownPath)?.map(Body::new))
 }

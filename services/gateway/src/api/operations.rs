@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, response::IntoResponse};
-use contracts::{Failure, MessageId, OperationId, Problem};
+use contracts::{Failure, MessageId, OperationId, Problem, ProblemKind};
 use serde::Serialize;
 use store::OperationState;
 use utoipa::ToSchema;
@@ -76,15 +76,15 @@ pub(crate) async fn get(
     State(state): State<Arc<AppState>>,
     PathParam(id): PathParam<OperationId>,
 ) -> HandlerResult {
-    let (status, failure) = match state.store.operation(id).await? {
-        OperationState::Expired => return Err(error::operation_expired().into()),
+    let (status, error) = match state.store.operation(id).await? {
+        OperationState::Expired => return Err(ProblemKind::OperationExpired.into()),
         OperationState::Pending => (Status::Pending, None),
         OperationState::Succeeded => (Status::Succeeded, None),
-        OperationState::Failed(Failure::DeadLettered) => {
-            (Status::DeadLettered, Some(Failure::DeadLettered))
+        OperationState::Failed(failure) => {
+            let dead_lettered = failure == Failure::DeadLettered;
+            let status = if dead_lettered { Status::DeadLettered } else { Status::Failed };
+            (status, Some(error::command_failed(failure)))
         }
-        OperationState::Failed(failure) => (Status::Failed, Some(failure)),
     };
-    let error = failure.map(error::command_failed);
     Ok(Json(Operation::new(id, status, error)).into_response())
 }

@@ -4,10 +4,11 @@ use axum::{
     body::{Body, HttpBody},
     http::{HeaderMap, header},
 };
-use contracts::Problem;
+use contracts::{Problem, ProblemKind};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::{Duration, timeout};
 
-use crate::{error, http::fields::Fields};
+use crate::{error::ProblemResponse, http::fields::Fields};
 
 /// Maximum bytes of a body.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -16,23 +17,26 @@ pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads a body that is a JSON object.
-pub(crate) async fn read_object(headers: &HeaderMap, body: Body) -> Result<Fields, Problem> {
+pub(crate) async fn read_object(
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Fields, ProblemResponse> {
     if !is_json(headers) {
-        return Err(error::unsupported_media_type());
+        return Err(ProblemKind::UnsupportedMediaType.into());
     }
     // Before any of it is read, and before a client that expects 100 is told to send it.
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(error::body_too_large());
+        return Err(ProblemKind::BodyTooLarge.into());
     }
-    let bytes = timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_BODY_BYTES))
-        .await
-        .map_err(|_| error::body_timeout())?
-        .map_err(|error| {
-            let too_large = std::error::Error::source(&error)
-                .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
-            if too_large { error::body_too_large() } else { error::unreadable_body() }
-        })?;
-    Fields::parse(&bytes)
+    let read = Limited::new(body, MAX_BODY_BYTES).collect();
+    match timeout(BODY_TIMEOUT, read).await.map_err(|_| ProblemKind::RequestTimeout)? {
+        Ok(body) => Ok(Fields::parse(&body.to_bytes())?),
+        Err(error) if error.is::<LengthLimitError>() => Err(ProblemKind::BodyTooLarge.into()),
+        Err(_) => {
+            let detail = "the body could not be read to its end; send it again";
+            Err(Problem::new(ProblemKind::BadRequest, detail).into())
+        }
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

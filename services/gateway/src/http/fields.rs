@@ -1,24 +1,33 @@
-//! The fields of a JSON body, as the newtypes that inner code takes. serde would stop at the first
-//! error; reading the members one by one reports all of them at once.
+//! The fields of a JSON body or of a query string, as the newtypes that inner code takes. serde would
+//! stop at the first error; reading the fields one by one reports all errors at once.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+};
 
 use contracts::{Content, FieldError, InvalidText, Location, Problem, UserId};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Number, Value};
+use url::form_urlencoded;
 
 use crate::error;
 
-/// The members of a JSON object, and the errors found in them so far.
+/// The fields that were not taken yet, and the errors found so far.
 pub(crate) struct Fields {
-    members: Vec<(String, Value)>,
+    /// The part of the request: `body` or `query`.
+    part: &'static str,
+    values: BTreeMap<String, Value>,
     errors: Vec<FieldError>,
 }
 
+/// The error of a value: its kind, and an explanation.
+pub(crate) type Wrong = (&'static str, String);
+
 impl Fields {
-    /// Reads a JSON object.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let members = serde_json::from_slice::<Members>(bytes).map_err(|error| {
+    /// Reads a body that is a JSON object.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Problem> {
+        serde_json::from_slice(body).map_err(|error| {
             if error.is_data() {
                 Problem::invalid_input(vec![FieldError {
                     loc: vec![Location::Name("body".into())],
@@ -28,116 +37,102 @@ impl Fields {
             } else {
                 error::malformed_json(&error)
             }
-        })?;
-        let mut fields = Self { members: Vec::new(), errors: Vec::new() };
-        // A set, since a body may have thousands of members.
-        let mut names = HashSet::new();
-        for (name, value) in members.0 {
-            if names.insert(name.clone()) {
-                fields.members.push((name, value));
-            } else {
-                fields.wrong(name, "duplicate_member", "Member occurs more than once");
-            }
-        }
-        Ok(fields)
+        })
     }
 
-    /// Takes a value read from a header, or its error, which is reported with the body's.
+    /// Reads a query string. Of parameters with the same name, the last counts, as in FastAPI.
+    pub(crate) fn from_query(query: &str) -> Self {
+        let values = form_urlencoded::parse(query.as_bytes())
+            .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
+            .collect();
+        Self { part: "query", values, errors: Vec::new() }
+    }
+
+    /// Takes a value read from a header, or its error, which is reported with the others.
     pub(crate) fn header<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
         read.map_err(|error| self.errors.push(error)).ok()
     }
 
-    /// Takes a required user id: a string, or an integer that stands for its decimal string.
-    pub(crate) fn user_id(&mut self, name: &'static str) -> Option<UserId> {
-        let value = self.required(name)?;
-        self.checked_user_id(name, value)
+    /// Takes a required field.
+    pub(crate) fn required<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Value) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        if !self.values.contains_key(name) {
+            self.wrong(name, "missing", "Field required");
+        }
+        self.optional(name, read)
     }
 
-    /// Takes an optional user id.
-    pub(crate) fn optional_user_id(&mut self, name: &'static str) -> Option<UserId> {
-        let value = self.take(name)?;
-        self.checked_user_id(name, value)
-    }
-
-    /// Takes the required content.
-    pub(crate) fn content(&mut self) -> Option<Content> {
-        let value = self.required("content")?;
-        let text = self.string("content", value)?;
-        self.checked("content", Content::try_from(text))
+    /// Takes an optional field.
+    pub(crate) fn optional<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Value) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let value = self.values.remove(name)?;
+        read(value).map_err(|(kind, msg)| self.wrong(name, kind, msg)).ok()
     }
 
     /// Takes an optional string that `parse` can read.
-    pub(crate) fn optional_parsed<T>(
+    pub(crate) fn parsed<T>(
         &mut self,
         name: &'static str,
         kind: &'static str,
         msg: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        let value = self.take(name)?;
-        let text = self.string(name, value)?;
-        let parsed = parse(&text);
-        if parsed.is_none() {
-            self.wrong(name, kind, msg);
-        }
-        parsed
+        self.optional(name, |value| parse(&string(value)?).ok_or_else(|| (kind, msg.to_owned())))
     }
 
-    /// Takes a member that is `null`; returns false if it is absent or has a value.
+    /// Takes a field that is `null`; returns false if it is absent or has a value.
     pub(crate) fn take_null(&mut self, name: &str) -> bool {
-        let position =
-            self.members.iter().position(|(known, value)| known == name && value.is_null());
-        position.map(|position| self.members.remove(position)).is_some()
+        self.values.get(name).is_some_and(Value::is_null) && self.values.remove(name).is_some()
     }
 
-    /// Reports all errors at once. Every member that was not taken is unknown.
-    pub(crate) fn finish(mut self) -> Result<(), Problem> {
-        for (name, _) in std::mem::take(&mut self.members) {
+    /// Accepts fields of any other name.
+    pub(crate) fn ignore_unknown(&mut self) {
+        self.values.clear();
+    }
+
+    /// Returns `made` from the fields, or all errors at once. Every field that was not taken is
+    /// unknown.
+    pub(crate) fn finish<T>(mut self, made: Option<T>) -> Result<T, Problem> {
+        for name in std::mem::take(&mut self.values).into_keys() {
             self.wrong(name, "extra_forbidden", "Extra inputs are not permitted");
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid_input(self.errors)) }
-    }
-
-    fn required(&mut self, name: &'static str) -> Option<Value> {
-        let value = self.take(name);
-        if value.is_none() {
-            self.wrong(name, "missing", "Field required");
+        match made {
+            Some(made) if self.errors.is_empty() => Ok(made),
+            _ => Err(Problem::invalid_input(self.errors)),
         }
-        value
     }
 
-    fn take(&mut self, name: &str) -> Option<Value> {
-        let position = self.members.iter().position(|(known, _)| known == name)?;
-        Some(self.members.remove(position).1)
+    fn wrong(&mut self, name: impl Into<String>, kind: &'static str, msg: impl Into<String>) {
+        self.errors.push(FieldError::new(self.part, name.into(), kind, msg));
     }
+}
 
-    fn checked_user_id(&mut self, name: &'static str, value: Value) -> Option<UserId> {
-        let text = match value {
-            Value::String(text) => Some(text),
-            Value::Number(number) => integer_text(&number),
-            _ => None,
-        };
-        let Some(text) = text else {
-            self.wrong(name, "string_type", "Input should be a valid string or integer");
-            return None;
-        };
-        self.checked(name, UserId::try_from(text))
-    }
+/// Reads a user id: a string, or an integer that stands for its decimal string.
+pub(crate) fn user_id(value: Value) -> Result<UserId, Wrong> {
+    let text = match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => integer_text(&number),
+        _ => None,
+    };
+    let msg = "Input should be a valid string or integer";
+    text.ok_or_else(|| ("string_type", msg.to_owned()))?.try_into().map_err(text_error)
+}
 
-    fn string(&mut self, name: &'static str, value: Value) -> Option<String> {
-        if let Value::String(text) = value {
-            return Some(text);
-        }
-        self.wrong(name, "string_type", "Input should be a valid string");
-        None
-    }
+/// Reads the content of a message.
+pub(crate) fn content(value: Value) -> Result<Content, Wrong> {
+    string(value)?.try_into().map_err(text_error)
+}
 
-    fn checked<T>(&mut self, name: &'static str, result: Result<T, InvalidText>) -> Option<T> {
-        result.map_err(|error| self.errors.push(text_error("body", name, error))).ok()
-    }
-
-    fn wrong(&mut self, name: impl Into<String>, kind: &'static str, msg: &str) {
-        self.errors.push(FieldError::new("body", name.into(), kind, msg));
+fn string(value: Value) -> Result<String, Wrong> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(("string_type", "Input should be a valid string".to_owned())),
     }
 }
 
@@ -156,39 +151,44 @@ fn integer_text(number: &Number) -> Option<String> {
 }
 
 /// Returns a text's error as FastAPI names it.
-pub(crate) fn text_error(part: &'static str, name: &'static str, error: InvalidText) -> FieldError {
+fn text_error(error: InvalidText) -> Wrong {
     let kind = match error {
         InvalidText::Empty => "string_too_short",
         InvalidText::TooLong { .. } => "string_too_long",
         InvalidText::ControlCharacter => "string_pattern_mismatch",
     };
-    FieldError::new(part, name, kind, format!("String {error}"))
+    (kind, format!("String {error}"))
 }
 
-/// The members of an object in their order, duplicates included.
-struct Members(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
 
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Members;
+struct FieldsVisitor;
 
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a JSON object")
-            }
+impl<'de> de::Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
 
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields { part: "body", values: BTreeMap::new(), errors: Vec::new() };
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            match fields.values.entry(name) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
                 }
-                Ok(Members(members))
+                Entry::Occupied(entry) => {
+                    let name = entry.key().clone();
+                    fields.wrong(name, "duplicate_member", "Member occurs more than once");
+                }
             }
         }
-
-        deserializer.deserialize_map(Visitor)
+        Ok(fields)
     }
 }
 
@@ -198,10 +198,10 @@ mod tests {
 
     fn errors(body: &str) -> Vec<(String, String)> {
         let mut fields = Fields::parse(body.as_bytes()).unwrap();
-        fields.user_id("from_user_id");
-        fields.user_id("to_user_id");
-        fields.content();
-        let problem = fields.finish().unwrap_err();
+        fields.required("from_user_id", user_id);
+        fields.required("to_user_id", user_id);
+        fields.required("content", content);
+        let problem = fields.finish(Some(())).unwrap_err();
         let name = |error: &FieldError| match &error.loc[1] {
             Location::Name(name) => name.to_string(),
             Location::Index(index) => index.to_string(),
@@ -228,18 +228,18 @@ mod tests {
     #[test]
     fn a_user_id_may_be_an_integer() {
         let mut fields = Fields::parse(br#"{"from_user_id": 42}"#).unwrap();
-        assert_eq!(fields.user_id("from_user_id").unwrap().as_str(), "42");
-        assert!(fields.finish().is_ok());
+        assert_eq!(fields.required("from_user_id", user_id).unwrap().as_str(), "42");
+        assert!(fields.finish(Some(())).is_ok());
         for (same, text) in [("42.0", "42"), ("-0", "0"), ("-0.0", "0"), ("1e3", "1000")] {
             let body = format!(r#"{{"from_user_id": {same}}}"#);
             let mut fields = Fields::parse(body.as_bytes()).unwrap();
-            assert_eq!(fields.user_id("from_user_id").unwrap().as_str(), text);
+            assert_eq!(fields.required("from_user_id", user_id).unwrap().as_str(), text);
         }
         for none in ["4.5", "18446744073709551616", "-9223372036854775809", "1e17", "true"] {
             let body = format!(r#"{{"from_user_id": {none}}}"#);
             let mut fields = Fields::parse(body.as_bytes()).unwrap();
-            assert!(fields.user_id("from_user_id").is_none(), "{none}");
-            assert!(fields.finish().is_err());
+            assert!(fields.required("from_user_id", user_id).is_none(), "{none}");
+            assert!(fields.finish(Some(())).is_err());
         }
     }
 

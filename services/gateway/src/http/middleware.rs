@@ -1,11 +1,8 @@
 //! The layers that every request passes, a file for each.
 
-mod body_drain;
 mod connection;
 pub(crate) mod cors;
 pub(crate) mod load_shed;
-mod log_span;
-pub(crate) mod panic;
 mod request_id;
 mod trace;
 
@@ -14,12 +11,13 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
-use tracing::Instrument;
+use tracing::{Instrument, field};
 
 use crate::state::AppState;
 use connection::Connection;
+use request_id::X_REQUEST_ID;
 
 /// Serves a request with an id, a trace span, a log span and metrics, and says if its response is the
 /// last of the connection.
@@ -36,7 +34,14 @@ pub(crate) async fn observe(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let request_id = request_id::assign(&mut request);
     let trace_span = trace::start(&state.tracer, &mut request, route.as_ref(), &request_id);
-    let log_span = log_span::start(&request, &request_id, trace_span.as_ref());
+    // The fields that all log lines of a request share.
+    let log_span = tracing::info_span!(
+        "request",
+        request.id = request_id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path(),
+        trace_id = trace_span.as_ref().map(|span| field::display(span.trace_id())),
+    );
     let (request, connection) = Connection::watch(request);
 
     let response = next.run(request).instrument(log_span.clone()).await;
@@ -46,6 +51,6 @@ pub(crate) async fn observe(
     state.requests.answered(&method, route, status, started.elapsed());
     log_span.in_scope(|| state.access_log.log(status, started.elapsed()));
     trace::end(trace_span, status);
-    let response = request_id::add_to(response, request_id);
+    let response = ([(X_REQUEST_ID, request_id)], response).into_response();
     connection.close_if_needed(response, &state.draining).await
 }

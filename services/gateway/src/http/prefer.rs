@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 
-use crate::{commands::submit::Wait, config::MAX_WRITE_WAIT, http::responses::with_header};
+use crate::{commands::Wait, config::MAX_WRITE_WAIT};
 
-/// The request header.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The response header that names the preference that was applied.
@@ -47,10 +46,7 @@ impl Preference {
 
     /// Adds `Preference-Applied` to a response.
     pub(crate) fn apply_to(self, response: Response) -> Response {
-        match self.applied {
-            Some(applied) => with_header(response, PREFERENCE_APPLIED, applied),
-            None => response,
-        }
+        (self.applied.map(|applied| [(PREFERENCE_APPLIED, applied)]), response).into_response()
     }
 }
 

@@ -1,10 +1,14 @@
 //! The query string of a list, with all errors reported at once, and the link to the next page.
 
-use contracts::{FieldError, Problem, UserId};
+use contracts::Problem;
+use serde_json::Value;
 use store::{ListQuery, Position};
 use url::form_urlencoded;
 
-use crate::http::{cursor::Cursor, fields::text_error};
+use crate::http::{
+    cursor,
+    fields::{self, Fields},
+};
 
 /// Messages on a page by default.
 pub(crate) const DEFAULT_LIMIT: u16 = 50;
@@ -17,18 +21,31 @@ pub(crate) const BOTH: &str = "both";
 
 /// Parses the query of a list. Unknown parameters are ignored, as in FastAPI.
 pub(crate) fn list_query(query: Option<&str>) -> Result<ListQuery, Problem> {
-    let mut parameters = Parameters { query: query.unwrap_or_default(), errors: Vec::new() };
-    let from_user_id = parameters.user_id("from_user_id");
-    let to_user_id = parameters.user_id("to_user_id");
-    let limit = parameters.limit();
-    let both_directions = parameters.both_directions();
-    let after = parameters.cursor();
-    match (from_user_id, to_user_id) {
-        (Some(from_user_id), Some(to_user_id)) if parameters.errors.is_empty() => {
-            Ok(ListQuery { from_user_id, to_user_id, both_directions, after, limit })
+    let query = query.unwrap_or_default();
+    // The decoder puts this character in place of invalid UTF-8; a client that means it encodes it.
+    let meant = query.to_ascii_uppercase().contains("%EF%BF%BD");
+    let user_id = |value: Value| {
+        let replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+        if !meant && value.as_str().is_some_and(replaced) {
+            return Err(("string_unicode", "Input should be percent-encoded UTF-8".to_owned()));
         }
-        _ => Err(Problem::invalid_input(parameters.errors)),
-    }
+        fields::user_id(value)
+    };
+    let mut fields = Fields::from_query(query);
+    let from_user_id = fields.required("from_user_id", user_id);
+    let to_user_id = fields.required("to_user_id", user_id);
+    let msg = format!("Input should be an integer from 1 to {MAX_LIMIT}");
+    let limit = fields.parsed("limit", "int_range", &msg, |text| {
+        text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))
+    });
+    let msg = "Input should be 'both', or left out";
+    let both = fields.parsed("direction", "enum", msg, |text| (text == BOTH).then_some(()));
+    let msg = "Input should be a cursor from a Link header";
+    let after = fields.parsed("cursor", "cursor", msg, cursor::decode);
+    fields.ignore_unknown();
+    let (from_user_id, to_user_id) = fields.finish(from_user_id.zip(to_user_id))?;
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    Ok(ListQuery { from_user_id, to_user_id, both_directions: both.is_some(), after, limit })
 }
 
 /// Returns the `Link` (RFC 8288) to the page that starts at `next`.
@@ -40,76 +57,8 @@ pub(crate) fn next_link(query: &ListQuery, next: Position) -> String {
         text.append_pair("direction", BOTH);
     }
     text.append_pair("limit", &query.limit.to_string());
-    text.append_pair("cursor", &Cursor(next).to_string());
+    text.append_pair("cursor", &cursor::encode(next));
     format!("</api/messages?{}>; rel=\"next\"", text.finish())
-}
-
-struct Parameters<'a> {
-    query: &'a str,
-    errors: Vec<FieldError>,
-}
-
-impl Parameters<'_> {
-    /// Returns the last parameter of that name, as FastAPI does.
-    fn get(&self, name: &str) -> Option<String> {
-        form_urlencoded::parse(self.query.as_bytes())
-            .filter(|(known, _)| known == name)
-            .last()
-            .map(|(_, value)| value.into_owned())
-    }
-
-    fn user_id(&mut self, name: &'static str) -> Option<UserId> {
-        let Some(text) = self.get(name) else {
-            self.wrong(name, "missing", "Field required");
-            return None;
-        };
-        // The decoder puts this character in place of invalid UTF-8; a client that means it encodes it.
-        let meant = self.query.to_ascii_uppercase().contains("%EF%BF%BD");
-        if text.contains(char::REPLACEMENT_CHARACTER) && !meant {
-            self.wrong(name, "string_unicode", "Input should be percent-encoded UTF-8");
-            return None;
-        }
-        UserId::try_from(text)
-            .map_err(|error| self.errors.push(text_error("query", name, error)))
-            .ok()
-    }
-
-    fn limit(&mut self) -> u16 {
-        let Some(text) = self.get("limit") else {
-            return DEFAULT_LIMIT;
-        };
-        match text.parse() {
-            Ok(limit) if (1..=MAX_LIMIT).contains(&limit) => limit,
-            _ => {
-                let msg = format!("Input should be an integer from 1 to {MAX_LIMIT}");
-                self.wrong("limit", "int_range", &msg);
-                DEFAULT_LIMIT
-            }
-        }
-    }
-
-    fn both_directions(&mut self) -> bool {
-        match self.get("direction") {
-            None => false,
-            Some(direction) if direction == BOTH => true,
-            Some(_) => {
-                self.wrong("direction", "enum", "Input should be 'both', or left out");
-                false
-            }
-        }
-    }
-
-    fn cursor(&mut self) -> Option<Position> {
-        if let Ok(cursor) = self.get("cursor")?.parse::<Cursor>() {
-            return Some(cursor.0);
-        }
-        self.wrong("cursor", "cursor", "Input should be a cursor from a Link header");
-        None
-    }
-
-    fn wrong(&mut self, name: &'static str, kind: &'static str, msg: &str) {
-        self.errors.push(FieldError::new("query", name, kind, msg));
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use contracts::{Message, OperationId, Version, VersionedMessage};
@@ -40,16 +40,6 @@ pub(crate) fn page(messages: &[VersionedMessage], next_link: Option<String>) -> 
     let messages: Vec<&Message> = messages.iter().map(|stored| &stored.message).collect();
     let link = next_link.map(|link| [(header::LINK, link)]);
     (link, Json(messages)).into_response()
-}
-
-/// Sets a header of a response.
-pub(crate) fn with_header(
-    mut response: Response,
-    name: HeaderName,
-    value: HeaderValue,
-) -> Response {
-    response.headers_mut().insert(name, value);
-    response
 }
 
 /// Returns a version as an entity tag.

@@ -1,20 +1,19 @@
 //! The broadcaster as the gateway's tunnels reach it.
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::Request,
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
-use url::{Host, Position, Url};
+use url::{Position, Url};
 
-use crate::proxy::headers;
+use super::headers;
 
 /// Maximum bytes of a refusal's body.
 const MAX_REFUSAL_BYTES: usize = 16 * 1024;
@@ -24,9 +23,9 @@ const HEAD_BYTES: usize = 8 * 1024;
 
 /// The broadcaster's address.
 pub(super) struct Broadcaster {
-    host: String,
-    port: u16,
-    /// Host and port as they stand in a URL.
+    /// Host and port.
+    address: String,
+    /// The same as they stand in its URL, where the default port is left out.
     authority: String,
     path: String,
 }
@@ -39,17 +38,11 @@ pub(super) struct Handshake {
 
 impl Broadcaster {
     pub(super) fn new(url: &Url) -> Self {
-        let host = match url.host() {
-            Some(Host::Domain(name)) => name.to_owned(),
-            Some(Host::Ipv4(address)) => address.to_string(),
-            Some(Host::Ipv6(address)) => address.to_string(),
-            None => String::new(),
-        };
+        let port = url.port_or_known_default().unwrap_or(80);
         let base = url.path().trim_end_matches('/');
         let base = base.strip_suffix("/api/chat").unwrap_or(base);
         Self {
-            host,
-            port: url.port_or_known_default().unwrap_or(80),
+            address: format!("{}:{port}", url.host_str().unwrap_or_default()),
             authority: url[Position::BeforeHost..Position::AfterPort].to_owned(),
             path: format!("{base}/api/chat"),
         }
@@ -76,7 +69,7 @@ impl Broadcaster {
         &self,
         handshake: hyper::Request<Empty<Bytes>>,
     ) -> anyhow::Result<Handshake> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
@@ -124,9 +117,12 @@ mod tests {
     fn the_broadcaster_may_be_behind_a_path_or_on_ipv6() {
         let broadcaster = |url: &str| Broadcaster::new(&url.parse().unwrap());
         let proxied = broadcaster("http://proxy/broadcaster/");
-        assert_eq!((proxied.path.as_str(), proxied.port), ("/broadcaster/api/chat", 80));
+        assert_eq!(
+            (proxied.path.as_str(), proxied.address.as_str()),
+            ("/broadcaster/api/chat", "proxy:80")
+        );
         assert_eq!(broadcaster("http://host:8001/api/chat").path, "/api/chat");
         let ipv6 = broadcaster("http://[::1]:8001");
-        assert_eq!((ipv6.host.as_str(), ipv6.authority.as_str()), ("::1", "[::1]:8001"));
+        assert_eq!((ipv6.address.as_str(), ipv6.authority.as_str()), ("[::1]:8001", "[::1]:8001"));
     }
 }

@@ -56,21 +56,7 @@ pub(super) fn switching_protocols(from_broadcaster: &HeaderMap) -> HeaderMap {
 
 /// Returns the headers of a refusal that concern the response and not its connection.
 pub(super) fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    headers.iter().filter(|(name, _)| !is_hop_by_hop(name, headers))
-}
-
-/// Sets the headers that name the upgrade.
-pub(super) fn upgrade_to_websocket(headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-fn is_websocket(name: &HeaderName) -> bool {
-    name.as_str().starts_with("sec-websocket-")
-}
-
-fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
-    const ALWAYS: [&str; 9] = [
+    const HOP_BY_HOP: [&str; 9] = [
         "connection",
         "content-length",
         "keep-alive",
@@ -81,5 +67,18 @@ fn is_hop_by_hop(name: &HeaderName, headers: &HeaderMap) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    ALWAYS.contains(&name.as_str()) || has_token(headers, &header::CONNECTION, name.as_str())
+    headers.iter().filter(|(name, _)| {
+        let name = name.as_str();
+        !HOP_BY_HOP.contains(&name) && !has_token(headers, &header::CONNECTION, name)
+    })
+}
+
+/// Sets the headers that name the upgrade.
+pub(super) fn upgrade_to_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+fn is_websocket(name: &HeaderName) -> bool {
+    name.as_str().starts_with("sec-websocket-")
 }

@@ -1,18 +1,20 @@
 //! Responses that stay the same while the process runs.
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use uuid::Uuid;
+
+use crate::http::conditional::is_not_modified;
 
 /// A body that never changes, with its `ETag`.
 #[derive(Clone, Debug)]
 pub(crate) struct Asset {
     body: Bytes,
-    etag: HeaderValue,
+    /// The text of the `ETag`.
+    hash: String,
     headers: HeaderMap,
 }
 
@@ -21,15 +23,16 @@ impl Asset {
     pub(crate) fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         // A UUIDv5 is a SHA-1 of the body: the same on all replicas of one build.
-        let etag = format!("\"{}\"", Uuid::new_v5(&Uuid::NAMESPACE_OID, &body).simple());
+        let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, &body).simple().to_string();
         // Hexadecimal digits in quotes are valid in a header.
-        let etag = HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\""));
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        // Browsers must revalidate: a new build has another body at the same path.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(header::ETAG, etag.clone());
-        Self { body, etag, headers }
+        let etag = HeaderValue::try_from(format!("\"{hash}\""));
+        let headers = HeaderMap::from_iter([
+            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            // Browsers must revalidate: a new build has another body at the same path.
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            (header::ETAG, etag.unwrap_or(HeaderValue::from_static("\"\""))),
+        ]);
+        Self { body, hash, headers }
     }
 
     /// Adds a header to its responses.
@@ -40,20 +43,13 @@ impl Asset {
 
     /// Returns 200, or 304 if the client has it already.
     pub(crate) fn respond(&self, request: &HeaderMap) -> Response {
-        if self.is_not_modified(request) {
+        // A malformed header matches nothing.
+        if is_not_modified(request, &self.hash).unwrap_or(false) {
             let mut headers = self.headers.clone();
             headers.remove(header::CONTENT_TYPE);
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
         (self.headers.clone(), Body::from(self.body.clone())).into_response()
-    }
-
-    fn is_not_modified(&self, request: &HeaderMap) -> bool {
-        let values = request.get_all(header::IF_NONE_MATCH).iter();
-        values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|tag| {
-            let tag = tag.trim_ascii();
-            tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == self.etag.as_bytes()
-        })
     }
 }
 

@@ -72,12 +72,6 @@ impl Tracer {
         Ok(Self(Some(Exporting { tracer, provider })))
     }
 
-    /// Returns true if a collector is configured.
-    #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Returns the span of a request with these headers: a child of its caller's span, or the root of
     /// a new trace. `None` without a collector.
     ///

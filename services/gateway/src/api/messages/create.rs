@@ -2,21 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, HeaderValue},
-};
+use axum::{body::Body, extract::State, http::HeaderMap, response::IntoResponse};
 use contracts::{Action, Command, Message, MessageId, Outcome, Timestamp, VersionedMessage};
 
+use super::write;
 use crate::{
-    api::write::write,
-    commands::submit::Submission,
+    commands::Submission,
     error::{self, HandlerResult},
     http::{
-        body,
-        idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
-        responses::{accepted, created, with_header},
+        body, fields,
+        idempotency::{self, IDEMPOTENCY_REPLAYED},
+        responses::{accepted, created},
     },
     openapi::{
         parameters::{CreateHeaders, PreferHeader},
@@ -39,14 +35,9 @@ use crate::{
             status = 201,
             description = "The message is stored",
             body = Message,
-            headers(("ETag"), ("Location"), ("Preference-Applied"), ("Idempotency-Replayed")),
+            headers(("ETag"), ("Location"), ("Idempotency-Replayed")),
         ),
-        (
-            status = 202,
-            description = "The write is durable but not applied yet",
-            body = Message,
-            headers(("Location"), ("Retry-After"), ("Preference-Applied")),
-        ),
+        (status = 202, description = "The write is durable but not applied yet", body = Message),
     ),
 )]
 pub(crate) async fn create(
@@ -56,17 +47,17 @@ pub(crate) async fn create(
     body: Body,
 ) -> HandlerResult {
     let mut fields = body::read_object(&headers, body).await?;
-    let key = fields.header(IdempotencyKey::read(&headers)).flatten();
-    let from_user_id = fields.user_id("from_user_id");
-    let to_user_id = fields.user_id("to_user_id");
-    let content = fields.content();
-    fields.finish()?;
-    let (Some(from_user_id), Some(to_user_id), Some(content)) = (from_user_id, to_user_id, content)
-    else {
-        return Err(error::internal("a create without its fields passed the checks").into());
-    };
+    let key = fields.header(idempotency::key(&headers)).flatten();
+    let from_user_id = fields.required("from_user_id", fields::user_id);
+    let to_user_id = fields.required("to_user_id", fields::user_id);
+    let content = fields.required("content", fields::content);
+    let ((from_user_id, to_user_id), content) =
+        fields.finish(from_user_id.zip(to_user_id).zip(content))?;
     let message = Message {
-        id: key.map_or_else(MessageId::generate, |key| key.message_id(&from_user_id)),
+        id: match key {
+            Some(key) => MessageId::from_idempotency_key(from_user_id.as_str(), key),
+            None => MessageId::generate(),
+        },
         from_user_id: from_user_id.clone(),
         to_user_id: to_user_id.clone(),
         content: content.clone(),
@@ -81,8 +72,7 @@ pub(crate) async fn create(
             Ok(created(&VersionedMessage { message, version: 1 }))
         }
         Submission::Completed(Outcome::Replayed(stored)) => {
-            let replayed = HeaderValue::from_static("true");
-            Ok(with_header(created(&stored), IDEMPOTENCY_REPLAYED, replayed))
+            Ok(([(IDEMPOTENCY_REPLAYED, "true")], created(&stored)).into_response())
         }
         Submission::Completed(outcome) => Err(error::not_a_success(&outcome)),
     })

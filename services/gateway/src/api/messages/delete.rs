@@ -9,9 +9,10 @@ use axum::{
 };
 use contracts::{Action, Command, MessageId, Outcome, Timestamp};
 
+use super::write;
 use crate::{
-    api::{operations::Operation, write::write},
-    commands::submit::Submission,
+    api::operations::Operation,
+    commands::Submission,
     error::{self, HandlerResult},
     http::{conditional, path::PathParam, responses::accepted},
     openapi::parameters::{IfMatchHeader, PreferHeader},
@@ -27,12 +28,11 @@ use crate::{
     tag = "messages",
     params(("id" = MessageId, Path, description = "Id of the message"), IfMatchHeader, PreferHeader),
     responses(
-        (status = 204, description = "The message is deleted", headers(("Preference-Applied"))),
+        (status = 204, description = "The message is deleted"),
         (
             status = 202,
             description = "The write is durable but not applied yet",
             body = Operation,
-            headers(("Location"), ("Retry-After"), ("Preference-Applied")),
             links(("operation" = (
                 operation_id = "readOperation",
                 parameters(("op" = "$response.body#/id")),

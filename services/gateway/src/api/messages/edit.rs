@@ -1,19 +1,21 @@
 //! `PUT /api/messages/{id}`.
 
-mod unchanged_fields;
-
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::HeaderMap};
-use contracts::{Action, Command, Message, MessageId, Outcome, Timestamp, VersionedMessage};
+use contracts::{
+    Action, Command, FieldError, Message, MessageId, Outcome, Problem, ProblemKind, Timestamp,
+    UserId, VersionedMessage,
+};
 
+use super::write;
 use crate::{
-    api::write::write,
-    commands::submit::Submission,
-    error::{self, HandlerResult},
+    commands::Submission,
+    error::{self, HandlerResult, problem},
     http::{
         body, conditional,
-        path::PathParam,
+        fields::{self, Fields},
+        path::{PathParam, parse_uuid},
         responses::{self, accepted},
     },
     openapi::{
@@ -23,7 +25,6 @@ use crate::{
     spans::RequestTrace,
     state::AppState,
 };
-use unchanged_fields::UnchangedFields;
 
 /// Replace a message's content
 #[utoipa::path(
@@ -39,14 +40,9 @@ use unchanged_fields::UnchangedFields;
             description = "The message as it is stored: with this edit, or with a newer one that \
                            superseded it",
             body = Message,
-            headers(("ETag"), ("Preference-Applied")),
+            headers(("ETag")),
         ),
-        (
-            status = 202,
-            description = "The write is durable but not applied yet",
-            body = Message,
-            headers(("Location"), ("Retry-After"), ("Preference-Applied")),
-        ),
+        (status = 202, description = "The write is durable but not applied yet", body = Message),
     ),
 )]
 pub(crate) async fn edit(
@@ -58,18 +54,15 @@ pub(crate) async fn edit(
 ) -> HandlerResult {
     let if_match = conditional::if_match(&headers)?;
     let mut fields = body::read_object(&headers, body).await?;
-    let content = fields.content();
+    let content = fields.required("content", fields::content);
     let unchanged = UnchangedFields::read(&mut fields);
-    fields.finish()?;
-    let Some(content) = content else {
-        return Err(error::internal("an edit without content passed the checks").into());
-    };
+    let content = fields.finish(content)?;
     let VersionedMessage { message, version } =
-        trace.find(state.store.find(id)).await?.ok_or_else(error::message_not_found)?;
+        trace.find(state.store.find(id)).await?.ok_or(ProblemKind::MessageNotFound)?;
     // Versions only grow, so this mismatch is final. It says more than a field of an older
     // version that differs.
     if if_match.is_some_and(|expected| expected < version) {
-        return Err(error::version_mismatch().into());
+        return Err(ProblemKind::VersionMismatch.into());
     }
     unchanged.check(&message)?;
     // Later than everything stored, whatever this machine's clock says.
@@ -90,4 +83,60 @@ pub(crate) async fn edit(
         Submission::Completed(outcome) => Err(error::not_a_success(&outcome)),
     })
     .await
+}
+
+/// The fields that an edit cannot change. A client that edits what it fetched sends them back.
+#[expect(clippy::option_option, reason = "an absent field differs from null")]
+struct UnchangedFields {
+    id: Option<MessageId>,
+    from_user_id: Option<UserId>,
+    to_user_id: Option<UserId>,
+    publish_timestamp: Option<Timestamp>,
+    edit_timestamp: Option<Option<Timestamp>>,
+}
+
+impl UnchangedFields {
+    fn read(fields: &mut Fields) -> Self {
+        let timestamp = |fields: &mut Fields, name| {
+            let msg = "Input should be an RFC 3339 timestamp";
+            fields.parsed(name, "datetime_parsing", msg, |text| text.parse().ok())
+        };
+        let uuid = "Input should be a valid UUID";
+        Self {
+            id: fields.parsed("id", "uuid_parsing", uuid, parse_uuid),
+            from_user_id: fields.optional("from_user_id", fields::user_id),
+            to_user_id: fields.optional("to_user_id", fields::user_id),
+            publish_timestamp: timestamp(fields, "publish_timestamp"),
+            edit_timestamp: if fields.take_null("edit_timestamp") {
+                Some(None)
+            } else {
+                timestamp(fields, "edit_timestamp").map(Some)
+            },
+        }
+    }
+
+    /// Returns the problem that names every field which differs from the stored message.
+    fn check(self, stored: &Message) -> Result<(), Problem> {
+        fn same<T: PartialEq>(sent: Option<T>, stored: &T) -> bool {
+            sent.is_none_or(|sent| sent == *stored)
+        }
+        let checks = [
+            ("id", same(self.id, &stored.id)),
+            ("from_user_id", same(self.from_user_id, &stored.from_user_id)),
+            ("to_user_id", same(self.to_user_id, &stored.to_user_id)),
+            ("publish_timestamp", same(self.publish_timestamp, &stored.publish_timestamp)),
+            ("edit_timestamp", same(self.edit_timestamp, &stored.edit_timestamp)),
+        ];
+        let msg = "Input should equal the stored value; an edit cannot change it";
+        let errors: Vec<FieldError> = checks
+            .into_iter()
+            .filter(|(_, same)| !same)
+            .map(|(name, _)| FieldError::new("body", name, "field_conflict", msg))
+            .collect();
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem { errors, ..problem(ProblemKind::FieldConflict) })
+        }
+    }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::HeaderMap};
-use contracts::{Message, MessageId};
+use contracts::{Message, MessageId, ProblemKind};
 
 use crate::{
-    error::{HandlerResult, message_not_found},
+    error::HandlerResult,
     http::{conditional, path::PathParam, responses},
     openapi::parameters::IfNoneMatchHeader,
     spans::RequestTrace,
@@ -31,8 +31,8 @@ pub(crate) async fn get(
     trace: RequestTrace,
     headers: HeaderMap,
 ) -> HandlerResult {
-    let stored = trace.find(state.store.find(id)).await?.ok_or_else(message_not_found)?;
-    if conditional::is_not_modified(&headers, stored.version)? {
+    let stored = trace.find(state.store.find(id)).await?.ok_or(ProblemKind::MessageNotFound)?;
+    if conditional::is_not_modified(&headers, &stored.version.to_string())? {
         return Ok(responses::not_modified(stored.version));
     }
     Ok(responses::message(&stored))

@@ -7,20 +7,16 @@ use telemetry::traces::TRACEPARENT;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::request_id::X_REQUEST_ID;
-use crate::config::AllowedOrigin;
 
 /// Time for which a browser may cache a preflight response.
 const MAX_AGE: Duration = Duration::from_hours(1);
 
 /// Returns the layer that allows these origins. Credentials are not allowed: the API has no cookies.
-pub(crate) fn layer(origins: &[AllowedOrigin]) -> CorsLayer {
-    let allowed = if origins.contains(&AllowedOrigin::Any) {
+pub(crate) fn layer(origins: &[HeaderValue]) -> CorsLayer {
+    let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {
-        AllowOrigin::list(origins.iter().filter_map(|origin| match origin {
-            AllowedOrigin::Any => None,
-            AllowedOrigin::Origin(origin) => HeaderValue::from_str(origin.as_str()).ok(),
-        }))
+        AllowOrigin::list(origins.iter().cloned())
     };
     CorsLayer::new()
         .allow_origin(allowed)

@@ -7,30 +7,21 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use contracts::ProblemKind;
 use tokio::sync::Semaphore;
 
-use crate::error::{ProblemResponse, too_many_requests};
+use crate::error::ProblemResponse;
 
-/// Maximum requests at once to a group of routes. Each group has its own, so that a flood of one
-/// kind of request does not shut out another. A request counts until its response's head; a body
-/// that streams needs a limit of its own.
-#[derive(Clone)]
-pub(crate) struct LoadLimit(Arc<Semaphore>);
-
-impl LoadLimit {
-    pub(crate) fn new(max_requests: usize) -> Self {
-        Self(Arc::new(Semaphore::new(max_requests)))
-    }
-}
-
-/// Refuses requests beyond the limit.
+/// Refuses requests beyond the limit. Each group of routes has its own, so that a flood of one kind
+/// of request does not shut out another. A request counts until its response's head; a body that
+/// streams needs a limit of its own.
 pub(crate) async fn shed_load(
-    State(limit): State<LoadLimit>,
+    State(limit): State<Arc<Semaphore>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let Ok(_permit) = limit.0.try_acquire() else {
-        return ProblemResponse::from(too_many_requests()).into_response();
+    let Ok(_permit) = limit.try_acquire() else {
+        return ProblemResponse::from(ProblemKind::Overloaded).into_response();
     };
     next.run(request).await
 }
@@ -59,7 +50,7 @@ mod tests {
                 end.notified().await;
             }
         };
-        let limit = || from_fn_with_state(LoadLimit::new(1), shed_load);
+        let limit = || from_fn_with_state(Arc::new(Semaphore::new(1)), shed_load);
         let other = Router::new().route("/other", get(async || {})).route_layer(limit());
         let router = Router::new().route("/", get(handler)).route_layer(limit()).merge(other);
         let ask = |path: &str| {

@@ -3,11 +3,8 @@
 use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue},
-    response::Response,
 };
 use uuid::Uuid;
-
-use crate::http::responses::with_header;
 
 /// The header of the request and of its response.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,11 +17,6 @@ pub(super) fn assign(request: &mut Request) -> HeaderValue {
     let id = choose(request.headers());
     request.headers_mut().insert(X_REQUEST_ID, id.clone());
     id
-}
-
-/// Adds the id to the response.
-pub(super) fn add_to(response: Response, id: HeaderValue) -> Response {
-    with_header(response, X_REQUEST_ID, id)
 }
 
 /// Returns the client's id if it can stand in a log, else a new one.

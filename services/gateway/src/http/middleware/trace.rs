@@ -16,9 +16,6 @@ pub(super) fn start(
     route: Option<&MatchedPath>,
     request_id: &HeaderValue,
 ) -> Option<Span> {
-    if !tracer.is_on() {
-        return None;
-    }
     let route = route.map(MatchedPath::as_str).filter(|route| route.starts_with(TRACED_PREFIX))?;
     let method = known_method(request.method());
     // The semantic conventions' name for an unknown method.

@@ -2,7 +2,12 @@
 
 use std::net::SocketAddr;
 
-use axum::{Router, extract::State, http::HeaderValue, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{self, HeaderValue},
+    routing::get,
+};
 use futures_util::{SinkExt, StreamExt};
 use service::{
     Shutdown,
