@@ -18,7 +18,7 @@ mod worker;
 use std::time::Duration;
 
 use broker::{CommandSource, DeadLetterPublisher, ReplyPublisher};
-use service::{ConfigError, Dependency, Health, Phases, Shutdown, http};
+use service::{ConfigError, Dependency, Health, Phases, Shutdown, health};
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
 use telemetry::traces::Tracer;
@@ -91,11 +91,11 @@ pub async fn run_with(
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    let listener = http::Listener::bind(config.bind, http::health_settings())?;
+    let listener = health::bind(config.bind)?;
     let access_log = common.log.access;
     let serving = tokio::spawn({
         let phases: Phases = phases.clone();
-        async move { http::serve_health(listener, health, access_log, &phases).await }
+        async move { health::serve(listener, health, access_log, &phases).await }
     });
     let dead_letters =
         DeadLetterPublisher::new(url, "storage-worker dead letters", telemetry::host_name(), stop);

@@ -7,10 +7,9 @@ pub mod health;
 mod healthcheck;
 pub mod http;
 pub mod origin;
-mod panic;
 pub mod shutdown;
 
-use std::{error::Error, net::SocketAddr, process::ExitCode};
+use std::{any::Any, error::Error, net::SocketAddr, process::ExitCode};
 
 use anyhow::Context;
 
@@ -19,7 +18,6 @@ use config::{EXIT_CONFIG, Invocation};
 pub use dedicated_runtime::DedicatedRuntime;
 pub use health::{Dependency, Health};
 pub use origin::{InvalidOrigin, Origin};
-pub use panic::panic_message;
 pub use shutdown::{Phases, Shutdown};
 use telemetry::logging;
 
@@ -87,4 +85,11 @@ fn report(error: &anyhow::Error, name: &'static str, is_tool: bool) -> ExitCode 
         tracing::error!(service = name, error = format!("{error:#}"), "failed");
     }
     if is_config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+}
+
+/// Returns the message of a panic.
+#[must_use]
+pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
 }
