@@ -77,7 +77,7 @@ impl Dependency {
 }
 
 /// Health of one service.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Health {
     dependencies: Arc<[Dependency]>,
     draining: CancellationToken,
