@@ -145,6 +145,6 @@ mod documentation {
 
     #[test]
     fn lists_every_setting() {
-        testkit::assert_settings_documented(&Config::command(), "Broadcaster");
+        testkit::check_settings_documented(&Config::command(), "Broadcaster").unwrap();
     }
 }

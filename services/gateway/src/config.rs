@@ -158,6 +158,6 @@ mod documentation {
 
     #[test]
     fn lists_every_setting() {
-        testkit::assert_settings_documented(&Config::command(), "Gateway");
+        testkit::check_settings_documented(&Config::command(), "Gateway").unwrap();
     }
 }

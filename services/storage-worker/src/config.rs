@@ -77,6 +77,6 @@ mod documentation {
 
     #[test]
     fn lists_every_setting() {
-        testkit::assert_settings_documented(&Config::command(), "Storage worker");
+        testkit::check_settings_documented(&Config::command(), "Storage worker").unwrap();
     }
 }

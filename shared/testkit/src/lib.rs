@@ -27,7 +27,7 @@ mod tls;
 pub use api::{Answer, Api, IDLE_CONNECTION_LIMIT};
 pub use balancer::Balancer;
 pub use broker::{BrokerOptions, PrivateBroker};
-pub use documentation::assert_settings_documented;
+pub use documentation::check_settings_documented;
 pub use environment::{TestEnvironment, TestEnvironmentBuilder};
 pub use eventually::{Check, eventually};
 pub use management::{Connection, FetchedMessage, Management, Queue};

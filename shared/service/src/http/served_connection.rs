@@ -1,6 +1,13 @@
 //! One connection from its first byte to its end.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
@@ -16,7 +23,6 @@ use hyper_util::{
 };
 use tokio::{
     net::TcpStream,
-    pin,
     time::{Instant, Sleep, sleep},
 };
 use tower::ServiceExt;
@@ -83,6 +89,7 @@ pub(super) async fn serve<S, B>(
     });
     if settings.http2 {
         let mut builder = auto::Builder::new(TokioExecutor::new());
+        // The connection's own timer covers the headers.
         builder.http1().header_read_timeout(None).max_buf_size(settings.max_header_bytes);
         builder
             .http2()
@@ -92,18 +99,13 @@ pub(super) async fn serve<S, B>(
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES);
-        let connection = builder.serve_connection_with_upgrades(io, service);
-        pin!(connection);
+        let connection = pin!(builder.serve_connection_with_upgrades(io, service));
         let shut_down = auto::UpgradeableConnection::graceful_shutdown;
         ServedConnection::new(connection, shut_down, state, settings).run(phases).await;
     } else {
-        let connection = http1::Builder::new()
-            // The connection's own timer covers the headers.
-            .header_read_timeout(None)
-            .max_buf_size(settings.max_header_bytes)
-            .serve_connection(io, service)
-            .with_upgrades();
-        pin!(connection);
+        let mut builder = http1::Builder::new();
+        builder.header_read_timeout(None).max_buf_size(settings.max_header_bytes);
+        let connection = pin!(builder.serve_connection(io, service).with_upgrades());
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
         ServedConnection::new(connection, shut_down, state, settings).run(phases).await;
     }
