@@ -9,7 +9,7 @@ pub mod http;
 pub mod origin;
 pub mod shutdown;
 
-use std::{any::Any, error::Error, net::SocketAddr, process::ExitCode};
+use std::{any::Any, error::Error, process::ExitCode};
 
 use anyhow::Context;
 
