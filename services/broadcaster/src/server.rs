@@ -24,10 +24,7 @@ use http::{HeaderValue, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use service::{
     Health, Phases,
-    http::{
-        Body, Listener, ListenerSettings, Peer, Protocols, RequestBody, SocketSettings, body,
-        into_tcp_stream,
-    },
+    http::{Body, Listener, ListenerSettings, Peer, RequestBody, into_tcp_stream},
 };
 use telemetry::{
     logging::AccessLog,
@@ -92,22 +89,20 @@ impl Default for Settings {
 /// however many subscribers there are.
 pub(crate) fn listener_settings() -> ListenerSettings {
     ListenerSettings {
-        protocols: Protocols::Http1,
+        http2: false,
         max_connections: MAX_HANDSHAKES,
         // Most handshakes take a millisecond.
         first_request_grace: Duration::from_secs(1),
         first_request_timeout: HANDSHAKE_TIMEOUT,
         write_timeout: HANDSHAKE_TIMEOUT,
         max_header_bytes: 16 * 1024,
-        socket: SocketSettings {
-            // The thousands of subscribers of a broadcaster that has stopped come at once.
-            backlog: 4096,
-            // Otherwise the kernel would buffer megabytes, and a slow subscriber would read minutes of old frames.
-            send_buffer_bytes: Some(32 * 1024),
-            // The buffer has room for a minute of ordinary frames. With this, it takes the next frame only once all before
-            // it are on the network.
-            max_unsent_bytes: Some(1),
-        },
+        // The thousands of subscribers of a broadcaster that has stopped come at once.
+        backlog: 4096,
+        // Otherwise the kernel would buffer megabytes, and a slow subscriber would read minutes of old frames.
+        send_buffer_bytes: Some(32 * 1024),
+        // The buffer has room for a minute of ordinary frames. With this, it takes the next frame only once all before it
+        // are on the network.
+        max_unsent_bytes: Some(1),
         ..ListenerSettings::default()
     }
 }
@@ -169,8 +164,9 @@ impl Server {
             .or_else(|| asyncapi::route(path))
             .or_else(|| handshake::route(path));
         let span = tracing::info_span!("request", %method, path);
-        let health = self.health.answer(&method, path).map(|response| response.map(body::boxed));
-        let response = health
+        let response = self
+            .health
+            .answer(&method, path)
             .or_else(|| asyncapi::respond(&method, path))
             .unwrap_or_else(|| self.subscribe(&mut request).unwrap_or_else(Refusal::into_response));
         let response = match response.status() {

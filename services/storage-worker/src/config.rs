@@ -77,28 +77,6 @@ mod documentation {
 
     #[test]
     fn lists_every_setting() {
-        let document = include_str!("../../../docs/configuration.md");
-        let command = Config::command();
-        let variable = |argument: &clap::Arg| argument.get_env()?.to_str().map(str::to_owned);
-        for argument in command.get_arguments() {
-            let (Some(name), Some(flag)) = (variable(argument), argument.get_long()) else {
-                continue;
-            };
-            let default = match argument.get_default_values() {
-                [value] if !value.is_empty() => format!("`{}`", value.display()),
-                _ => "none".to_owned(),
-            };
-            let row = format!("| `{name}` | {default} | ");
-            assert!(document.contains(&row), "docs/configuration.md lacks {row}");
-            let usual = name.to_lowercase().replace('_', "-") == flag;
-            assert!(usual || document.contains(&format!("`--{flag}`")), "--{flag} is not listed");
-        }
-        let mut sections = document.split("\n## ");
-        let section = sections.find(|section| section.starts_with("Storage worker\n")).unwrap();
-        for row in section.lines().filter_map(|line| line.strip_prefix("| `")) {
-            let name = row.split('`').next().map(str::to_owned);
-            let known = command.get_arguments().any(|argument| variable(argument) == name);
-            assert!(known, "docs/configuration.md lists an unknown setting: {row}");
-        }
+        testkit::check_settings_documented(&Config::command(), "Storage worker").unwrap();
     }
 }

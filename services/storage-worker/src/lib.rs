@@ -17,7 +17,7 @@ mod worker;
 use std::time::Duration;
 
 use broker::{CommandSource, DeadLetterPublisher, ReplyPublisher};
-use service::{ConfigError, Dependency, Health, Shutdown, http};
+use service::{ConfigError, Dependency, Health, Shutdown, health};
 use store::{Store, StoreSettings};
 use telemetry::{metrics::Exporter, traces::Tracer};
 use tokio::sync::watch;
@@ -82,11 +82,11 @@ pub async fn run_with(
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    let listener = http::Listener::bind(config.bind, http::health_settings())?;
+    let listener = health::bind(config.bind)?;
     let access_log = common.log.access;
     let serving_phases = phases.clone();
     let serving = tokio::spawn(async move {
-        http::serve_health(listener, health, access_log, &serving_phases).await;
+        health::serve(listener, health, access_log, &serving_phases).await;
     });
     let dead_letters =
         DeadLetterPublisher::new(url, "storage-worker dead letters", telemetry::host_name(), stop);

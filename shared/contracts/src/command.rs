@@ -1,7 +1,7 @@
 //! Commands, which gateways publish and storage workers apply. The body of a delivery is a JSON array
 //! of commands.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::IgnoredAny};
 
@@ -22,7 +22,7 @@ pub const MAX_CREATE_AGE_DAYS: u64 = 6;
 
 /// One change. It takes effect once however often it is delivered, because its id stays the same.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "Received")]
+#[serde(from = "Format1")]
 pub struct Command {
     /// Identifies the command in each of its deliveries.
     pub id: CommandId,
@@ -105,49 +105,45 @@ impl Command {
     }
 }
 
-/// A command as format 1 writes it: the parts of a message command stand beside the id.
-#[derive(Serialize)]
-struct Sent<'a> {
+/// A command in format 1: the parts of a message command stand beside the id.
+#[derive(Serialize, Deserialize)]
+struct Format1<'a> {
+    #[serde(deserialize_with = "known_format")]
     format: u32,
     id: CommandId,
     message_id: MessageId,
     issued_at: Timestamp,
-    action: &'a Action,
-}
-
-/// A command as format 1 is read.
-#[derive(Deserialize)]
-struct Received {
-    #[serde(rename = "format", deserialize_with = "known_format")]
-    _format: (),
-    id: CommandId,
-    message_id: MessageId,
-    issued_at: Timestamp,
-    action: Action,
+    action: Cow<'a, Action>,
     /// Reserved for payloads of other kinds, as `{"NAME": …}`. There are none yet.
-    #[serde(rename = "payload", default, deserialize_with = "unknown_payload")]
+    #[serde(rename = "payload", default, skip_serializing, deserialize_with = "unknown_payload")]
     _payload: (),
 }
 
 impl Serialize for Command {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { id, issued_at, payload: Payload::Message(message) } = self;
-        let MessageCommand { message_id, action } = message;
-        Sent { format: FORMAT, id: *id, message_id: *message_id, issued_at: *issued_at, action }
-            .serialize(serializer)
+        let Payload::Message(MessageCommand { message_id, action }) = &self.payload;
+        Format1 {
+            format: FORMAT,
+            id: self.id,
+            message_id: *message_id,
+            issued_at: self.issued_at,
+            action: Cow::Borrowed(action),
+            _payload: (),
+        }
+        .serialize(serializer)
     }
 }
 
-impl From<Received> for Command {
-    fn from(received: Received) -> Self {
-        let Received { id, message_id, issued_at, action, .. } = received;
+impl From<Format1<'_>> for Command {
+    fn from(Format1 { id, message_id, issued_at, action, .. }: Format1<'_>) -> Self {
+        let action = action.into_owned();
         Self { id, issued_at, payload: Payload::Message(MessageCommand { message_id, action }) }
     }
 }
 
-fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
-        FORMAT => Ok(()),
+        FORMAT => Ok(FORMAT),
         other => Err(de::Error::custom(format_args!("unknown command format {other}"))),
     }
 }

@@ -1,7 +1,5 @@
 //! A message, and the validated types of its parts.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -119,18 +117,6 @@ impl TryFrom<String> for Content {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         check_length(&text, Self::MAX_CHARACTERS)?;
         Ok(Self(text))
-    }
-}
-
-impl fmt::Display for UserId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl From<UserId> for String {
-    fn from(id: UserId) -> Self {
-        id.0
     }
 }
 

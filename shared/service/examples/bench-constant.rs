@@ -7,9 +7,6 @@ use axum::{Router, http::header, routing::any};
 use service::{Shutdown, http};
 use telemetry::logging;
 
-/// Maximum number of connections.
-const MAX_CONNECTIONS: usize = 10_000;
-
 const MESSAGE: &str = concat!(
     r#"{"id":"01a20449-2db5-76d7-8409-4d16d0eccbf6","from_user_id":"user-1","to_user_id":"reader-1","#,
     r#""content":"the same each time: about as long as what people write to each other","#,
@@ -20,8 +17,7 @@ const MESSAGE: &str = concat!(
 async fn main() -> anyhow::Result<()> {
     logging::start_for_tool();
     let message = any(|| async { ([(header::CONTENT_TYPE, "application/json")], MESSAGE) });
-    let settings =
-        http::ListenerSettings { max_connections: MAX_CONNECTIONS, ..Default::default() };
+    let settings = http::ListenerSettings { max_connections: 10_000, ..Default::default() };
     let listener = http::Listener::bind(([127, 0, 0, 1], 0).into(), settings)?;
     println!("{}", listener.local_addr()?);
     let phases = Shutdown::on_signals()?.phases(Duration::ZERO, Duration::from_secs(1));

@@ -74,21 +74,14 @@ pub(crate) enum Invocation<C> {
 /// Reads the configuration of the process. On `--help` and on errors, prints the text and returns the
 /// exit code.
 pub(crate) fn read<C: ServiceConfig>() -> Result<Invocation<C>, ExitCode> {
-    let invocation = parse::<C>(std::env::args_os()).map_err(|error| {
+    parse(std::env::args_os()).map_err(|error| {
         // Nothing can be done if even this cannot be printed.
         let _ = error.print();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
             _ => ExitCode::from(EXIT_CONFIG),
         }
-    })?;
-    if let Invocation::Run(_) = invocation {
-        check_authorities().map_err(|error| {
-            eprintln!("error: {}", telemetry::error_chain(&error));
-            ExitCode::from(EXIT_CONFIG)
-        })?;
-    }
-    Ok(invocation)
+    })
 }
 
 /// Parses the service's own arguments, and the subcommand that all services have.
@@ -122,7 +115,7 @@ fn without_secrets(mut error: clap::Error, command: &Command) -> clap::Error {
 
 /// Checks that the certificates in `SSL_CERT_FILE` can be read. Otherwise the only symptom would be
 /// that the broker's certificate is not trusted.
-fn check_authorities() -> Result<(), ConfigError> {
+pub(crate) fn check_authorities() -> Result<(), ConfigError> {
     const KEY: &str = "SSL_CERT_FILE";
     if std::env::var_os(KEY).is_none_or(|path| path.is_empty()) {
         return Ok(());

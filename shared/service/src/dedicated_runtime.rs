@@ -2,15 +2,12 @@
 
 use std::io;
 
-use tokio::runtime::{Builder, EnterGuard, Runtime};
+use tokio::runtime::{Builder, Runtime};
 
 /// A tokio runtime of one thread, for tasks that must not wait behind requests. tokio polls ready tasks
 /// in turn, so with thousands of requests each step of a task waits for all of them; the kernel
 /// schedules a thread that mostly sleeps at once.
-pub struct DedicatedRuntime {
-    /// Present until it is dropped.
-    runtime: Option<Runtime>,
-}
+pub struct DedicatedRuntime(Option<Runtime>);
 
 impl DedicatedRuntime {
     /// Starts the thread.
@@ -20,19 +17,19 @@ impl DedicatedRuntime {
             .thread_name(thread_name)
             .enable_all()
             .build()?;
-        Ok(Self { runtime: Some(runtime) })
+        Ok(Self(Some(runtime)))
     }
 
     /// Calls `start`; the tasks that it spawns run on this runtime.
     pub fn run<T>(&self, start: impl FnOnce() -> T) -> T {
-        let _guard: Option<EnterGuard<'_>> = self.runtime.as_ref().map(Runtime::enter);
+        let _guard = self.0.as_ref().map(Runtime::enter);
         start()
     }
 }
 
 impl Drop for DedicatedRuntime {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.0.take() {
             // A runtime must not be waited for within another one, and tasks that outlived the grace
             // period are abandoned.
             runtime.shutdown_background();

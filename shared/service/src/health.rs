@@ -1,32 +1,47 @@
 //! `/livez` and `/readyz`, which tell an orchestrator when to restart a process and when to send it
 //! work, and `/metrics` for Prometheus.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use ::http::{Method, Response, StatusCode, header};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
-use http_body_util::Full;
+use contracts::{Problem, ProblemKind};
 use serde::Serialize;
-use telemetry::metrics::{Exporter, catalog, flag};
+use telemetry::{
+    logging::AccessLog,
+    metrics::{Exporter, Requests, catalog, flag},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Phases,
+    http::{Body, Listener, ListenerSettings, RequestBody, body, problem},
+};
 
 const LIVE: &str = "/livez";
 const READY: &str = "/readyz";
 const METRICS: &str = "/metrics";
+
+/// Connections of a listener that serves health checks only.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Retry interval of a problem of that listener, which has none that is worth a retry.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A part outside the service that it needs, which is up or down.
 #[derive(Clone, Debug)]
 pub struct Dependency {
     name: &'static str,
     up: watch::Receiver<bool>,
-    needed: Needed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needed {
-    Always,
-    AtStart,
+    /// Cancelled once the dependency has been up; `None` if it is always needed.
+    has_been_up: Option<CancellationToken>,
 }
 
 impl Dependency {
@@ -34,22 +49,37 @@ impl Dependency {
     /// not ready.
     #[must_use]
     pub fn always(name: &'static str, up: watch::Receiver<bool>) -> Self {
-        Self { name, up, needed: Needed::Always }
+        Self { name, up, has_been_up: None }
     }
 
     /// Returns a dependency that is needed to become ready. When it goes down later, the service is
     /// degraded but stays ready: all replicas share the dependency, and a balancer without any replica
-    /// would also refuse requests that still work.
+    /// would also refuse requests that still work. Must be called in a tokio runtime.
     #[must_use]
     pub fn at_start(name: &'static str, up: watch::Receiver<bool>) -> Self {
-        Self { name, up, needed: Needed::AtStart }
+        let has_been_up = CancellationToken::new();
+        let (mut watched, token) = (up.clone(), has_been_up.clone());
+        tokio::spawn(async move {
+            if watched.wait_for(|up| *up).await.is_ok() {
+                token.cancel();
+            }
+        });
+        Self { name, up, has_been_up: Some(has_been_up) }
+    }
+
+    fn is_up(&self) -> bool {
+        *self.up.borrow()
+    }
+
+    fn has_been_up(&self) -> bool {
+        self.has_been_up.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 }
 
 /// Health of one service.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Health {
-    dependencies: Arc<Vec<(Dependency, watch::Receiver<bool>)>>,
+    dependencies: Arc<[Dependency]>,
     draining: CancellationToken,
     exporter: Option<Exporter>,
 }
@@ -64,11 +94,7 @@ impl Health {
     /// Returns the health of a service with these dependencies, which is not ready once `draining`.
     #[must_use]
     pub fn new(dependencies: Vec<Dependency>, draining: CancellationToken) -> Self {
-        let dependencies = dependencies
-            .into_iter()
-            .map(|dependency| (dependency.clone(), seen_up(dependency.up)))
-            .collect();
-        Self { dependencies: Arc::new(dependencies), draining, exporter: None }
+        Self { dependencies: dependencies.into(), draining, exporter: None }
     }
 
     /// Adds `/metrics`.
@@ -85,7 +111,7 @@ impl Health {
 
     /// Returns the response for `path`, or `None` if the request is for the service itself.
     #[must_use]
-    pub fn answer(&self, method: &Method, path: &str) -> Option<Response<Full<Bytes>>> {
+    pub fn answer(&self, method: &Method, path: &str) -> Option<Response<Body>> {
         if method != Method::GET && method != Method::HEAD {
             return None;
         }
@@ -95,7 +121,10 @@ impl Health {
                 let (status, readiness) = self.readiness();
                 Some(json(status, &readiness))
             }
-            METRICS => self.exporter.as_ref().map(|exporter| text(self.scrape(exporter))),
+            METRICS => {
+                let metrics = self.scrape(self.exporter.as_ref()?);
+                Some(uncached(telemetry::metrics::CONTENT_TYPE, metrics))
+            }
             _ => None,
         }
     }
@@ -103,9 +132,9 @@ impl Health {
     /// Renders the metrics, with the state of the dependencies at this moment.
     fn scrape(&self, exporter: &Exporter) -> String {
         catalog::READY.register().set(flag(self.readiness().0 == StatusCode::OK));
-        for (dependency, _) in self.dependencies.iter() {
-            let up = *dependency.up.borrow();
-            catalog::DEPENDENCY_UP.with(&[("dependency", dependency.name)]).set(flag(up));
+        for dependency in self.dependencies.iter() {
+            let gauge = catalog::DEPENDENCY_UP.with(&[("dependency", dependency.name)]);
+            gauge.set(flag(dependency.is_up()));
         }
         exporter.render()
     }
@@ -114,14 +143,11 @@ impl Health {
         let mut missing = false;
         let mut degraded = false;
         let mut dependencies = BTreeMap::new();
-        for (dependency, seen) in self.dependencies.iter() {
-            let up = *dependency.up.borrow();
+        for dependency in self.dependencies.iter() {
+            let up = dependency.is_up();
             dependencies.insert(dependency.name, if up { "up" } else { "down" });
             degraded |= !up;
-            missing |= match dependency.needed {
-                Needed::Always => !up,
-                Needed::AtStart => !*seen.borrow(),
-            };
+            missing |= !up && !dependency.has_been_up();
         }
         let (code, status) = if self.draining.is_cancelled() {
             (StatusCode::SERVICE_UNAVAILABLE, "draining")
@@ -136,39 +162,44 @@ impl Health {
     }
 }
 
-/// Returns a receiver that turns true when `up` first does, and stays true.
-fn seen_up(mut up: watch::Receiver<bool>) -> watch::Receiver<bool> {
-    let (seen, receiver) = watch::channel(*up.borrow());
-    tokio::spawn(async move {
-        if up.wait_for(|up| *up).await.is_ok() {
-            // Fails only without a receiver.
-            let _ = seen.send(true);
-        }
-        // The sender lives until the health is dropped, so that the receiver keeps its value.
-        seen.closed().await;
-    });
-    receiver
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     // Maps with text keys always serialize.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = uncached("application/json", body);
+    let mut response = uncached("application/json", serde_json::to_vec(body).unwrap_or_default());
     *response.status_mut() = status;
     response
 }
 
-fn text(metrics: String) -> Response<Full<Bytes>> {
-    uncached(telemetry::metrics::CONTENT_TYPE, metrics)
+/// Returns a response that must not be cached.
+fn uncached(media_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(body::full(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
-/// Returns a response that must not be cached.
-fn uncached(media_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    response
+/// Binds a port for health checks only.
+pub fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
+    let settings = ListenerSettings { max_connections: MAX_CONNECTIONS, ..Default::default() };
+    Listener::bind(address, settings)
+}
+
+/// Serves `/livez`, `/readyz` and `/metrics`, and nothing else.
+pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, phases: &Phases) {
+    let requests = Requests::default();
+    let service = tower::service_fn(move |request: Request<RequestBody>| {
+        let begun = Instant::now();
+        let (method, path) = (request.method(), request.uri().path());
+        let response = health.answer(method, path).unwrap_or_else(|| {
+            let detail = "this port serves health checks only";
+            problem::response(&Problem::new(ProblemKind::UnknownPath, detail), RETRY_AFTER)
+        });
+        requests.answered(method, Health::route(path), response.status(), begun.elapsed());
+        let span = tracing::info_span!("request", %method, path);
+        span.in_scope(|| access_log.log(response.status(), begun.elapsed()));
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    listener.serve(service, phases).await;
 }
 
 #[cfg(test)]
@@ -195,7 +226,7 @@ mod tests {
         assert_eq!(status(&health, "/livez"), 200);
         broker.send(true).unwrap();
         database.send(true).unwrap();
-        health.dependencies[1].1.clone().wait_for(|seen| *seen).await.unwrap();
+        health.dependencies[1].has_been_up.as_ref().unwrap().cancelled().await;
         assert_eq!(status(&health, "/readyz"), 200);
         database.send(false).unwrap();
         assert_eq!(status(&health, "/readyz"), 200);

@@ -8,51 +8,36 @@ pub mod body;
 mod connection_limit;
 mod connection_state;
 mod connection_stream;
-mod headers;
 pub mod problem;
 mod served_connection;
 pub mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use ::http::{Request, Response};
+use ::http::{HeaderMap, HeaderName, Request, Response};
 use anyhow::Context;
 use bytes::Bytes;
-use contracts::{Problem, ProblemKind};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use telemetry::{logging::AccessLog, metrics::Requests};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::sleep,
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{Health, Phases};
+use crate::Phases;
 pub use body::{Body, BoxError, RequestBody};
 use connection_limit::ConnectionLimit;
 use connection_state::ConnectionState;
 use connection_stream::ConnectionStream;
-pub use headers::has_token;
 pub use served_connection::Peer;
-pub use settings::{ListenerSettings, Protocols, SocketSettings, WriteTimeout};
+pub use settings::{ListenerSettings, WriteTimeout};
 
 /// Pause before accepting again, as after the process ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Connections of a listener that serves health checks only.
-const HEALTH_CONNECTIONS: usize = 64;
-
-/// Retry interval of a problem of the health listener, which has none that is worth a retry.
-const HEALTH_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A bound port and the limits of what is served there.
 #[derive(Debug)]
@@ -64,8 +49,8 @@ pub struct Listener {
 impl Listener {
     /// Binds `address` and logs it.
     pub fn bind(address: SocketAddr, settings: ListenerSettings) -> anyhow::Result<Self> {
-        let tcp = listen(address, &settings.socket)
-            .with_context(|| format!("cannot listen on {address}"))?;
+        let tcp =
+            listen(address, &settings).with_context(|| format!("cannot listen on {address}"))?;
         tracing::info!(address = %tcp.local_addr()?, "listening");
         Ok(Self { tcp, settings })
     }
@@ -81,7 +66,7 @@ impl Listener {
         S: tower::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
         S: Clone + Send + 'static,
         S::Future: Send,
-        B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let settings = Arc::new(self.settings.clone());
@@ -92,8 +77,8 @@ impl Listener {
                 let (stream, peer) = self.accept().await;
                 let state = Arc::new(ConnectionState::new(settings.write_timeout));
                 let permit = limit.acquire(Arc::clone(&state)).await;
-                let (service, settings) = (service.clone(), Arc::clone(&settings));
-                let phases = phases.clone();
+                let (service, settings, phases) =
+                    (service.clone(), Arc::clone(&settings), phases.clone());
                 connections.spawn(async move {
                     served_connection::serve(stream, peer, service, state, &settings, &phases)
                         .await;
@@ -127,47 +112,25 @@ impl Listener {
     }
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics`, and nothing else.
-pub async fn serve_health(
-    listener: Listener,
-    health: Health,
-    access_log: AccessLog,
-    phases: &Phases,
-) {
-    let requests = Requests::default();
-    let service = tower::service_fn(move |request: Request<RequestBody>| {
-        let begun = Instant::now();
-        let (method, path) = (request.method(), request.uri().path());
-        let response = match health.answer(method, path) {
-            Some(response) => response.map(body::boxed),
-            None => problem::response(
-                &Problem::new(ProblemKind::UnknownPath, "this port serves health checks only"),
-                HEALTH_RETRY_AFTER,
-            ),
-        };
-        requests.answered(method, Health::route(path), response.status(), begun.elapsed());
-        let span = tracing::info_span!("request", %method, path);
-        span.in_scope(|| access_log.log(response.status(), begun.elapsed()));
-        std::future::ready(Ok::<_, Infallible>(response))
-    });
-    listener.serve(service, phases).await;
-}
-
-/// Returns the settings of a listener that serves health checks only.
-#[must_use]
-pub fn health_settings() -> ListenerSettings {
-    ListenerSettings { max_connections: HEALTH_CONNECTIONS, ..ListenerSettings::default() }
-}
-
-/// Takes the bare socket out of an upgraded connection of a [`Protocols::Http1`] listener, with what was read of it
-/// beyond the request. No buffer of HTTP remains.
+/// Takes the bare socket out of an upgraded connection of a listener without HTTP/2, with the bytes that were read beyond
+/// the request. No buffer of HTTP remains.
 pub fn into_tcp_stream(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
     let parts = upgraded.downcast::<TokioIo<ConnectionStream<TcpStream>>>().ok()?;
     // A copy, even of nothing: hyper's buffer of several KiB would live as long as a slice of it.
     Some((parts.io.into_inner().into_inner(), parts.read_buf.to_vec()))
 }
 
-fn listen(address: SocketAddr, settings: &SocketSettings) -> std::io::Result<TcpListener> {
+/// Returns true if the header `name`, a list of tokens (RFC 9110, section 5.6.1), has `token` in any of its lines. Case does
+/// not matter.
+#[must_use]
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers.get_all(name).iter().any(|line| {
+        let mut listed = line.as_bytes().split(|byte| *byte == b',');
+        listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    })
+}
+
+fn listen(address: SocketAddr, settings: &ListenerSettings) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     if let Some(bytes) = settings.send_buffer_bytes {

@@ -7,10 +7,9 @@ pub mod health;
 mod healthcheck;
 pub mod http;
 pub mod origin;
-mod panic;
 pub mod shutdown;
 
-use std::{error::Error, net::SocketAddr, process::ExitCode};
+use std::{any::Any, error::Error, process::ExitCode};
 
 use anyhow::Context;
 
@@ -19,7 +18,6 @@ use config::{EXIT_CONFIG, Invocation};
 pub use dedicated_runtime::DedicatedRuntime;
 pub use health::{Dependency, Health};
 pub use origin::{InvalidOrigin, Origin};
-pub use panic::panic_message;
 pub use shutdown::{Phases, Shutdown};
 use telemetry::logging;
 
@@ -34,7 +32,7 @@ where
 {
     let config = match config::read::<C>() {
         Ok(Invocation::Run(config)) => config,
-        Ok(Invocation::HealthCheck(bind)) => return check_health(bind),
+        Ok(Invocation::HealthCheck(bind)) => return report(healthcheck::run(bind), name, true),
         Err(exit_code) => return exit_code,
     };
     let is_tool = config.is_tool();
@@ -44,27 +42,12 @@ where
         logging::start(&config.common().log);
     }
     let ended = block_on(async {
+        config::check_authorities()?;
         let shutdown = Shutdown::on_signals()?;
         tracing::info!(service = name, version = env!("CARGO_PKG_VERSION"), "starting");
         run(config, shutdown).await
     });
-    match ended {
-        Ok(()) => {
-            tracing::info!(service = name, "stopped");
-            ExitCode::SUCCESS
-        }
-        Err(error) => report(&error, name, is_tool),
-    }
-}
-
-fn check_health(bind: SocketAddr) -> ExitCode {
-    match healthcheck::run(bind) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    report(ended, name, is_tool)
 }
 
 fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -78,8 +61,12 @@ fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
     ended
 }
 
-/// Reports the failure of a service or a tool, and returns its exit code.
-fn report(error: &anyhow::Error, name: &'static str, is_tool: bool) -> ExitCode {
+/// Reports the end of a service or a tool, and returns its exit code.
+fn report(ended: anyhow::Result<()>, name: &'static str, is_tool: bool) -> ExitCode {
+    let Err(error) = ended else {
+        tracing::info!(service = name, "stopped");
+        return ExitCode::SUCCESS;
+    };
     let is_config = error.chain().any(<dyn Error>::is::<ConfigError>);
     if is_tool || is_config {
         eprintln!("error: {error:#}");
@@ -87,4 +74,11 @@ fn report(error: &anyhow::Error, name: &'static str, is_tool: bool) -> ExitCode 
         tracing::error!(service = name, error = format!("{error:#}"), "failed");
     }
     if is_config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+}
+
+/// Returns the message of a panic.
+#[must_use]
+pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
 }

@@ -9,7 +9,7 @@ mod kinds;
 mod requests;
 
 pub use ::metrics::{Counter, Gauge, Histogram};
-pub use exporter::{CONTENT_TYPE, Exporter, StartError};
+pub use exporter::{CONTENT_TYPE, Exporter};
 pub use kinds::{CounterFamily, CounterName, GaugeGuard, GaugeName, HistogramName};
 pub use requests::Requests;
 

@@ -11,5 +11,6 @@ mod tests;
 mod tracer;
 
 pub use config::TracesConfig;
-pub use span::{Span, SpanKind, TraceContext};
+pub use opentelemetry::trace::SpanKind;
+pub use span::{Span, TraceContext};
 pub use tracer::{TRACEPARENT, Tracer};

@@ -9,6 +9,7 @@
 mod api;
 mod balancer;
 mod broker;
+mod documentation;
 mod environment;
 mod eventually;
 mod management;
@@ -26,6 +27,7 @@ mod tls;
 pub use api::{Answer, Api, IDLE_CONNECTION_LIMIT};
 pub use balancer::Balancer;
 pub use broker::{BrokerOptions, PrivateBroker};
+pub use documentation::check_settings_documented;
 pub use environment::{TestEnvironment, TestEnvironmentBuilder};
 pub use eventually::{Check, eventually};
 pub use management::{Connection, FetchedMessage, Management, Queue};

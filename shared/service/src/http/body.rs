@@ -11,8 +11,6 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::connection_state::RequestGuard;
-
 /// An error of a body, which ends its connection.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,7 +31,8 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
-/// The body of a request. It fails if the client sends nothing of it for too long.
+/// The body of a request. It fails if the client sends nothing of it for too long. (tower-http's `TimeoutBody` would hide
+/// the body's size.)
 #[derive(Debug)]
 pub struct RequestBody {
     body: Incoming,
@@ -68,38 +67,6 @@ impl HttpBody for RequestBody {
         }
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.timeout)));
         timer.as_mut().poll(context).map(|()| Some(Err(BodyTimeout(this.timeout).into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of a response. Its request is in progress until the body is dropped.
-pub(super) struct ResponseBody<B> {
-    body: B,
-    _request: RequestGuard,
-}
-
-impl<B> ResponseBody<B> {
-    pub(super) fn new(body: B, request: RequestGuard) -> Self {
-        Self { body, _request: request }
-    }
-}
-
-impl<B: HttpBody + Unpin> HttpBody for ResponseBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {

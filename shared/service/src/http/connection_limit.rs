@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -27,7 +27,8 @@ pub(super) struct ConnectionLimit {
 }
 
 struct Candidate {
-    connection: Arc<ConnectionState>,
+    /// Gone once the connection is closed.
+    permit: Weak<ConnectionPermit>,
     /// Number of its requests when it was queued. If there have been more since, it goes to the end of the queue.
     requests: u64,
 }
@@ -49,7 +50,7 @@ impl ConnectionLimit {
     }
 
     /// Waits for a permit, and evicts connections until there is one.
-    pub(super) async fn acquire(&self, connection: Arc<ConnectionState>) -> ConnectionPermit {
+    pub(super) async fn acquire(&self, connection: Arc<ConnectionState>) -> Arc<ConnectionPermit> {
         let mut permit = pin!(Arc::clone(&self.free).acquire_owned());
         let mut wait = Duration::ZERO;
         let permit = loop {
@@ -58,17 +59,14 @@ impl ConnectionLimit {
             }
             wait = self.evict();
         };
-        self.enqueue(Arc::clone(&connection));
         // The semaphore is never closed, so there always is a permit.
-        ConnectionPermit { connection, _permit: permit.ok() }
-    }
-
-    fn enqueue(&self, connection: Arc<ConnectionState>) {
+        let permit = Arc::new(ConnectionPermit { connection, _permit: permit.ok() });
         let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
         if candidates.len() >= 2 * self.max_connections {
-            candidates.retain(|candidate| !candidate.connection.closed.load(Relaxed));
+            candidates.retain(|candidate| candidate.permit.strong_count() > 0);
         }
-        candidates.push_back(Candidate { connection, requests: 0 });
+        candidates.push_back(Candidate { permit: Arc::downgrade(&permit), requests: 0 });
+        permit
     }
 
     /// Evicts the connection that has been idle for longest; if all are busy, the first one, which closes after its
@@ -78,34 +76,26 @@ impl ConnectionLimit {
         // The first round finds the connections without a request since they were queued, the second one all idle ones.
         for _ in 0..2 * candidates.len() {
             let Some(mut candidate) = candidates.pop_front() else { break };
-            let connection = &candidate.connection;
-            if connection.closed.load(Relaxed) {
-                continue;
-            }
-            let requests = connection.requests();
-            if requests != candidate.requests || !connection.is_idle() {
-                candidate.requests = requests;
+            let Some(permit) = candidate.permit.upgrade() else { continue };
+            let connection = &permit.connection;
+            let activity = connection.activity();
+            if activity.requests != candidate.requests || !activity.is_idle() {
+                candidate.requests = activity.requests;
                 candidates.push_back(candidate);
                 continue;
             }
-            let grace_left = self.first_request_grace.saturating_sub(connection.age());
-            if requests == 0 && !grace_left.is_zero() {
+            let grace_left = self.first_request_grace.saturating_sub(connection.accepted.elapsed());
+            if activity.requests == 0 && !grace_left.is_zero() {
                 candidates.push_front(candidate);
                 return grace_left;
             }
             connection.eviction.notify_one();
             return EVICTION_TIME;
         }
-        if let Some(busy) = candidates.pop_front() {
+        if let Some(busy) = candidates.pop_front().and_then(|busy| busy.permit.upgrade()) {
             busy.connection.eviction.notify_one();
         }
         EVICTION_TIME
-    }
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        self.connection.closed.store(true, Relaxed);
     }
 }
 
@@ -123,16 +113,16 @@ mod tests {
     async fn acquire(
         limit: &ConnectionLimit,
         connection: &Arc<ConnectionState>,
-    ) -> ConnectionPermit {
+    ) -> Arc<ConnectionPermit> {
         timeout(LIMIT, limit.acquire(Arc::clone(connection))).await.expect("a permit in time")
     }
 
     /// Acquires a permit while the holder of `held` releases it once it is evicted.
     async fn acquire_from(
         limit: &ConnectionLimit,
-        held: ConnectionPermit,
+        held: Arc<ConnectionPermit>,
         connection: &Arc<ConnectionState>,
-    ) -> ConnectionPermit {
+    ) -> Arc<ConnectionPermit> {
         let evicted = Arc::clone(&held.connection);
         let release = async {
             timeout(LIMIT, evicted.eviction.notified()).await.expect("an eviction in time");
@@ -184,7 +174,7 @@ mod tests {
         let new = connection();
         let permit = acquire(&limit, &new).await;
         let _permit = acquire_from(&limit, permit, &connection()).await;
-        assert!(new.age() >= grace);
+        assert!(new.accepted.elapsed() >= grace);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -57,7 +57,7 @@ impl<S> ConnectionStream<S> {
             self.write_timer = None;
             return written;
         }
-        let timeout = self.state.write_timeout();
+        let timeout = self.state.activity().write_timeout;
         let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
         timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -97,15 +97,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ConnectionStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.with_timeout(context, flushed)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-            if this.state.upgraded.load(Relaxed) {
+            if this.state.activity().upgraded {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -116,14 +115,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ConnectionStream<S> {
         let mut scratch = [0; 4096];
         while lingering.bytes_left > 0 && lingering.timer.as_mut().poll(context).is_pending() {
             let mut buffer = ReadBuf::new(&mut scratch);
-            // An error does not matter any more: the response is out.
             let read = ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer));
-            match buffer.filled().len() {
-                count if read.is_ok() && count > 0 => {
-                    lingering.bytes_left = lingering.bytes_left.saturating_sub(count);
-                }
-                _ => break,
+            let count = buffer.filled().len();
+            // An error does not matter any more: the response is out.
+            if read.is_err() || count == 0 {
+                break;
             }
+            lingering.bytes_left = lingering.bytes_left.saturating_sub(count);
         }
         Poll::Ready(Ok(()))
     }

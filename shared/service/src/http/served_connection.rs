@@ -4,13 +4,14 @@ use std::{
     convert::Infallible,
     fmt,
     net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
 use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
@@ -22,16 +23,15 @@ use hyper_util::{
 };
 use tokio::{
     net::TcpStream,
-    pin,
     time::{Instant, Sleep, sleep},
 };
 use tower::ServiceExt;
 
 use super::{
-    body::{BoxError, RequestBody, ResponseBody},
+    body::{BoxError, RequestBody},
     connection_state::ConnectionState,
     connection_stream::ConnectionStream,
-    settings::{ListenerSettings, Protocols, WriteTimeout},
+    settings::{ListenerSettings, WriteTimeout},
 };
 use crate::Phases;
 
@@ -61,55 +61,53 @@ pub(super) async fn serve<S, B>(
     S: tower::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let (body_timeout, write_timeout) = (settings.body_timeout, settings.write_timeout);
     let io = TokioIo::new(ConnectionStream::new(stream, Arc::clone(&state)));
     let counting = Arc::clone(&state);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (service, state, guard) =
-            (service.clone(), Arc::clone(&counting), counting.begin_request());
+        let (service, state) = (service.clone(), Arc::clone(&counting));
+        let in_progress = counting.begin_request();
         let mut request = request.map(|body| RequestBody::new(body, body_timeout));
         request.extensions_mut().insert(Peer(peer));
         async move {
             let response = service.oneshot(request).await?;
-            let of_route = response.extensions().get::<WriteTimeout>();
-            state.set_write_timeout(of_route.map_or(write_timeout, |of_route| of_route.0));
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                state.upgraded.store(true, Relaxed);
-            }
-            Ok::<_, Infallible>(response.map(|body| ResponseBody::new(body, guard)))
+            let route_timeout = response.extensions().get().map(|WriteTimeout(timeout)| *timeout);
+            let mut activity = state.activity();
+            activity.write_timeout = route_timeout.unwrap_or(write_timeout);
+            activity.upgraded |= response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            // The closure holds the guard: the request is in progress until the response's body is dropped.
+            Ok::<_, Infallible>(response.map(|body| {
+                body.map_err(move |error| {
+                    let _guard = &in_progress;
+                    error
+                })
+            }))
         }
     });
-    match settings.protocols {
-        Protocols::Http1 => {
-            let connection = http1::Builder::new()
-                // The connection's own timer covers the headers.
-                .header_read_timeout(None)
-                .max_buf_size(settings.max_header_bytes)
-                .serve_connection(io, service)
-                .with_upgrades();
-            pin!(connection);
-            let shut_down = http1::UpgradeableConnection::graceful_shutdown;
-            ServedConnection::new(connection, shut_down, state, settings).run(phases).await;
-        }
-        Protocols::Http1AndHttp2 => {
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().header_read_timeout(None).max_buf_size(settings.max_header_bytes);
-            builder
-                .http2()
-                .timer(TokioTimer::new())
-                // Finds clients that vanished while a response waits for their flow control.
-                .keep_alive_interval(settings.idle_timeout)
-                .max_concurrent_streams(MAX_STREAMS)
-                .initial_stream_window_size(WINDOW_BYTES)
-                .initial_connection_window_size(WINDOW_BYTES);
-            let connection = builder.serve_connection_with_upgrades(io, service);
-            pin!(connection);
-            let shut_down = auto::UpgradeableConnection::graceful_shutdown;
-            ServedConnection::new(connection, shut_down, state, settings).run(phases).await;
-        }
+    if settings.http2 {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // The connection's own timer covers the headers.
+        builder.http1().header_read_timeout(None).max_buf_size(settings.max_header_bytes);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            // Finds clients that vanished while a response waits for their flow control.
+            .keep_alive_interval(settings.idle_timeout)
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES);
+        let connection = pin!(builder.serve_connection_with_upgrades(io, service));
+        let shut_down = auto::UpgradeableConnection::graceful_shutdown;
+        ServedConnection::new(connection, shut_down, state, settings).run(phases).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.header_read_timeout(None).max_buf_size(settings.max_header_bytes);
+        let connection = pin!(builder.serve_connection(io, service).with_upgrades());
+        let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+        ServedConnection::new(connection, shut_down, state, settings).run(phases).await;
     }
 }
 
@@ -161,7 +159,9 @@ where
                     return;
                 }
                 () = phases.closing.cancelled(), if is_open => self.close(Stage::Closing),
-                () = self.state.eviction.notified(), if is_open => self.evict(),
+                () = self.state.eviction.notified(), if is_open => self.close(
+                    if self.state.is_idle() { Stage::ClosingIdle } else { Stage::Evicted }
+                ),
                 () = self.timer.as_mut() => match self.stage {
                     Stage::Open | Stage::Closing => self.check_idle(),
                     Stage::ClosingIdle if !self.state.is_idle() => self.close(Stage::Evicted),
@@ -170,10 +170,6 @@ where
                 () = phases.hard_deadline.cancelled() => return,
             }
         }
-    }
-
-    fn evict(&mut self) {
-        self.close(if self.state.is_idle() { Stage::ClosingIdle } else { Stage::Evicted });
     }
 
     /// Closes the connection if it has been idle for too long. Otherwise looks again when it may have been.
@@ -189,13 +185,11 @@ where
     /// Takes no more requests.
     fn close(&mut self, stage: Stage) {
         self.stage = stage;
-        let time_left = match stage {
-            Stage::ClosingIdle => Some(LAST_BYTES_TIMEOUT),
-            Stage::Evicted => Some(self.settings.eviction_timeout),
-            Stage::Open | Stage::Closing => None,
-        };
-        if let Some(time_left) = time_left {
-            self.timer.as_mut().reset(Instant::now() + time_left);
+        let now = Instant::now();
+        match stage {
+            Stage::ClosingIdle => self.timer.as_mut().reset(now + LAST_BYTES_TIMEOUT),
+            Stage::Evicted => self.timer.as_mut().reset(now + self.settings.eviction_timeout),
+            Stage::Open | Stage::Closing => {}
         }
         (self.graceful_shutdown)(self.connection.as_mut());
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 /// for a whole exchange, so a response may stream for as long as its client takes it.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
-    /// Versions of HTTP that are served.
-    pub protocols: Protocols,
+    /// True to serve HTTP/2 (with prior knowledge) beside HTTP/1. Without it, upgraded connections can be taken over as
+    /// bare sockets.
+    pub http2: bool,
     /// Maximum number of connections. At the limit, the connection that has been idle for longest is evicted.
     pub max_connections: usize,
     /// Time in which a new connection is not evicted while its first request has not come.
@@ -25,22 +26,6 @@ pub struct ListenerSettings {
     pub eviction_timeout: Duration,
     /// Size of the buffer for the headers of an HTTP/1 request, in bytes.
     pub max_header_bytes: usize,
-    /// Options of the listening socket.
-    pub socket: SocketSettings,
-}
-
-/// Versions of HTTP that a listener serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocols {
-    /// HTTP/1.1 and 1.0. Upgraded connections can be taken over as bare sockets.
-    Http1,
-    /// HTTP/1 and, with prior knowledge, HTTP/2.
-    Http1AndHttp2,
-}
-
-/// Options of the listening socket, which accepted sockets inherit.
-#[derive(Clone, Copy, Debug)]
-pub struct SocketSettings {
     /// Connections that wait in the kernel to be accepted.
     pub backlog: u32,
     /// Size of the kernel's send buffer (it doubles this for its own overhead); without it, the kernel chooses.
@@ -56,7 +41,7 @@ pub struct WriteTimeout(pub Duration);
 impl Default for ListenerSettings {
     fn default() -> Self {
         Self {
-            protocols: Protocols::Http1AndHttp2,
+            http2: true,
             max_connections: 1024,
             first_request_grace: Duration::ZERO,
             first_request_timeout: Duration::from_secs(10),
@@ -65,13 +50,9 @@ impl Default for ListenerSettings {
             write_timeout: Duration::from_secs(30),
             eviction_timeout: Duration::from_secs(30),
             max_header_bytes: 32 * 1024,
-            socket: SocketSettings::default(),
+            backlog: 1024,
+            send_buffer_bytes: None,
+            max_unsent_bytes: None,
         }
-    }
-}
-
-impl Default for SocketSettings {
-    fn default() -> Self {
-        Self { backlog: 1024, send_buffer_bytes: None, max_unsent_bytes: None }
     }
 }

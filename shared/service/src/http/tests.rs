@@ -1,8 +1,8 @@
 //! The listener with real sockets: at its limit, and through the timeouts of each phase.
 
-use std::future::Future;
+use std::{future::Future, time::Instant};
 
-use ::http::StatusCode;
+use ::http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tokio::{
@@ -285,14 +285,26 @@ async fn a_body_may_come_slowly_and_must_not_stop() {
 #[tokio::test]
 async fn both_versions_of_http_are_served_where_configured() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    for (protocols, serves_http2) in [(Protocols::Http1AndHttp2, true), (Protocols::Http1, false)] {
-        let listening = Listening::with(ListenerSettings { protocols, ..Default::default() });
+    for http2 in [true, false] {
+        let listening = Listening::with(ListenerSettings { http2, ..Default::default() });
         let mut client = listening.connect().await;
         client.write_all(PREFACE).await.unwrap();
         let mut frame = [0; 9];
         let settings = in_time(client.read_exact(&mut frame)).await.is_ok() && frame[3] == 4;
-        assert_eq!(settings, serves_http2, "{protocols:?}");
+        assert_eq!(settings, http2);
         drop(client);
         listening.stop().await;
     }
+}
+
+#[test]
+fn tokens_are_found_in_every_line_and_only_whole() {
+    let mut headers = HeaderMap::new();
+    headers.append(header::CONNECTION, HeaderValue::from_static("keep-alive , UPGRADE"));
+    headers.append(header::CONNECTION, HeaderValue::from_static("close"));
+    for listed in ["keep-alive", "upgrade", "close"] {
+        assert!(has_token(&headers, &header::CONNECTION, listed), "{listed}");
+    }
+    assert!(!has_token(&headers, &header::CONNECTION, "keep"));
+    assert!(!has_token(&headers, &header::UPGRADE, "upgrade"));
 }

@@ -21,9 +21,7 @@ pub enum AccessLog {
 }
 
 impl AccessLog {
-    /// Returns true if a request that ended so is logged.
-    #[must_use]
-    pub fn should_log(self, status: StatusCode, duration: Duration) -> bool {
+    fn should_log(self, status: StatusCode, duration: Duration) -> bool {
         match self {
             Self::Errors => status.is_server_error() || duration > SLOW,
             Self::All => true,

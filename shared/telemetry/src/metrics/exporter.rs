@@ -1,19 +1,19 @@
 //! The exporter, which renders the metrics of a process for Prometheus.
 
 use std::{
-    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use anyhow::Context;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::catalog::{
-    ALL, APPLY_GROUP_COMMANDS, BUILD_INFO, Description, PUBLISH_BATCH_COMMANDS, QUEUE_LATENCY,
+use super::{
+    catalog::{self, BUILD_INFO, Description},
+    kinds::Kind,
 };
-use super::kinds::Kind;
 
 /// Media type of Prometheus' text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
@@ -38,11 +38,6 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The recorder of the process. Services that a test starts in one process share it.
 static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
 
-/// Failure to start the exporter.
-#[derive(Debug, thiserror::Error)]
-#[error("metrics cannot be exported")]
-pub struct StartError(#[from] BuildError);
-
 /// Exporter of the process's metrics. Cheap to clone.
 #[derive(Clone)]
 pub struct Exporter {
@@ -52,8 +47,8 @@ pub struct Exporter {
 
 impl Exporter {
     /// Starts recording for `service`. Handles that were registered before record nothing.
-    pub fn start(service: &'static str) -> Result<Self, StartError> {
-        let handle = install()?;
+    pub fn start(service: &'static str) -> anyhow::Result<Self> {
+        let handle = install().context("metrics cannot be exported")?;
         BUILD_INFO.with(&[("service", service), ("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         let kept = handle.clone();
         let upkeep = tokio::spawn(async move {
@@ -73,12 +68,6 @@ impl Exporter {
     }
 }
 
-impl fmt::Debug for Exporter {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Exporter").finish_non_exhaustive()
-    }
-}
-
 fn install() -> Result<PrometheusHandle, BuildError> {
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = &*installed {
@@ -87,11 +76,11 @@ fn install() -> Result<PrometheusHandle, BuildError> {
     let full = |name: &str| Matcher::Full(name.to_owned());
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-        .set_buckets_for_metric(full(QUEUE_LATENCY.0), &QUEUE_SECONDS)?
-        .set_buckets_for_metric(full(PUBLISH_BATCH_COMMANDS.0), &COMMANDS)?
-        .set_buckets_for_metric(full(APPLY_GROUP_COMMANDS.0), &COMMANDS)?
+        .set_buckets_for_metric(full(catalog::QUEUE_LATENCY.0), &QUEUE_SECONDS)?
+        .set_buckets_for_metric(full(catalog::PUBLISH_BATCH_COMMANDS.0), &COMMANDS)?
+        .set_buckets_for_metric(full(catalog::APPLY_GROUP_COMMANDS.0), &COMMANDS)?
         .install_recorder()?;
-    ALL.iter().for_each(describe);
+    catalog::ALL.iter().for_each(describe);
     Ok(installed.insert(handle).clone())
 }
 

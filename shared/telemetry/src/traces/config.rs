@@ -1,11 +1,11 @@
 //! Settings of traces, with the variables of OpenTelemetry's specification. An empty variable counts
 //! as unset, as the specification requires.
 
-use std::str::FromStr;
-
 use clap::Args;
 use opentelemetry_sdk::trace::Sampler;
 use url::Url;
+
+const DEFAULT_SAMPLER: &str = "parentbased_always_on";
 
 /// Settings of traces.
 #[derive(Args, Clone, Debug)]
@@ -21,28 +21,28 @@ pub struct TracesConfig {
         hide_default_value = true,
         // A URL with a password is refused, and must not be printed either.
         hide_env_values = true,
-        value_parser = unless_empty::<CollectorUrl>
+        value_parser = endpoint
     )]
-    endpoint: Setting<CollectorUrl>,
+    endpoint: Endpoint,
     /// Traces to record: `always_on`, `always_off`, `traceidratio`, or one of these with the prefix
     /// `parentbased_`, which follows the caller if there is one
     #[arg(
         long = "traces-sampler",
         env = "OTEL_TRACES_SAMPLER",
         value_name = "OTEL_TRACES_SAMPLER",
-        default_value = "parentbased_always_on",
-        value_parser = unless_empty::<SamplerName>
+        default_value = DEFAULT_SAMPLER,
+        value_parser = sampler
     )]
-    sampler: Setting<SamplerName>,
+    sampler: SamplerName,
     /// Share of traces that traceidratio records, from 0 to 1
     #[arg(
         long = "traces-sampler-arg",
         env = "OTEL_TRACES_SAMPLER_ARG",
         value_name = "OTEL_TRACES_SAMPLER_ARG",
         default_value = "1",
-        value_parser = unless_empty::<Ratio>
+        value_parser = ratio
     )]
-    ratio: Setting<Ratio>,
+    ratio: f64,
     /// Name of this service in its spans, instead of its own
     #[arg(
         long = "service-name",
@@ -54,20 +54,12 @@ pub struct TracesConfig {
     service_name: String,
 }
 
-/// A value that may be empty.
-#[derive(Clone, Debug)]
-struct Setting<T>(Option<T>);
+/// A URL that may be absent. (For clap, an `Option` would be an argument that may be absent.)
+type Endpoint = Option<CollectorUrl>;
 
 /// Base URL of an OTLP receiver.
 #[derive(Clone, Debug)]
 pub(super) struct CollectorUrl(Url);
-
-#[derive(Clone, Copy, Debug)]
-enum Root {
-    AlwaysOn,
-    AlwaysOff,
-    Ratio,
-}
 
 /// A sampler of the specification.
 #[derive(Clone, Copy, Debug)]
@@ -77,25 +69,15 @@ struct SamplerName {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Ratio(f64);
-
-/// Errors of settings.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum InvalidSetting {
-    #[error(
-        "must be always_on, always_off, traceidratio, parentbased_always_on, \
-         parentbased_always_off or parentbased_traceidratio"
-    )]
-    Sampler,
-    #[error("must be a number from 0 to 1")]
+enum Root {
+    AlwaysOn,
+    AlwaysOff,
     Ratio,
-    #[error("must be an http or https URL without a password, such as http://localhost:4318")]
-    Collector,
 }
 
 impl TracesConfig {
     pub(super) fn collector(&self) -> Option<&CollectorUrl> {
-        self.endpoint.0.as_ref()
+        self.endpoint.as_ref()
     }
 
     pub(super) fn service_name(&self) -> Option<&str> {
@@ -103,14 +85,12 @@ impl TracesConfig {
     }
 
     pub(super) fn sampler(&self) -> Sampler {
-        const DEFAULT: SamplerName = SamplerName { root: Root::AlwaysOn, parent_based: true };
-        let SamplerName { root, parent_based } = self.sampler.0.unwrap_or(DEFAULT);
-        let root = match root {
+        let root = match self.sampler.root {
             Root::AlwaysOn => Sampler::AlwaysOn,
             Root::AlwaysOff => Sampler::AlwaysOff,
-            Root::Ratio => Sampler::TraceIdRatioBased(self.ratio.0.map_or(1.0, |Ratio(it)| it)),
+            Root::Ratio => Sampler::TraceIdRatioBased(self.ratio),
         };
-        if parent_based { Sampler::ParentBased(Box::new(root)) } else { root }
+        if self.sampler.parent_based { Sampler::ParentBased(Box::new(root)) } else { root }
     }
 }
 
@@ -125,45 +105,39 @@ impl CollectorUrl {
     }
 }
 
-impl FromStr for CollectorUrl {
-    type Err = InvalidSetting;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url: Url = text.parse().map_err(|_| InvalidSetting::Collector)?;
-        let is_base = matches!(url.scheme(), "http" | "https")
+fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_base = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
             && url.has_host()
             && url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
-            && url.fragment().is_none();
-        if is_base { Ok(Self(url)) } else { Err(InvalidSetting::Collector) }
-    }
+            && url.fragment().is_none()
+    };
+    let url = Url::parse(text).ok().filter(is_base).map(CollectorUrl);
+    url.map(Some)
+        .ok_or("must be an http or https URL without a password, such as http://localhost:4318")
 }
 
-impl FromStr for SamplerName {
-    type Err = InvalidSetting;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let root_name = text.strip_prefix("parentbased_");
-        let root = match root_name.unwrap_or(text) {
-            "always_on" => Root::AlwaysOn,
-            "always_off" => Root::AlwaysOff,
-            "traceidratio" => Root::Ratio,
-            _ => return Err(InvalidSetting::Sampler),
-        };
-        Ok(Self { root, parent_based: root_name.is_some() })
-    }
+fn sampler(text: &str) -> Result<SamplerName, &'static str> {
+    let text = if text.is_empty() { DEFAULT_SAMPLER } else { text };
+    let root_name = text.strip_prefix("parentbased_");
+    let root = match root_name.unwrap_or(text) {
+        "always_on" => Root::AlwaysOn,
+        "always_off" => Root::AlwaysOff,
+        "traceidratio" => Root::Ratio,
+        _ => {
+            return Err("must be always_on, always_off, traceidratio, parentbased_always_on, \
+                        parentbased_always_off or parentbased_traceidratio");
+        }
+    };
+    Ok(SamplerName { root, parent_based: root_name.is_some() })
 }
 
-impl FromStr for Ratio {
-    type Err = InvalidSetting;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let ratio: f64 = text.parse().map_err(|_| InvalidSetting::Ratio)?;
-        if (0.0..=1.0).contains(&ratio) { Ok(Self(ratio)) } else { Err(InvalidSetting::Ratio) }
-    }
-}
-
-fn unless_empty<T: FromStr>(text: &str) -> Result<Setting<T>, T::Err> {
-    if text.is_empty() { Ok(Setting(None)) } else { text.parse().map(|value| Setting(Some(value))) }
+fn ratio(text: &str) -> Result<f64, &'static str> {
+    let ratio = if text.is_empty() { Some(1.0) } else { text.parse().ok() };
+    ratio.filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or("must be a number from 0 to 1")
 }

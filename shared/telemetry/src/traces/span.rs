@@ -6,24 +6,11 @@ use contracts::{TraceId, TraceParent};
 use opentelemetry::{
     Context, KeyValue, Value,
     trace::{
-        self, Span as _, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceState,
-        Tracer as _,
+        self, Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags,
+        TraceState, Tracer as _,
     },
 };
 use opentelemetry_sdk::trace::SdkTracer;
-
-/// Relation of a span to its caller and to what it calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpanKind {
-    /// Serves a request.
-    Server,
-    /// Sends a request.
-    Client,
-    /// Publishes a message.
-    Producer,
-    /// Processes a message.
-    Consumer,
-}
 
 /// A position in a recorded trace, at which child spans can be made. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -58,7 +45,7 @@ impl Span {
         let context = parent.map_or_else(Context::new, |parent| {
             Context::new().with_remote_span_context(span_context(parent))
         });
-        let builder = tracer.span_builder(name).with_kind(kind.into());
+        let builder = tracer.span_builder(name).with_kind(kind);
         let span = Box::new(builder.start_with_context(tracer.as_ref(), &context));
         let made = span.span_context();
         let (trace_id, span_id) = (made.trace_id().to_bytes(), made.span_id().to_bytes());
@@ -97,17 +84,6 @@ impl Span {
     pub fn set_error(&mut self, reason: impl FnOnce() -> String) {
         if self.span.is_recording() {
             self.span.set_status(Status::error(reason()));
-        }
-    }
-}
-
-impl From<SpanKind> for trace::SpanKind {
-    fn from(kind: SpanKind) -> Self {
-        match kind {
-            SpanKind::Server => Self::Server,
-            SpanKind::Client => Self::Client,
-            SpanKind::Producer => Self::Producer,
-            SpanKind::Consumer => Self::Consumer,
         }
     }
 }

@@ -5,18 +5,17 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use contracts::TraceParent;
 use http::HeaderMap;
-use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use opentelemetry::{
+    KeyValue,
+    trace::{SpanKind, TracerProvider as _},
+};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
     trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider},
 };
 
-use super::{
-    collector::Collector,
-    config::TracesConfig,
-    span::{Span, SpanKind},
-};
+use super::{collector::Collector, config::TracesConfig, span::Span};
 
 /// Header with the caller's position in its trace (W3C's Trace Context).
 pub const TRACEPARENT: http::HeaderName = http::HeaderName::from_static("traceparent");
