@@ -12,7 +12,7 @@ mod server;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use broker::{Election, FrameSource};
+use broker::{Election, ExclusiveConsumer};
 use service::{ConfigError, Dependency, Health, Shutdown, fd_limit, http::Listener};
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
@@ -63,9 +63,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 
     let hub = Arc::new(Hub::new());
     let receiving = Arc::clone(&hub);
-    let frames = FrameSource::start(&url, "broadcaster frames", move |frame| {
-        receiving.publish(&frame);
-    });
+    let frames = ExclusiveConsumer::frames(&url, move |frame| receiving.publish(&frame));
     let store_up = store.up();
     let health = Health::new(
         vec![
@@ -78,7 +76,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     // The leader resigns as soon as draining begins, so that another replica publishes while this one still serves its
     // subscribers.
     let stop = phases.draining.clone();
-    let election = Election::new(&url, "broadcaster sampler", stop.clone());
+    let election = Election::new(&url, stop.clone());
     let sampling = sampler::run(election, store, store_up, config.broadcast_interval_ms, stop);
     let sampling = tokio::spawn(sampling);
 

@@ -12,12 +12,12 @@ use crate::{
     channel::{lost, open_channel, publish_unconfirmed},
     connection::{Connector, RPC_TIMEOUT, close, in_time},
     error::BrokerError,
-    topology::{self, BROADCAST, BROADCAST_LEADER, Declares},
+    topology::{self, BROADCAST, BROADCAST_LEADER, Purpose},
     url::BrokerUrl,
 };
 
-/// Seconds between heartbeats of the leader's connection. The broker gives its queue up about three of
-/// these after the leader froze.
+/// Seconds between heartbeats of the leader's connection. The broker deletes its queue about three
+/// of these after the leader froze.
 const HEARTBEAT_SECS: u16 = 1;
 
 /// Pause between attempts to be elected.
@@ -47,11 +47,9 @@ pub struct LeadershipLost(#[from] BrokerError);
 impl Election {
     /// Makes a candidate that gives up when `stop` is cancelled.
     #[must_use]
-    pub fn new(url: &BrokerUrl, connection_name: &str, stop: CancellationToken) -> Self {
-        Self {
-            connector: Connector::new(url.with_heartbeat(HEARTBEAT_SECS), connection_name),
-            stop,
-        }
+    pub fn new(url: &BrokerUrl, stop: CancellationToken) -> Self {
+        let url = url.with_heartbeat(HEARTBEAT_SECS);
+        Self { connector: Connector::new(url, "broadcaster sampler"), stop }
     }
 
     /// Waits until this candidate is elected; `None` once stopped.
@@ -64,10 +62,10 @@ impl Election {
         loop {
             match self.hold_leader_queue().await {
                 Ok(leader) => return leader,
-                Err(error) => {
-                    let error = error_chain(&error);
-                    tracing::warn!(%error, "failed to take part in the election; reconnecting");
-                }
+                Err(error) => tracing::warn!(
+                    error = %error_chain(&error),
+                    "failed to take part in the election; reconnecting"
+                ),
             }
             backoff.pause().await;
         }
@@ -75,7 +73,7 @@ impl Election {
 
     async fn hold_leader_queue(&self) -> Result<Leader, BrokerError> {
         let connection = self.connector.connect().await?;
-        let mut channel = open_channel(&connection, Declares::Broadcast).await?;
+        let mut channel = open_channel(&connection, Purpose::Broadcast).await?;
         loop {
             match in_time(RPC_TIMEOUT, topology::declare_leader_queue(&channel)).await {
                 Ok(()) => {
