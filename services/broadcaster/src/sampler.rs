@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use broker::Election;
 use store::Store;
+use telemetry::error_chain;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,8 @@ pub(crate) async fn run(
                 return;
             }
             TermEnd::LeadershipLost(error) => {
-                tracing::warn!(%error, "lost leadership; stopped broadcasting");
+                let error = error_chain(&error);
+                tracing::warn!(%error, "lost the leadership; stopped broadcasting");
                 // A connection that is only slow still holds the leadership. Resigning runs in the background, since a
                 // frozen broker does not answer.
                 tokio::spawn(leader.resign());

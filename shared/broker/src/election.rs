@@ -23,10 +23,10 @@ const HEARTBEAT_SECS: u16 = 1;
 /// Pause between attempts to be elected.
 const CAMPAIGN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Maximum time for handing a frame to the broker: the next is due by then.
+/// Maximum time for publishing a frame: the next is due by then.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Takes part in the election: whoever holds an exclusive queue is the leader.
+/// A candidate for the leadership. The one that holds an exclusive queue is the leader.
 pub struct Election {
     connector: Connector,
     stop: CancellationToken,
@@ -39,13 +39,8 @@ pub struct Leader {
     channel: Channel,
 }
 
-/// Another broadcaster leads now, or none.
-#[derive(Debug, thiserror::Error)]
-#[error("leadership lost")]
-pub struct LeadershipLost(#[from] BrokerError);
-
 impl Election {
-    /// Makes a candidate that gives up when `stop` is cancelled.
+    /// Makes a candidate that withdraws when `stop` is cancelled.
     #[must_use]
     pub fn new(url: &BrokerUrl, stop: CancellationToken) -> Self {
         let url = url.with_heartbeat(HEARTBEAT_SECS);
@@ -93,32 +88,32 @@ impl Election {
 }
 
 impl Leader {
-    /// Publishes a frame to all broadcasters. It is not confirmed: the next one replaces it.
-    pub async fn publish(&self, frame: &[u8]) -> Result<(), LeadershipLost> {
+    /// Publishes a frame to all broadcasters. It is not confirmed: the next one replaces it. An error
+    /// means that the leadership is lost.
+    pub async fn publish(&self, frame: &[u8]) -> Result<(), BrokerError> {
         if self.connection.status().blocked() {
             tracing::debug!("no frame published: the broker is blocked by an alarm");
             return Ok(());
         }
-        let publishing = publish_unconfirmed(&self.channel, BROADCAST, "", frame);
-        Ok(in_time(PUBLISH_TIMEOUT, publishing).await?)
+        in_time(PUBLISH_TIMEOUT, publish_unconfirmed(&self.channel, BROADCAST, "", frame)).await
     }
 
-    /// Asks the broker whether the leadership is still held. The queue can go while its connection
-    /// stays: an operator may delete it, and so may the majority side of a cluster's partition.
-    pub async fn confirm(&self) -> Result<(), LeadershipLost> {
+    /// Checks that the leadership is still held. The queue can go while its connection stays: an
+    /// operator may delete it, and so may the majority side of a cluster's partition.
+    pub async fn confirm(&self) -> Result<(), BrokerError> {
         if self.connection.status().blocked() {
             return Ok(());
         }
-        Ok(in_time(RPC_TIMEOUT, topology::declare_leader_queue(&self.channel)).await?)
+        in_time(RPC_TIMEOUT, topology::declare_leader_queue(&self.channel)).await
     }
 
     /// Returns once the leadership is lost.
-    pub async fn lost(&self) -> LeadershipLost {
+    pub async fn lost(&self) -> BrokerError {
         lost(&self.connection, &self.channel).await;
-        BrokerError::Lost.into()
+        BrokerError::Lost
     }
 
-    /// Gives the leadership up, so that another broadcaster takes over at once.
+    /// Resigns the leadership, so that another broadcaster takes over at once.
     pub async fn resign(self) {
         close(self.connection).await;
     }

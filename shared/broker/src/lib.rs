@@ -27,7 +27,7 @@ pub use commands::{
 };
 pub use config::BrokerConfig;
 pub use dead_letters::{DeadLetter, DeadLetterPublisher, DeadLetterQueue, FetchedDeadLetter};
-pub use election::{Election, Leader, LeadershipLost};
+pub use election::{Election, Leader};
 pub use error::BrokerError;
 pub use exclusive::ExclusiveConsumer;
 pub use replies::ReplyPublisher;

@@ -27,10 +27,10 @@ use crate::{
 /// Maximum number of deliveries whose replies wait for the connection. Further ones are dropped.
 const MAX_WAITING: usize = 256;
 
-/// Time for which a reply is worth sending: gateways wait 5 s by default.
+/// Time after which a reply is dropped: gateways wait 5 s by default.
 const REPLY_LIFETIME: Duration = Duration::from_secs(5);
 
-/// Maximum time for handing a reply to the broker.
+/// Maximum time for publishing the replies of a delivery.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sends replies to gateways. Cheap to clone.
@@ -51,7 +51,7 @@ struct QueuedReplies {
 struct Sending {
     pool: ConnectionPool,
     queue: mpsc::Receiver<QueuedReplies>,
-    /// Replies that a fault kept from being sent.
+    /// Replies whose sending failed.
     unsent: Option<QueuedReplies>,
     up: watch::Sender<bool>,
     counted: CounterFamily,
@@ -120,13 +120,11 @@ impl Sending {
     /// Sends until every clone of the publisher is dropped and all replies are sent.
     async fn send_all(&mut self, channel: &PublishChannel) -> Result<(), BrokerError> {
         loop {
-            let replies = match self.unsent.take() {
-                Some(replies) => replies,
-                None => match self.queue.recv().await {
-                    Some(replies) => replies,
-                    None => return Ok(()),
-                },
+            let next = match self.unsent.take() {
+                None => self.queue.recv().await,
+                unsent => unsent,
             };
+            let Some(replies) = next else { return Ok(()) };
             // A blocked connection would only pile replies up in the client library.
             if replies.expires < Instant::now() || channel.is_blocked() {
                 self.counted.count("dropped");

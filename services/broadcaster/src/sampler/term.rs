@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use broker::{Leader, LeadershipLost};
+use broker::{BrokerError, Leader};
 use contracts::Message;
 use store::{Store, StoreError};
 use telemetry::metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog};
@@ -17,7 +17,7 @@ const MAX_FAILURES: u32 = 3;
 /// The end of a term.
 pub(super) enum TermEnd {
     Stopped,
-    LeadershipLost(LeadershipLost),
+    LeadershipLost(BrokerError),
     CannotSample,
 }
 

@@ -58,7 +58,7 @@ impl Batch {
         self.body.push(if self.commands.is_empty() { b'[' } else { b',' });
         self.body.extend_from_slice(&command.json);
         if let Some(traceparent) = command.traceparent {
-            self.traceparents.set(self.commands.len(), traceparent);
+            self.traceparents.push(self.commands.len(), traceparent);
             self.traced += 1;
         }
         self.commands.push(pending);

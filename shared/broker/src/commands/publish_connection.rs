@@ -66,8 +66,7 @@ impl Shared {
         queue: async_channel::Receiver<PendingPublish>,
         reply_to: watch::Receiver<Option<String>>,
     ) -> Self {
-        const RESULTS: [&str; 6] =
-            ["confirmed", "blocked", "refused", "unroutable", "lost", "timeout"];
+        let results = ["confirmed", "blocked", "refused", "unroutable", "lost", "timeout"];
         Self {
             pool,
             queue,
@@ -78,7 +77,7 @@ impl Shared {
             open_gauge: catalog::PUBLISH_CONNECTIONS_OPEN.register(),
             confirm_duration: catalog::PUBLISH_CONFIRM_DURATION.register(),
             batch_commands: catalog::PUBLISH_BATCH_COMMANDS.register(),
-            batches: catalog::PUBLISH_BATCHES.family("result", &RESULTS),
+            batches: catalog::PUBLISH_BATCHES.family("result", &results),
         }
     }
 
@@ -133,19 +132,16 @@ impl PublishConnection {
     async fn publish_batches(&self, channel: &PublishChannel) -> Result<(), BrokerError> {
         let mut left_over = None;
         loop {
-            let first = if let Some(pending) = left_over.take() {
-                pending
-            } else {
-                tokio::select! {
-                    received = self.shared.queue.recv() => match received {
-                        Ok(pending) => pending,
-                        Err(_) => return Ok(()),
-                    },
+            let next = match left_over.take() {
+                None => tokio::select! {
+                    received = self.shared.queue.recv() => received.ok(),
                     () = channel.lost() => return Err(BrokerError::Lost),
-                }
+                },
+                left_over => left_over,
             };
-            let (batch, next) = Batch::gather(&self.shared.queue, first);
-            left_over = next;
+            let Some(first) = next else { return Ok(()) };
+            let batch;
+            (batch, left_over) = Batch::gather(&self.shared.queue, first);
             if batch.len() == 0 {
                 continue;
             }
