@@ -1,7 +1,7 @@
 //! Sends a random stored message to every WebSocket subscriber, each second.
 //!
-//! One of the replicas is elected and publishes a frame at each tick (`sampler`). Every replica writes it to the sockets of
-//! all its subscribers (`fan_out`). Each of them has a session, which does everything else (`server`).
+//! One of the replicas is elected and publishes a frame at each tick (`sampler`). Every replica writes
+//! it to all its subscribers (`fan_out`). Each has a session, which does everything else (`server`).
 
 mod config;
 mod fan_out;
@@ -12,7 +12,7 @@ mod server;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use broker::{Election, FrameSource};
+use broker::{Election, ExclusiveConsumer};
 use service::{ConfigError, Dependency, Health, Shutdown, fd_limit, http::Listener};
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
@@ -20,17 +20,17 @@ use telemetry::metrics::Exporter;
 pub use config::{Command, Config};
 use fan_out::hub::Hub;
 use limits::{origins::AllowedOrigins, per_ip_limit::PerIpLimiter};
-use server::Settings;
+use server::{Settings, Timeouts};
 
-/// Maximum number of operations on MongoDB at once: a sample, a health check, and one of each that a frozen server still
-/// holds.
+/// Maximum number of operations on MongoDB at once: a sample, a health check, and one of each that a
+/// frozen server still holds.
 const MAX_STORE_CONNECTIONS: u32 = 4;
 
 /// Timeout of each query of a sample.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// File descriptors for everything but subscribers: connections in their handshake, to the broker and to the database, and
-/// those of the runtime.
+/// File descriptors for everything but subscribers: for handshakes, the broker, the database and the
+/// runtime.
 const OTHER_DESCRIPTORS: usize = server::MAX_HANDSHAKES + 128;
 
 /// Runs a broadcaster until `shutdown`. Retries to reach the broker and the database without limit.
@@ -58,14 +58,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         per_ip: PerIpLimiter::new(config.max_connections_per_address, config.trusted_proxies),
         // The other half of the grace period is for the closing handshakes.
         close_spread: common.shutdown_grace_ms / 2,
-        ..Settings::default()
+        closes_per_second: 1_000,
+        timeouts: Timeouts::default(),
     };
 
     let hub = Arc::new(Hub::new());
     let receiving = Arc::clone(&hub);
-    let frames = FrameSource::start(&url, "broadcaster frames", move |frame| {
-        receiving.publish(&frame);
-    });
+    let frames = ExclusiveConsumer::frames(&url, move |frame| receiving.publish(&frame));
     let store_up = store.up();
     let health = Health::new(
         vec![
@@ -75,10 +74,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    // The leader resigns as soon as draining begins, so that another replica publishes while this one still serves its
-    // subscribers.
+    // The leader resigns as soon as draining begins, so that another replica publishes while this one
+    // still serves its subscribers.
     let stop = phases.draining.clone();
-    let election = Election::new(&url, "broadcaster sampler", stop.clone());
+    let election = Election::new(&url, stop.clone());
     let sampling = sampler::run(election, store, store_up, config.broadcast_interval_ms, stop);
     let sampling = tokio::spawn(sampling);
 

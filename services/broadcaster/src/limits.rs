@@ -1,4 +1,4 @@
-//! Limits of subscribers: which pages may subscribe, how many from one address, and how long they may take.
+//! Limits of subscribers: origins of pages, number from one address, and time.
 
 pub(crate) mod client_address;
 pub(crate) mod origins;

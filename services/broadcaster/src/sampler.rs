@@ -1,13 +1,13 @@
-//! The sampler. The elected replica, the leader, samples messages between two ticks, and at each tick publishes one of them
+//! The sampler. The leader samples messages between two ticks, and at each tick publishes one of them
 //! to all replicas. The others wait for their election.
 
-mod candidates;
 mod term;
 
 use std::time::Duration;
 
 use broker::Election;
 use store::Store;
+use telemetry::error_chain;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +16,8 @@ use term::{Metrics, TermEnd};
 /// Time that other replicas have to be elected after this one resigned.
 const TIME_FOR_OTHERS: Duration = Duration::from_secs(2);
 
-/// Samples and publishes whenever this replica is elected, until `stop`. Then it resigns, so that another replica takes
-/// over at once.
+/// Samples and publishes whenever this replica is elected, until `stop`. Then it resigns, so that
+/// another replica takes over at once.
 pub(crate) async fn run(
     election: Election,
     store: Store,
@@ -37,9 +37,10 @@ pub(crate) async fn run(
                 return;
             }
             TermEnd::LeadershipLost(error) => {
+                let error = error_chain(&error);
                 tracing::warn!(%error, "lost leadership; stopped broadcasting");
-                // A connection that is only slow still holds the leadership. Resigning runs in the background, since a
-                // frozen broker does not answer.
+                // A connection that is only slow still holds the leadership. Resigning runs in the
+                // background, since a frozen broker does not answer.
                 tokio::spawn(leader.resign());
             }
             TermEnd::CannotSample => {

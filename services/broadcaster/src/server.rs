@@ -1,7 +1,8 @@
-//! The broadcaster's port: health checks and WebSocket handshakes over HTTP/1.1, and the sessions that follow.
+//! The broadcaster's port: health checks and WebSocket handshakes over HTTP/1.1, and the sessions
+//! that follow.
 //!
-//! hyper reads the request and writes the response. Then the session has the bare TCP socket and small buffers of its own,
-//! so an idle subscriber costs a few KiB.
+//! hyper reads the request and writes the response. Then the session has the bare TCP socket and
+//! small buffers of its own, so an idle subscriber costs a few KiB.
 
 pub(crate) mod asyncapi;
 mod close_reason;
@@ -30,20 +31,17 @@ use telemetry::{
     logging::AccessLog,
     metrics::{CounterFamily, Requests},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
-};
+use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     fan_out::hub::{Hub, Subscription},
     limits::{
         origins::AllowedOrigins,
-        per_ip_limit::{IpPermit, LimitReached, PerIpLimiter},
+        per_ip_limit::{LimitReached, PerIpLimiter},
     },
 };
-use deadlines::Timeouts;
+pub(crate) use deadlines::Timeouts;
 use refusal::Refusal;
 
 /// Maximum number of connections that are not, or not yet, a subscriber's.
@@ -52,7 +50,7 @@ pub(crate) const MAX_HANDSHAKES: usize = 512;
 /// Maximum time of each phase of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Settings of a server. The defaults are those of the service; tests have shorter times.
+/// Settings of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Requests that are logged.
@@ -65,28 +63,15 @@ pub(crate) struct Settings {
     pub(crate) per_ip: PerIpLimiter,
     /// Maximum time over which sessions are closed when the server stops.
     pub(crate) close_spread: Duration,
-    /// Number of sessions that are then closed in a second, so that the other replicas do not get all handshakes at once.
+    /// Number of sessions that are then closed in a second, so that the other replicas do not get all
+    /// handshakes at once.
     pub(crate) closes_per_second: u32,
     /// Timeouts of each session.
     pub(crate) timeouts: Timeouts,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            access_log: AccessLog::default(),
-            max_subscribers: 19_000,
-            origins: AllowedOrigins::default(),
-            per_ip: PerIpLimiter::default(),
-            close_spread: Duration::from_secs(10),
-            closes_per_second: 1_000,
-            timeouts: Timeouts::default(),
-        }
-    }
-}
-
-/// Returns the settings of the broadcaster's listener. Its limit is that of handshakes, so health checks are answered
-/// however many subscribers there are.
+/// Returns the settings of the listener. Its connection limit does not count subscribers, so health
+/// checks are answered however many there are.
 pub(crate) fn listener_settings() -> ListenerSettings {
     ListenerSettings {
         http2: false,
@@ -96,12 +81,12 @@ pub(crate) fn listener_settings() -> ListenerSettings {
         first_request_timeout: HANDSHAKE_TIMEOUT,
         write_timeout: HANDSHAKE_TIMEOUT,
         max_header_bytes: 16 * 1024,
-        // The thousands of subscribers of a broadcaster that has stopped come at once.
+        // The subscribers of a broadcaster that has stopped may come at once.
         backlog: 4096,
-        // Otherwise the kernel would buffer megabytes, and a slow subscriber would read minutes of old frames.
+        // The kernel's default would hold minutes of old frames for a slow subscriber.
         send_buffer_bytes: Some(32 * 1024),
-        // The buffer has room for a minute of ordinary frames. With this, it takes the next frame only once all before it
-        // are on the network.
+        // The buffer still has room for a minute of frames. With this, it takes a frame only once
+        // all before it are on the network.
         max_unsent_bytes: Some(1),
         ..ListenerSettings::default()
     }
@@ -118,10 +103,7 @@ struct Server {
     session_ends: CounterFamily,
 }
 
-/// A subscriber's share of every limit.
-type Permit = (OwnedSemaphorePermit, Option<IpPermit>);
-
-/// Serves until `closing`, then closes the sessions one after the other, until `hard_deadline` at most.
+/// Serves until `closing`, then closes the sessions one by one, until `hard_deadline` at most.
 pub(crate) async fn serve(
     listener: Listener,
     hub: Arc<Hub>,
@@ -196,21 +178,13 @@ impl Server {
         // The subscriber gets every frame from here on.
         let subscription = self.hub.subscribe();
         let upgrade = hyper::upgrade::on(request);
-        let session = Arc::clone(self).run_session(upgrade, subscription, (permit, ip_permit));
-        self.sessions.spawn(session);
+        let server = Arc::clone(self);
+        self.sessions.spawn(async move {
+            let session = server.session(upgrade, subscription);
+            server.phases.hard_deadline.run_until_cancelled(session).await;
+            drop((permit, ip_permit));
+        });
         Ok(handshake::switching_protocols(accept_key))
-    }
-
-    /// Holds the permit until the session has ended or is abandoned.
-    async fn run_session(
-        self: Arc<Self>,
-        upgrade: OnUpgrade,
-        subscription: Subscription,
-        permit: Permit,
-    ) {
-        let session = self.session(upgrade, subscription);
-        self.phases.hard_deadline.run_until_cancelled(session).await;
-        drop(permit);
     }
 
     async fn session(&self, upgrade: OnUpgrade, subscription: Subscription) {
@@ -225,7 +199,7 @@ impl Server {
         session::run(stream, read_ahead, subscription, timeouts, ends, closing).await;
     }
 
-    /// Completes at a random moment after `closing`, within a time that grows with the number of sessions.
+    /// Completes at a random moment after `closing`. The more sessions there are, the later.
     async fn time_to_close(&self) {
         self.phases.closing.cancelled().await;
         let sessions = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);

@@ -68,9 +68,9 @@ pub async fn run_with(
     let url = config.broker.url;
     // A worker has no clients that need time to notice: it stops consuming at once.
     let stop = phases.draining.clone();
-    let source = CommandSource::new(&url, "storage-worker commands", config.prefetch, stop.clone());
+    let source = CommandSource::new(&url, config.prefetch, stop.clone());
     let retry = Retry::new(phases.clone());
-    let (replies, sending) = ReplyPublisher::start(url.clone(), "storage-worker replies");
+    let (replies, sending) = ReplyPublisher::start(url.clone());
     let health = Health::new(
         vec![
             Dependency::always("rabbitmq", source.up()),
@@ -88,8 +88,7 @@ pub async fn run_with(
     let serving = tokio::spawn(async move {
         health::serve(listener, health, access_log, &serving_phases).await;
     });
-    let dead_letters =
-        DeadLetterPublisher::new(url, "storage-worker dead letters", telemetry::host_name(), stop);
+    let dead_letters = DeadLetterPublisher::new(url, stop);
     let metrics = Metrics::new();
     let worker =
         Worker { source, store, dead_letters, replies, retry, metrics, tracer: tracer.clone() };

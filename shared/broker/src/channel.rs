@@ -12,34 +12,31 @@ use uuid::Uuid;
 use crate::{
     connection::{RPC_TIMEOUT, in_time},
     error::BrokerError,
-    topology::{self, Declares},
+    headers::TRACEPARENT,
+    topology::{self, Purpose},
+    traceparents::TraceParents,
 };
 
 /// Interval at which a task that waits for something else checks its connection and its channel.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// AMQP's delivery mode of messages that survive a broker's restart.
+/// AMQP's delivery mode of messages that survive the broker's restart.
 const PERSISTENT: u8 = 2;
 
 /// Opens a channel and declares what is used on it.
 pub(crate) async fn open_channel(
     connection: &Connection,
-    declares: Declares,
+    purpose: Purpose,
 ) -> Result<Channel, BrokerError> {
-    in_time(RPC_TIMEOUT, async {
+    let opening = async {
         let channel = connection.create_channel().await?;
-        topology::declare(&channel, declares).await?;
+        topology::declare(&channel, purpose).await?;
         lapin::Result::Ok(channel)
-    })
-    .await
-}
-
-/// Opens a channel with publisher confirms, for commands and dead letters.
-pub(crate) async fn open_confirming_channel(
-    connection: &Connection,
-) -> Result<Channel, BrokerError> {
-    let channel = open_channel(connection, Declares::Commands).await?;
-    in_time(RPC_TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    };
+    let channel = in_time(RPC_TIMEOUT, opening).await?;
+    if matches!(purpose, Purpose::PublishCommands) {
+        in_time(RPC_TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    }
     Ok(channel)
 }
 
@@ -63,15 +60,19 @@ pub(crate) async fn publish_unconfirmed(
     body: &[u8],
 ) -> lapin::Result<()> {
     let options = BasicPublishOptions::default();
-    let properties = json_properties();
-    channel
-        .basic_publish(exchange.into(), routing_key.into(), options, body, properties)
-        .await
-        .map(drop)
+    let (exchange, routing_key) = (exchange.into(), routing_key.into());
+    channel.basic_publish(exchange, routing_key, options, body, json_properties()).await.map(drop)
 }
 
-/// Properties of JSON that survives a broker's restart. The new message id names it to an operator.
-pub(crate) fn persistent_json(headers: FieldTable) -> BasicProperties {
+/// Returns the properties of JSON that survives a broker's restart. The new message id names it to
+/// an operator.
+pub(crate) fn persistent_json(
+    mut headers: FieldTable,
+    traceparents: &TraceParents,
+) -> BasicProperties {
+    if let Some(value) = traceparents.header() {
+        headers.insert(TRACEPARENT.into(), value);
+    }
     let properties = json_properties()
         .with_delivery_mode(PERSISTENT)
         .with_message_id(Uuid::now_v7().to_string().into());

@@ -1,5 +1,4 @@
-//! Commands on their way from a gateway to a storage worker: [`Publisher`] and [`CommandSource`] are
-//! the two ends of their queue.
+//! Commands on their way from a gateway ([`Publisher`]) to a storage worker ([`CommandSource`]).
 
 mod batch;
 mod pending_publish;
@@ -8,5 +7,5 @@ mod publisher;
 mod source;
 
 pub use pending_publish::{Confirmed, PublishError, PublishHandle};
-pub use publisher::{Publisher, PublisherSettings};
+pub use publisher::Publisher;
 pub use source::{CommandSource, Delivery, DeliveryGroup};

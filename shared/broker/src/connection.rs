@@ -1,12 +1,9 @@
-//! Connections. After a fault a task opens a fresh channel, and a fresh connection unless the old one
-//! still works. Dropping a connection closes it, without waiting for a broker that may be frozen.
+//! Connections. After a fault a task opens a fresh channel, and a fresh connection unless the old
+//! one still works. Dropping a connection closes it without waiting for a frozen broker.
 
 use std::{
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -23,56 +20,54 @@ use crate::{error::BrokerError, url::BrokerUrl};
 /// Maximum time for connecting, the handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum time for the answer to a probe.
+/// Maximum time of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Opens an AMQP 0-9-1 connection; a broker answers it with `connection.start`.
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
-/// Maximum time for the answer to anything but a publish.
+/// Maximum time of any operation but a publish.
 pub(crate) const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens connections that are known to the broker by `name`.
 ///
-/// The client library keeps a thread and a socket for every handshake that was given up, until the
-/// broker answers or closes it. A frozen broker does neither. So after a first such attempt the
-/// broker is probed with a socket of our own, which is closed, until it answers.
-#[derive(Clone)]
+/// The client library keeps a thread and a socket for every abandoned handshake, until the broker
+/// answers or closes it. A frozen broker does neither. So after a first such handshake, the broker is
+/// probed with a socket of our own, which is closed, until it answers.
 pub(crate) struct Connector {
     url: BrokerUrl,
-    name: String,
-    unresponsive: Arc<AtomicBool>,
+    name: &'static str,
+    unresponsive: AtomicBool,
 }
 
-/// Connections for tasks that publish. A task keeps its connection for as long as its channel lives,
-/// and gives it back once only the channel has failed.
-#[derive(Clone)]
+/// Connections for tasks that publish. A task keeps its connection as long as its channel lives, and
+/// gives it back if only the channel has failed.
 pub(crate) struct ConnectionPool {
     connector: Connector,
     pool: Pool,
 }
 
 impl Connector {
-    pub(crate) fn new(url: BrokerUrl, name: impl Into<String>) -> Self {
-        Self { url, name: name.into(), unresponsive: Arc::default() }
+    pub(crate) fn new(url: BrokerUrl, name: &'static str) -> Self {
+        Self { url, name, unresponsive: AtomicBool::new(false) }
     }
 
     /// Opens a connection for one task that consumes or takes part in the election.
     pub(crate) async fn connect(&self) -> Result<Connection, BrokerError> {
         let uri = self.url.expose();
-        self.guard(Connection::connect(&uri, connection_properties(&self.name))).await
+        self.guard(Connection::connect(&uri, connection_properties(self.name))).await
     }
 
     /// Makes a pool of `size` connections for tasks that publish.
     pub(crate) fn pool(self, size: usize) -> ConnectionPool {
-        let name = self.name.clone();
+        let name = self.name;
         let config = deadpool_lapin::Config {
             url: Some(self.url.expose()),
             pool: Some(PoolConfig::new(size)),
         };
         #[expect(clippy::expect_used, reason = "fails only for a runtime that is not compiled in")]
         let pool = config
-            .create_pool(move || connection_properties(&name), Runtime::Tokio1)
+            .create_pool(move || connection_properties(name), Runtime::Tokio1)
             .expect("tokio is compiled in");
         ConnectionPool { connector: self, pool }
     }
@@ -106,7 +101,7 @@ impl Connector {
         };
         match timeout(PROBE_TIMEOUT, probing).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(BrokerError::Timeout),
+            _ => Err(BrokerError::Timeout),
         }
     }
 }
@@ -118,8 +113,7 @@ impl ConnectionPool {
     }
 }
 
-/// Closes a connection and waits for that, within limits: the broker closes it anyway once it misses
-/// the heartbeats.
+/// Closes a connection. If that takes too long, the broker closes it when it misses heartbeats.
 pub(crate) async fn close(connection: Connection) {
     if let Err(error) = in_time(RPC_TIMEOUT, connection.close(200, "OK".into())).await {
         tracing::debug!(%error, "the connection was not closed in time");

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use contracts::Reply;
 use futures_util::StreamExt;
 use lapin::{Channel, Connection, Consumer, options::BasicConsumeOptions, types::FieldTable};
 use telemetry::error_chain;
@@ -18,32 +19,33 @@ use crate::{
     channel::{lost, open_channel},
     connection::{Connector, RPC_TIMEOUT, in_time},
     error::BrokerError,
-    topology::{self, Declares},
+    topology::{self, Purpose},
+    url::BrokerUrl,
 };
 
-/// Interval at which a consumer checks that its queue is still there, and still bound. The broker may
-/// not tell when it deletes the queue, and publishers do not learn that a message was lost.
+/// Interval at which a consumer checks that its queue is still there, and still bound. The broker
+/// may not tell when it deletes the queue, and publishers do not learn that a message was lost.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Queue to declare and consume.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ExclusiveQueue {
-    Replies,
-    Frames,
-}
+/// Seconds between heartbeats of a connection that frames come on: subscribers wait for them.
+const FRAMES_HEARTBEAT_SECS: u16 = 2;
 
-/// A task that consumes such a queue, and a new one after every fault.
-pub(crate) struct ExclusiveConsumer {
-    /// The queue's name while there is one.
-    pub(crate) queue_name: watch::Receiver<Option<String>>,
-    /// True while messages can arrive.
-    pub(crate) up: watch::Receiver<bool>,
+/// Consumes a queue of its own, and a new one after every fault.
+pub struct ExclusiveConsumer {
+    queue_name: watch::Receiver<Option<String>>,
+    up: watch::Receiver<bool>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Replies,
+    Frames,
+}
+
 struct Link {
-    queue: ExclusiveQueue,
+    kind: Kind,
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
@@ -51,9 +53,26 @@ struct Link {
 }
 
 impl ExclusiveConsumer {
-    pub(crate) fn start(
+    /// Consumes a gateway's replies.
+    pub fn replies(url: BrokerUrl, on_reply: impl Fn(Reply) + Send + Sync + 'static) -> Self {
+        let on_body = move |body: Vec<u8>| match serde_json::from_slice::<Vec<Reply>>(&body) {
+            Ok(replies) => replies.into_iter().for_each(&on_reply),
+            Err(error) => {
+                tracing::warn!(%error, "failed to read replies; their writes are answered with 202");
+            }
+        };
+        Self::start(Connector::new(url, "gateway replies"), Kind::Replies, on_body)
+    }
+
+    /// Consumes the frames for one broadcaster.
+    pub fn frames(url: &BrokerUrl, on_frame: impl Fn(Vec<u8>) + Send + Sync + 'static) -> Self {
+        let url = url.with_heartbeat(FRAMES_HEARTBEAT_SECS);
+        Self::start(Connector::new(url, "broadcaster frames"), Kind::Frames, on_frame)
+    }
+
+    fn start(
         connector: Connector,
-        queue: ExclusiveQueue,
+        kind: Kind,
         on_body: impl Fn(Vec<u8>) + Send + Sync + 'static,
     ) -> Self {
         let (name_sender, queue_name) = watch::channel(None);
@@ -66,13 +85,26 @@ impl ExclusiveConsumer {
                 name_sender.send_replace(name);
                 up_sender.send_replace(up);
             };
-            stopped.run_until_cancelled(consume_forever(&connector, queue, on_body, &report)).await;
+            stopped.run_until_cancelled(consume_forever(&connector, kind, on_body, &report)).await;
             report(None);
         });
         Self { queue_name, up, stop, task }
     }
 
-    pub(crate) async fn close(self) {
+    /// Returns the queue's name while there is one.
+    #[must_use]
+    pub fn queue_name(&self) -> watch::Receiver<Option<String>> {
+        self.queue_name.clone()
+    }
+
+    /// Returns whether messages can arrive.
+    #[must_use]
+    pub fn up(&self) -> watch::Receiver<bool> {
+        self.up.clone()
+    }
+
+    /// Ends consuming and the connection.
+    pub async fn close(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the task of a consumer panicked");
@@ -83,40 +115,40 @@ impl ExclusiveConsumer {
 /// Consumes, and reports the queue's name while it does.
 async fn consume_forever(
     connector: &Connector,
-    queue: ExclusiveQueue,
+    kind: Kind,
     on_body: impl Fn(Vec<u8>),
     report: &impl Fn(Option<String>),
 ) {
     let mut backoff = Backoff::default();
     loop {
-        let error = match Link::open(connector, queue).await {
+        let error = match Link::open(connector, kind).await {
             Ok(mut link) => {
                 backoff = Backoff::default();
                 report(Some(link.queue_name.clone()));
-                tracing::info!(?queue, "consuming");
+                tracing::info!(queue = ?kind, "consuming");
                 let error = link.consume(&on_body).await;
                 report(None);
                 error
             }
             Err(error) => error,
         };
-        tracing::warn!(?queue, error = %error_chain(&error), "failed to consume; reconnecting");
+        tracing::warn!(queue = ?kind, error = %error_chain(&error), "failed to consume; reconnecting");
         backoff.pause().await;
     }
 }
 
 impl Link {
-    async fn open(connector: &Connector, queue: ExclusiveQueue) -> Result<Self, BrokerError> {
+    async fn open(connector: &Connector, kind: Kind) -> Result<Self, BrokerError> {
         let connection = connector.connect().await?;
-        let declares = match queue {
-            ExclusiveQueue::Replies => Declares::None,
-            ExclusiveQueue::Frames => Declares::Broadcast,
+        let purpose = match kind {
+            Kind::Replies => Purpose::Replies,
+            Kind::Frames => Purpose::Broadcast,
         };
-        let channel = open_channel(&connection, declares).await?;
+        let channel = open_channel(&connection, purpose).await?;
         let (queue_name, consumer) = in_time(RPC_TIMEOUT, async {
-            let queue_name = match queue {
-                ExclusiveQueue::Replies => topology::declare_reply_queue(&channel).await?,
-                ExclusiveQueue::Frames => topology::declare_frame_queue(&channel).await?,
+            let queue_name = match kind {
+                Kind::Replies => topology::declare_reply_queue(&channel).await?,
+                Kind::Frames => topology::declare_frame_queue(&channel).await?,
             };
             let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
             let name = queue_name.as_str().into();
@@ -125,7 +157,7 @@ impl Link {
             lapin::Result::Ok((queue_name, consumer))
         })
         .await?;
-        Ok(Self { queue, connection, channel, consumer, queue_name })
+        Ok(Self { kind, connection, channel, consumer, queue_name })
     }
 
     /// Hands over what arrives until the consumer ends, which is always a fault.
@@ -150,13 +182,10 @@ impl Link {
     }
 
     async fn check(&self) -> lapin::Result<()> {
-        match self.queue {
-            ExclusiveQueue::Replies => {
-                topology::message_count(&self.channel, &self.queue_name).await.map(drop)
-            }
-            ExclusiveQueue::Frames => {
-                topology::bind_frame_queue(&self.channel, &self.queue_name).await
-            }
+        let (channel, name) = (&self.channel, &self.queue_name);
+        match self.kind {
+            Kind::Replies => topology::message_count(channel, name).await.map(drop),
+            Kind::Frames => topology::bind_frame_queue(channel, name).await,
         }
     }
 }

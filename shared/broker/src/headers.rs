@@ -5,15 +5,11 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-/// The reason of a dead letter.
 pub(crate) const DEAD_LETTER_REASON: &str = "x-dead-letter-reason";
-
 /// The host that dead-lettered it.
 pub(crate) const DEAD_LETTERED_BY: &str = "x-dead-lettered-by";
-
-/// The time at which it was dead-lettered, in RFC 3339.
+/// The time of that, in RFC 3339.
 pub(crate) const DEAD_LETTERED_AT: &str = "x-dead-lettered-at";
-
 /// The queue it came from.
 pub(crate) const DEAD_LETTERED_FROM: &str = "x-dead-lettered-from";
 
@@ -23,7 +19,7 @@ pub(crate) const REPLAYED: &str = "x-replayed";
 /// The traces of a delivery's commands, in the format of `traceparents.rs`.
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
-/// The number of earlier deliveries, as quorum queues count them.
+/// The number of redeliveries, as quorum queues count them.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// Returns a header that is text.
@@ -45,8 +41,8 @@ pub(crate) fn replayed(properties: &BasicProperties) -> bool {
     matches!(get(properties, REPLAYED), Some(AMQPValue::Boolean(true)))
 }
 
-/// Returns how often the broker delivered this before. The number rises for everything that a
-/// consumer held when it ended, so by itself it does not mean that a command is poison.
+/// Returns the number of redeliveries. It rises for everything that a consumer held when it ended,
+/// so it does not mean that a command is poison.
 pub(crate) fn redeliveries(properties: &BasicProperties) -> i64 {
     match get(properties, DELIVERY_COUNT) {
         Some(AMQPValue::LongLongInt(count)) => *count,

@@ -6,12 +6,12 @@
 //! wait on the broker has an end.
 
 mod backoff;
-mod broadcast;
 mod channel;
 mod commands;
 mod config;
 mod connection;
 mod dead_letters;
+mod election;
 mod error;
 mod exclusive;
 mod headers;
@@ -22,15 +22,15 @@ mod traceparents;
 mod url;
 
 pub use backoff::Backoff;
-pub use broadcast::{Election, FrameSource, Leader, LeadershipLost};
 pub use commands::{
     CommandSource, Confirmed, Delivery, DeliveryGroup, PublishError, PublishHandle, Publisher,
-    PublisherSettings,
 };
 pub use config::BrokerConfig;
 pub use dead_letters::{DeadLetter, DeadLetterPublisher, DeadLetterQueue, FetchedDeadLetter};
+pub use election::{Election, Leader};
 pub use error::BrokerError;
-pub use replies::{ReplyPublisher, ReplySource};
+pub use exclusive::ExclusiveConsumer;
+pub use replies::ReplyPublisher;
 pub use topology::COMMANDS;
 pub use traceparents::TraceParents;
 pub use url::{BrokerUrl, InvalidBrokerUrl};

@@ -4,10 +4,10 @@ use deadpool_lapin::Connection as PooledConnection;
 use lapin::Channel;
 
 use crate::{
-    channel::{lost, open_channel, open_confirming_channel},
+    channel::{lost, open_channel},
     connection::ConnectionPool,
     error::BrokerError,
-    topology::Declares,
+    topology::Purpose,
 };
 
 /// A channel for publishing. Dropping it gives the connection back to the pool.
@@ -17,25 +17,9 @@ pub(crate) struct PublishChannel {
 }
 
 impl PublishChannel {
-    /// Opens a channel with publisher confirms, for commands and dead letters.
-    pub(crate) async fn open_confirming(pool: &ConnectionPool) -> Result<Self, BrokerError> {
+    pub(crate) async fn open(pool: &ConnectionPool, purpose: Purpose) -> Result<Self, BrokerError> {
         let connection = pool.get().await?;
-        let channel = open_confirming_channel(&connection).await;
-        Self::new(connection, channel)
-    }
-
-    /// Opens a channel for replies.
-    pub(crate) async fn open_unconfirmed(pool: &ConnectionPool) -> Result<Self, BrokerError> {
-        let connection = pool.get().await?;
-        let channel = open_channel(&connection, Declares::None).await;
-        Self::new(connection, channel)
-    }
-
-    fn new(
-        connection: PooledConnection,
-        channel: Result<Channel, BrokerError>,
-    ) -> Result<Self, BrokerError> {
-        match channel {
+        match open_channel(&connection, purpose).await {
             Ok(channel) => Ok(Self { connection, channel }),
             Err(fault) => {
                 give_back(connection, &fault);
@@ -64,8 +48,8 @@ impl PublishChannel {
     }
 }
 
-/// Gives a connection back after a fault. The pool itself drops one that has ended. One that stopped
-/// answering looks healthy to the pool, so it is closed here.
+/// Gives a connection back after a fault. The pool itself drops one that has ended. One that
+/// stopped answering looks healthy to the pool, so it is closed here.
 fn give_back(connection: PooledConnection, fault: &BrokerError) {
     if matches!(fault, BrokerError::Timeout) {
         drop(PooledConnection::take(connection));

@@ -1,5 +1,5 @@
-//! Every exchange and queue, with every argument and its reason. Each service declares what it uses, so
-//! that services start in any order. A queue that exists with other arguments is an error (406),
+//! Every exchange and queue, with every argument and its reason. Each service declares what it uses,
+//! so that services start in any order. A queue that exists with other arguments is an error (406),
 //! so what operators may want to change belongs in a policy, which can only lower these limits.
 
 use lapin::{
@@ -8,57 +8,56 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-/// The exchange and the queue of commands, and its routing key.
+/// The exchange and the queue of commands, and their routing key.
 pub const COMMANDS: &str = "messages.commands";
 
-/// The exchange and the queue of dead letters, and its routing key.
+/// The exchange and the queue of dead letters, and their routing key.
 pub(crate) const DEAD_LETTERS: &str = "messages.dead";
 
 /// The exchange that carries frames to every broadcaster.
 pub(crate) const BROADCAST: &str = "messages.broadcast";
 
-/// The queue that makes its holder the leader.
+/// The queue whose holder is the leader.
 pub(crate) const BROADCAST_LEADER: &str = "messages.broadcast.leader";
 
-/// Maximum size of the queue of commands. Beyond it the broker refuses (`reject-publish`), which the
-/// gateway answers with 503, and the disk does not fill up.
+/// Maximum size of the queue of commands, so that the disk does not fill up. Beyond it the broker
+/// refuses a publish, and the gateway answers with 503.
 const MAX_COMMANDS_BYTES: i64 = 4 * 1024 * 1024 * 1024;
 
-/// Maximum number of redeliveries before the broker dead-letters a delivery by itself. Outages cause
-/// redeliveries, so the worker decides what is poison and this limit is out of reach. It is not
-/// absent because 4.0 and later would then set 20.
+/// Maximum number of redeliveries before the broker itself dead-letters a delivery. Outages cause
+/// redeliveries, so the worker decides what is poison, and this limit is out of reach. It is set
+/// because the default is 20 since RabbitMQ 4.0.
 const DELIVERY_LIMIT: i64 = 1_000_000;
 
 /// Maximum number of frames that wait for a broadcaster. Only the newest matters.
 const MAX_WAITING_FRAMES: i64 = 2;
 
-/// Shared exchanges and queues that a channel needs. A service's user needs permissions for no
-/// more than these.
+/// Purpose of a channel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Declares {
-    /// The queues of commands and of dead letters.
-    Commands,
-    /// The exchange of frames.
+pub(crate) enum Purpose {
+    ConsumeCommands,
+    /// Publishes commands or dead letters, with publisher confirms.
+    PublishCommands,
+    /// Publishes or consumes frames.
     Broadcast,
-    /// None: replies take the default exchange to a gateway's own queue.
-    None,
+    Replies,
 }
 
-/// Declares what a channel needs.
-pub(crate) async fn declare(channel: &Channel, declares: Declares) -> lapin::Result<()> {
-    match declares {
-        Declares::Commands => {
-            declare_exchange(channel, DEAD_LETTERS, ExchangeKind::Direct).await?;
+/// Declares the shared exchanges and queues that a channel needs. A service's user needs permissions
+/// for no more than these.
+pub(crate) async fn declare(channel: &Channel, purpose: Purpose) -> lapin::Result<()> {
+    match purpose {
+        Purpose::ConsumeCommands | Purpose::PublishCommands => {
             declare_quorum_queue(channel, DEAD_LETTERS, quorum_arguments()).await?;
-            declare_exchange(channel, COMMANDS, ExchangeKind::Direct).await?;
             declare_quorum_queue(channel, COMMANDS, commands_arguments()).await
         }
-        Declares::Broadcast => declare_exchange(channel, BROADCAST, ExchangeKind::Fanout).await,
-        Declares::None => Ok(()),
+        Purpose::Broadcast => declare_exchange(channel, BROADCAST, ExchangeKind::Fanout).await,
+        // Replies take the default exchange to a gateway's own queue.
+        Purpose::Replies => Ok(()),
     }
 }
 
-/// Declares a queue that lives and dies with this connection, for replies; its name is the broker's.
+/// Declares this connection's own queue of replies; its name is the broker's.
 pub(crate) async fn declare_reply_queue(channel: &Channel) -> lapin::Result<String> {
     let queue = channel.queue_declare("".into(), exclusive(), FieldTable::default()).await?;
     Ok(queue.name().to_string())
@@ -67,7 +66,7 @@ pub(crate) async fn declare_reply_queue(channel: &Channel) -> lapin::Result<Stri
 /// Declares this connection's own queue of frames; its name is the broker's.
 pub(crate) async fn declare_frame_queue(channel: &Channel) -> lapin::Result<String> {
     let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_WAITING_FRAMES));
+    arguments.insert("x-max-length".into(), MAX_WAITING_FRAMES.into());
     // The oldest goes first: a subscriber wants the newest frame only.
     arguments.insert("x-overflow".into(), text("drop-head"));
     let queue = channel.queue_declare("".into(), exclusive(), arguments).await?;
@@ -83,27 +82,25 @@ pub(crate) async fn bind_frame_queue(channel: &Channel, name: &str) -> lapin::Re
 
 /// Returns the number of messages in a queue that can be delivered. Fails if the queue is gone.
 pub(crate) async fn message_count(channel: &Channel, name: &str) -> lapin::Result<u32> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let options = QueueDeclareOptions::default().passive();
     let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
     Ok(queue.message_count())
 }
 
-/// Declares the queue that only one connection can hold. Fails (405) while another connection holds it.
+/// Declares the queue that only one connection can hold. Fails (405) while another one does.
 pub(crate) async fn declare_leader_queue(channel: &Channel) -> lapin::Result<()> {
-    channel
-        .queue_declare(BROADCAST_LEADER.into(), exclusive(), FieldTable::default())
-        .await
-        .map(drop)
+    let (name, arguments) = (BROADCAST_LEADER.into(), FieldTable::default());
+    channel.queue_declare(name, exclusive(), arguments).await.map(drop)
 }
 
 fn commands_arguments() -> FieldTable {
     let mut arguments = quorum_arguments();
-    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(MAX_COMMANDS_BYTES));
+    arguments.insert("x-max-length-bytes".into(), MAX_COMMANDS_BYTES.into());
     // Refuses instead of dropping; at-least-once dead-lettering needs it as well.
     arguments.insert("x-overflow".into(), text("reject-publish"));
     arguments.insert("x-dead-letter-exchange".into(), text(DEAD_LETTERS));
     arguments.insert("x-dead-letter-routing-key".into(), text(DEAD_LETTERS));
-    // A message leaves this queue only once it is safe in the other.
+    // A delivery leaves this queue only once it is safe in the other.
     arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
     arguments
 }
@@ -112,7 +109,7 @@ fn commands_arguments() -> FieldTable {
 fn quorum_arguments() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
+    arguments.insert("x-delivery-limit".into(), DELIVERY_LIMIT.into());
     arguments
 }
 
@@ -121,13 +118,14 @@ async fn declare_exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> 
     channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await
 }
 
+/// Declares a queue and the exchange of the same name, which leads to it.
 async fn declare_quorum_queue(
     channel: &Channel,
     name: &str,
     arguments: FieldTable,
 ) -> lapin::Result<()> {
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(name.into(), options, arguments).await?;
+    declare_exchange(channel, name, ExchangeKind::Direct).await?;
+    channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await?;
     bind(channel, name, name, name).await
 }
 
@@ -136,10 +134,10 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapi
     channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await
 }
 
-fn text(value: &str) -> AMQPValue {
+pub(crate) fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
 fn exclusive() -> QueueDeclareOptions {
-    QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() }
+    QueueDeclareOptions::exclusive().auto_delete()
 }

@@ -1,7 +1,6 @@
-//! The traces of a delivery's commands, in its header `traceparent`: for one command the text of
-//! W3C's Trace Context, as its draft for AMQP has it; for more an array in the commands' order, with
-//! a void for each whose trace is not recorded. An invalid one counts as absent: a trace is no part of
-//! what a command does.
+//! The traces of a delivery's commands, in its header `traceparent`. For one command it is the text
+//! of W3C's Trace Context, as its draft for AMQP has it. For several it is an array in their order,
+//! with a void for each whose trace is not recorded. An invalid trace counts as absent.
 
 use contracts::{MAX_BATCH_COMMANDS, TraceParent};
 use lapin::{
@@ -11,12 +10,12 @@ use lapin::{
 
 use crate::headers::{self, TRACEPARENT};
 
-/// Maximum number of commands of one delivery whose traces are recorded. AMQP gives the headers of a message
-/// one frame, and a frame may be as small as 4,096 bytes; each of these takes 60.
+/// Maximum number of traced commands in a delivery. Its headers have to fit into one frame, which may
+/// be as small as 4,096 bytes; each trace takes 60.
 pub(crate) const MAX_TRACED_COMMANDS: usize = 50;
 
-/// The spans that published the commands of a delivery, by the command's index in it. Those beyond the
-/// end are absent.
+/// The spans that published the commands of a delivery, by the command's index in it. Those beyond
+/// the end are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceParents(Vec<Option<TraceParent>>);
 
@@ -27,23 +26,24 @@ impl TraceParents {
         self.0.get(index).copied().flatten()
     }
 
-    pub(crate) fn set(&mut self, index: usize, traceparent: TraceParent) {
-        self.0.resize(self.0.len().max(index + 1), None);
-        if let Some(slot) = self.0.get_mut(index) {
-            *slot = Some(traceparent);
-        }
+    /// Adds the trace of the command at this index, which is behind those added before.
+    pub(crate) fn push(&mut self, index: usize, traceparent: TraceParent) {
+        self.0.resize(index, None);
+        self.0.push(Some(traceparent));
     }
 
     pub(crate) fn read(properties: &BasicProperties) -> Self {
         match headers::get(properties, TRACEPARENT) {
-            Some(AMQPValue::FieldArray(values)) => values.as_slice().iter().map(one).collect(),
+            Some(AMQPValue::FieldArray(values)) => {
+                Self(values.as_slice().iter().map(one).collect())
+            }
             Some(value) => one(value).into(),
             None => Self::default(),
         }
     }
 
-    /// Returns the header's value, if any trace is recorded. Other publishers may have sent more traces
-    /// than fit into a frame; the rest is left out.
+    /// Returns the header's value, if any trace is recorded. Leaves out what does not fit into a frame;
+    /// other publishers may send as much.
     pub(crate) fn header(&self) -> Option<AMQPValue> {
         let spans = self.0.get(..MAX_BATCH_COMMANDS).unwrap_or(&self.0);
         let last = spans.iter().rposition(Option::is_some)?;
@@ -66,12 +66,6 @@ impl TraceParents {
 impl From<Option<TraceParent>> for TraceParents {
     fn from(only: Option<TraceParent>) -> Self {
         Self(vec![only])
-    }
-}
-
-impl FromIterator<Option<TraceParent>> for TraceParents {
-    fn from_iter<I: IntoIterator<Item = Option<TraceParent>>>(spans: I) -> Self {
-        Self(spans.into_iter().collect())
     }
 }
 
@@ -104,30 +98,30 @@ mod tests {
     #[test]
     fn each_command_keeps_its_own() {
         let traced: Option<TraceParent> = TEXT.parse().ok();
-        let sent: TraceParents = [None, traced, None, traced, None].into_iter().collect();
+        let sent = TraceParents(vec![None, traced, None, traced, None]);
         let read = over_the_wire(&sent);
-        for place in 0..6 {
-            assert_eq!(read.get(place), sent.get(place), "{place}");
+        for index in 0..6 {
+            assert_eq!(read.get(index), sent.get(index), "{index}");
         }
         assert_eq!(read.get(3), traced);
     }
 
     #[test]
-    fn that_of_a_lone_command_is_plain_text() {
+    fn the_trace_of_a_lone_command_is_plain_text() {
         let sent = TraceParents::from(TEXT.parse().ok());
         assert_eq!(sent.header(), Some(AMQPValue::LongString(TEXT.into())));
         assert_eq!(over_the_wire(&sent), sent);
     }
 
     #[test]
-    fn where_nothing_is_recorded_there_is_no_header() {
+    fn without_a_recorded_trace_there_is_no_header() {
         assert_eq!(TraceParents::default().header(), None);
-        assert_eq!([None, None].into_iter().collect::<TraceParents>().header(), None);
+        assert_eq!(TraceParents(vec![None, None]).header(), None);
         assert_eq!(TraceParents::read(&BasicProperties::default()), TraceParents::default());
     }
 
     #[test]
-    fn what_cannot_be_read_is_none() {
+    fn an_invalid_trace_is_absent() {
         let array =
             FieldArray::from(vec![AMQPValue::LongInt(7), AMQPValue::LongString(TEXT.into())]);
         let read = received(AMQPValue::FieldArray(array));
@@ -140,8 +134,8 @@ mod tests {
     #[test]
     fn a_full_delivery_of_traces_fits_into_the_smallest_frame() {
         let traced: Option<TraceParent> = TEXT.parse().ok();
-        let header = std::iter::repeat_n(traced, 10_000).collect::<TraceParents>();
-        let Some(AMQPValue::FieldArray(values)) = header.header() else { panic!("no array") };
+        let header = TraceParents(vec![traced; 10_000]).header();
+        let Some(AMQPValue::FieldArray(values)) = header else { panic!("no array") };
         // A type, and a length before each text. The rest is for the other properties.
         let bytes = values.as_slice().iter().map(|value| match value {
             AMQPValue::LongString(text) => 1 + 4 + text.as_bytes().len(),

@@ -8,12 +8,12 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 /// default of 60 would leave a cut connection unnoticed for two minutes.
 const HEARTBEAT_SECS: u16 = 10;
 
-/// The largest frame, in bytes. The client library keeps room for 64 of them on each connection: 8 MiB
-/// with the broker's own limit of 128 KiB. The price is a few more frames for a batch of commands.
+/// Maximum size of a frame. The client library keeps room for 64 of them on each connection, which
+/// would be 8 MiB with the broker's default. The price is a few more frames for a batch of commands.
 const FRAME_MAX_BYTES: u32 = 16 * 1024;
 
-/// The broker's own limit, unless its operators set another. Without a number the client library enlarges
-/// its buffer once it learns the limit, and fills it with zeros.
+/// The broker's default. Without a number, the client library enlarges its buffer once the broker
+/// tells its limit, and fills it with zeros.
 const LARGEST_FRAME_BYTES: u32 = 128 * 1024;
 
 /// A valid AMQP URI. Its debug form has no password.
@@ -26,7 +26,7 @@ pub struct BrokerUrl(AMQPUri);
 pub struct InvalidBrokerUrl(String);
 
 impl BrokerUrl {
-    /// Parses `amqp://` and `amqps://` URIs, as <https://www.rabbitmq.com/docs/uri-spec> defines them.
+    /// Parses an `amqp://` or `amqps://` URI (<https://www.rabbitmq.com/docs/uri-spec>).
     pub fn parse(text: &str) -> Result<Self, InvalidBrokerUrl> {
         let mut uri: AMQPUri = text.parse().map_err(InvalidBrokerUrl)?;
         // Zero would switch the detection of dead peers off.
@@ -42,9 +42,9 @@ impl BrokerUrl {
         Self(uri)
     }
 
-    /// Returns the same address with the largest frames that brokers allow. The headers of a message
-    /// come in one frame, and other publishers may need all of it: a connection with smaller frames
-    /// would end over such a message, each time that it is delivered.
+    /// Returns the same address with the largest frames that brokers allow by default. All headers of
+    /// a message come in one frame, which other publishers may fill: a connection with smaller frames
+    /// would fail each time that such a message is delivered.
     pub(crate) fn with_largest_frames(&self) -> Self {
         let mut uri = self.0.clone();
         uri.query.frame_max = Some(LARGEST_FRAME_BYTES);

@@ -11,10 +11,10 @@ use tokio_tungstenite::tungstenite::{
     },
 };
 
-/// Maximum size of a payload in bytes. The largest message, with each character escaped in six, is about 25 KB.
+/// Maximum size of a payload. The largest message, with each character escaped in six, is about 25 KB.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 32 * 1024;
 
-/// A payload and its encodings, one for each transport. They are made once and shared by all subscribers.
+/// A payload and its encodings, one for each transport. All subscribers share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Frame {
     /// Counts from 1; the hub sets it.

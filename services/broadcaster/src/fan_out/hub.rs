@@ -1,5 +1,5 @@
-//! The hub: a few tasks write each frame straight to the sockets of all subscribers. Waking ten thousand sessions, so
-//! that each writes for itself, costs more than the writes.
+//! The hub: a few tasks write each frame straight to the sockets of all subscribers. Waking ten
+//! thousand sessions, so that each writes for itself, costs more than the writes.
 
 use std::{
     num::NonZero,
@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::available_parallelism,
+    time::Duration,
 };
 
 use slab::Slab;
@@ -15,9 +16,13 @@ use telemetry::metrics::{Counter, Gauge, GaugeGuard, catalog};
 use tokio::{sync::watch, task::yield_now};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{frame::Frame, subscriber_sink::SubscriberSink};
+use super::{
+    frame::Frame,
+    subscriber_sink::{Socket, SubscriberSink},
+};
 
-/// Number of sockets that are written to before other tasks have their turn: about half a millisecond.
+/// Number of sockets that are written to before other tasks have their turn, which takes about half
+/// a millisecond.
 const BATCH: usize = 32;
 
 /// Holds the newest frame and the sinks of all subscribers.
@@ -27,7 +32,6 @@ pub(crate) struct Hub {
     /// One for each fan-out task.
     shards: Vec<Arc<Shard>>,
     subscribers: AtomicUsize,
-    admitted: AtomicUsize,
     connected: Gauge,
     frames: Counter,
     metrics: Metrics,
@@ -44,16 +48,15 @@ struct Metrics {
     dropped: Counter,
 }
 
-/// A subscriber from its admission to its end. It gets frames once a sink is attached, the newest of those before
-/// included.
+/// A subscriber from its admission to its end. It gets frames once its socket is attached, and then
+/// also the newest of those since its admission.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
     /// Number of the newest frame at its admission, which the subscriber does not get.
     last: u64,
-    shard: usize,
-    /// Key of the sink in the shard.
-    sink: Option<usize>,
+    /// Shard and key of its sink.
+    sink: Option<(Arc<Shard>, usize)>,
     _connected: GaugeGuard,
 }
 
@@ -76,7 +79,6 @@ impl Hub {
             newest,
             shards,
             subscribers: AtomicUsize::new(0),
-            admitted: AtomicUsize::new(0),
             connected: catalog::SUBSCRIBERS.register(),
             frames: catalog::FRAMES.register(),
             metrics,
@@ -107,7 +109,6 @@ impl Hub {
         Subscription {
             hub: Arc::clone(self),
             last: self.newest.borrow().number,
-            shard: self.admitted.fetch_add(1, Ordering::Relaxed) % self.shards.len(),
             sink: None,
             _connected: GaugeGuard::new(&self.connected),
         }
@@ -128,16 +129,15 @@ impl Hub {
 }
 
 impl Subscription {
-    pub(crate) fn last(&self) -> u64 {
-        self.last
-    }
-
-    /// Sends frames to this sink from now on.
-    pub(crate) fn attach(&mut self, sink: &Arc<SubscriberSink>) {
-        if let Some(shard) = self.hub.shards.get(self.shard) {
-            self.sink = Some(shard.sinks().insert(Arc::clone(sink)));
+    /// Sends frames to this socket from now on, by the shard with the fewest subscribers.
+    pub(crate) fn attach(&mut self, socket: Socket, send_timeout: Duration) -> Arc<SubscriberSink> {
+        let sink = Arc::new(SubscriberSink::new(socket, self.last, send_timeout));
+        if let Some(shard) = self.hub.shards.iter().min_by_key(|shard| shard.sinks().len()) {
+            let key = shard.sinks().insert(Arc::clone(&sink));
+            self.sink = Some((Arc::clone(shard), key));
         }
-        self.catch_up(sink);
+        self.catch_up(&sink);
+        sink
     }
 
     /// Sends the newest frame, unless it was sent already.
@@ -149,8 +149,8 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let (Some(shard), Some(key)) = (self.hub.shards.get(self.shard), self.sink) {
-            shard.sinks().remove(key);
+        if let Some((shard, key)) = &self.sink {
+            shard.sinks().remove(*key);
         }
         self.hub.subscribers.fetch_sub(1, Ordering::Relaxed);
     }
@@ -175,7 +175,8 @@ impl Shard {
         }
     }
 
-    /// Puts the sinks of the next few keys into `batch` and moves `from` on. Returns false behind the last key.
+    /// Puts the sinks of the next few keys into `batch` and moves `from` on. Returns false behind the
+    /// last key.
     fn take_batch(&self, from: &mut usize, batch: &mut Vec<Arc<SubscriberSink>>) -> bool {
         let sinks = self.sinks();
         let end = sinks.capacity();
@@ -192,7 +193,7 @@ impl Shard {
 }
 
 impl Metrics {
-    /// Counts that sinks advanced by so many frames in total, of which at most `sent` were handed over.
+    /// Counts that sinks advanced by so many frames in total, of which at most `sent` were sent.
     fn add(&self, advanced: u64, sent: u64) {
         let sent = sent.min(advanced);
         self.sent.increment(sent);
@@ -214,6 +215,6 @@ mod tests {
         hub.publish(b"{}");
         assert_eq!(hub.newest.borrow().number, 1);
         assert_eq!(hub.newest.borrow().websocket(), &[0x81, 2, b'{', b'}'][..]);
-        assert_eq!(Arc::new(hub).subscribe().last(), 1, "it came before this subscriber");
+        assert_eq!(Arc::new(hub).subscribe().last, 1, "it came before this subscriber");
     }
 }

@@ -1,5 +1,5 @@
-//! A TCP socket that is read at a limited pace, and takes whole frames past the WebSocket library: all subscribers share
-//! one encoding of a frame, and what the kernel does not take of it at once is not copied.
+//! A TCP socket that is read at a limited pace, and takes whole frames past the WebSocket library:
+//! all subscribers share one encoding of a frame, and an unsent part of it is not copied.
 
 use std::{
     io, mem,
@@ -16,15 +16,15 @@ use tokio::{
     time::Instant,
 };
 
-/// Bytes that are read between two pauses. A subscriber that only answers pings sends as much in days.
+/// Bytes that are read between two pauses. A subscriber that only answers pings sends them in hours.
 pub(crate) const READ_AT_A_TIME: usize = 2 * 1024;
 
-/// Maximum number of bytes that are read during the closing handshake: the subscriber's close frame may be behind much
-/// that it had sent before.
+/// Maximum number of bytes that are read during the closing handshake: the subscriber's close frame
+/// may come behind much that it sent before.
 pub(crate) const READ_WHILE_CLOSING: usize = 256 * 1024;
 
-/// `MSG_EOR` of Linux: the kernel appends nothing to a frame that it still holds. With the listener's low-water mark, the
-/// next frame then finds no room, instead of queueing behind all those that the subscriber has not taken.
+/// `MSG_EOR` of Linux: the kernel appends nothing to a frame that it still holds. With the listener's
+/// low-water mark, the next frame then finds no room, instead of queueing behind all unsent ones.
 #[cfg(target_os = "linux")]
 const FRAME_END: i32 = 0x80;
 #[cfg(not(target_os = "linux"))]
@@ -40,8 +40,8 @@ pub(crate) struct PacedStream {
     progressed: bool,
 }
 
-/// The pace of reading. Otherwise a score of subscribers that send as fast as they can would take the processors from all
-/// others.
+/// The pace of reading. Without it, twenty subscribers that send as fast as they can would use up the
+/// processors.
 #[derive(Debug)]
 enum Reading {
     /// Reads `left` more bytes, then pauses.
@@ -59,8 +59,8 @@ impl PacedStream {
         Self { stream, rest: Bytes::new(), reading, drained: false, progressed: false }
     }
 
-    /// Returns when the pause in reading ends, if there is one. Nothing wakes the reader then: it must call
-    /// [`resume_reading`](Self::resume_reading).
+    /// Returns the end of the pause in reading, if there is one. Nothing wakes the reader then: it must
+    /// call [`resume_reading`](Self::resume_reading).
     pub(crate) fn paused_until(&self) -> Option<Instant> {
         match self.reading {
             Reading::Paused { until, .. } => Some(until),
@@ -68,7 +68,7 @@ impl PacedStream {
         }
     }
 
-    /// Ends the pause if it is over. Returns true if there is none any more.
+    /// Ends a pause that is over. Returns false during a pause.
     pub(crate) fn resume_reading(&mut self) -> bool {
         if let Reading::Paused { until, pause } = self.reading {
             if until > Instant::now() {
@@ -79,8 +79,8 @@ impl PacedStream {
         true
     }
 
-    /// Reads without pauses, and no more than [`READ_WHILE_CLOSING`]: a subscriber that is closed for a violation might
-    /// send without end.
+    /// Reads without pauses, but at most [`READ_WHILE_CLOSING`]: a subscriber that is closed for a
+    /// violation might send without end.
     pub(crate) fn read_while_closing(&mut self) {
         self.reading = Reading::Closing { left: READ_WHILE_CLOSING };
     }
@@ -90,8 +90,8 @@ impl PacedStream {
         self.drained
     }
 
-    /// Returns true if the kernel has taken something, except by [`try_send`](Self::try_send), since this was called
-    /// last: its buffer was full then, so the subscriber has taken something, too.
+    /// Returns true if the kernel has taken something since the last call, except by
+    /// [`try_send`](Self::try_send). Its buffer was full, so the subscriber has taken something, too.
     pub(crate) fn take_progress(&mut self) -> bool {
         mem::take(&mut self.progressed)
     }
@@ -110,8 +110,8 @@ impl PacedStream {
         }
     }
 
-    /// Writes an encoded frame, or as much of it as the kernel takes; flushing sends the rest. Returns true if there is
-    /// none. Must not be called while something else is being sent.
+    /// Writes an encoded frame. Returns false if the kernel takes only a part; flushing sends the rest.
+    /// Must not be called while something else is being sent.
     pub(crate) fn try_send(&mut self, frame: &Bytes) -> io::Result<bool> {
         let taken = match self.send(frame) {
             Ok(taken) => taken,

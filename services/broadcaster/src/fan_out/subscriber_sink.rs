@@ -1,5 +1,5 @@
-//! A subscriber's sink: the socket that the fan-out, which writes frames, shares with the session, which does everything
-//! else.
+//! A subscriber's sink: the socket that the fan-out, which writes frames, shares with the session,
+//! which does everything else.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -20,8 +20,8 @@ use crate::limits::two_stage_deadline::TwoStageDeadline;
 /// A subscriber's WebSocket.
 pub(crate) type Socket = WebSocketStream<PacedStream>;
 
-/// A socket that takes one frame at a time. While one is being sent the next ones are skipped, and the session then sends
-/// the newest. So a slow subscriber costs no memory and delays nobody.
+/// A socket that takes one frame at a time. While one is being sent the next ones are skipped, and
+/// the session then sends the newest. So a slow subscriber costs no memory and delays nobody.
 #[derive(Debug)]
 pub(crate) struct SubscriberSink {
     state: Mutex<State>,
@@ -35,15 +35,15 @@ struct State {
     socket: Option<Box<Socket>>,
     /// Number of the last frame that was sent.
     last: u64,
-    /// Deadline for the subscriber to take more. `None` while nothing is being sent: neither a frame nor anything in the
-    /// WebSocket library's own buffer.
+    /// Deadline for the subscriber to take more. `None` while nothing is being sent: neither a frame
+    /// nor anything in the WebSocket library's own buffer.
     send_deadline: Option<TwoStageDeadline>,
     session: Option<Waker>,
 }
 
 /// An event of a socket, for its session.
 pub(crate) enum Event {
-    /// Everything that was being sent is out.
+    /// Nothing is being sent any more.
     Sent,
     Received(Message),
     /// The subscriber is gone.
@@ -58,8 +58,8 @@ impl SubscriberSink {
         Self { state: Mutex::new(state), send_timeout }
     }
 
-    /// Sends a frame, unless it was sent before or something is still being sent. Returns by how many frames the sink
-    /// advanced: those before this one were skipped for good.
+    /// Sends a frame, unless it was sent before or something is still being sent. Returns by how many
+    /// frames the sink advanced: those before this one were skipped for good.
     pub(crate) fn try_send(&self, frame: &Frame) -> u64 {
         let mut state = self.state();
         if frame.number <= state.last || state.send_deadline.is_some() {
@@ -76,7 +76,8 @@ impl SubscriberSink {
         frame.number - std::mem::replace(&mut state.last, frame.number)
     }
 
-    /// Sends a message that is not a frame. Returns false, and does nothing, while something is being sent.
+    /// Sends a message other than a frame. Returns false, and sends nothing, while something is being
+    /// sent.
     pub(crate) fn send(&self, message: Message, context: &mut Context<'_>) -> Result<bool, Error> {
         let mut state = self.state();
         if state.send_deadline.is_some() {
@@ -100,8 +101,8 @@ impl SubscriberSink {
             None => return Poll::Ready(Ok(Event::Gone)),
         };
         if received.is_ping() {
-            // The library has sent the pong or still has to. If that flushes what was being sent, the session must know:
-            // a frame may have been skipped meanwhile.
+            // The library has sent the pong or still has to. If that flushes what was being sent, the
+            // session must know: a frame may have been skipped meanwhile.
             let was_sending = state.send_deadline.is_some();
             if self.flush(&mut state, context)? && was_sending {
                 return Poll::Ready(Ok(Event::Sent));
@@ -148,7 +149,7 @@ impl SubscriberSink {
         self.state().socket.is_none()
     }
 
-    /// Returns true if everything is out. If not, wakes `context` when it may go on.
+    /// Returns true if everything is sent. If not, wakes `context` when it may go on.
     fn flush(&self, state: &mut State, context: &mut Context<'_>) -> Result<bool, Error> {
         let Some(socket) = &mut state.socket else { return Ok(false) };
         // The second time is for the pong that the library held back while its buffer was full.

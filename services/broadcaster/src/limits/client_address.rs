@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Returns the nearest address on the request's way that is not a trusted proxy. Each of those has appended the address
-/// that it got the request from; anything before that may be forged.
+/// Returns the nearest address on the request's way that is not a trusted proxy. Each trusted proxy
+/// has appended the address that it got the request from; anything before that may be forged.
 pub(crate) fn client_address(
     peer: IpAddr,
     headers: &HeaderMap,
@@ -17,34 +17,24 @@ pub(crate) fn client_address(
     let is_trusted =
         |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
     let mut nearest = peer.to_canonical();
-    let mut hops = if headers.contains_key(X_FORWARDED_FOR) {
-        x_forwarded_for(headers)
+    // The nearest is the last; `None` is hidden or not an address.
+    let mut hops: Vec<Option<IpAddr>> = if headers.contains_key(X_FORWARDED_FOR) {
+        elements(headers, &X_FORWARDED_FOR).map(parse_address).collect()
     } else {
-        forwarded(headers)
+        elements(headers, &header::FORWARDED).map(forwarded_for).collect()
     };
     while is_trusted(&nearest) {
-        match hops.pop() {
-            Some(Some(before)) => nearest = before,
-            // The first of the proxies, or one that hides where the request came from.
-            Some(None) | None => break,
-        }
+        let Some(Some(before)) = hops.pop() else { break };
+        nearest = before;
     }
     nearest
 }
 
-/// Returns the addresses of `X-Forwarded-For`, the nearest last; `None` for anything else.
-fn x_forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    elements(headers, &X_FORWARDED_FOR).map(parse_address).collect()
-}
-
-/// Returns the addresses of `Forwarded` (RFC 7239), the nearest last; `None` for a hidden one.
-fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let senders = elements(headers, &header::FORWARDED).map(|element| {
-        let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-        let (_, sender) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-        parse_address(sender.trim().trim_matches('"'))
-    });
-    senders.collect()
+/// Returns the address in an element of `Forwarded` (RFC 7239).
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, sender) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    parse_address(sender.trim().trim_matches('"'))
 }
 
 /// Returns the elements of a list, from all lines of the header.
@@ -54,7 +44,7 @@ fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
     lines.flat_map(|line| line.to_str().unwrap_or("?").split(',').map(str::trim))
 }
 
-/// Parses an address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+/// Parses an address with or without a port, such as `192.0.2.1:80` and `[2001:db8::1]:80`.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let address = text
         .parse::<SocketAddr>()

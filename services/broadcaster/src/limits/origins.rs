@@ -1,7 +1,7 @@
-//! Origins of pages that may subscribe. The same-origin policy does not apply to WebSockets: a browser makes a handshake
-//! from any page, with the user's cookies, and only tells the page's `Origin` (RFC 6454).
+//! Origins of pages that may subscribe. The same-origin policy does not apply to WebSockets: a browser
+//! makes a handshake from any page, with the user's cookies, and only sends the page's `Origin`.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use service::Origin;
 
 /// The origins that may subscribe; all of them by default.
@@ -14,16 +14,14 @@ impl AllowedOrigins {
         Self(origins)
     }
 
-    /// Returns true if a request with these headers may subscribe. One without an `Origin` does not come from a page.
+    /// Returns true if a request with these headers may subscribe. Without an `Origin`, it does not
+    /// come from a page.
     pub(crate) fn allow(&self, headers: &HeaderMap) -> bool {
-        let Some(allowed) = &self.0 else {
-            return true;
+        let Some(allowed) = &self.0 else { return true };
+        let is_allowed = |origin: &HeaderValue| {
+            allowed.iter().any(|it| it.as_str().as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
         };
-        headers.get_all(header::ORIGIN).iter().all(|origin| {
-            allowed
-                .iter()
-                .any(|known| known.as_str().as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
-        })
+        headers.get_all(header::ORIGIN).iter().all(is_allowed)
     }
 }
 
@@ -32,9 +30,7 @@ mod tests {
     use super::*;
 
     fn allow(allowed: &AllowedOrigins, origin: &'static str) -> bool {
-        let headers =
-            HeaderMap::from_iter([(header::ORIGIN, http::HeaderValue::from_static(origin))]);
-        allowed.allow(&headers)
+        allowed.allow(&HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))]))
     }
 
     #[test]

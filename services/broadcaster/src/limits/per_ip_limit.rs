@@ -29,12 +29,13 @@ pub(crate) struct IpPermit {
     address: IpAddr,
 }
 
-/// The address has as many subscribers as it may have.
+/// The address has its maximum number of subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitReached;
 
 impl PerIpLimiter {
-    /// Limits subscribers to `max_subscribers` from one address. Behind `trusted_proxies`, their headers tell the address.
+    /// Limits subscribers to `max_subscribers` from one address. `trusted_proxies` tell the address in
+    /// their headers.
     pub(crate) fn new(max_subscribers: Option<u32>, trusted_proxies: Vec<IpNet>) -> Self {
         Self(max_subscribers.map(|max_subscribers| {
             Arc::new(Limit { max_subscribers, trusted_proxies, subscribers: Mutex::default() })
@@ -77,7 +78,8 @@ impl Drop for IpPermit {
     }
 }
 
-/// Returns the network that counts as one address: a customer's line has one address of IPv4, and 64 bits of IPv6.
+/// Returns the network that counts as one address: one address of IPv4, but 64 bits of IPv6, as one
+/// customer gets them.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A timeout in two halves. The second begins when the end of the first is noticed: a subscriber has half of it at least,
-/// even if this process or its machine was stopped, and what arrived meanwhile is still unread.
+/// A timeout in two halves. The second begins when the end of the first is noticed: a subscriber has
+/// at least half of it, even if this process was stopped and what arrived meanwhile is still unread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TwoStageDeadline {
     until: Instant,
@@ -19,7 +19,7 @@ impl TwoStageDeadline {
         Self { until: Instant::now() + half, second_half: Some(timeout.saturating_sub(half)) }
     }
 
-    /// Returns when to check [`is_over`](Self::is_over) next.
+    /// Returns when to call [`is_over`](Self::is_over).
     pub(crate) fn until(&self) -> Instant {
         self.until
     }

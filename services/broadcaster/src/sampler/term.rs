@@ -2,22 +2,24 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use broker::{Leader, LeadershipLost};
-use contracts::Message;
+use broker::{BrokerError, Leader};
+use contracts::{Message, MessageId};
 use store::{Store, StoreError};
-use telemetry::metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog};
+use telemetry::{
+    error_chain,
+    metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog},
+};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::candidates::Candidates;
-
-/// Number of failures in a row after which another replica may try: perhaps only this one cannot reach the database.
+/// Number of failures in a row after which another replica may try: perhaps only this one cannot
+/// reach the database.
 const MAX_FAILURES: u32 = 3;
 
 /// The end of a term.
 pub(super) enum TermEnd {
     Stopped,
-    LeadershipLost(LeadershipLost),
+    LeadershipLost(BrokerError),
     CannotSample,
 }
 
@@ -27,8 +29,8 @@ pub(super) struct Metrics {
     samples: CounterFamily,
 }
 
-/// Samples once a tick, and only after the sample before has ended: a slow store leads to fewer frames, not to more
-/// queries.
+/// Samples once a tick, and only after the sample before has ended: a slow store leads to fewer
+/// frames, not to more queries.
 pub(super) async fn lead(
     leader: &Leader,
     store: &Store,
@@ -60,7 +62,7 @@ pub(super) async fn lead(
         if failures >= MAX_FAILURES {
             return Err(TermEnd::CannotSample);
         }
-        // The frame is out by then. If this fails, the sample at the tick tries again and logs that.
+        // The frame is out by then. If this fails, the tick samples again and logs a failure.
         in_term(leader, stop, sleep_until(tick + tick_interval / 2)).await?;
         candidates = in_term(leader, stop, Candidates::sample(store)).await?.unwrap_or_default();
     }
@@ -77,6 +79,37 @@ async fn in_term<T>(
         () = stop.cancelled() => Err(TermEnd::Stopped),
         error = leader.lost() => Err(TermEnd::LeadershipLost(error)),
         done = work => Ok(done),
+    }
+}
+
+/// Messages for the next frame. They are sampled between two ticks: that takes the database tens of
+/// milliseconds, which would delay the frame.
+#[derive(Default)]
+struct Candidates {
+    /// `None` if sampling failed.
+    ids: Option<Vec<MessageId>>,
+    /// Time that sampling took.
+    took: Duration,
+}
+
+impl Candidates {
+    async fn sample(store: &Store) -> Result<Self, StoreError> {
+        let begun = Instant::now();
+        let ids = store.sample().await?;
+        Ok(Self { ids: Some(ids), took: begun.elapsed() })
+    }
+
+    /// Reads the first candidate that still exists. If none does, samples again, unless there was no
+    /// message half a tick ago.
+    async fn choose(&self, store: &Store) -> Result<Option<Message>, StoreError> {
+        let ids = self.ids.as_deref();
+        if ids.is_some_and(<[MessageId]>::is_empty) {
+            return Ok(None);
+        }
+        match store.first_of(ids.unwrap_or_default()).await? {
+            Some(message) => Ok(Some(message)),
+            None => store.first_of(&store.sample().await?).await,
+        }
     }
 }
 
@@ -104,7 +137,7 @@ fn log_change(sample: &Result<Option<Message>, StoreError>, failing: &mut bool) 
     match sample {
         Ok(_) if *failing => tracing::info!("can sample messages again"),
         Err(error) if !*failing => {
-            tracing::warn!(%error, "cannot sample messages");
+            tracing::warn!(error = %error_chain(error), "cannot sample messages");
         }
         _ => {}
     }
@@ -112,7 +145,8 @@ fn log_change(sample: &Result<Option<Message>, StoreError>, failing: &mut bool) 
 }
 
 fn encode(message: &Message) -> Option<Vec<u8>> {
-    serde_json::to_vec(message)
-        .inspect_err(|error| tracing::error!(%error, message.id = %message.id, "bug: a message does not serialize"))
-        .ok()
+    let log = |error: &serde_json::Error| {
+        tracing::error!(%error, message.id = %message.id, "bug: a message does not serialize");
+    };
+    serde_json::to_vec(message).inspect_err(log).ok()
 }

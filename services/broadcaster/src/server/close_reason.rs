@@ -1,4 +1,4 @@
-//! Reasons to close a subscriber's session (RFC 6455, section 7.4). `/asyncapi.json` lists all of them.
+//! Reasons to close a session (RFC 6455, section 7.4). `/asyncapi.json` lists all of them.
 
 use tokio_tungstenite::tungstenite::{
     Error,
@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-/// The close code of a subscriber that does not keep up, from the range that RFC 6455 leaves to applications.
+/// The close code of a subscriber that does not keep up. RFC 6455 leaves 4000–4999 to applications.
 const TOO_SLOW: u16 = 4008;
 
 /// A reason for which this side closes.
@@ -30,7 +30,7 @@ impl CloseReason {
         Self::PongTimeout,
     ];
 
-    /// Returns the reason to close a subscriber that caused this error of its socket; `None` if it is gone.
+    /// Returns the reason to close a subscriber after this error of its socket; `None` if it is gone.
     pub(super) fn of(error: &Error) -> Option<Self> {
         match error {
             Error::Capacity(_) => Some(Self::TooLarge),
@@ -41,41 +41,34 @@ impl CloseReason {
         }
     }
 
-    /// Returns the close frame.
     pub(super) fn frame(self) -> CloseFrame {
         CloseFrame { code: self.code(), reason: self.text().into() }
     }
 
     /// Returns the value of the metric's label.
     pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Stopping => "stopping",
-            Self::ProtocolError => "protocol_error",
-            Self::NotUtf8 => "not_utf8",
-            Self::TooLarge => "too_large",
-            Self::SlowConsumer => "slow_consumer",
-            Self::PongTimeout => "pong_timeout",
-        }
+        self.parts().0
     }
 
     pub(super) fn code(self) -> CloseCode {
-        match self {
-            Self::Stopping => CloseCode::Away,
-            Self::ProtocolError => CloseCode::Protocol,
-            Self::NotUtf8 => CloseCode::Invalid,
-            Self::TooLarge => CloseCode::Size,
-            Self::SlowConsumer | Self::PongTimeout => CloseCode::Library(TOO_SLOW),
-        }
+        self.parts().1
     }
 
     pub(super) fn text(self) -> &'static str {
+        self.parts().2
+    }
+
+    fn parts(self) -> (&'static str, CloseCode, &'static str) {
+        let too_slow = CloseCode::Library(TOO_SLOW);
         match self {
-            Self::Stopping => "going away",
-            Self::ProtocolError => "protocol error (RFC 6455)",
-            Self::NotUtf8 => "text message is not UTF-8",
-            Self::TooLarge => "message is larger than 4096 bytes",
-            Self::SlowConsumer => "slow consumer",
-            Self::PongTimeout => "no pong received",
+            Self::Stopping => ("stopping", CloseCode::Away, "going away"),
+            Self::ProtocolError => {
+                ("protocol_error", CloseCode::Protocol, "protocol error (RFC 6455)")
+            }
+            Self::NotUtf8 => ("not_utf8", CloseCode::Invalid, "text message is not UTF-8"),
+            Self::TooLarge => ("too_large", CloseCode::Size, "message is larger than 4096 bytes"),
+            Self::SlowConsumer => ("slow_consumer", too_slow, "slow consumer"),
+            Self::PongTimeout => ("pong_timeout", too_slow, "no pong received"),
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Timeouts {
     pub(crate) send: Duration,
     /// Maximum time of the closing handshake.
     pub(crate) close: Duration,
-    /// Pause after each part that is read of a subscriber that sends much; the default makes 8 KiB/s.
+    /// Pause in reading a subscriber that sends much; the default limits it to 8 KiB/s.
     pub(crate) read_pause: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Deadlines {
         Self { timeouts, next_ping: Instant::now() + timeouts.ping, pong: None }
     }
 
-    /// Returns when the session has to look at its deadlines.
+    /// Returns when the session has to check its deadlines.
     pub(super) fn earliest(&self, sink: &SubscriberSink) -> Instant {
         let pong = self.pong.map(|deadline| deadline.until());
         let others = [pong, sink.send_deadline(), sink.paused_until()];
@@ -88,10 +88,10 @@ impl Deadlines {
         }
         if sink.send(Message::Ping(Vec::new().into()), context)? {
             self.next_ping = now + self.timeouts.ping;
-            // A pong that is already due is not put off.
+            // An outstanding pong keeps its deadline.
             self.pong.get_or_insert_with(|| TwoStageDeadline::new(self.timeouts.pong));
         } else {
-            // What is being sent shows as well as a ping whether the subscriber is there.
+            // The send deadline does for now what a ping does.
             self.next_ping = sink.send_deadline().unwrap_or(now + self.timeouts.ping);
         }
         Ok(())

@@ -19,7 +19,7 @@ pub(super) fn route(path: &str) -> Option<&'static str> {
     (path == PATH).then_some(PATH)
 }
 
-/// Checks a request that is neither a health check nor for the description. Returns the value of `Sec-WebSocket-Accept`.
+/// Checks a request for a WebSocket. Returns the value of `Sec-WebSocket-Accept`.
 pub(super) fn check<B>(
     request: &Request<B>,
     origins: &AllowedOrigins,
@@ -51,7 +51,7 @@ pub(super) fn check<B>(
     HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Refusal::InvalidKey)
 }
 
-/// Returns the 101, after which the connection is a WebSocket without a subprotocol and extensions.
+/// Returns the 101. The connection is then a WebSocket without a subprotocol or extensions.
 pub(super) fn switching_protocols(accept_key: HeaderValue) -> Response<Body> {
     let mut response = Response::new(body::full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -1,7 +1,7 @@
-//! A subscriber's session, with one task and one timer. The fan-out writes the frames; the session pings, reads and ignores
-//! what comes, sends the newest frame after some were skipped, and closes.
+//! A subscriber's session, with one task and one timer. The fan-out writes the frames. The session
+//! pings, reads and ignores messages, sends the newest frame after some were skipped, and closes.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
+use std::{future::poll_fn, pin::pin, task::Poll};
 
 use futures_util::StreamExt;
 use telemetry::metrics::{CounterFamily, catalog};
@@ -31,10 +31,10 @@ use crate::fan_out::{
 /// Maximum size of a message of a subscriber, in bytes; it is ignored anyway.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 
-/// Maximum number of bytes of control frames, each of up to 125 bytes, that the kernel has not taken.
+/// Maximum number of bytes of unsent control frames, each of up to 125 bytes.
 const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
-/// Size of the read buffer, which an idle subscriber holds, too.
+/// Size of the read buffer. Idle subscribers hold one, too.
 const READ_BUFFER_BYTES: usize = 1024;
 
 /// The end of a session.
@@ -71,14 +71,13 @@ enum Step {
 
 /// Registers the counters of sessions by their ends.
 pub(super) fn count_ends() -> CounterFamily {
-    let reasons = CloseReason::ALL.map(CloseReason::label);
-    let labels: Vec<_> =
-        reasons.into_iter().chain([End::Gone.label(), End::ByPeer.label()]).collect();
+    let ends = CloseReason::ALL.map(End::ByUs).into_iter().chain([End::Gone, End::ByPeer]);
+    let labels: Vec<_> = ends.map(|end| end.label()).collect();
     catalog::SESSIONS_CLOSED.family("reason", &labels)
 }
 
-/// Serves a subscriber after its handshake, until it leaves, misses a deadline, or `closing` completes. `read_ahead` was
-/// read behind its request.
+/// Serves a subscriber after its handshake, until it leaves, misses a deadline, or `closing` completes.
+/// `read_ahead` was read behind its request.
 pub(super) async fn run(
     stream: TcpStream,
     read_ahead: Vec<u8>,
@@ -97,8 +96,7 @@ pub(super) async fn run(
     let stream = PacedStream::new(stream, timeouts.read_pause);
     let socket =
         WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
-    let sink = Arc::new(SubscriberSink::new(socket, subscription.last(), timeouts.send));
-    subscription.attach(&sink);
+    let sink = subscription.attach(socket, timeouts.send);
     let end = serve(&sink, &subscription, timeouts, closing).await;
     ends.count(end.label());
     if let Some(mut socket) = sink.take() {
@@ -127,7 +125,7 @@ async fn serve(
                 return Poll::Ready(Step::Timer);
             }
             let event = sink.poll_event(context);
-            // A timer that fires too early finds nothing to do, which costs less than setting it each time.
+            // A timer that fires too early costs less than setting it each time.
             let earliest = deadlines.earliest(sink);
             if earliest < timer.deadline() {
                 timer.as_mut().reset(earliest);
@@ -166,7 +164,7 @@ async fn serve(
 
 /// Closes the WebSocket (RFC 6455, section 7), then the connection.
 async fn close(socket: &mut Socket, end: End) {
-    let mut answered = matches!(end, End::ByPeer);
+    let mut closed_by_peer = matches!(end, End::ByPeer);
     match end {
         End::Gone => return,
         End::ByPeer => {}
@@ -180,13 +178,13 @@ async fn close(socket: &mut Socket, end: End) {
     }
     // Reading sends a queued reply, and receives the subscriber's.
     while let Some(Ok(message)) = socket.next().await {
-        answered |= message.is_close();
+        closed_by_peer |= message.is_close();
     }
-    if answered {
+    if closed_by_peer {
         return;
     }
-    // A socket that is closed with bytes unread resets the connection, and the subscriber may lose the close frame. So this
-    // side ends first, then reads until the other does.
+    // Closing a socket with unread bytes resets the connection, and the subscriber may lose the close
+    // frame. So this side ends first, then reads until the other does.
     let stream = socket.get_mut();
     // On the heap: otherwise the task of every session would be that much larger.
     let mut rest = vec![0; READ_AT_A_TIME];

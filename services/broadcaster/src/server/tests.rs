@@ -1,5 +1,5 @@
-//! The server on a port of its own, with real sockets and short times. Frames come straight from the hub, so neither a
-//! broker nor a database is needed.
+//! The server on a port of its own, with real sockets and short times. Frames come straight from the
+//! hub, so neither a broker nor a database is needed.
 
 use std::net::SocketAddr;
 
@@ -34,6 +34,20 @@ mod slow_consumers;
 const LIMIT: Duration = Duration::from_secs(10);
 
 type Client = WebSocketStream<TcpStream>;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            access_log: AccessLog::default(),
+            max_subscribers: 19_000,
+            origins: AllowedOrigins::default(),
+            per_ip: PerIpLimiter::default(),
+            close_spread: Duration::from_secs(10),
+            closes_per_second: 1_000,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
 
 struct Fixture {
     address: SocketAddr,
@@ -107,7 +121,8 @@ impl Fixture {
         }
     }
 
-    /// Publishes numbered frames of so many bytes until one of the subscribers is as wanted. Returns their number.
+    /// Publishes numbered frames of so many bytes until one of the subscribers is as wanted. Returns
+    /// the number of frames.
     async fn publish_until(&self, bytes: usize, wanted: impl Fn(&SubscriberSink) -> bool) -> usize {
         let publishing = async {
             let mut count = 0;

@@ -1,7 +1,7 @@
 //! The gateway's connections to RabbitMQ.
 
 use anyhow::Context;
-use broker::{BrokerUrl, Publisher, PublisherSettings, ReplySource};
+use broker::{BrokerUrl, ExclusiveConsumer, Publisher};
 use service::DedicatedRuntime;
 
 use crate::commands::pending::Pending;
@@ -10,7 +10,7 @@ use crate::commands::pending::Pending;
 /// most requests are refused, and accepted writes must not wait behind those.
 pub(crate) struct BrokerClients {
     pub(crate) publisher: Publisher,
-    pub(crate) replies: ReplySource,
+    pub(crate) replies: ExclusiveConsumer,
     _runtime: DedicatedRuntime,
 }
 
@@ -26,15 +26,10 @@ impl BrokerClients {
             DedicatedRuntime::start("broker").context("cannot start a thread for the broker")?;
         let replies = runtime.run(|| {
             let resolve = move |reply| pending.resolve(reply);
-            ReplySource::start(url.clone(), "gateway replies", resolve)
+            ExclusiveConsumer::replies(url.clone(), resolve)
         });
-        let settings = PublisherSettings {
-            url,
-            connection_name: "gateway commands".to_owned(),
-            publish_connections,
-            max_waiting,
-        };
-        let publisher = runtime.run(|| Publisher::start(settings, &replies.queue_name()));
+        let publisher = runtime
+            .run(|| Publisher::start(url, publish_connections, max_waiting, replies.queue_name()));
         Ok(Self { publisher, replies, _runtime: runtime })
     }
 

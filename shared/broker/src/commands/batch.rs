@@ -5,7 +5,7 @@ use contracts::{MAX_BATCH_BYTES, MAX_BATCH_COMMANDS};
 use super::pending_publish::{PendingPublish, PublishResult};
 use crate::traceparents::{MAX_TRACED_COMMANDS, TraceParents};
 
-/// Commands that were taken for publishing.
+/// Commands that one delivery will carry.
 #[derive(Default)]
 pub(crate) struct Batch {
     /// The commands as a JSON array.
@@ -16,8 +16,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Takes what is in the queue, up to the limits of one delivery, without waiting for more. Also
-    /// returns the first command that did not fit.
+    /// Takes the commands in the queue, up to the limits of one delivery, without waiting for more.
+    /// Also returns the first command that did not fit.
     pub(crate) fn gather(
         queue: &async_channel::Receiver<PendingPublish>,
         first: PendingPublish,
@@ -58,7 +58,7 @@ impl Batch {
         self.body.push(if self.commands.is_empty() { b'[' } else { b',' });
         self.body.extend_from_slice(&command.json);
         if let Some(traceparent) = command.traceparent {
-            self.traceparents.set(self.commands.len(), traceparent);
+            self.traceparents.push(self.commands.len(), traceparent);
             self.traced += 1;
         }
         self.commands.push(pending);
@@ -70,12 +70,12 @@ mod tests {
     use super::*;
     use crate::commands::pending_publish::EncodedCommand;
 
-    /// Returns the sizes of the batches of these commands, given by their bytes and whether they are
-    /// traced.
+    /// Returns the sizes of the batches of these commands: each is given by its bytes, and by true if
+    /// it is traced.
     fn batches(commands: impl Iterator<Item = (usize, bool)>) -> Vec<usize> {
         let (sender, queue) = async_channel::unbounded();
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        // A command that nobody waits for is not published.
+        // An abandoned command is not published.
         let mut requesters = Vec::new();
         for (bytes, traced) in commands {
             let traceparent = traced.then(|| parent.parse().unwrap());

@@ -1,8 +1,8 @@
-//! A command on its way to the broker. Its requester and the publish connection share it: the command
-//! is published or given up, never both.
+//! A command on its way to the broker. Its requester and the publish connection share it: the
+//! command is published or given up, never both.
 //!
-//! A confirm does not wake a requester that waits for the outcome, unless it asks for that: the reply
-//! wakes it soon after. One wake-up less for each write gives 4–5 % more of them.
+//! A confirm does not wake a requester that waits for the outcome, unless it asks for that: the
+//! reply wakes it soon after. One wake-up less for each write gives 4–5 % more writes.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,8 +15,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Maximum time from a command's acceptance to the broker's confirm, its time in the queue and
-/// connecting included.
+/// Maximum time from a command's acceptance to its confirm. It includes waiting in the queue and for
+/// a connection.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A confirmed command.
@@ -37,7 +37,6 @@ pub enum PublishError {
     OutcomeUnknown(&'static str),
 }
 
-/// Result of a publish.
 pub(crate) type PublishResult = Result<Confirmed, PublishError>;
 
 /// A command as it is published.
@@ -48,7 +47,7 @@ pub(crate) struct EncodedCommand {
 }
 
 /// The requester's end of a publish. Dropping it gives the command up, unless a publish connection
-/// has it already.
+/// has taken it.
 pub struct PublishHandle {
     publish: Arc<Publish>,
     deadline: Instant,
@@ -69,23 +68,23 @@ struct Publish {
 }
 
 struct State {
-    /// The command, until it is taken or given up. It is not kept in the queue, so that its bytes are
-    /// free as soon as it is given up.
+    /// The command, until it is taken or given up. It is here, and not in the queue, so that its bytes
+    /// are free as soon as it is given up.
     command: Option<EncodedCommand>,
     result: Option<PublishResult>,
-    /// True once a confirm has to wake the requester.
+    /// True once the requester wants a confirm to wake it.
     wake_on_confirm: bool,
 }
 
 impl PublishHandle {
-    /// Returns when the broker must have confirmed.
+    /// Returns the end of [`PublishHandle::confirmed`].
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Waits for the broker's confirm, until the deadline. `Ok` means that the command is on the disks
-    /// of a majority of the brokers that hold the queue.
+    /// Waits for the confirm, until the deadline. `Ok` means that the command is on disk on a majority
+    /// of the broker's nodes.
     pub async fn confirmed(&self) -> Result<Confirmed, PublishError> {
         self.publish.lock().wake_on_confirm = true;
         if let Ok(result) = timeout_at(self.deadline, self.publish.ended(|_| true)).await {
@@ -95,8 +94,8 @@ impl PublishHandle {
         self.publish.ended(|_| true).await
     }
 
-    /// Waits for any end but a confirm that a reply follows. [`PublishHandle::confirmed`] then says
-    /// which.
+    /// Waits for any end but a confirm that a reply follows; [`PublishHandle::confirmed`] then returns
+    /// it at once.
     pub async fn failed(&self) {
         self.publish.ended(|result| !is_followed_by_reply(result)).await.ok();
     }
@@ -123,7 +122,6 @@ impl PendingPublish {
         self.publish.lock().command.take()
     }
 
-    /// Ends the publish.
     pub(crate) fn end(self, result: PublishResult) {
         self.publish.end(|_| result);
     }
@@ -179,7 +177,6 @@ impl Publish {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code under the lock panics half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -220,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_command_keeps_no_bytes_also_if_its_requester_just_left() {
+    fn an_abandoned_command_keeps_no_bytes() {
         let (pending, handle) = publish();
         handle.publish.give_up();
         assert!(pending.is_abandoned());
@@ -270,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_requester_that_waits_for_an_outcome_hears_that_none_will_come() {
+    async fn a_requester_that_waits_for_an_outcome_learns_that_none_will_come() {
         let no_reply = Ok(Confirmed { reply_expected: false });
         for result in [no_reply, Err(PublishError::NotAccepted("full"))] {
             let (pending, handle) = publish();
@@ -280,7 +277,7 @@ mod tests {
             assert!(handle.failed().now_or_never().is_some());
             assert_eq!(handle.confirmed().now_or_never(), Some(result));
         }
-        // A publish connection that ends with the command in its hands tells, too.
+        // So does the end of a publish connection that has taken the command.
         let (pending, handle) = publish();
         pending.take().unwrap();
         drop(pending);
@@ -290,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_requester_is_answered_by_the_deadline_and_keeps_that_answer() {
+    async fn a_requester_gets_a_result_by_the_deadline_and_keeps_that_result() {
         let (pending, mut handle) = publish();
         handle.deadline = Instant::now();
         let result = handle.confirmed().await;

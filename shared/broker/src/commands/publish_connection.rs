@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use lapin::{BasicProperties, Confirmation, types::FieldTable};
+use lapin::{Confirmation, types::FieldTable};
 use telemetry::{
     error_chain,
     metrics::{CounterFamily, Gauge, Histogram, catalog},
@@ -32,9 +32,8 @@ use crate::{
     channel::{CHECK_INTERVAL, persistent_json, publish_confirmed},
     connection::{ConnectionPool, in_time},
     error::BrokerError,
-    headers::TRACEPARENT,
     publish_channel::PublishChannel,
-    topology::COMMANDS,
+    topology::{COMMANDS, Purpose},
 };
 
 /// Maximum time for the confirm of a batch.
@@ -53,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// True while at least one of them can publish.
     pub(crate) up: watch::Sender<bool>,
+    /// Number of open ones. Changes only under the lock of `up`.
     open: AtomicUsize,
     open_gauge: Gauge,
     confirm_duration: Histogram,
@@ -66,8 +66,7 @@ impl Shared {
         queue: async_channel::Receiver<PendingPublish>,
         reply_to: watch::Receiver<Option<String>>,
     ) -> Self {
-        const RESULTS: [&str; 6] =
-            ["confirmed", "blocked", "refused", "unroutable", "lost", "timeout"];
+        let results = ["confirmed", "blocked", "refused", "unroutable", "lost", "timeout"];
         Self {
             pool,
             queue,
@@ -78,25 +77,21 @@ impl Shared {
             open_gauge: catalog::PUBLISH_CONNECTIONS_OPEN.register(),
             confirm_duration: catalog::PUBLISH_CONFIRM_DURATION.register(),
             batch_commands: catalog::PUBLISH_BATCH_COMMANDS.register(),
-            batches: catalog::PUBLISH_BATCHES.family("result", &RESULTS),
+            batches: catalog::PUBLISH_BATCHES.family("result", &results),
         }
     }
 
     fn opened(&self) {
-        self.open.fetch_add(1, Ordering::AcqRel);
         self.open_gauge.increment(1.0);
-        self.report();
+        self.up.send_modify(|up| {
+            self.open.fetch_add(1, Ordering::Relaxed);
+            *up = true;
+        });
     }
 
     fn ended(&self) {
-        self.open.fetch_sub(1, Ordering::AcqRel);
         self.open_gauge.decrement(1.0);
-        self.report();
-    }
-
-    fn report(&self) {
-        // Reads the count under the lock, so that the last report is the newest.
-        self.up.send_modify(|up| *up = self.open.load(Ordering::Acquire) > 0);
+        self.up.send_modify(|up| *up = self.open.fetch_sub(1, Ordering::Relaxed) > 1);
     }
 }
 
@@ -105,7 +100,7 @@ impl PublishConnection {
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
-            let opening = PublishChannel::open_confirming(&self.shared.pool);
+            let opening = PublishChannel::open(&self.shared.pool, Purpose::PublishCommands);
             let Some(opened) = self.shared.stop.run_until_cancelled(opening).await else { return };
             let error = match opened {
                 Ok(channel) => {
@@ -137,19 +132,16 @@ impl PublishConnection {
     async fn publish_batches(&self, channel: &PublishChannel) -> Result<(), BrokerError> {
         let mut left_over = None;
         loop {
-            let first = if let Some(pending) = left_over.take() {
-                pending
-            } else {
-                tokio::select! {
-                    received = self.shared.queue.recv() => match received {
-                        Ok(pending) => pending,
-                        Err(_) => return Ok(()),
-                    },
+            let next = match left_over.take() {
+                None => tokio::select! {
+                    received = self.shared.queue.recv() => received.ok(),
                     () = channel.lost() => return Err(BrokerError::Lost),
-                }
+                },
+                left_over => left_over,
             };
-            let (batch, next) = Batch::gather(&self.shared.queue, first);
-            left_over = next;
+            let Some(first) = next else { return Ok(()) };
+            let batch;
+            (batch, left_over) = Batch::gather(&self.shared.queue, first);
             if batch.len() == 0 {
                 continue;
             }
@@ -177,15 +169,19 @@ impl PublishConnection {
         }
         let reply_to = self.shared.reply_to.borrow().clone();
         let confirmed = Confirmed { reply_expected: reply_to.is_some() };
-        let properties = properties(batch, reply_to);
+        let mut properties = persistent_json(FieldTable::default(), &batch.traceparents);
+        // Without a reply queue, outcomes are read from the store.
+        if let Some(queue) = reply_to {
+            properties = properties.with_reply_to(queue.into());
+        }
         let publishing = publish_confirmed(&channel.channel, COMMANDS, &batch.body, properties);
         let begun = Instant::now();
-        let answer = in_time(CONFIRM_TIMEOUT, publishing).await;
+        let confirmation = in_time(CONFIRM_TIMEOUT, publishing).await;
         #[expect(clippy::cast_precision_loss, reason = "a batch has 256 commands at most")]
         self.shared.batch_commands.record(batch.len() as f64);
         let not_accepted = |why| Err(PublishError::NotAccepted(why));
         let outcome_unknown = |why| Err(PublishError::OutcomeUnknown(why));
-        let (label, result, fault) = match answer {
+        let (label, result, fault) = match confirmation {
             Ok(Confirmation::Ack(None)) => {
                 self.shared.confirm_duration.record(begun.elapsed());
                 ("confirmed", Ok(confirmed), None)
@@ -214,8 +210,7 @@ impl PublishConnection {
         (result, fault)
     }
 
-    /// Refuses what comes while an alarm blocks the connection: a fresh connection would only hang
-    /// again.
+    /// Refuses commands while an alarm blocks the connection: a fresh connection would hang, too.
     async fn wait_for_end_of_alarm(&self, channel: &PublishChannel) {
         while channel.is_blocked() {
             while let Ok(pending) = self.shared.queue.try_recv() {
@@ -225,18 +220,5 @@ impl PublishConnection {
                 return;
             }
         }
-    }
-}
-
-fn properties(batch: &Batch, reply_to: Option<String>) -> BasicProperties {
-    let mut headers = FieldTable::default();
-    if let Some(value) = batch.traceparents.header() {
-        headers.insert(TRACEPARENT.into(), value);
-    }
-    let properties = persistent_json(headers);
-    match reply_to {
-        Some(queue) => properties.with_reply_to(queue.into()),
-        // Outcomes are then read from the store.
-        None => properties,
     }
 }

@@ -1,5 +1,5 @@
-//! Publishing commands. A request puts its command into a bounded queue; the publish connections take
-//! what gathered there and publish it as one delivery.
+//! Publishing commands. A request puts its command into a bounded queue; each publish connection takes
+//! what has gathered there and publishes it as one delivery.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,19 +19,6 @@ const CLEARING_INTERVAL: Duration = Duration::from_millis(100);
 
 const TOO_MANY: &str = "too many writes are waiting for the broker";
 
-/// Settings of a [`Publisher`].
-#[derive(Clone, Debug)]
-pub struct PublisherSettings {
-    /// The broker.
-    pub url: BrokerUrl,
-    /// The connections' name, for operators of the broker.
-    pub connection_name: String,
-    /// Number of publish connections.
-    pub publish_connections: usize,
-    /// Maximum number of commands that wait for a publish connection.
-    pub max_waiting: usize,
-}
-
 /// Publishes commands with confirms. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
@@ -42,19 +29,23 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the publish connections. Replies are asked for on the queue that `reply_to` names at the
-    /// time.
+    /// Starts the publish connections, for which at most `max_waiting` commands wait. Each batch asks
+    /// for replies on the queue that `reply_to` then names.
     #[must_use]
-    pub fn start(settings: PublisherSettings, reply_to: &watch::Receiver<Option<String>>) -> Self {
-        let (sender, queue) = async_channel::bounded(settings.max_waiting);
-        let pool = Connector::new(settings.url, settings.connection_name)
-            .pool(settings.publish_connections);
-        let shared = Arc::new(Shared::new(pool, queue, reply_to.clone()));
+    pub fn start(
+        url: BrokerUrl,
+        publish_connections: usize,
+        max_waiting: usize,
+        reply_to: watch::Receiver<Option<String>>,
+    ) -> Self {
+        let (sender, queue) = async_channel::bounded(max_waiting);
+        let pool = Connector::new(url, "gateway commands").pool(publish_connections);
+        let shared = Arc::new(Shared::new(pool, queue, reply_to));
         #[expect(clippy::cast_precision_loss, reason = "there are 64 of them at most")]
-        catalog::PUBLISH_CONNECTIONS.register().set(settings.publish_connections as f64);
+        catalog::PUBLISH_CONNECTIONS.register().set(publish_connections as f64);
         let (up, stop) = (shared.up.subscribe(), shared.stop.clone());
         let tasks = TaskTracker::new();
-        for number in 0..settings.publish_connections {
+        for number in 0..publish_connections {
             let shared = Arc::clone(&shared);
             tasks.spawn(PublishConnection { number, shared }.run());
         }
@@ -70,8 +61,7 @@ impl Publisher {
         self.up.clone()
     }
 
-    /// Hands a command to the publish connections, with the trace that it belongs to if that is
-    /// recorded.
+    /// Hands a command to the publish connections, with its trace if that is recorded.
     pub fn publish(
         &self,
         command: &Command,
@@ -84,7 +74,7 @@ impl Publisher {
         Ok(handle)
     }
 
-    /// Publishes what waits, then ends the publish connections.
+    /// Publishes the waiting commands, then ends the publish connections.
     pub async fn close(&self) {
         self.queue.close();
         self.stop.cancel();
@@ -93,7 +83,7 @@ impl Publisher {
 }
 
 /// Takes abandoned commands out of the queue while nothing can be published, so that they take no
-/// room. Those that are still waited for go back.
+/// room. The others go back.
 async fn clear_abandoned(
     sender: async_channel::WeakSender<PendingPublish>,
     queue: async_channel::Receiver<PendingPublish>,
@@ -125,14 +115,8 @@ mod tests {
     #[tokio::test]
     async fn abandoned_commands_make_room_for_others_while_nothing_can_be_published() {
         let url = BrokerUrl::parse("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
-        let settings = PublisherSettings {
-            url,
-            connection_name: "test".to_owned(),
-            publish_connections: 2,
-            max_waiting: 8,
-        };
         let (_reply_to, replies) = watch::channel(None);
-        let publisher = Publisher::start(settings, &replies);
+        let publisher = Publisher::start(url, 2, 8, replies);
         let action = contracts::Action::Delete { if_match: None };
         let now = contracts::Timestamp::now();
         let command = Command::new(contracts::MessageId::generate(), now, action);
@@ -140,15 +124,12 @@ mod tests {
         let fill = || futures_util::future::join_all((0..9).map(|_| publish()));
         let expected = |why| Err(PublishError::NotAccepted(why));
         for _ in 0..2 {
-            let answers = fill().await;
-            assert!(
-                answers[..8]
-                    .iter()
-                    .all(|answer| *answer == expected("the broker cannot be reached"))
-            );
-            assert_eq!(answers[8], expected(TOO_MANY));
-            eventually("those who gave up are gone", SOON, async || publisher.queue.is_empty())
-                .await;
+            let results = fill().await;
+            let unreachable = expected("the broker cannot be reached");
+            assert!(results[..8].iter().all(|result| *result == unreachable));
+            assert_eq!(results[8], expected(TOO_MANY));
+            let cleared = async || publisher.queue.is_empty();
+            eventually("the abandoned commands are gone", SOON, cleared).await;
         }
         publisher.close().await;
     }

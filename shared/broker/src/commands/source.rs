@@ -19,7 +19,7 @@ use crate::{
     connection::{Connector, RPC_TIMEOUT, close, in_time},
     error::BrokerError,
     headers::{self, redeliveries},
-    topology::{COMMANDS, Declares},
+    topology::{COMMANDS, Purpose},
     traceparents::TraceParents,
     url::BrokerUrl,
 };
@@ -43,18 +43,18 @@ struct Link {
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
-    /// A suspect that came behind others, for the next group.
+    /// A suspect delivery that came behind others, for the next group.
     held_back: Option<lapin::message::Delivery>,
 }
 
-/// A delivery group: the deliveries that had arrived, oldest first; at least one.
+/// The deliveries that a worker takes and acks together.
 pub struct DeliveryGroup {
-    /// Its deliveries.
+    /// At least one, the oldest first.
     pub deliveries: Vec<Delivery>,
     last: Acker,
 }
 
-/// A delivery: one batch of commands, as it stood in the queue.
+/// A batch of commands, as it stood in the queue.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// A JSON array of commands, if all is well.
@@ -63,27 +63,22 @@ pub struct Delivery {
     pub redelivered: bool,
     /// True for a dead letter that an operator replayed.
     pub replayed: bool,
-    /// True if it was delivered so often that it may have killed its consumers. It then comes in a
-    /// group of its own.
+    /// True if it was delivered so often that it may have killed its consumers. Its group has no
+    /// other delivery.
     pub suspect: bool,
-    /// The queue on which its gateway waits for the outcomes.
+    /// The queue on which its gateway waits for replies.
     pub reply_to: Option<String>,
     /// The traces of its commands, as far as they are recorded.
     pub traceparents: TraceParents,
 }
 
 impl CommandSource {
-    /// Makes a source that connects when it is first asked, and takes at most `prefetch` deliveries that
-    /// are not acked yet. It gives nothing more once `stop` is cancelled.
+    /// Makes a source that connects when it is first asked, holds at most `prefetch` deliveries that
+    /// are not acked, and ends when `stop` is cancelled.
     #[must_use]
-    pub fn new(
-        url: &BrokerUrl,
-        connection_name: &str,
-        prefetch: u16,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(url: &BrokerUrl, prefetch: u16, stop: CancellationToken) -> Self {
         Self {
-            connector: Connector::new(url.with_largest_frames(), connection_name),
+            connector: Connector::new(url.with_largest_frames(), "storage-worker commands"),
             prefetch,
             link: None,
             up: watch::Sender::new(false),
@@ -99,8 +94,8 @@ impl CommandSource {
         self.up.subscribe()
     }
 
-    /// Waits for the next delivery group; `None` once stopped. Connects again after every fault. A group
-    /// must be acked, or given up, before the next is asked for.
+    /// Waits for the next delivery group; `None` once stopped. Connects again after every fault. A
+    /// group must be acked, or given up, before the next is asked for.
     pub async fn next(&mut self) -> Option<DeliveryGroup> {
         let stop = self.stop.clone();
         let group = stop.run_until_cancelled(self.next_group()).await?;
@@ -157,7 +152,7 @@ impl CommandSource {
 impl Link {
     async fn open(connector: &Connector, prefetch: u16) -> Result<Self, BrokerError> {
         let connection = connector.connect().await?;
-        let channel = open_channel(&connection, Declares::Commands).await?;
+        let channel = open_channel(&connection, Purpose::ConsumeCommands).await?;
         in_time(RPC_TIMEOUT, channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let options = BasicConsumeOptions::default();
         let consuming =
@@ -166,7 +161,7 @@ impl Link {
         Ok(Self { connection, channel, consumer, held_back: None })
     }
 
-    /// Groups a delivery with those that arrived behind it. A fault shows when more is asked for.
+    /// Groups a delivery with those that have arrived behind it. The next group reports a fault.
     fn group_from(&mut self, first: lapin::message::Delivery) -> DeliveryGroup {
         let mut last = first.acker.clone();
         let mut deliveries = vec![Delivery::from(first)];

@@ -1,12 +1,9 @@
 //! Dead-lettering what cannot be applied, with headers that say why, where and when.
 
 use contracts::Timestamp;
-use lapin::{
-    Confirmation,
-    types::{AMQPValue, FieldTable},
-};
+use lapin::{Confirmation, types::FieldTable};
 use telemetry::{
-    error_chain,
+    error_chain, host_name,
     metrics::{Counter, catalog},
 };
 use tokio_util::sync::CancellationToken;
@@ -16,16 +13,14 @@ use crate::{
     channel::{persistent_json, publish_confirmed},
     connection::{ConnectionPool, Connector, RPC_TIMEOUT, in_time},
     error::BrokerError,
-    headers::{
-        DEAD_LETTER_REASON, DEAD_LETTERED_AT, DEAD_LETTERED_BY, DEAD_LETTERED_FROM, TRACEPARENT,
-    },
+    headers::{DEAD_LETTER_REASON, DEAD_LETTERED_AT, DEAD_LETTERED_BY, DEAD_LETTERED_FROM},
     publish_channel::PublishChannel,
-    topology::{COMMANDS, DEAD_LETTERS},
+    topology::{COMMANDS, DEAD_LETTERS, Purpose, text},
     traceparents::TraceParents,
     url::BrokerUrl,
 };
 
-/// Maximum length of a reason; the rest is cut off. It may quote what it is about, of any length, and
+/// Maximum length of a reason; the rest is cut off. A reason may quote a text of any length, and
 /// headers have to fit into one frame.
 const MAX_REASON_BYTES: usize = 500;
 
@@ -50,21 +45,20 @@ pub struct DeadLetterPublisher {
 }
 
 impl DeadLetterPublisher {
-    /// Makes a publisher that connects when it is first needed. `host` goes into each dead letter's
-    /// headers.
+    /// Makes a publisher that connects when it is first needed.
     #[must_use]
-    pub fn new(
-        url: BrokerUrl,
-        connection_name: &str,
-        host: String,
-        stop: CancellationToken,
-    ) -> Self {
-        let pool = Connector::new(url, connection_name).pool(1);
-        Self { pool, channel: None, host, stop, dead_lettered: catalog::DEAD_LETTERED.register() }
+    pub fn new(url: BrokerUrl, stop: CancellationToken) -> Self {
+        Self {
+            pool: Connector::new(url, "storage-worker dead letters").pool(1),
+            channel: None,
+            host: host_name(),
+            stop,
+            dead_lettered: catalog::DEAD_LETTERED.register(),
+        }
     }
 
-    /// Publishes a dead letter. Tries until the broker has confirmed it, because a command must not be
-    /// acked before it is applied or dead-lettered. Returns false if `stop` came first.
+    /// Publishes a dead letter, again until the broker confirms it: a command must not be acked before
+    /// it is applied or dead-lettered. Returns false if `stop` comes first.
     #[must_use]
     pub async fn publish(&mut self, dead_letter: &DeadLetter) -> bool {
         let stop = self.stop.clone();
@@ -90,7 +84,7 @@ impl DeadLetterPublisher {
     }
 
     async fn try_publish(&mut self, dead_letter: &DeadLetter) -> Result<(), BrokerError> {
-        let properties = persistent_json(self.headers(dead_letter));
+        let properties = persistent_json(self.headers(dead_letter), &dead_letter.traceparents);
         let channel = self.open().await?;
         let publishing =
             publish_confirmed(&channel.channel, DEAD_LETTERS, &dead_letter.body, properties);
@@ -98,8 +92,8 @@ impl DeadLetterPublisher {
         loop {
             let confirmed = in_time(RPC_TIMEOUT, publishing.as_mut()).await;
             if matches!(confirmed, Err(BrokerError::Timeout)) && channel.is_blocked() {
-                // The publish is on its way, and the broker takes it when its alarm is over. A second
-                // one would be a second dead letter, and a blocked connection cannot even be closed.
+                // The broker takes this publish when its alarm is over. Another would make a second
+                // dead letter, and a blocked connection cannot even be closed.
                 tracing::warn!("dead-lettering waits for the end of the broker's alarm");
                 continue;
             }
@@ -115,23 +109,18 @@ impl DeadLetterPublisher {
         let open = self.channel.take().filter(PublishChannel::is_open);
         let channel = match open {
             Some(channel) => channel,
-            None => PublishChannel::open_confirming(&self.pool).await?,
+            None => PublishChannel::open(&self.pool, Purpose::PublishCommands).await?,
         };
         Ok(self.channel.insert(channel))
     }
 
     fn headers(&self, dead_letter: &DeadLetter) -> FieldTable {
         let mut headers = FieldTable::default();
-        let mut insert = |name: &str, value: &str| {
-            headers.insert(name.into(), AMQPValue::LongString(value.into()));
-        };
-        insert(DEAD_LETTER_REASON, shortened(&dead_letter.reason));
-        insert(DEAD_LETTERED_BY, &self.host);
-        insert(DEAD_LETTERED_AT, &Timestamp::now().to_string());
-        insert(DEAD_LETTERED_FROM, COMMANDS);
-        if let Some(value) = dead_letter.traceparents.header() {
-            headers.insert(TRACEPARENT.into(), value);
-        }
+        headers
+            .insert(DEAD_LETTER_REASON.into(), text(shortened(&dead_letter.reason)))
+            .insert(DEAD_LETTERED_BY.into(), text(&self.host))
+            .insert(DEAD_LETTERED_AT.into(), text(&Timestamp::now().to_string()))
+            .insert(DEAD_LETTERED_FROM.into(), text(COMMANDS));
         headers
     }
 }

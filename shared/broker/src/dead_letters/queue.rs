@@ -4,31 +4,29 @@ use lapin::{
     Channel, Confirmation, Connection,
     message::BasicGetMessage,
     options::{BasicAckOptions, BasicGetOptions},
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 
 use crate::{
-    channel::{open_confirming_channel, persistent_json, publish_confirmed},
+    channel::{open_channel, persistent_json, publish_confirmed},
     connection::{Connector, RPC_TIMEOUT, in_time},
     error::BrokerError,
-    headers::{
-        self, DEAD_LETTER_REASON, DEAD_LETTERED_AT, DEAD_LETTERED_BY, REPLAYED, TRACEPARENT,
-    },
-    topology::{self, COMMANDS, DEAD_LETTERS},
+    headers::{self, DEAD_LETTER_REASON, DEAD_LETTERED_AT, DEAD_LETTERED_BY, REPLAYED},
+    topology::{self, COMMANDS, DEAD_LETTERS, Purpose},
     traceparents::TraceParents,
     url::BrokerUrl,
 };
 
-/// The queue of dead letters. A dead letter that was fetched, and neither replayed nor purged, is back
-/// in the queue once this is closed or dropped, and not before. So each is fetched once.
+/// The queue of dead letters. A fetched one that is neither replayed nor purged goes back into the
+/// queue only when this is closed or dropped, so each is fetched once.
 pub struct DeadLetterQueue {
     connection: Connection,
     channel: Channel,
 }
 
-/// A dead letter that was fetched. Nobody else can fetch it meanwhile.
+/// A fetched dead letter. Nobody else can fetch it meanwhile.
 pub struct FetchedDeadLetter {
-    /// Its message id; empty if somebody else published it without one.
+    /// Its message id; empty if another publisher set none.
     pub id: String,
     /// Reason for the operator.
     pub reason: String,
@@ -44,9 +42,9 @@ pub struct FetchedDeadLetter {
 impl DeadLetterQueue {
     /// Connects.
     pub async fn open(url: BrokerUrl) -> Result<Self, BrokerError> {
-        let connection =
-            Connector::new(url.with_largest_frames(), "dead letters").connect().await?;
-        let channel = open_confirming_channel(&connection).await?;
+        let connector = Connector::new(url.with_largest_frames(), "dead letters");
+        let connection = connector.connect().await?;
+        let channel = open_channel(&connection, Purpose::PublishCommands).await?;
         Ok(Self { connection, channel })
     }
 
@@ -55,21 +53,20 @@ impl DeadLetterQueue {
         in_time(RPC_TIMEOUT, topology::message_count(&self.channel, DEAD_LETTERS)).await
     }
 
-    /// Fetches the oldest dead letter that was not fetched yet.
+    /// Fetches the oldest dead letter that is not fetched yet.
     pub async fn fetch(&self) -> Result<Option<FetchedDeadLetter>, BrokerError> {
         let getting = self.channel.basic_get(DEAD_LETTERS.into(), BasicGetOptions::default());
         Ok(in_time(RPC_TIMEOUT, getting).await?.map(FetchedDeadLetter::from))
     }
 
-    /// Puts a dead letter's commands back into their queue, and purges it once the broker has them.
-    /// Workers treat them as delivered before.
+    /// Puts a dead letter's commands back into their queue, and purges it once that is confirmed.
+    /// Workers treat the commands as redelivered.
     pub async fn replay(&self, dead_letter: FetchedDeadLetter) -> Result<(), BrokerError> {
         let mut headers = FieldTable::default();
-        headers.insert(REPLAYED.into(), AMQPValue::Boolean(true));
-        if let Some(value) = TraceParents::read(&dead_letter.message.properties).header() {
-            headers.insert(TRACEPARENT.into(), value);
-        }
-        let properties = persistent_json(headers).with_message_id(dead_letter.id.as_str().into());
+        headers.insert(REPLAYED.into(), true.into());
+        let traceparents = TraceParents::read(&dead_letter.message.properties);
+        let properties =
+            persistent_json(headers, &traceparents).with_message_id(dead_letter.id.as_str().into());
         let publishing = publish_confirmed(&self.channel, COMMANDS, &dead_letter.body, properties);
         match in_time(RPC_TIMEOUT, publishing).await? {
             Confirmation::Ack(None) => self.purge(dead_letter).await,
@@ -83,7 +80,7 @@ impl DeadLetterQueue {
         Ok(())
     }
 
-    /// Puts back what was fetched and is neither replayed nor purged.
+    /// Puts back the fetched dead letters that are neither replayed nor purged.
     pub async fn close(self) -> Result<(), BrokerError> {
         in_time(RPC_TIMEOUT, self.connection.close(200, "OK".into())).await
     }

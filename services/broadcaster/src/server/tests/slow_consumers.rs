@@ -71,7 +71,7 @@ fn is_sending(sink: &SubscriberSink) -> bool {
     sink.send_deadline().is_some()
 }
 
-/// A server that soon closes a client that takes nothing, and gives it time to read the close frame.
+/// A server that soon closes a client that takes nothing, and then lets it read the close frame.
 fn impatient() -> Fixture {
     Fixture::with_timeouts(|timeouts| {
         timeouts.send = Duration::from_millis(300);

@@ -12,21 +12,21 @@ use crate::{
     channel::{lost, open_channel, publish_unconfirmed},
     connection::{Connector, RPC_TIMEOUT, close, in_time},
     error::BrokerError,
-    topology::{self, BROADCAST, BROADCAST_LEADER, Declares},
+    topology::{self, BROADCAST, BROADCAST_LEADER, Purpose},
     url::BrokerUrl,
 };
 
-/// Seconds between heartbeats of the leader's connection. The broker gives its queue up about three of
-/// these after the leader froze.
+/// Seconds between heartbeats of the leader's connection. The broker deletes its queue about three
+/// of these after the leader froze.
 const HEARTBEAT_SECS: u16 = 1;
 
 /// Pause between attempts to be elected.
 const CAMPAIGN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Maximum time for handing a frame to the broker: the next is due by then.
+/// Maximum time for publishing a frame: the next is due by then.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Takes part in the election: whoever holds an exclusive queue is the leader.
+/// A candidate for the leadership. The one that holds an exclusive queue is the leader.
 pub struct Election {
     connector: Connector,
     stop: CancellationToken,
@@ -39,19 +39,12 @@ pub struct Leader {
     channel: Channel,
 }
 
-/// Another broadcaster leads now, or none.
-#[derive(Debug, thiserror::Error)]
-#[error("leadership lost")]
-pub struct LeadershipLost(#[from] BrokerError);
-
 impl Election {
-    /// Makes a candidate that gives up when `stop` is cancelled.
+    /// Makes a candidate that withdraws when `stop` is cancelled.
     #[must_use]
-    pub fn new(url: &BrokerUrl, connection_name: &str, stop: CancellationToken) -> Self {
-        Self {
-            connector: Connector::new(url.with_heartbeat(HEARTBEAT_SECS), connection_name),
-            stop,
-        }
+    pub fn new(url: &BrokerUrl, stop: CancellationToken) -> Self {
+        let url = url.with_heartbeat(HEARTBEAT_SECS);
+        Self { connector: Connector::new(url, "broadcaster sampler"), stop }
     }
 
     /// Waits until this candidate is elected; `None` once stopped.
@@ -64,10 +57,10 @@ impl Election {
         loop {
             match self.hold_leader_queue().await {
                 Ok(leader) => return leader,
-                Err(error) => {
-                    let error = error_chain(&error);
-                    tracing::warn!(%error, "failed to take part in the election; reconnecting");
-                }
+                Err(error) => tracing::warn!(
+                    error = %error_chain(&error),
+                    "failed to take part in the election; reconnecting"
+                ),
             }
             backoff.pause().await;
         }
@@ -75,7 +68,7 @@ impl Election {
 
     async fn hold_leader_queue(&self) -> Result<Leader, BrokerError> {
         let connection = self.connector.connect().await?;
-        let mut channel = open_channel(&connection, Declares::Broadcast).await?;
+        let mut channel = open_channel(&connection, Purpose::Broadcast).await?;
         loop {
             match in_time(RPC_TIMEOUT, topology::declare_leader_queue(&channel)).await {
                 Ok(()) => {
@@ -95,32 +88,32 @@ impl Election {
 }
 
 impl Leader {
-    /// Publishes a frame to all broadcasters. It is not confirmed: the next one replaces it.
-    pub async fn publish(&self, frame: &[u8]) -> Result<(), LeadershipLost> {
+    /// Publishes a frame to all broadcasters. It is not confirmed: the next one replaces it. An error
+    /// means that the leadership is lost.
+    pub async fn publish(&self, frame: &[u8]) -> Result<(), BrokerError> {
         if self.connection.status().blocked() {
             tracing::debug!("no frame published: the broker is blocked by an alarm");
             return Ok(());
         }
-        let publishing = publish_unconfirmed(&self.channel, BROADCAST, "", frame);
-        Ok(in_time(PUBLISH_TIMEOUT, publishing).await?)
+        in_time(PUBLISH_TIMEOUT, publish_unconfirmed(&self.channel, BROADCAST, "", frame)).await
     }
 
-    /// Asks the broker whether the leadership is still held. The queue can go while its connection
-    /// stays: an operator may delete it, and so may the majority side of a cluster's partition.
-    pub async fn confirm(&self) -> Result<(), LeadershipLost> {
+    /// Checks that the leadership is still held. The queue can go while its connection stays: an
+    /// operator may delete it, and so may the majority side of a cluster's partition.
+    pub async fn confirm(&self) -> Result<(), BrokerError> {
         if self.connection.status().blocked() {
             return Ok(());
         }
-        Ok(in_time(RPC_TIMEOUT, topology::declare_leader_queue(&self.channel)).await?)
+        in_time(RPC_TIMEOUT, topology::declare_leader_queue(&self.channel)).await
     }
 
     /// Returns once the leadership is lost.
-    pub async fn lost(&self) -> LeadershipLost {
+    pub async fn lost(&self) -> BrokerError {
         lost(&self.connection, &self.channel).await;
-        BrokerError::Lost.into()
+        BrokerError::Lost
     }
 
-    /// Gives the leadership up, so that another broadcaster takes over at once.
+    /// Resigns the leadership, so that another broadcaster takes over at once.
     pub async fn resign(self) {
         close(self.connection).await;
     }
