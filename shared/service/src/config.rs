@@ -123,8 +123,8 @@ pub(crate) fn check_authorities() -> Result<(), ConfigError> {
     let loaded = rustls_native_certs::load_native_certs();
     if loaded.certs.is_empty() {
         let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
-        let reason = format!("has no certificate that can be read {}", errors.join(", "));
-        return Err(ConfigError::new(KEY, reason.trim_end()));
+        let reason = format!("has no certificate that can be read: {}", errors.join(", "));
+        return Err(ConfigError::new(KEY, reason.trim_end_matches(": ")));
     }
     Ok(())
 }
