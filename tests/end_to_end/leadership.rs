@@ -222,7 +222,7 @@ async fn sockets_outlive_the_broker_and_the_database_and_frames_resume() -> Resu
         let resigned = async || logged(&broadcaster, "lost leadership; stopped broadcasting") > 0;
         eventually("it draws no longer", SOON, resigned).await;
         broker.restart().await.unwrap();
-        let elected = async || logged(&broadcaster, "elected") > 1;
+        let elected = async || logged(&broadcaster, "elected leader") > 1;
         eventually("it is elected again", RECOVERY, elected).await;
     })
     .await?;

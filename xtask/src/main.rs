@@ -42,12 +42,13 @@ enum Command {
     /// Starts them for this run, under cargo's target directory, and removes them afterwards. A system that `up`
     /// started is not disturbed.
     Test(test::Options),
-    /// Check format, lints, documentation, dependencies, spelling, links, Kubernetes manifests and alerts
+    /// Check format, lints, documentation, dependencies, spelling, links, Kubernetes manifests, alerts and
+    /// API documents
     ///
     /// Installs cargo-machete, typos and kubernetes-validate under cargo's target directory, the first time. A check
     /// whose tools are missing is skipped with a message. Where `CI` is set they are installed or the check fails.
     Check,
-    /// Check licences, sources, bans and advisories of all dependencies with cargo-deny
+    /// Check licenses, sources, bans and advisories of all dependencies with cargo-deny
     ///
     /// Builds cargo-deny the first time. The rules are in `deny.toml`.
     Deny(deny::Options),
@@ -57,12 +58,12 @@ enum Command {
     Openapi,
     /// Fuzz the HTTP API with schemathesis, on a private system
     ///
-    /// Exits with 0 where every response conforms to the gateway's OpenAPI document.
+    /// Exits with 0 if every response conforms to the gateway's OpenAPI document.
     Fuzz(fuzz::Options),
     /// Check the system's promises under faults
     ///
-    /// Kills, freezes and disconnects parts of a private system under load and fills its disk, by a seeded plan, and
-    /// compares what each client was told with what is stored. Exits with 0 where every promise was kept.
+    /// Kills, freezes and disconnects parts of a private system under load, raises broker alarms and fills the queue, by
+    /// a seeded plan, and compares what each client was told with what is stored. Exits with 0 if every promise was kept.
     Torture(torture::Options),
     /// Measure this system beside a FastAPI peer and the limits of broker, database and axum
     ///

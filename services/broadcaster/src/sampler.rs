@@ -33,7 +33,7 @@ pub(crate) async fn run(
         match end {
             TermEnd::Stopped => {
                 leader.resign().await;
-                tracing::info!("resigned the leadership");
+                tracing::info!("resigned as leader");
                 return;
             }
             TermEnd::LeadershipLost(error) => {

@@ -156,7 +156,7 @@ impl Server {
             _ => with_close(response),
         };
         self.requests.answered(&method, route, response.status(), begun.elapsed());
-        span.in_scope(|| self.settings.access_log.log(response.status(), begun.elapsed()));
+        span.in_scope(|| self.settings.access_log.log(route, response.status(), begun.elapsed()));
         response
     }
 

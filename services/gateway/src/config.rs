@@ -64,7 +64,7 @@ pub struct Config {
         value_parser = value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_waiting_writes: u32,
-    /// URL of the broadcaster, to which WebSockets at /api/chat are tunnelled
+    /// URL of the broadcaster, to which WebSockets at /api/chat are passed through
     #[arg(
         long,
         env = "BROADCASTER_URL",

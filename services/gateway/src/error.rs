@@ -56,7 +56,7 @@ impl From<StoreError> for ProblemResponse {
 pub(crate) fn problem(kind: Kind) -> Problem {
     let detail = match kind {
         // Requests.
-        Kind::UnknownPath => "there is no resource at this path; see /docs for those there are",
+        Kind::UnknownPath => "there is no resource at this path; see /docs for the API",
         Kind::MethodNotAllowed => {
             "this resource does not support this method; see the Allow header"
         }
@@ -73,7 +73,7 @@ pub(crate) fn problem(kind: Kind) -> Problem {
              its ETag"
         }
         Kind::OperationExpired => {
-            "operations are kept for 24 hours, and this one is older; fetch the message to see its \
+            "this operation is older than 24 hours and its outcome is no longer known; fetch the message to see its \
              state"
         }
         Kind::KeyReused => {

@@ -94,7 +94,7 @@ pub async fn run_with(
         Worker { source, store, dead_letters, replies, retry, metrics, tracer: tracer.clone() };
     let working = phases.hard_deadline.run_until_cancelled(Box::pin(worker.work()));
     if working.await.is_none() {
-        tracing::warn!("grace period is over; commands in hand are delivered again");
+        tracing::warn!("grace period over; the broker delivers unfinished commands again");
     }
     // The last sender is gone with the worker, so this ends once the last reply is sent.
     if tokio::time::timeout(REPLY_FLUSH_TIMEOUT, sending).await.is_err() {

@@ -44,7 +44,9 @@ impl<S: CommandStore> Worker<S> {
         if self.retry.until_done("failed to create the indexes", creating).await.is_ok() {
             while let Some(group) = self.source.next().await {
                 let Ok(replies) = self.process(&group.deliveries).await else {
-                    tracing::info!("stopping with commands in hand; they are delivered again");
+                    tracing::info!(
+                        "stopping with unfinished commands; the broker delivers them again"
+                    );
                     break;
                 };
                 tracing::debug!(

@@ -72,12 +72,12 @@ impl Election {
         loop {
             match in_time(RPC_TIMEOUT, topology::declare_leader_queue(&channel)).await {
                 Ok(()) => {
-                    tracing::info!(queue = BROADCAST_LEADER, "elected");
+                    tracing::info!(queue = BROADCAST_LEADER, "elected leader");
                     return Ok(Leader { connection, channel });
                 }
                 // Another connection holds the queue. That closes only the channel.
                 Err(BrokerError::Client(error)) if is_locked(&error) => {
-                    tracing::debug!(queue = BROADCAST_LEADER, "not elected");
+                    tracing::debug!(queue = BROADCAST_LEADER, "another broadcaster is the leader");
                 }
                 Err(error) => return Err(error),
             }

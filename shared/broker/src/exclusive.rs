@@ -125,7 +125,7 @@ async fn consume_forever(
             Ok(mut link) => {
                 backoff = Backoff::default();
                 report(Some(link.queue_name.clone()));
-                tracing::info!(queue = ?kind, "consuming");
+                tracing::info!(queue = ?kind, "consuming from a queue of its own");
                 let error = link.consume(&on_body).await;
                 report(None);
                 error

@@ -130,7 +130,7 @@ pub struct Problem {
     pub status: u16,
     /// Explanation of this occurrence, and the remedy.
     pub detail: Cow<'static, str>,
-    /// Every wrong field, on 422.
+    /// The field errors, on 422 and on 409 field-conflict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(min_items = 1)]
     pub errors: Vec<FieldError>,

@@ -50,7 +50,7 @@ pub struct CommonConfig {
     /// Logs.
     #[command(flatten)]
     pub log: LogConfig,
-    /// Milliseconds that open work has to end in, once the service accepts no more
+    /// Grace period in milliseconds: time for open work to end after the service has stopped accepting more
     #[arg(long, env = "SHUTDOWN_GRACE_MS", default_value = "20000", value_parser = millis)]
     pub shutdown_grace_ms: Duration,
     /// Milliseconds between the signal to stop (/readyz turns 503) and the end of accepting work

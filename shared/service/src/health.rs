@@ -194,9 +194,10 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
             let detail = "this port serves health checks only";
             problem::response(&Problem::new(ProblemKind::UnknownPath, detail), RETRY_AFTER)
         });
-        requests.answered(method, Health::route(path), response.status(), begun.elapsed());
+        let route = Health::route(path);
+        requests.answered(method, route, response.status(), begun.elapsed());
         let span = tracing::info_span!("request", %method, path);
-        span.in_scope(|| access_log.log(response.status(), begun.elapsed()));
+        span.in_scope(|| access_log.log(route, response.status(), begun.elapsed()));
         std::future::ready(Ok::<_, Infallible>(response))
     });
     listener.serve(service, phases).await;

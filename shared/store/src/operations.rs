@@ -140,7 +140,7 @@ fn read(document: &RawDocument) -> Result<(CommandId, RecordedOutcome), StoreErr
         Err(error) => {
             tracing::warn!(
                 command.id = %command, %error,
-                "cannot read a recorded outcome; the command counts as ended"
+                "cannot read a recorded outcome; the command is not applied again"
             );
             RecordedOutcome::Unknown
         }

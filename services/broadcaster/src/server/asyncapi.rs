@@ -102,7 +102,7 @@ fn channel(timeouts: &Timeouts) -> String {
          sends more waits longer for the reply to a ping or a close. The server pings every {interval} s \
          and expects a pong within {limit} s, or later if the pong is queued behind unread data. A \
          client that is slower than the frames receives only the newest one. Refused handshakes get \
-         problem details (RFC 9457): 403 for a page of a foreign origin, 426 for a request without \
+         problem details (RFC 9457): 403 for a page whose origin is not allowed, 426 for a request without \
          a WebSocket upgrade (version 13), 429 at the limit of subscribers from one address, 503 at \
          the limit of all subscribers and while the server stops; 429 and 503 have Retry-After."
     )

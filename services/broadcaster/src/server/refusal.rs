@@ -66,15 +66,18 @@ impl Refusal {
                 ProblemKind::BadRequest,
                 "there must be exactly one Sec-WebSocket-Key, of 16 bytes in base64 (RFC 6455)",
             ),
-            Self::OriginForbidden => {
-                (ProblemKind::OriginForbidden, "pages of this origin may not subscribe")
-            }
-            Self::SubscriberLimit => {
-                (ProblemKind::Overloaded, "subscriber limit of this replica reached; retry later")
-            }
-            Self::IpLimit => {
-                (ProblemKind::TooManyFromAddress, "subscription limit for this address reached")
-            }
+            Self::OriginForbidden => (
+                ProblemKind::OriginForbidden,
+                "pages of this origin may not subscribe; see ALLOWED_ORIGINS",
+            ),
+            Self::SubscriberLimit => (
+                ProblemKind::Overloaded,
+                "this replica has reached its subscriber limit; retry later",
+            ),
+            Self::IpLimit => (
+                ProblemKind::TooManyFromAddress,
+                "this address has reached its subscription limit; close another subscription or retry later",
+            ),
             Self::ShuttingDown => {
                 (ProblemKind::Overloaded, "this replica is shutting down; connect again")
             }

@@ -49,7 +49,7 @@ pub(crate) async fn observe(
     let status = response.status();
     let route = route.as_ref().map(MatchedPath::as_str);
     state.requests.answered(&method, route, status, started.elapsed());
-    log_span.in_scope(|| state.access_log.log(status, started.elapsed()));
+    log_span.in_scope(|| state.access_log.log(route, status, started.elapsed()));
     trace::end(trace_span, status);
     let response = ([(X_REQUEST_ID, request_id)], response).into_response();
     connection.close_if_needed(response, &state.draining).await

@@ -185,9 +185,11 @@ impl DeliveryGroup {
         let options = BasicAckOptions { multiple: true };
         match in_time(RPC_TIMEOUT, self.last.ack(options)).await {
             Ok(true) => {}
-            Ok(false) => tracing::warn!("failed to ack: the channel is gone; delivered again"),
+            Ok(false) => tracing::warn!(
+                "failed to acknowledge deliveries: the channel is gone; the broker delivers them again"
+            ),
             Err(error) => {
-                tracing::warn!(error = %error_chain(&error), "failed to ack; delivered again");
+                tracing::warn!(error = %error_chain(&error), "failed to acknowledge deliveries; the broker delivers them again");
             }
         }
     }

@@ -68,7 +68,11 @@ impl DeadLetterPublisher {
         }
         self.dead_lettered.increment(1);
         let reason = shortened(&dead_letter.reason);
-        tracing::warn!(reason, queue = DEAD_LETTERS, "dead-lettered");
+        tracing::warn!(
+            reason,
+            queue = DEAD_LETTERS,
+            "command or delivery dead-lettered; see `storage-worker dead-letters list`"
+        );
         true
     }
 

@@ -11,7 +11,7 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Requests that are logged when they end.
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLog {
-    /// Responses with status 5xx, and requests that took more than 1 s
+    /// Responses with status 5xx, except those of /readyz, and requests that took more than 1 s
     #[default]
     Errors,
     /// Every request
@@ -21,9 +21,12 @@ pub enum AccessLog {
 }
 
 impl AccessLog {
-    fn should_log(self, status: StatusCode, duration: Duration) -> bool {
+    fn should_log(self, route: Option<&str>, status: StatusCode, duration: Duration) -> bool {
         match self {
-            Self::Errors => status.is_server_error() || duration > SLOW,
+            // A 503 of /readyz is a state of the service, which is logged where it changes.
+            Self::Errors => {
+                (status.is_server_error() && route != Some("/readyz")) || duration > SLOW
+            }
             Self::All => true,
             Self::Off => false,
         }
@@ -31,8 +34,8 @@ impl AccessLog {
 
     /// Logs the end of a request, if it is to be logged. The current span must name the request:
     /// its id, method and path.
-    pub fn log(self, status: StatusCode, duration: Duration) {
-        if self.should_log(status, duration) {
+    pub fn log(self, route: Option<&str>, status: StatusCode, duration: Duration) {
+        if self.should_log(route, status, duration) {
             let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             tracing::info!(status = status.as_u16(), duration_ms, "request completed");
         }
@@ -49,8 +52,9 @@ mod tests {
         let (fast, slow) = (Duration::from_secs(1), Duration::from_millis(1001));
         let logged = |access: AccessLog| {
             [(ok, fast), (ok, slow), (StatusCode::NOT_FOUND, fast), (failed, fast)]
-                .map(|(status, duration)| access.should_log(status, duration))
+                .map(|(status, duration)| access.should_log(Some("/x"), status, duration))
         };
+        assert!(!AccessLog::default().should_log(Some("/readyz"), failed, fast));
         assert_eq!(logged(AccessLog::default()), [false, true, false, true]);
         assert_eq!(logged(AccessLog::All), [true; 4]);
         assert_eq!(logged(AccessLog::Off), [false; 4]);

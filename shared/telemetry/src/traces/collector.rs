@@ -70,7 +70,7 @@ impl Collector {
         self.failing.store(error.is_some(), Ordering::Relaxed);
         match error {
             Some(error) if !was_failing => {
-                tracing::warn!(error, "spans cannot be sent");
+                tracing::warn!(error, "cannot send spans; check OTEL_EXPORTER_OTLP_ENDPOINT");
             }
             None if was_failing => tracing::info!("spans are sent again"),
             _ => {}

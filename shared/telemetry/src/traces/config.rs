@@ -43,7 +43,7 @@ pub struct TracesConfig {
         value_parser = ratio
     )]
     ratio: f64,
-    /// Name of this service in its spans, instead of its own
+    /// Name of this service in its spans. Unset: gateway or storage-worker
     #[arg(
         long = "service-name",
         env = "OTEL_SERVICE_NAME",
