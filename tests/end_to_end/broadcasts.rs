@@ -17,7 +17,7 @@ async fn subscribe(broadcaster: &ServiceProcess) -> Result<Subscriber> {
 }
 
 fn is_leader(broadcaster: &ServiceProcess) -> bool {
-    broadcaster.log_text().contains("\"message\":\"elected\"")
+    broadcaster.log_text().contains("\"message\":\"elected leader\"")
 }
 
 #[tokio::test]
