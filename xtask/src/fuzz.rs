@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use testkit::{Progress, Service, ServiceBuilder, ServiceProcess};
 use tokio::process::Command;
@@ -46,8 +46,10 @@ async fn fuzz(options: &Options, run: &ScratchRun) -> Result<ExitCode> {
         run.broker(),
         run.mongod("mongod", true),
     )?;
+    let logs = dir.join("services");
+    fs::create_dir(&logs).with_context(|| format!("{} cannot be made", logs.display()))?;
     let service = |service| {
-        ServiceBuilder::new(service, &bin_dir, dir.join("services"))
+        ServiceBuilder::new(service, &bin_dir, logs.clone())
             .env("RABBITMQ_URL", broker.url())
             .env("MONGO_URI", mongod.url())
     };
