@@ -34,7 +34,7 @@ pub(crate) struct Operation {
     error: Option<Problem>,
 }
 
-/// Status of a write; only `pending` ones change.
+/// Status of a write. A `dead_lettered` one changes only if an operator replays it.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Status {

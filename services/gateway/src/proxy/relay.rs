@@ -4,7 +4,7 @@
 use std::{io, pin::pin, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, copy_buf, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     time::timeout,
 };
 
@@ -13,6 +13,10 @@ const BUFFER_BYTES: usize = 2 * 1024;
 
 /// Time for which one direction may outlive the other.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Maximum silence of the broadcaster, which pings every 25 s. It closes silent clients itself, so a
+/// tunnel with a silent broadcaster leads to a dead one.
+const MAX_SILENCE: Duration = Duration::from_secs(75);
 
 /// A client's close frame: code 1001, masked with zeros (RFC 6455, section 5).
 const GOING_AWAY: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
@@ -24,14 +28,10 @@ where
     C: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
 {
-    let (from_client, mut to_client) = split(client);
+    let (from_client, to_client) = split(client);
     let (from_broadcaster, to_broadcaster) = split(broadcaster);
     let mut upward = pin!(pass_up(from_client, to_broadcaster, closing));
-    let mut downward = pin!(async {
-        let mut from_broadcaster = BufReader::with_capacity(BUFFER_BYTES, from_broadcaster);
-        copy_buf(&mut from_broadcaster, &mut to_client).await?;
-        to_client.shutdown().await
-    });
+    let mut downward = pin!(pass_down(from_broadcaster, to_client));
     // A broken connection ends the tunnel. A half that was shut down is shut down on the other
     // side, too, and the other direction may finish.
     let relay = async {
@@ -52,7 +52,20 @@ where
 }
 
 async fn finish(direction: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    timeout(LINGER, direction).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(LINGER, direction).await?
+}
+
+async fn pass_down(
+    mut from_broadcaster: impl AsyncRead + Unpin,
+    mut to_client: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let mut buffer = [0; BUFFER_BYTES];
+    loop {
+        match timeout(MAX_SILENCE, from_broadcaster.read(&mut buffer)).await?? {
+            0 => return to_client.shutdown().await,
+            length => to_client.write_all(&buffer[..length]).await?,
+        }
+    }
 }
 
 async fn pass_up(
@@ -137,7 +150,17 @@ fn payload_length(head: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{io::duplex, time::Instant};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_broadcaster_ends_the_tunnel() {
+        let ((_client, here), (there, _broadcaster)) = (duplex(64), duplex(64));
+        let begun = Instant::now();
+        join(here, there, std::future::pending()).await;
+        assert_eq!(begun.elapsed(), MAX_SILENCE);
+    }
 
     #[test]
     fn the_position_is_known_however_the_bytes_arrive() {

@@ -191,6 +191,7 @@ impl PublishConnection {
             }
             // A new channel declares the queue anew.
             Ok(Confirmation::Ack(Some(_))) => {
+                tracing::error!(queue = COMMANDS, "the queue is missing; declaring it again");
                 let result = not_accepted("the broker has no queue for commands");
                 ("unroutable", result, Some(BrokerError::Unroutable))
             }

@@ -43,7 +43,7 @@ pub struct TracesConfig {
         value_parser = ratio
     )]
     ratio: f64,
-    /// Name of this service in its spans. Unset: gateway or storage-worker
+    /// Name of this service in its spans. Unset: that of its program
     #[arg(
         long = "service-name",
         env = "OTEL_SERVICE_NAME",
