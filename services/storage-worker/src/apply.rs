@@ -119,19 +119,23 @@ async fn apply_together<'a, C>(
         outcomes = poison_apart(applying).await?.unwrap_or_default();
     }
     let mut outcomes = outcomes.into_iter();
-    let apply_one = &apply_one;
-    let applying = received.into_iter().zip(commands).map(|(received, command)| {
-        let outcome = outcomes.next().flatten();
-        async move {
-            if outcome.is_some() {
-                return Ok((received, Ok(outcome)));
-            }
-            let context = iter::once(received.trace_context.as_ref());
-            let applying = traced(operation, context, apply_one(&command));
-            Ok((received, poison_apart(applying).await?.map(Some)))
+    let (mut applied, mut alone) = (Vec::with_capacity(received.len()), Vec::new());
+    for (received, command) in received.into_iter().zip(commands) {
+        match outcomes.next().flatten() {
+            Some(outcome) => applied.push((received, Ok(Some(outcome)))),
+            None => alone.push((received, command)),
         }
+    }
+    let apply_one = &apply_one;
+    let applying = alone.into_iter().map(|(received, command)| async move {
+        let context = iter::once(received.trace_context.as_ref());
+        let applying = traced(operation, context, apply_one(&command));
+        Ok::<_, StoreError>((received, poison_apart(applying).await?.map(Some)))
     });
-    stream::iter(applying).buffer_unordered(MAX_CONCURRENT_COMMANDS).try_collect().await
+    let others: AllApplied<'_> =
+        stream::iter(applying).buffer_unordered(MAX_CONCURRENT_COMMANDS).try_collect().await?;
+    applied.extend(others);
+    Ok(applied)
 }
 
 /// Separates errors that are a command's own fault, panics among them, from those worth a retry.
