@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
 use service::Shutdown;
+use testkit::eventually;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -166,12 +167,7 @@ async fn close_code(client: &mut Client) -> CloseCode {
 
 /// Waits until this many sessions are left.
 async fn left(server: &Fixture, count: usize) {
-    let left = async {
-        while server.hub.subscribers() != count {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(LIMIT, left).await.expect("the sessions end");
+    eventually("the sessions end", LIMIT, async || server.hub.subscribers() == count).await;
 }
 
 /// Publishes frames, each of which this subscriber must get.
@@ -234,12 +230,7 @@ async fn a_client_that_closes_gets_its_code_back_and_frees_its_permit() {
     client.close(Some(frame)).await.unwrap();
     assert_eq!(close_code(&mut client).await, CloseCode::Normal);
     drop(client);
-    let subscribed = async {
-        while server.try_subscribe(&[]).await.is_err() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(LIMIT, subscribed).await.expect("a free permit");
+    eventually("a free permit", LIMIT, async || server.try_subscribe(&[]).await.is_ok()).await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use service::{
     Shutdown,
     http::{Listener, ListenerSettings},
 };
+use testkit::eventually;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -174,12 +175,7 @@ async fn a_tunnel_beyond_the_limit_is_refused() {
     assert!(refused.body().contains("/problems/overloaded"), "{}", refused.body());
     // A client that is gone without a close frame frees its permit, too.
     drop(client);
-    let again = async {
-        while gateway.connect(&[]).await.is_err() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(LIMIT, again).await.expect("a free permit");
+    eventually("a free permit", LIMIT, async || gateway.connect(&[]).await.is_ok()).await;
 }
 
 #[tokio::test]
