@@ -111,16 +111,7 @@ pub(crate) async fn serve(
     settings: Settings,
     phases: &Phases,
 ) {
-    let server = Arc::new(Server {
-        hub,
-        health,
-        free: Arc::new(Semaphore::new(settings.max_subscribers)),
-        settings,
-        phases: phases.clone(),
-        sessions: TaskTracker::new(),
-        requests: Requests::default(),
-        session_ends: session::count_ends(),
-    });
+    let server = Arc::new(Server::new(hub, health, settings, phases.clone()));
     let responding = Arc::clone(&server);
     let service =
         tower::service_fn(move |request| ready(Ok::<_, Infallible>(responding.respond(request))));
@@ -138,6 +129,19 @@ pub(crate) async fn serve(
 }
 
 impl Server {
+    fn new(hub: Arc<Hub>, health: Health, settings: Settings, phases: Phases) -> Self {
+        Self {
+            hub,
+            health,
+            free: Arc::new(Semaphore::new(settings.max_subscribers)),
+            settings,
+            phases,
+            sessions: TaskTracker::new(),
+            requests: Requests::default(),
+            session_ends: session::count_ends(),
+        }
+    }
+
     fn respond(self: &Arc<Self>, mut request: Request<RequestBody>) -> Response<Body> {
         let begun = Instant::now();
         let method = request.method().clone();
@@ -178,13 +182,24 @@ impl Server {
         // The subscriber gets every frame from here on.
         let subscription = self.hub.subscribe();
         let upgrade = hyper::upgrade::on(request);
-        let server = Arc::clone(self);
-        self.sessions.spawn(async move {
-            let session = server.session(upgrade, subscription);
-            server.phases.hard_deadline.run_until_cancelled(session).await;
-            drop((permit, ip_permit));
-        });
+        let task = Arc::clone(self).host(upgrade, subscription, (permit, ip_permit));
+        self.sessions.spawn(task);
         Ok(handshake::switching_protocols(accept_key))
+    }
+
+    /// Holds the permits until the session has ended or must.
+    async fn host(
+        self: Arc<Self>,
+        upgrade: OnUpgrade,
+        subscription: Subscription,
+        permits: impl Sized,
+    ) {
+        // With `run_until_cancelled`, the task of each session would hold its state twice.
+        tokio::select! {
+            () = self.session(upgrade, subscription) => {}
+            () = self.phases.hard_deadline.cancelled() => {}
+        }
+        drop(permits);
     }
 
     async fn session(&self, upgrade: OnUpgrade, subscription: Subscription) {

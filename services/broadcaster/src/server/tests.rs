@@ -260,3 +260,15 @@ async fn a_client_that_ignores_the_close_frame_is_abandoned() {
     // It has been sent its close frame, and can still read it.
     assert_eq!(close_code(&mut client).await, CloseCode::Away);
 }
+
+/// A future that an async function takes by value is often stored twice, which nothing else shows.
+#[tokio::test]
+async fn the_task_of_a_session_is_small() {
+    let phases = Shutdown::manual().phases(Duration::ZERO, Duration::ZERO);
+    let health = Health::new(Vec::new(), phases.draining.clone());
+    let hub = Arc::new(Hub::new());
+    let server = Server::new(Arc::clone(&hub), health, Settings::default(), phases);
+    let upgrade = hyper::upgrade::on(Request::new(()));
+    let task = Arc::new(server).host(upgrade, hub.subscribe(), ());
+    assert!(size_of_val(&task) <= 1536, "{} bytes", size_of_val(&task));
+}
