@@ -45,7 +45,7 @@ async fn two(
 ) -> Result<(ServiceProcess, ServiceProcess)> {
     let first = env.broadcaster().env(LOG.0, LOG.1).env("RABBITMQ_URL", url_of_first);
     let first = first.start().await?;
-    eventually("the first one draws", SOON, async || logged(&first, "sampled") > 0).await;
+    eventually("the first one samples", SOON, async || logged(&first, "sampled") > 0).await;
     let second = start(env).await?;
     Ok((first, second))
 }
@@ -54,7 +54,7 @@ async fn two(
 async fn takes_over(second: &ServiceProcess, subscriber: &mut Subscriber) -> Result<()> {
     // Frames from before may still be in flight.
     subscriber.next_text(FAILOVER).await?;
-    eventually("the second one draws", FAILOVER, async || logged(second, "sampled") > 0).await;
+    eventually("the second one samples", FAILOVER, async || logged(second, "sampled") > 0).await;
     subscriber.next_text(FAILOVER).await?;
     Ok(())
 }
@@ -159,14 +159,14 @@ async fn a_leader_that_alone_lacks_the_database_lets_another_replica_lead() -> R
     let env = &system.env;
     let (proxy, url) = Proxy::in_front_of(env.mongo_uri()).await?;
     let first = env.broadcaster().env(LOG.0, LOG.1).env("MONGO_URI", url).start().await?;
-    eventually("the first one draws", SOON, async || logged(&first, "sampled") > 0).await;
+    eventually("the first one samples", SOON, async || logged(&first, "sampled") > 0).await;
     let second = start(env).await?;
     let mut subscriber = subscribe(&first).await?;
     subscriber.next_text(SOON).await?;
     proxy.refuse(true);
     proxy.cut().await;
     let taken_over =
-        eventually("the second one draws", RECOVERY, async || logged(&second, "sampled") > 0);
+        eventually("the second one samples", RECOVERY, async || logged(&second, "sampled") > 0);
     while_reading(&mut subscriber, taken_over).await?;
     // It stands for election only once it has the database again.
     one_frame_a_second(&mut subscriber).await
@@ -220,7 +220,7 @@ async fn sockets_outlive_the_broker_and_the_database_and_frames_resume() -> Resu
     while_reading(&mut subscriber, async {
         broker.kill().unwrap();
         let resigned = async || logged(&broadcaster, "lost leadership; stopped broadcasting") > 0;
-        eventually("it draws no longer", SOON, resigned).await;
+        eventually("it samples no longer", SOON, resigned).await;
         broker.restart().await.unwrap();
         let elected = async || logged(&broadcaster, "elected leader") > 1;
         eventually("it is elected again", RECOVERY, elected).await;

@@ -45,8 +45,8 @@ async fn a_command_that_panics_the_worker_is_dead_lettered_and_its_neighbours_ar
         ["before", "panic!", "after"].map(|content| create_command("alice", "bob", content));
     let commands = commands.into_iter().collect::<Result<Vec<_>>>()?;
     inject(&env, &serde_json::to_vec(&commands)?).await?;
-    let letters = dead_letters(&env, 1).await?;
-    assert_eq!(reason(&letters[0])?, "applying it panicked: asked to");
+    let taken = dead_letters(&env, 1).await?;
+    assert_eq!(reason(&taken[0])?, "applying it panicked: asked to");
     let answer = api.get("/api/messages?from_user_id=alice&to_user_id=bob").await?;
     assert_eq!(answer.json::<Vec<Message>>()?.len(), 2);
     // A client that waits is told, too, and its operation ends.
@@ -54,12 +54,12 @@ async fn a_command_that_panics_the_worker_is_dead_lettered_and_its_neighbours_ar
     assert_eq!(answer.status, 500, "{}", answer.text);
     assert_eq!(answer.json::<Problem>()?.type_uri, "/problems/dead-lettered");
     // The gateway's log has its request and its command, which is all that the worker's log knows.
-    let letters = dead_letters(&env, 1).await?;
-    let letter: Vec<Command> = serde_json::from_slice(&letters[0].payload)?;
+    let taken = dead_letters(&env, 1).await?;
+    let dead_letter: Vec<Command> = serde_json::from_slice(&taken[0].payload)?;
     let events = gateway.log_text();
     let event = events.lines().find(|line| line.contains("write dead-lettered"));
     let event: Value = serde_json::from_str(event.context("nothing is logged")?)?;
-    assert_eq!(event["command.id"], letter[0].id.to_string(), "{event}");
+    assert_eq!(event["command.id"], dead_letter[0].id.to_string(), "{event}");
     assert_eq!(event["span"]["request.id"].as_str(), answer.header("x-request-id"), "{event}");
     drop(worker);
     Ok(())
@@ -116,9 +116,9 @@ async fn a_killer_is_dead_lettered(content: &str) -> Result<()> {
     inject(&env, &serde_json::to_vec(&commands)?).await?;
     // Its supervisor starts it again whenever it dies.
     let mut deaths = 0;
-    let letters = loop {
+    let taken = loop {
         tokio::select! {
-            letters = dead_letters(&env, 1) => break letters?,
+            taken = dead_letters(&env, 1) => break taken?,
             died = worker.process().exited(SOON) => {
                 died?;
                 deaths += 1;
@@ -128,7 +128,7 @@ async fn a_killer_is_dead_lettered(content: &str) -> Result<()> {
             }
         }
     };
-    assert!(reason(&letters[0])?.contains("killed a worker"), "{:?}", letters[0]);
+    assert!(reason(&taken[0])?.contains("killed a worker"), "{:?}", taken[0]);
     assert!(deaths >= 3, "{deaths} deaths");
     let path = "/api/messages?from_user_id=alice&to_user_id=bob";
     let api = gateway.api()?;
@@ -240,9 +240,9 @@ async fn a_dead_letter_fits_into_its_headers_however_long_it_and_its_reason_are(
     let delivery = serde_json::to_vec(&"x".repeat(200_000))?;
     let traces = vec!["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"; 1_000];
     inject_traced(&system.env, &delivery, Some(json!(traces))).await?;
-    let letters = dead_letters(&system.env, 1).await?;
-    assert_eq!(letters[0].payload, delivery);
-    let reason = letters[0].headers.get("x-dead-letter-reason").and_then(Value::as_str);
+    let taken = dead_letters(&system.env, 1).await?;
+    assert_eq!(taken[0].payload, delivery);
+    let reason = taken[0].headers.get("x-dead-letter-reason").and_then(Value::as_str);
     assert_eq!(reason.map(str::len), Some(500));
     system.create("alice", "bob", "the worker goes on").await?;
     Ok(())

@@ -260,11 +260,11 @@ async fn a_dead_letter_keeps_its_trace() -> Result<()> {
     let spans = chain(&collector, &caller.trace_id, &CREATE[2..3]).await;
     assert_eq!(spans[0].attributes.get("outcome").map(String::as_str), Some("dead_lettered"));
     let events = system.worker.log_text();
-    let parked =
+    let logged =
         events.lines().find(|line| line.contains("dead-lettered")).context("nothing is logged")?;
-    let parked: Value = serde_json::from_str(parked)?;
-    assert_eq!(parked["span"]["trace_id"], caller.trace_id, "{parked}");
-    assert_eq!(parked["span"]["command.id"], command.id.to_string(), "{parked}");
+    let logged: Value = serde_json::from_str(logged)?;
+    assert_eq!(logged["span"]["trace_id"], caller.trace_id, "{logged}");
+    assert_eq!(logged["span"]["command.id"], command.id.to_string(), "{logged}");
 
     // The dead letter keeps its trace, and belongs to it again when an operator replays it.
     let dead_lettered_again = async |times: usize| {

@@ -57,8 +57,9 @@ pub(crate) async fn run(
     store: &StoreConfig,
     command: &DeadLettersCommand,
 ) -> anyhow::Result<()> {
-    let queue =
-        DeadLetterQueue::open(broker.url.clone()).await.context("cannot open messages.dead")?;
+    let queue = DeadLetterQueue::open(broker.url.clone())
+        .await
+        .with_context(|| format!("cannot open messages.dead on {:?}", broker.url))?;
     let done = match command {
         DeadLettersCommand::List { limit, skip } => list(&queue, *limit, *skip).await,
         DeadLettersCommand::Show { id } => show(&queue, id).await,

@@ -68,10 +68,11 @@ fn report(ended: anyhow::Result<()>, name: &'static str, is_tool: bool) -> ExitC
         return ExitCode::SUCCESS;
     };
     let is_config = error.chain().any(<dyn Error>::is::<ConfigError>);
+    let chain = telemetry::error_chain(error.as_ref());
     if is_tool || is_config {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {chain}");
     } else {
-        tracing::error!(service = name, error = format!("{error:#}"), "failed");
+        tracing::error!(service = name, error = %chain, "failed");
     }
     if is_config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
 }
