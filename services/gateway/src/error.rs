@@ -104,6 +104,8 @@ pub(crate) fn problem(kind: Kind) -> Problem {
         | Kind::MalformedJson
         | Kind::InvalidInput
         | Kind::OriginForbidden
+        | Kind::ExpectationFailed
+        | Kind::NotImplemented
         | Kind::UpgradeRequired
         | Kind::TooManyFromAddress => kind.title(),
     };

@@ -34,6 +34,8 @@ pub enum ProblemKind {
     BodyTooLarge,
     /// 415: The media type of the body is not `application/json`.
     UnsupportedMediaType,
+    /// 417: The request has an expectation that no service can meet.
+    ExpectationFailed,
     /// 422: At least one field is wrong; `errors` names each of them.
     InvalidInput,
     /// 422: The idempotency key was used before, with another body.
@@ -46,6 +48,8 @@ pub enum ProblemKind {
     DeadLettered,
     /// 500: The service failed unexpectedly.
     Internal,
+    /// 501: The request needs a part of HTTP that the services do not have.
+    NotImplemented,
     /// 502: The broadcaster cannot be reached; retry later.
     BroadcasterUnavailable,
     /// 503: The write was not accepted, and nothing was written; retry later.
@@ -77,6 +81,7 @@ impl ProblemKind {
             Self::UnsupportedMediaType => {
                 (415, "/problems/unsupported-media-type", "Unsupported media type")
             }
+            Self::ExpectationFailed => (417, "/problems/expectation-failed", "Expectation failed"),
             Self::InvalidInput => (422, "/problems/invalid-input", "Invalid input"),
             Self::KeyReused => (422, "/problems/key-reused", "Idempotency key reused"),
             Self::UpgradeRequired => (426, "/problems/upgrade-required", "Upgrade required"),
@@ -85,6 +90,7 @@ impl ProblemKind {
             }
             Self::DeadLettered => (500, "/problems/dead-lettered", "Command dead-lettered"),
             Self::Internal => (500, "/problems/internal", "Internal error"),
+            Self::NotImplemented => (501, "/problems/not-implemented", "Not implemented"),
             Self::BroadcasterUnavailable => {
                 (502, "/problems/broadcaster-unavailable", "Broadcaster unavailable")
             }
@@ -218,13 +224,15 @@ mod tests {
             MessageDeleted => VersionMismatch,
             VersionMismatch => BodyTooLarge,
             BodyTooLarge => UnsupportedMediaType,
-            UnsupportedMediaType => InvalidInput,
+            UnsupportedMediaType => ExpectationFailed,
+            ExpectationFailed => InvalidInput,
             InvalidInput => KeyReused,
             KeyReused => UpgradeRequired,
             UpgradeRequired => TooManyFromAddress,
             TooManyFromAddress => DeadLettered,
             DeadLettered => Internal,
-            Internal => NotAccepted,
+            Internal => NotImplemented,
+            NotImplemented => NotAccepted,
             NotAccepted => OutcomeUnknown,
             OutcomeUnknown => StorageUnavailable,
             StorageUnavailable => BroadcasterUnavailable,

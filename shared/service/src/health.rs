@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use bytes::Bytes;
 use contracts::{Problem, ProblemKind};
+use hyper::body::Body as _;
 use serde::Serialize;
 use telemetry::{
     logging::AccessLog,
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Phases,
-    http::{Body, Listener, ListenerSettings, RequestBody, body, problem},
+    http::{Body, Listener, ListenerSettings, RequestBody, body, early_response, methods, problem},
 };
 
 const LIVE: &str = "/livez";
@@ -112,10 +113,13 @@ impl Health {
     /// Returns the response for `path`, or `None` if the request is for the service itself.
     #[must_use]
     pub fn answer(&self, method: &Method, path: &str) -> Option<Response<Body>> {
+        let route = Self::route(path)?;
         if method != Method::GET && method != Method::HEAD {
-            return None;
+            let mut response = methods::unsupported(method);
+            methods::allow(response.headers_mut(), methods::READ_ONLY);
+            return Some(response);
         }
-        match path {
+        match route {
             LIVE => Some(json(StatusCode::OK, &serde_json::json!({ "status": "alive" }))),
             READY => {
                 let (status, readiness) = self.readiness();
@@ -190,10 +194,15 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
     let service = tower::service_fn(move |request: Request<RequestBody>| {
         let begun = Instant::now();
         let (method, path) = (request.method(), request.uri().path());
-        let response = health.answer(method, path).unwrap_or_else(|| {
+        let answered = early_response(&request).or_else(|| health.answer(method, path));
+        let mut response = answered.unwrap_or_else(|| {
             let detail = "this port serves health checks only";
             problem::response(&Problem::new(ProblemKind::UnknownPath, detail), RETRY_AFTER)
         });
+        if !request.body().is_end_stream() && request.version() < Version::HTTP_2 {
+            // The body is not read, so the connection cannot take another request.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let route = Health::route(path);
         requests.answered(method, route, response.status(), begun.elapsed());
         let span = tracing::info_span!("request", %method, path);
@@ -205,6 +214,8 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn status(health: &Health, path: &str) -> u16 {
@@ -243,7 +254,6 @@ mod tests {
     async fn other_paths_are_left_to_the_service() {
         let health = Health::new(Vec::new(), CancellationToken::new());
         assert!(health.answer(&Method::GET, "/api/messages").is_none());
-        assert!(health.answer(&Method::POST, "/readyz").is_none());
         assert!(health.answer(&Method::GET, "/metrics").is_none(), "no exporter");
     }
 
@@ -259,5 +269,60 @@ mod tests {
         let body = String::from_utf8(body.to_vec()).unwrap();
         assert!(body.contains("messages_dependency_up{dependency=\"rabbitmq\"} 1"), "{body}");
         assert!(body.contains("messages_ready 1"), "{body}");
+    }
+    #[tokio::test]
+    async fn a_port_for_health_checks_keeps_the_rules_of_http() {
+        let shutdown = crate::Shutdown::manual();
+        let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(5));
+        let health = Health::new(Vec::new(), CancellationToken::new());
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = phases.clone();
+        let serving =
+            tokio::spawn(async move { serve(listener, health, AccessLog::All, &serving).await });
+        let ask = async |request: &str| {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).await.unwrap();
+            response
+        };
+        let alive = ask("GET /liv%65z HTTP/1.0\r\n\r\n").await;
+        assert!(alive.starts_with("HTTP/1.0 200 OK\r\n"), "{alive}");
+        for (request, status) in [
+            ("GET /livez HTTP/1.1\r\n\r\n", 400),
+            ("GET /livez HTTP/1.1\r\nHost: a,b\r\n\r\n", 400),
+            ("POST /livez HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+            ("BREW /readyz HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+            ("PUT /livez HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+            (
+                "PUT /livez HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\n",
+                415,
+            ),
+        ] {
+            let refused = ask(request).await;
+            assert!(refused.starts_with(&format!("HTTP/1.1 {status} ")), "{request}{refused}");
+            assert!(refused.contains("content-type: application/problem+json\r\n"), "{refused}");
+            assert_eq!(refused.contains("allow: GET,HEAD,OPTIONS\r\n"), status == 405, "{refused}");
+            let has_body = request.starts_with("PUT");
+            assert_eq!(refused.contains("connection: close\r\n"), has_body, "{refused}");
+        }
+        let options = ask("OPTIONS /livez HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        assert!(options.starts_with("HTTP/1.1 204 No Content\r\n"), "{options}");
+        assert!(options.contains("allow: GET,HEAD,OPTIONS\r\n"), "{options}");
+        let (head, get) = tokio::join!(
+            ask("HEAD /readyz HTTP/1.1\r\nHost: h\r\n\r\n"),
+            ask("GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n"),
+        );
+        let without_date = |head: &str| {
+            let lines = head.lines().filter(|line| !line.starts_with("date: "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (get, _) = get.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+        assert_eq!(without_date(head.trim_end()), without_date(get));
+        shutdown.request();
+        serving.await.unwrap();
     }
 }

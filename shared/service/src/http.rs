@@ -9,7 +9,10 @@ mod connection_limit;
 mod connection_state;
 mod connection_stream;
 pub mod lists;
+pub mod methods;
+mod paths;
 pub mod problem;
+mod rules;
 mod served_connection;
 pub mod settings;
 #[cfg(test)]
@@ -35,6 +38,7 @@ use connection_limit::ConnectionLimit;
 use connection_state::ConnectionState;
 use connection_stream::ConnectionStream;
 pub use lists::has_token;
+pub use rules::early_response;
 pub use served_connection::Peer;
 pub use settings::{ListenerSettings, WriteTimeout};
 

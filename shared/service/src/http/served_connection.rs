@@ -31,6 +31,7 @@ use super::{
     body::{BoxError, RequestBody},
     connection_state::ConnectionState,
     connection_stream::ConnectionStream,
+    paths,
     settings::{ListenerSettings, WriteTimeout},
 };
 use crate::Phases;
@@ -72,6 +73,7 @@ pub(super) async fn serve<S, B>(
         let in_progress = counting.begin_request();
         let mut request = request.map(|body| RequestBody::new(body, body_timeout));
         request.extensions_mut().insert(Peer(peer));
+        paths::normalize(request.uri_mut());
         async move {
             let response = service.oneshot(request).await?;
             let route_timeout = response.extensions().get().map(|WriteTimeout(timeout)| *timeout);
