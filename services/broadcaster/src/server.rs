@@ -25,7 +25,10 @@ use http::{HeaderValue, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use service::{
     Health, Phases,
-    http::{Body, Listener, ListenerSettings, Peer, RequestBody, into_tcp_stream},
+    http::{
+        Body, Listener, ListenerSettings, Peer, RequestBody, early_response, into_tcp_stream,
+        methods,
+    },
 };
 use telemetry::{
     logging::AccessLog,
@@ -146,9 +149,9 @@ impl Server {
             .or_else(|| asyncapi::route(path))
             .or_else(|| handshake::route(path));
         let span = tracing::info_span!("request", %method, path);
-        let response = self
-            .health
-            .answer(&method, path)
+        let response = early_response(&request)
+            .or_else(|| methods::unless_read(&method).filter(|_| route.is_some()))
+            .or_else(|| self.health.answer(&method, path))
             .or_else(|| asyncapi::respond(&method, path))
             .unwrap_or_else(|| self.subscribe(&mut request).unwrap_or_else(Refusal::into_response));
         let response = match response.status() {

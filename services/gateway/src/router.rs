@@ -2,8 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{Router, http::HeaderValue, middleware::from_fn_with_state};
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderValue, Method},
+    middleware::from_fn_with_state,
+};
 use contracts::ProblemKind;
+use service::http::methods;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi as _, openapi::OpenApi};
@@ -34,7 +40,9 @@ pub(crate) fn router(
     let router = api
         .merge(web::routes(&document)?)
         .fallback(async || ProblemResponse::from(ProblemKind::UnknownPath))
-        .method_not_allowed_fallback(async || ProblemResponse::from(ProblemKind::MethodNotAllowed))
+        .method_not_allowed_fallback(async |method: Method| {
+            methods::unsupported(&method).map(Body::new)
+        })
         .layer(CatchPanicLayer::custom(error::panicked));
     let router =
         if cors_origins.is_empty() { router } else { router.layer(cors::layer(cors_origins)) };

@@ -113,13 +113,10 @@ impl Health {
     /// Returns the response for `path`, or `None` if the request is for the service itself.
     #[must_use]
     pub fn answer(&self, method: &Method, path: &str) -> Option<Response<Body>> {
-        let route = Self::route(path)?;
         if method != Method::GET && method != Method::HEAD {
-            let mut response = methods::unsupported(method);
-            methods::allow(response.headers_mut(), methods::READ_ONLY);
-            return Some(response);
+            return None;
         }
-        match route {
+        match path {
             LIVE => Some(json(StatusCode::OK, &serde_json::json!({ "status": "alive" }))),
             READY => {
                 let (status, readiness) = self.readiness();
@@ -194,7 +191,10 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
     let service = tower::service_fn(move |request: Request<RequestBody>| {
         let begun = Instant::now();
         let (method, path) = (request.method(), request.uri().path());
-        let answered = early_response(&request).or_else(|| health.answer(method, path));
+        let route = Health::route(path);
+        let answered = early_response(&request)
+            .or_else(|| methods::unless_read(method).filter(|_| route.is_some()))
+            .or_else(|| health.answer(method, path));
         let mut response = answered.unwrap_or_else(|| {
             let detail = "this port serves health checks only";
             problem::response(&Problem::new(ProblemKind::UnknownPath, detail), RETRY_AFTER)
@@ -203,7 +203,6 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
             // The body is not read, so the connection cannot take another request.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let route = Health::route(path);
         requests.answered(method, route, response.status(), begun.elapsed());
         let span = tracing::info_span!("request", %method, path);
         span.in_scope(|| access_log.log(route, response.status(), begun.elapsed()));
@@ -254,6 +253,7 @@ mod tests {
     async fn other_paths_are_left_to_the_service() {
         let health = Health::new(Vec::new(), CancellationToken::new());
         assert!(health.answer(&Method::GET, "/api/messages").is_none());
+        assert!(health.answer(&Method::POST, "/readyz").is_none());
         assert!(health.answer(&Method::GET, "/metrics").is_none(), "no exporter");
     }
 

@@ -9,10 +9,12 @@ mod trace;
 use std::{sync::Arc, time::Instant};
 
 use axum::{
+    body::Body,
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use service::http::{early_response, methods};
 use tracing::{Instrument, field};
 
 use crate::state::AppState;
@@ -44,7 +46,15 @@ pub(crate) async fn observe(
     );
     let (request, connection) = Connection::watch(request);
 
-    let response = next.run(request).instrument(log_span.clone()).await;
+    let mut response = match early_response(&request) {
+        Some(response) => {
+            // Its body is read, or not, as that of any other request.
+            drop(request);
+            response.map(Body::new)
+        }
+        None => next.run(request).instrument(log_span.clone()).await,
+    };
+    methods::add_options(response.headers_mut());
 
     let status = response.status();
     let route = route.as_ref().map(MatchedPath::as_str);

@@ -8,11 +8,22 @@ use super::{
     problem,
 };
 
-/// The methods of a path that can only be read.
-pub const READ_ONLY: &str = "GET,HEAD";
+/// The `Allow` of a path that can only be read.
+const READ_ONLY: HeaderValue = HeaderValue::from_static("GET,HEAD,OPTIONS");
 
-/// Returns the response to a request of a path that has other methods only: 204 to `OPTIONS`, which asks for them, and
-/// else 405. [`allow`] must add them.
+/// Returns the response to a request that does not read a path which can only be read.
+#[must_use]
+pub fn unless_read(method: &Method) -> Option<Response<Body>> {
+    if method == Method::GET || method == Method::HEAD {
+        return None;
+    }
+    let mut response = unsupported(method);
+    response.headers_mut().insert(header::ALLOW, READ_ONLY);
+    Some(response)
+}
+
+/// Returns the response to a request whose method its path does not have: 204 to `OPTIONS`, which asks for those that it
+/// has, and else 405. The caller adds `Allow`.
 #[must_use]
 pub fn unsupported(method: &Method) -> Response<Body> {
     if method == Method::OPTIONS {
@@ -22,11 +33,11 @@ pub fn unsupported(method: &Method) -> Response<Body> {
     problem::response(&Problem::new(ProblemKind::MethodNotAllowed, detail), problem::NO_RETRY)
 }
 
-/// Adds `Allow`, of these methods and of `OPTIONS`.
-pub fn allow(headers: &mut HeaderMap, methods: &str) {
-    if let Ok(all) = HeaderValue::try_from(format!("{methods},OPTIONS")) {
-        headers.insert(header::ALLOW, all);
-    }
+/// Adds `OPTIONS` to an `Allow` that a router has made of its routes.
+pub fn add_options(headers: &mut HeaderMap) {
+    let Some(allow) = headers.get_mut(header::ALLOW) else { return };
+    let all = HeaderValue::try_from([allow.as_bytes(), b",OPTIONS"].concat());
+    *allow = all.unwrap_or(READ_ONLY);
 }
 
 pub(super) fn no_content() -> Response<Body> {

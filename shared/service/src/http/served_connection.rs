@@ -71,7 +71,8 @@ pub(super) async fn serve<S, B>(
     let service = service_fn(move |request: Request<Incoming>| {
         let (service, state) = (service.clone(), Arc::clone(&counting));
         let in_progress = counting.begin_request();
-        let mut request = request.map(|body| RequestBody::new(body, body_timeout));
+        let version = request.version();
+        let mut request = request.map(|body| RequestBody::new(body, version, body_timeout));
         request.extensions_mut().insert(Peer(peer));
         paths::normalize(request.uri_mut());
         async move {
