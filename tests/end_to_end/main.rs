@@ -5,6 +5,7 @@ mod conformance;
 mod dead_letters;
 mod docs;
 mod http;
+mod http_rules;
 mod idempotency;
 mod leadership;
 mod lists;

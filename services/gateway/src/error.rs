@@ -57,10 +57,7 @@ pub(crate) fn problem(kind: Kind) -> Problem {
     let detail = match kind {
         // Requests.
         Kind::UnknownPath => "there is no resource at this path; see /docs for the API",
-        Kind::MethodNotAllowed => {
-            "this resource does not support this method; see the Allow header"
-        }
-        Kind::UnsupportedMediaType => "the Content-Type must be application/json",
+        Kind::UnsupportedMediaType => "the Content-Type must be application/json, in UTF-8",
         Kind::RequestTimeout => "the body did not arrive within 10 s; send it again",
         Kind::BodyTooLarge => "the body must have at most 65536 bytes",
         // Messages and operations.
@@ -104,6 +101,7 @@ pub(crate) fn problem(kind: Kind) -> Problem {
         | Kind::MalformedJson
         | Kind::InvalidInput
         | Kind::OriginForbidden
+        | Kind::MethodNotAllowed
         | Kind::ExpectationFailed
         | Kind::NotImplemented
         | Kind::UpgradeRequired

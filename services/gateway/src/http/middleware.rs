@@ -14,7 +14,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use service::http::{early_response, methods};
+use service::http::early_response;
 use tracing::{Instrument, field};
 
 use crate::state::AppState;
@@ -46,7 +46,7 @@ pub(crate) async fn observe(
     );
     let (request, connection) = Connection::watch(request);
 
-    let mut response = match early_response(&request) {
+    let response = match early_response(&request) {
         Some(response) => {
             // Its body is read, or not, as that of any other request.
             drop(request);
@@ -54,7 +54,6 @@ pub(crate) async fn observe(
         }
         None => next.run(request).instrument(log_span.clone()).await,
     };
-    methods::add_options(response.headers_mut());
 
     let status = response.status();
     let route = route.as_ref().map(MatchedPath::as_str);

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The `Allow` of a path that can only be read.
-const READ_ONLY: HeaderValue = HeaderValue::from_static("GET,HEAD,OPTIONS");
+const READ_ONLY: HeaderValue = HeaderValue::from_static("GET,HEAD");
 
 /// Returns the response to a request that does not read a path which can only be read.
 #[must_use]
@@ -23,7 +23,7 @@ pub fn unless_read(method: &Method) -> Option<Response<Body>> {
 }
 
 /// Returns the response to a request whose method its path does not have: 204 to `OPTIONS`, which asks for those that it
-/// has, and else 405. The caller adds `Allow`.
+/// has, and else 405. The caller adds `Allow`, and the listener adds `OPTIONS` to that.
 #[must_use]
 pub fn unsupported(method: &Method) -> Response<Body> {
     if method == Method::OPTIONS {
@@ -33,11 +33,12 @@ pub fn unsupported(method: &Method) -> Response<Body> {
     problem::response(&Problem::new(ProblemKind::MethodNotAllowed, detail), problem::NO_RETRY)
 }
 
-/// Adds `OPTIONS` to an `Allow` that a router has made of its routes.
-pub fn add_options(headers: &mut HeaderMap) {
+/// Adds `OPTIONS`, which a router does not know of, to `Allow`.
+pub(super) fn add_options(headers: &mut HeaderMap) {
     let Some(allow) = headers.get_mut(header::ALLOW) else { return };
-    let all = HeaderValue::try_from([allow.as_bytes(), b",OPTIONS"].concat());
-    *allow = all.unwrap_or(READ_ONLY);
+    if let Ok(all) = HeaderValue::try_from([allow.as_bytes(), b",OPTIONS"].concat()) {
+        *allow = all;
+    }
 }
 
 pub(super) fn no_content() -> Response<Body> {

@@ -85,7 +85,9 @@ fn check_target<B>(request: &Request<B>) -> Result<(), Problem> {
 fn check_body<B: HttpBody>(request: &Request<B>) -> Result<(), Problem> {
     let headers = request.headers();
     let is = |name, expected| all_are(headers, name, expected);
-    if !is(&header::TRANSFER_ENCODING, "chunked") {
+    // Chunks within chunks are one coding too many, as gzip is.
+    let codings = elements(headers, &header::TRANSFER_ENCODING, Quotes::Strings).count();
+    if codings > 1 || !is(&header::TRANSFER_ENCODING, "chunked") {
         let detail = "the only Transfer-Encoding that this service can read is chunked; send the body without another";
         return Err(Problem::new(ProblemKind::NotImplemented, detail));
     }
@@ -107,12 +109,10 @@ fn check_body<B: HttpBody>(request: &Request<B>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Returns true if each element of the header is `expected`. `chunked` may be there only once.
+/// Returns true if each element of the header is `expected`.
 fn all_are(headers: &HeaderMap, name: &HeaderName, expected: &str) -> bool {
-    let mut all = elements(headers, name, Quotes::Strings);
-    let first = all.next();
-    let is_expected = |element: &[u8]| element.eq_ignore_ascii_case(expected.as_bytes());
-    first.is_none_or(is_expected) && all.all(is_expected)
+    elements(headers, name, Quotes::Strings)
+        .all(|element| element.eq_ignore_ascii_case(expected.as_bytes()))
 }
 
 /// Parses `uri-host [ ":" port ]` (RFC 9110, section 7.2). A user name is no part of it, and a comma, which a host name
@@ -274,7 +274,12 @@ mod tests {
     #[test]
     fn metadata_that_changes_the_meaning_of_a_body_is_refused() {
         assert_eq!(with(&header::TRANSFER_ENCODING, &["Chunked"]), None);
-        for coded in [&["gzip, chunked"] as &[_], &["gzip", "chunked"], &["identity, chunked"]] {
+        for coded in [
+            &["gzip, chunked"] as &[_],
+            &["gzip", "chunked"],
+            &["identity, chunked"],
+            &["chunked", "chunked"],
+        ] {
             assert_eq!(with(&header::TRANSFER_ENCODING, coded), Some(501), "{coded:?}");
         }
         assert_eq!(with(&header::CONTENT_ENCODING, &["identity, ", "Identity"]), None);

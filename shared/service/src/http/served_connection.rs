@@ -31,7 +31,7 @@ use super::{
     body::{BoxError, RequestBody},
     connection_state::ConnectionState,
     connection_stream::ConnectionStream,
-    paths,
+    methods, paths,
     settings::{ListenerSettings, WriteTimeout},
 };
 use crate::Phases;
@@ -76,7 +76,8 @@ pub(super) async fn serve<S, B>(
         request.extensions_mut().insert(Peer(peer));
         paths::normalize(request.uri_mut());
         async move {
-            let response = service.oneshot(request).await?;
+            let mut response = service.oneshot(request).await?;
+            methods::add_options(response.headers_mut());
             let route_timeout = response.extensions().get().map(|WriteTimeout(timeout)| *timeout);
             let mut activity = state.activity();
             activity.write_timeout = route_timeout.unwrap_or(write_timeout);
