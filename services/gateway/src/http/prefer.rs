@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(read("wait=99999999999999999999"), waits(30, "wait=30"));
         assert_eq!(read("wait=1, wait=2"), waits(1, "wait=1"));
         assert_eq!(read("respond-async, wait=3"), waits(3, "wait=3"));
-        assert_eq!(read(r#", ,foo="x, wait=1"; a="b,wait=2", wait = 3"#), waits(3, "wait=3"));
+        assert_eq!(read(r#", ,foo="x, wait=1, y"; a="b,wait=2,c", wait = 3"#), waits(3, "wait=3"));
         assert_eq!(read("foo=\u{e4}, wait=3"), waits(3, "wait=3"));
     }
 
