@@ -20,7 +20,7 @@ pub(super) fn route(path: &str) -> Option<&'static str> {
 }
 
 /// Checks a request for a WebSocket. Returns the value of `Sec-WebSocket-Accept`.
-pub(super) fn check<B>(
+pub(super) fn check<B: hyper::body::Body>(
     request: &Request<B>,
     origins: &AllowedOrigins,
 ) -> Result<HeaderValue, Refusal> {
@@ -45,6 +45,10 @@ pub(super) fn check<B>(
     only(headers, &header::HOST).ok_or(Refusal::InvalidHost)?;
     let key = only(headers, &header::SEC_WEBSOCKET_KEY);
     let key = key.filter(|key| is_key(key)).ok_or(Refusal::InvalidKey)?;
+    // Its bytes would be read as frames.
+    if !request.body().is_end_stream() {
+        return Err(Refusal::HasBody);
+    }
     if !origins.allow(headers) {
         return Err(Refusal::OriginForbidden);
     }
@@ -80,7 +84,7 @@ mod tests {
     use super::*;
 
     /// The handshake of RFC 6455, section 1.3.
-    fn handshake() -> Request<()> {
+    fn handshake() -> Request<String> {
         Request::get("/api/chat")
             .header(header::HOST, "example.com")
             .header(header::CONNECTION, "keep-alive, Upgrade")
@@ -88,11 +92,11 @@ mod tests {
             .header(header::SEC_WEBSOCKET_VERSION, "13")
             .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
             .header(header::ORIGIN, "http://example.com")
-            .body(())
+            .body(String::new())
             .unwrap()
     }
 
-    fn refusal(change: impl FnOnce(&mut Request<()>)) -> Refusal {
+    fn refusal(change: impl FnOnce(&mut Request<String>)) -> Refusal {
         let mut request = handshake();
         change(&mut request);
         let origins = AllowedOrigins::new(Some(vec!["http://example.com".parse().unwrap()]));
@@ -152,6 +156,13 @@ mod tests {
             });
             assert_eq!(refused, expected);
         }
+    }
+
+    #[test]
+    fn a_body_is_refused() {
+        let refused = refusal(|request| *request.body_mut() = "a frame?".to_owned());
+        assert_eq!(refused, Refusal::HasBody);
+        assert_eq!(refused.into_response().status(), 400);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(super) enum Refusal {
     UnsupportedVersion,
     InvalidHost,
     InvalidKey,
+    HasBody,
     OriginForbidden,
     SubscriberLimit,
     IpLimit,
@@ -65,6 +66,10 @@ impl Refusal {
             Self::InvalidKey => (
                 ProblemKind::BadRequest,
                 "there must be exactly one Sec-WebSocket-Key, of 16 bytes in base64 (RFC 6455)",
+            ),
+            Self::HasBody => (
+                ProblemKind::BadRequest,
+                "a WebSocket handshake must have no body; send frames after the response",
             ),
             Self::OriginForbidden => (
                 ProblemKind::OriginForbidden,
