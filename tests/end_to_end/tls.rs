@@ -66,7 +66,7 @@ async fn all_three_services_trust_an_authority_of_your_own_and_no_other() -> Res
             let log = suspicious.log_text();
             let complaints = log.lines().filter(|line| line.to_lowercase().contains("certificate"));
             let (database, broker): (Vec<_>, Vec<_>) =
-                complaints.partition(|line| line.contains("MongoDB is unavailable"));
+                complaints.partition(|line| line.contains("cannot reach MongoDB"));
             ensure!(!database.is_empty() && !broker.is_empty(), "{log}");
             Ok(())
         })

@@ -5,6 +5,7 @@
 
 mod config;
 mod fan_out;
+mod frame_watch;
 mod limits;
 mod sampler;
 mod server;
@@ -66,19 +67,23 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let receiving = Arc::clone(&hub);
     let frames = ExclusiveConsumer::frames(&url, move |frame| receiving.publish(&frame));
     let store_up = store.up();
+    // The leader resigns as soon as draining begins, so that another replica publishes while this one
+    // still serves its subscribers.
+    let stop = phases.draining.clone();
+    let election = Election::new(&url, stop.clone());
+    let interval = config.broadcast_interval_ms;
     let health = Health::new(
         vec![
             Dependency::always("rabbitmq", frames.up()),
+            // Without them, subscribers stay, and get frames as soon as those come again.
+            Dependency::optional("rabbitmq_publish", election.up()).blocked_by(election.alarm()),
+            Dependency::optional("frames", frame_watch::start(&hub, &store, interval)),
             Dependency::at_start("mongodb", store_up.clone()),
         ],
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    // The leader resigns as soon as draining begins, so that another replica publishes while this one
-    // still serves its subscribers.
-    let stop = phases.draining.clone();
-    let election = Election::new(&url, stop.clone());
-    let sampling = sampler::run(election, store, store_up, config.broadcast_interval_ms, stop);
+    let sampling = sampler::run(election, store, store_up, interval, stop);
     let sampling = tokio::spawn(sampling);
 
     server::serve(listener, hub, health, settings, &phases).await;

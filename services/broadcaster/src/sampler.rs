@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use broker::Election;
 use store::Store;
-use telemetry::error_chain;
+use telemetry::{OutageLog, error_chain};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -26,10 +26,13 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let metrics = Metrics::new();
-    let mut failing = false;
+    let outage = OutageLog::new("sample messages");
     while let Some(leader) = election.win().await {
-        let Err(end) =
-            term::lead(&leader, &store, tick_interval, &stop, &metrics, &mut failing).await;
+        // A broadcaster that resigned because it cannot sample may be elected over and over.
+        if !outage.is_failing() {
+            tracing::info!("elected leader");
+        }
+        let Err(end) = term::lead(&leader, &store, tick_interval, &stop, &metrics, &outage).await;
         match end {
             TermEnd::Stopped => {
                 leader.resign().await;
@@ -44,9 +47,7 @@ pub(crate) async fn run(
                 tokio::spawn(leader.resign());
             }
             TermEnd::CannotSample => {
-                tracing::warn!(
-                    "cannot sample messages; resigning, so that another replica can try"
-                );
+                tracing::debug!("resigned as leader, so that another replica can try to sample");
                 leader.resign().await;
                 let retry = async {
                     sleep(TIME_FOR_OTHERS).await;

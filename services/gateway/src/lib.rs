@@ -79,7 +79,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         vec![
             // Without RabbitMQ, reads still work and writes are refused in time. Without MongoDB,
             // creates and deletions are still accepted and answered 202.
-            Dependency::at_start("rabbitmq_publish", broker.publisher.up()),
+            Dependency::at_start("rabbitmq_publish", broker.publisher.up())
+                .blocked_by(broker.publisher.alarm()),
             Dependency::at_start("rabbitmq_replies", broker.replies.up()),
             Dependency::at_start("mongodb", store.up()),
         ],

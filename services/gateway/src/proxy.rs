@@ -20,6 +20,7 @@ use contracts::{Problem, ProblemKind};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use service::Phases;
+use telemetry::OutageLog;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -48,6 +49,7 @@ pub(crate) struct Tunnel {
     permits: Arc<Semaphore>,
     open: TaskTracker,
     phases: Phases,
+    outage: Arc<OutageLog>,
 }
 
 impl Tunnel {
@@ -58,6 +60,7 @@ impl Tunnel {
             permits: Arc::new(Semaphore::new(max_tunnels)),
             open: TaskTracker::new(),
             phases,
+            outage: Arc::new(OutageLog::new("reach the broadcaster at BROADCASTER_URL")),
         }
     }
 
@@ -75,13 +78,16 @@ impl Tunnel {
             .try_acquire_owned()
             .map_err(|_| overloaded("the gateway has too many WebSockets open; retry later"))?;
         let response = timeout(RESPONSE_TIMEOUT, self.forward(request, permit)).await;
-        response.context("no response within 1.8 s").flatten().map_err(|error| {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "cannot reach the broadcaster; check BROADCASTER_URL if this persists"
-            );
-            ProblemKind::BroadcasterUnavailable.into()
-        })
+        match response.context("no response within 1.8 s").flatten() {
+            Ok(response) => {
+                self.outage.succeeded();
+                Ok(response)
+            }
+            Err(error) => {
+                self.outage.failed(error.as_ref());
+                Err(ProblemKind::BroadcasterUnavailable.into())
+            }
+        }
     }
 
     /// Waits until all tunnels have ended. They do once the service closes: each client gets a

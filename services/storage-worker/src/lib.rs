@@ -71,11 +71,14 @@ pub async fn run_with(
     let source = CommandSource::new(&url, config.prefetch, stop.clone());
     let retry = Retry::new(phases.clone());
     let (replies, sending) = ReplyPublisher::start(url.clone());
+    let dead_letters = DeadLetterPublisher::new(url, stop);
     let health = Health::new(
         vec![
             Dependency::always("rabbitmq", source.up()),
             // Without it, commands are still applied, and gateways respond with 202.
-            Dependency::at_start("rabbitmq_replies", replies.up()),
+            Dependency::at_start("rabbitmq_replies", replies.up()).blocked_by(replies.alarm()),
+            // A worker that cannot dead-letter a command takes no others.
+            Dependency::always("dead_letters", dead_letters.up()).blocked_by(dead_letters.alarm()),
             Dependency::always("mongodb", store_up),
             Dependency::always("writes", retry.progress()),
         ],
@@ -88,7 +91,6 @@ pub async fn run_with(
     let serving = tokio::spawn(async move {
         health::serve(listener, health, access_log, &serving_phases).await;
     });
-    let dead_letters = DeadLetterPublisher::new(url, stop);
     let metrics = Metrics::new();
     let worker =
         Worker { source, store, dead_letters, replies, retry, metrics, tracer: tracer.clone() };

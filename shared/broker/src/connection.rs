@@ -26,6 +26,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Opens an AMQP 0-9-1 connection; a broker answers it with `connection.start`.
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
+/// Maximum time for closing a connection. A stop must not wait long for a broker that does not answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Maximum time of any operation but a publish.
 pub(crate) const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -115,7 +118,7 @@ impl ConnectionPool {
 
 /// Closes a connection. If that takes too long, the broker closes it when it misses heartbeats.
 pub(crate) async fn close(connection: Connection) {
-    if let Err(error) = in_time(RPC_TIMEOUT, connection.close(200, "OK".into())).await {
+    if let Err(error) = in_time(CLOSE_TIMEOUT, connection.close(200, "OK".into())).await {
         tracing::debug!(%error, "the connection was not closed in time");
     }
 }

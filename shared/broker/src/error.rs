@@ -16,7 +16,7 @@ pub enum BrokerError {
     #[error("the connection to the broker was lost")]
     Lost,
     /// The broker has no queue for a message.
-    #[error("the queue is missing")]
+    #[error("the queue of commands is missing; declaring it again")]
     Unroutable,
     /// The broker did not confirm a message.
     #[error("the broker did not accept the message")]

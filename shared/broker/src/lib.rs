@@ -5,6 +5,7 @@
 //! separate connections, because an alarm blocks a publishing connection as a whole. And every
 //! wait on the broker has an end.
 
+mod alarms;
 mod backoff;
 mod channel;
 mod commands;

@@ -40,6 +40,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Dependency {
     name: &'static str,
     up: watch::Receiver<bool>,
+    /// The reason while something blocks the dependency, although it is up.
+    blocked: Option<watch::Receiver<Option<String>>>,
     /// Cancelled once the dependency has been up; `None` if it is always needed.
     has_been_up: Option<CancellationToken>,
 }
@@ -49,7 +51,7 @@ impl Dependency {
     /// not ready.
     #[must_use]
     pub fn always(name: &'static str, up: watch::Receiver<bool>) -> Self {
-        Self { name, up, has_been_up: None }
+        Self { name, up, blocked: None, has_been_up: None }
     }
 
     /// Returns a dependency that is needed to become ready. When it goes down later, the service is
@@ -64,11 +66,30 @@ impl Dependency {
                 token.cancel();
             }
         });
-        Self { name, up, has_been_up: Some(has_been_up) }
+        Self { name, up, blocked: None, has_been_up: Some(has_been_up) }
+    }
+
+    /// Returns a dependency that the service can do without: while it is down, the service is degraded.
+    #[must_use]
+    pub fn optional(name: &'static str, up: watch::Receiver<bool>) -> Self {
+        let has_been_up = CancellationToken::new();
+        has_been_up.cancel();
+        Self { name, up, blocked: None, has_been_up: Some(has_been_up) }
+    }
+
+    /// Makes the dependency count as down, too, while there is a reason.
+    #[must_use]
+    pub fn blocked_by(self, reason: watch::Receiver<Option<String>>) -> Self {
+        Self { blocked: Some(reason), ..self }
     }
 
     fn is_up(&self) -> bool {
-        *self.up.borrow()
+        *self.up.borrow() && self.reason().is_none()
+    }
+
+    /// Returns why the dependency is blocked.
+    fn reason(&self) -> Option<String> {
+        self.blocked.as_ref().and_then(|reason| reason.borrow().clone())
     }
 
     fn has_been_up(&self) -> bool {
@@ -88,6 +109,9 @@ pub struct Health {
 struct Readiness {
     status: &'static str,
     dependencies: BTreeMap<&'static str, &'static str>,
+    /// Why dependencies are down, as far as others have said so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reasons: BTreeMap<&'static str, String>,
 }
 
 impl Health {
@@ -143,9 +167,11 @@ impl Health {
         let mut missing = false;
         let mut degraded = false;
         let mut dependencies = BTreeMap::new();
+        let mut reasons = BTreeMap::new();
         for dependency in self.dependencies.iter() {
             let up = dependency.is_up();
             dependencies.insert(dependency.name, if up { "up" } else { "down" });
+            reasons.extend(dependency.reason().map(|reason| (dependency.name, reason)));
             degraded |= !up;
             missing |= !up && !dependency.has_been_up();
         }
@@ -158,7 +184,7 @@ impl Health {
         } else {
             (StatusCode::OK, "ready")
         };
-        (code, Readiness { status, dependencies })
+        (code, Readiness { status, dependencies, reasons })
     }
 }
 
@@ -237,6 +263,43 @@ mod tests {
         draining.cancel();
         assert_eq!(status(&health, "/readyz"), 503);
         assert_eq!(status(&health, "/livez"), 200);
+    }
+
+    #[tokio::test]
+    async fn a_blocked_dependency_is_down_and_the_reason_is_named() {
+        let (_up, up) = watch::channel(true);
+        let (alarm, reason) = watch::channel(None);
+        let health = Health::new(
+            vec![Dependency::optional("rabbitmq_publish", up).blocked_by(reason)],
+            CancellationToken::new(),
+        );
+        let readiness = || serde_json::to_value(health.readiness().1).unwrap();
+        let ready = serde_json::json!({
+            "status": "ready",
+            "dependencies": { "rabbitmq_publish": "up" },
+        });
+        assert_eq!(readiness(), ready);
+        alarm.send(Some("low on disk".to_owned())).unwrap();
+        assert_eq!(status(&health, "/readyz"), 200);
+        assert_eq!(
+            readiness(),
+            serde_json::json!({
+                "status": "degraded",
+                "dependencies": { "rabbitmq_publish": "down" },
+                "reasons": { "rabbitmq_publish": "low on disk" },
+            })
+        );
+        alarm.send(None).unwrap();
+        assert_eq!(readiness(), ready);
+    }
+
+    #[tokio::test]
+    async fn an_optional_dependency_is_not_waited_for() {
+        let (_down, down) = watch::channel(false);
+        let health =
+            Health::new(vec![Dependency::optional("frames", down)], CancellationToken::new());
+        assert_eq!(status(&health, "/readyz"), 200);
+        assert_eq!(health.readiness().1.status, "degraded");
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
+use telemetry::OutageLog;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::sleep,
@@ -72,9 +73,10 @@ impl Listener {
         let settings = Arc::new(self.settings.clone());
         let limit = ConnectionLimit::new(settings.max_connections, settings.first_request_grace);
         let connections = TaskTracker::new();
+        let outage = OutageLog::new("accept connections");
         let accepting = async {
             loop {
-                let (stream, peer) = self.accept().await;
+                let (stream, peer) = self.accept(&outage).await;
                 let state = Arc::new(ConnectionState::new(settings.write_timeout));
                 let permit = limit.acquire(Arc::clone(&state)).await;
                 let (service, settings, phases) =
@@ -95,16 +97,19 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> (TcpStream, SocketAddr) {
+    async fn accept(&self, outage: &OutageLog) -> (TcpStream, SocketAddr) {
         loop {
             match self.tcp.accept().await {
                 // Without `TCP_NODELAY`, small writes wait for the acknowledgement of those before.
-                Ok((stream, peer)) => match stream.set_nodelay(true) {
-                    Ok(()) => return (stream, peer),
-                    Err(error) => tracing::debug!(%error, "client left before it was served"),
-                },
+                Ok((stream, peer)) => {
+                    outage.succeeded();
+                    match stream.set_nodelay(true) {
+                        Ok(()) => return (stream, peer),
+                        Err(error) => tracing::debug!(%error, "client left before it was served"),
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections; retrying");
+                    outage.failed(&error);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -2,9 +2,12 @@
 
 pub mod logging;
 pub mod metrics;
+mod outage_log;
 pub mod traces;
 
 use std::{error::Error, fmt};
+
+pub use outage_log::OutageLog;
 
 /// Displays an error and all of its causes, separated by colons, as `anyhow` does with `{:#}`. A cause that
 /// the error above it repeats is left out: some libraries paste their causes into their messages.

@@ -6,7 +6,7 @@ use broker::{BrokerError, Leader};
 use contracts::{Message, MessageId};
 use store::{Store, StoreError};
 use telemetry::{
-    error_chain,
+    OutageLog,
     metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -37,7 +37,7 @@ pub(super) async fn lead(
     tick_interval: Duration,
     stop: &CancellationToken,
     metrics: &Metrics,
-    failing: &mut bool,
+    outage: &OutageLog,
 ) -> Result<Infallible, TermEnd> {
     let _leading = GaugeGuard::new(&metrics.leading);
     let mut ticks = interval(tick_interval);
@@ -49,7 +49,12 @@ pub(super) async fn lead(
         let begun = Instant::now();
         let sample = in_term(leader, stop, candidates.choose(store)).await?;
         metrics.record(&sample, candidates.took + begun.elapsed());
-        log_change(&sample, failing);
+        match &sample {
+            Ok(_) => {
+                outage.succeeded();
+            }
+            Err(error) => outage.failed(error),
+        }
         failures = if sample.is_ok() { 0 } else { failures + 1 };
         if let Some(message) = sample.ok().flatten() {
             let after_tick_us = u64::try_from(tick.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -130,18 +135,6 @@ impl Metrics {
             Err(_) => "failed",
         });
     }
-}
-
-/// Logs when sampling begins to fail and when it works again, perhaps in another term.
-fn log_change(sample: &Result<Option<Message>, StoreError>, failing: &mut bool) {
-    match sample {
-        Ok(_) if *failing => tracing::info!("can sample messages again"),
-        Err(error) if !*failing => {
-            tracing::warn!(error = %error_chain(error), "cannot sample messages");
-        }
-        _ => {}
-    }
-    *failing = sample.is_err();
 }
 
 fn encode(message: &Message) -> Option<Vec<u8>> {

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::{
+    body::HttpBody,
+    extract::{Request, State},
+};
+use contracts::{Problem, ProblemKind};
 
 use crate::{error::HandlerResult, state::AppState};
 
@@ -29,5 +33,10 @@ use crate::{error::HandlerResult, state::AppState};
     ),
 )]
 pub(crate) async fn chat(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
+    // Its bytes would be passed on as frames.
+    if !request.body().is_end_stream() {
+        let detail = "a WebSocket handshake must have no body; send frames after the response";
+        return Err(Problem::new(ProblemKind::BadRequest, detail).into());
+    }
     state.tunnel.handle(request).await
 }

@@ -24,6 +24,7 @@ const TOO_MANY: &str = "too many writes are waiting for the broker";
 pub struct Publisher {
     queue: async_channel::Sender<PendingPublish>,
     up: watch::Receiver<bool>,
+    alarm: watch::Receiver<Option<String>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -40,7 +41,7 @@ impl Publisher {
     ) -> Self {
         let (sender, queue) = async_channel::bounded(max_waiting);
         let pool = Connector::new(url, "gateway commands").pool(publish_connections);
-        let shared = Arc::new(Shared::new(pool, queue, reply_to));
+        let shared = Arc::new(Shared::new(pool, publish_connections, queue, reply_to));
         #[expect(clippy::cast_precision_loss, reason = "there are 64 of them at most")]
         catalog::PUBLISH_CONNECTIONS.register().set(publish_connections as f64);
         let (up, stop) = (shared.up.subscribe(), shared.stop.clone());
@@ -52,13 +53,19 @@ impl Publisher {
         let clearing = clear_abandoned(sender.downgrade(), shared.queue.clone(), up.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(clearing));
         tasks.close();
-        Self { queue: sender, up, tasks, stop }
+        Self { queue: sender, up, alarm: shared.alarms.reason(), tasks, stop }
     }
 
     /// Returns whether at least one publish connection can publish.
     #[must_use]
     pub fn up(&self) -> watch::Receiver<bool> {
         self.up.clone()
+    }
+
+    /// Returns the reason of the broker's alarm while one blocks publishes.
+    #[must_use]
+    pub fn alarm(&self) -> watch::Receiver<Option<String>> {
+        self.alarm.clone()
     }
 
     /// Hands a command to the publish connections, with its trace if that is recorded.

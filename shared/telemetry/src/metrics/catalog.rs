@@ -34,6 +34,8 @@ catalog! {
     /// 1 while a dependency, such as a connection to the broker or the database, is up (label:
     /// dependency).
     DEPENDENCY_UP: GaugeName = "messages_dependency_up";
+    /// Connections on which the broker takes no publishes because of an alarm.
+    BROKER_BLOCKED_CONNECTIONS: GaugeName = "messages_broker_blocked_connections";
     /// HTTP requests (labels: method, route, status).
     HTTP_REQUESTS: CounterName = "messages_http_requests_total";
     /// Time from the headers of a request to those of its response (labels: method, route).
