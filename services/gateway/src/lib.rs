@@ -81,6 +81,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             // creates and deletions are still accepted and answered 202.
             Dependency::at_start("rabbitmq_publish", broker.publisher.up())
                 .blocked_by(broker.publisher.alarm()),
+            Dependency::optional("command_queue", broker.publisher.queue_has_room()),
             Dependency::at_start("rabbitmq_replies", broker.replies.up()),
             Dependency::at_start("mongodb", store.up()),
         ],

@@ -120,6 +120,17 @@ impl PrivateMongod {
         self.process.freeze()
     }
 
+    /// Makes it a secondary of a replica set that has no primary. Only for one with a replica set.
+    pub async fn step_down(&self) -> Result<()> {
+        const LONGEST_SECONDS: u32 = 600;
+        Ok(store::admin::step_down(self.port, LONGEST_SECONDS).await?)
+    }
+
+    /// Ends [`PrivateMongod::step_down`].
+    pub async fn end_step_down(&self) -> Result<()> {
+        Ok(store::admin::end_step_down(self.port).await?)
+    }
+
     /// Lets it go on after [`PrivateMongod::freeze`].
     pub fn thaw(&self) -> Result<()> {
         self.process.thaw()

@@ -57,6 +57,9 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// True while at least one of them can publish.
     pub(crate) up: watch::Sender<bool>,
+    /// False after the queue of commands refused a batch, until it takes one or nobody has tried for
+    /// [`PROBE_INTERVAL`].
+    pub(crate) queue_has_room: watch::Sender<bool>,
     /// Number of open ones. Changes only under the lock of `up`.
     open: AtomicUsize,
     open_gauge: Gauge,
@@ -82,6 +85,7 @@ impl Shared {
             outage: OutageLog::new("publish commands on each publish connection"),
             stop: CancellationToken::new(),
             up: watch::Sender::new(false),
+            queue_has_room: watch::Sender::new(true),
             open: AtomicUsize::new(0),
             open_gauge: catalog::PUBLISH_CONNECTIONS_OPEN.register(),
             confirm_duration: catalog::PUBLISH_CONFIRM_DURATION.register(),
@@ -99,6 +103,11 @@ impl Shared {
                 tracing::info!(connections = open, "all publish connections are open");
             }
         });
+    }
+
+    fn set_queue_has_room(&self, has_room: bool) {
+        self.queue_has_room
+            .send_if_modified(|current| std::mem::replace(current, has_room) != has_room);
     }
 
     fn ended(&self) {
@@ -148,6 +157,7 @@ impl PublishConnection {
                     received = self.shared.queue.recv() => received.ok(),
                     () = channel.lost() => return Err(BrokerError::Lost),
                     _ = probes.tick() => {
+                        self.shared.set_queue_has_room(true);
                         if !channel.is_blocked() {
                             let probing = publish_probe(&channel.channel, COMMANDS);
                             in_time(CONFIRM_TIMEOUT, probing).await?;
@@ -202,9 +212,11 @@ impl PublishConnection {
         let (label, result, fault) = match confirmation {
             Ok(Confirmation::Ack(None)) => {
                 self.shared.confirm_duration.record(begun.elapsed());
+                self.shared.set_queue_has_room(true);
                 ("confirmed", Ok(confirmed), None)
             }
             Ok(Confirmation::Nack(_)) => {
+                self.shared.set_queue_has_room(false);
                 ("refused", not_accepted("the queue of commands is full"), None)
             }
             // A new channel declares the queue anew.

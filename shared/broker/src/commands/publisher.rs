@@ -25,6 +25,7 @@ pub struct Publisher {
     queue: async_channel::Sender<PendingPublish>,
     up: watch::Receiver<bool>,
     alarm: watch::Receiver<Option<String>>,
+    queue_has_room: watch::Receiver<bool>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -53,7 +54,8 @@ impl Publisher {
         let clearing = clear_abandoned(sender.downgrade(), shared.queue.clone(), up.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(clearing));
         tasks.close();
-        Self { queue: sender, up, alarm: shared.alarms.reason(), tasks, stop }
+        let (alarm, queue_has_room) = (shared.alarms.reason(), shared.queue_has_room.subscribe());
+        Self { queue: sender, up, alarm, queue_has_room, tasks, stop }
     }
 
     /// Returns whether at least one publish connection can publish.
@@ -66,6 +68,12 @@ impl Publisher {
     #[must_use]
     pub fn alarm(&self) -> watch::Receiver<Option<String>> {
         self.alarm.clone()
+    }
+
+    /// Returns false while the queue of commands is full.
+    #[must_use]
+    pub fn queue_has_room(&self) -> watch::Receiver<bool> {
+        self.queue_has_room.clone()
     }
 
     /// Hands a command to the publish connections, with its trace if that is recorded.
