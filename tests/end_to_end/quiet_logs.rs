@@ -39,11 +39,11 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends() -> Result<()> {
     for service in services {
         becomes_ready(service).await;
     }
+    let waiting = system.env.gateway().env("WRITE_WAIT_MS", 0).start().await?;
     let before = services.map(lines);
 
     mongod.kill()?;
     // The worker takes a command that it cannot apply.
-    let waiting = system.env.gateway().env("WRITE_WAIT_MS", 0).start().await?;
     let draft = end_to_end::draft("alice", "bob", "waits");
     assert_eq!(waiting.api()?.post("/api/messages", &draft).await?.status, 202);
     eventually("it retries", SOON, async || {

@@ -128,20 +128,31 @@ impl Leader {
     /// Publishes a frame to all broadcasters. It is not confirmed: the next one replaces it. An error
     /// means that the leadership is lost.
     pub async fn publish(&self, frame: &[u8]) -> Result<(), BrokerError> {
-        if self.connection.status().blocked() {
-            tracing::debug!("no frame published: the broker is blocked by an alarm");
-            return Ok(());
-        }
-        in_time(PUBLISH_TIMEOUT, publish_unconfirmed(&self.channel, BROADCAST, "", frame)).await
+        let publishing = publish_unconfirmed(&self.channel, BROADCAST, "", frame);
+        self.unless_blocked(in_time(PUBLISH_TIMEOUT, publishing)).await
     }
 
     /// Checks that the leadership is still held. The queue can go while its connection stays: an
     /// operator may delete it, and so may the majority side of a cluster's partition.
     pub async fn confirm(&self) -> Result<(), BrokerError> {
-        if self.connection.status().blocked() {
+        let confirming = topology::declare_leader_queue(&self.channel);
+        self.unless_blocked(in_time(RPC_TIMEOUT, confirming)).await
+    }
+
+    /// Does nothing while an alarm blocks the connection, and forgives a timeout if one has begun
+    /// meanwhile: another leader could not publish either.
+    async fn unless_blocked(
+        &self,
+        work: impl Future<Output = Result<(), BrokerError>>,
+    ) -> Result<(), BrokerError> {
+        let blocked = || self.connection.status().blocked();
+        if blocked() {
             return Ok(());
         }
-        in_time(RPC_TIMEOUT, topology::declare_leader_queue(&self.channel)).await
+        match work.await {
+            Err(BrokerError::Timeout) if blocked() => Ok(()),
+            done => done,
+        }
     }
 
     /// Returns once the leadership is lost.
