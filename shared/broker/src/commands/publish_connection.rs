@@ -124,7 +124,7 @@ impl PublishConnection {
             let Shared { pool, alarms, .. } = &*self.shared;
             let opening = PublishChannel::open(pool, Purpose::PublishCommands, alarms);
             let Some(opened) = self.shared.stop.run_until_cancelled(opening).await else { return };
-            let error = match opened {
+            match opened {
                 Ok(channel) => {
                     backoff = Backoff::default();
                     tracing::debug!(publish_connection = self.number, "publish connection open");
@@ -132,13 +132,12 @@ impl PublishConnection {
                     let published = self.publish_batches(&channel).await;
                     self.shared.ended();
                     let Err(error) = published else { return channel.close().await };
+                    self.shared.outage.failed(&error);
                     self.wait_for_end_of_alarm(&channel).await;
                     channel.give_back(&error);
-                    error
                 }
-                Err(error) => error,
-            };
-            self.shared.outage.failed(&error);
+                Err(error) => self.shared.outage.failed(&error),
+            }
             // Commands wait in the queue meanwhile: each has its own deadline there.
             if self.shared.stop.run_until_cancelled(backoff.pause()).await.is_none() {
                 return;
