@@ -25,7 +25,6 @@ use crate::{error::HandlerResult, state::AppState};
                            message sampled at random from the stored ones",
             headers(("Connection"), ("Upgrade"), ("Sec-WebSocket-Accept")),
         ),
-        (status = 400, description = "The request has a body"),
         (
             status = 307,
             description = "The request asks for no upgrade: connect to the broadcaster itself",
