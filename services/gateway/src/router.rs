@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::{Router, http::HeaderValue, middleware::from_fn_with_state};
+use axum::{Router, middleware::from_fn_with_state};
 use contracts::ProblemKind;
+use service::OriginPattern;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi as _, openapi::OpenApi};
@@ -26,7 +27,7 @@ use crate::{
 /// and `/api/operations`.
 pub(crate) fn router(
     state: AppState,
-    cors_origins: &[HeaderValue],
+    cors_origins: &[OriginPattern],
     max_requests: usize,
 ) -> anyhow::Result<Router> {
     let state = Arc::new(state);

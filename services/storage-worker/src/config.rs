@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use broker::BrokerConfig;
 use clap::{Parser, Subcommand};
-use service::{CommonConfig, ServiceConfig};
+use service::{
+    CommonConfig, ConfigError, ServiceConfig,
+    config::{address, number},
+};
 use store::StoreConfig;
 use telemetry::traces::TracesConfig;
 
@@ -31,7 +34,8 @@ pub struct Config {
         long = "bind",
         env = "STORAGE_WORKER_BIND",
         value_name = "STORAGE_WORKER_BIND",
-        default_value = "0.0.0.0:8002"
+        default_value = "0.0.0.0:8002",
+        value_parser = address
     )]
     pub bind: SocketAddr,
     /// Maximum number of unacknowledged deliveries, of up to 256 commands each
@@ -39,7 +43,7 @@ pub struct Config {
         long,
         env = "PREFETCH",
         default_value_t = 16,
-        value_parser = clap::value_parser!(u16).range(1..=1000)
+        value_parser = number(1_u16..=1000)
     )]
     pub prefetch: u16,
     /// Task for an operator, run instead of serving
@@ -66,6 +70,17 @@ impl ServiceConfig for Config {
 
     fn is_tool(&self) -> bool {
         self.command.is_some()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        TracesConfig::check().map_err(|(key, expected)| ConfigError::new(key, expected))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.broker.warnings();
+        warnings.extend(self.store.warnings());
+        warnings.extend(self.traces.warnings());
+        warnings
     }
 }
 

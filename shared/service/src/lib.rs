@@ -17,7 +17,7 @@ pub use config::{CommonConfig, ConfigError, ServiceConfig};
 use config::{EXIT_CONFIG, Invocation};
 pub use dedicated_runtime::DedicatedRuntime;
 pub use health::{Dependency, Health};
-pub use origin::{InvalidOrigin, Origin};
+pub use origin::{InvalidOrigin, OriginPattern};
 pub use shutdown::{Phases, Shutdown};
 use telemetry::logging;
 
@@ -43,6 +43,10 @@ where
     }
     let ended = block_on(async {
         config::check_authorities()?;
+        config.check()?;
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
         let shutdown = Shutdown::on_signals()?;
         tracing::info!(service = name, version = env!("CARGO_PKG_VERSION"), "starting");
         run(config, shutdown).await

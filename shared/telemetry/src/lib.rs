@@ -1,5 +1,6 @@
-//! Logs, metrics and traces of the services.
+//! Logs, metrics and traces of the services, and the authorities that they trust.
 
+pub mod authorities;
 pub mod logging;
 pub mod metrics;
 pub mod traces;

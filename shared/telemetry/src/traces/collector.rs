@@ -98,7 +98,7 @@ impl HttpClient for Collector {
 /// Trusts the system's certificates or those in `SSL_CERT_FILE`, as the connections to the broker do.
 fn tls() -> anyhow::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(crate::authorities::load());
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
