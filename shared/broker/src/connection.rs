@@ -3,11 +3,14 @@
 
 use std::{
     future::Future,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use deadpool_lapin::{Connection as PooledConnection, Pool, PoolConfig, Runtime};
+use deadpool_lapin::{Connection as PooledConnection, Manager, Pool, PoolConfig, Runtime};
 use lapin::{Connection, ConnectionProperties};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,10 +18,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{error::BrokerError, url::BrokerUrl};
-
-/// Maximum time for connecting, the handshake included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::{
+    error::BrokerError,
+    transport::{Endpoint, Transport},
+    url::BrokerUrl,
+};
 
 /// Maximum time of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -55,20 +59,21 @@ impl Connector {
     /// Opens a connection for one task that consumes or takes part in the election.
     pub(crate) async fn connect(&self) -> Result<Connection, BrokerError> {
         let uri = self.url.expose();
-        self.guard(Connection::connect(&uri, connection_properties(self.name))).await
+        let properties = connection_properties(self.name);
+        let transport = Transport::current(Arc::clone(self.url.endpoint()));
+        self.guard(Connection::connect_with_runtime(&uri, properties, transport)).await
     }
 
     /// Makes a pool of `size` connections for tasks that publish.
     pub(crate) fn pool(self, size: usize) -> ConnectionPool {
         let name = self.name;
-        let config = deadpool_lapin::Config {
-            url: Some(self.url.expose()),
-            pool: Some(PoolConfig::new(size)),
-        };
-        #[expect(clippy::expect_used, reason = "fails only for a runtime that is not compiled in")]
-        let pool = config
-            .create_pool(move || connection_properties(name), Runtime::Tokio1)
-            .expect("tokio is compiled in");
+        let transport = Transport::current(Arc::clone(self.url.endpoint()));
+        let properties = move || connection_properties(name);
+        let manager = Manager::new(self.url.expose(), properties, transport);
+        let pool =
+            Pool::builder(manager).config(PoolConfig::new(size)).runtime(Runtime::Tokio1).build();
+        #[expect(clippy::expect_used, reason = "fails only for timeouts without a runtime")]
+        let pool = pool.expect("a pool without timeouts");
         ConnectionPool { connector: self, pool }
     }
 
@@ -84,7 +89,7 @@ impl Connector {
             self.probe().await?;
             self.unresponsive.store(false, Ordering::Relaxed);
         }
-        let connected = in_time(CONNECT_TIMEOUT, connecting).await;
+        let connected = in_time(self.url.connect_timeout(), connecting).await;
         if matches!(connected, Err(BrokerError::Timeout)) {
             self.unresponsive.store(true, Ordering::Relaxed);
         }
@@ -93,9 +98,9 @@ impl Connector {
 
     /// Checks that the broker answers.
     async fn probe(&self) -> Result<(), BrokerError> {
-        let Some(address) = self.url.plain_address() else { return Ok(()) };
+        let Endpoint { host, port, tls: None } = &**self.url.endpoint() else { return Ok(()) };
         let probing = async {
-            let mut stream = TcpStream::connect(address).await?;
+            let mut stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.write_all(PROTOCOL_HEADER).await?;
             stream.read_u8().await
         };

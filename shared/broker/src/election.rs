@@ -11,7 +11,7 @@ use crate::{
     backoff::Backoff,
     channel::{lost, open_channel, publish_unconfirmed},
     connection::{Connector, RPC_TIMEOUT, close, in_time},
-    error::BrokerError,
+    error::{BrokerError, ClientError},
     topology::{self, BROADCAST, BROADCAST_LEADER, Purpose},
     url::BrokerUrl,
 };
@@ -119,7 +119,7 @@ impl Leader {
     }
 }
 
-fn is_locked(error: &lapin::Error) -> bool {
+fn is_locked(error: &ClientError) -> bool {
     const RESOURCE_LOCKED: u16 = 405;
     matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == RESOURCE_LOCKED)
 }

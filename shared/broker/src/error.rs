@@ -1,14 +1,18 @@
 //! Errors of the broker and of the connections to it.
 
+use std::{error::Error, fmt};
+
+use lapin::ErrorKind;
+
 /// Fault of the broker or of the connection to it.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// The AMQP client failed, or the broker closed the connection or the channel.
     #[error("AMQP operation failed")]
-    Client(#[from] lapin::Error),
+    Client(#[source] ClientError),
     /// The pool has no connection to give.
     #[error("failed to open a connection")]
-    Pool(#[from] deadpool_lapin::PoolError),
+    Pool(#[source] deadpool_lapin::PoolError),
     /// The broker took too long.
     #[error("the broker did not answer in time")]
     Timeout,
@@ -21,4 +25,62 @@ pub enum BrokerError {
     /// The broker did not confirm a message.
     #[error("the broker did not accept the message")]
     NotAccepted,
+}
+
+/// Error of the AMQP client, in an operator's words.
+pub struct ClientError(lapin::Error);
+
+impl ClientError {
+    pub(crate) fn kind(&self) -> &ErrorKind {
+        self.0.kind()
+    }
+}
+
+impl From<lapin::Error> for BrokerError {
+    fn from(error: lapin::Error) -> Self {
+        Self::Client(ClientError(error))
+    }
+}
+
+impl From<deadpool_lapin::PoolError> for BrokerError {
+    fn from(error: deadpool_lapin::PoolError) -> Self {
+        match error {
+            deadpool_lapin::PoolError::Backend(error) => error.into(),
+            error => Self::Pool(error),
+        }
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind() {
+            ErrorKind::ParsingError(_) => formatter.write_str(
+                "what answers at RABBITMQ_URL does not speak AMQP 0-9-1: is it a TLS port, which \
+                 needs amqps://, or an HTTP port such as that of the management interface?",
+            ),
+            ErrorKind::SerialisationError(_) => formatter.write_str("a frame cannot be encoded"),
+            ErrorKind::InvalidChannelState(..) => formatter.write_str("the channel is closed"),
+            ErrorKind::InvalidConnectionState(_) => formatter.write_str("the connection is closed"),
+            // The library's text repeats its cause.
+            ErrorKind::IOError(error) | ErrorKind::RuntimeShutdownError(error) => {
+                error.fmt(formatter)
+            }
+            _ => self.0.fmt(formatter),
+        }
+    }
+}
+
+impl fmt::Debug for ClientError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl Error for ClientError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self.0.kind() {
+            ErrorKind::IOError(error) | ErrorKind::RuntimeShutdownError(error) => error.source(),
+            _ => None,
+        }
+    }
 }

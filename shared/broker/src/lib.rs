@@ -17,8 +17,10 @@ mod exclusive;
 mod headers;
 mod publish_channel;
 mod replies;
+mod tls;
 mod topology;
 mod traceparents;
+mod transport;
 mod url;
 
 pub use backoff::Backoff;
@@ -33,4 +35,4 @@ pub use exclusive::ExclusiveConsumer;
 pub use replies::ReplyPublisher;
 pub use topology::COMMANDS;
 pub use traceparents::TraceParents;
-pub use url::{BrokerUrl, InvalidBrokerUrl};
+pub use url::{BrokerUrl, InvalidBrokerUrl, InvalidParameter};
