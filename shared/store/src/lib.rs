@@ -11,20 +11,22 @@ mod client;
 mod config;
 mod convert;
 mod delivery_attempts;
+mod driver_error;
 mod error;
 mod indexes;
 mod messages;
 mod operations;
 mod probe;
+mod uri;
 
 pub use client::Store;
-pub use config::{
-    DatabaseName, InvalidDatabaseName, InvalidMongoUri, MongoUri, StoreConfig, StoreSettings,
-};
+pub use config::{DatabaseName, InvalidDatabaseName, StoreConfig, StoreSettings};
 pub use delivery_attempts::AttemptId;
+pub use driver_error::DriverError;
 pub use error::StoreError;
 pub use messages::{
     command::{CreateCommand, Update, UpdateCommand},
     page::{ListQuery, Page, Position},
 };
 pub use operations::{RecordedOutcome, state::OperationState};
+pub use uri::{InvalidMongoUri, InvalidOption, MongoUri};
