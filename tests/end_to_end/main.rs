@@ -20,6 +20,7 @@ mod rolling_restart;
 mod scaling;
 mod settings;
 mod shutdown;
+mod srv;
 mod start_order;
 mod tls;
 mod traces;

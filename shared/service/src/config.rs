@@ -5,9 +5,11 @@ mod arguments;
 mod values;
 
 use std::{
+    borrow::Cow,
     error::Error,
     ffi::{OsStr, OsString},
-    net::SocketAddr,
+    io,
+    net::{SocketAddr, UdpSocket},
     process::ExitCode,
     time::Duration,
 };
@@ -55,14 +57,17 @@ pub trait ServiceConfig: Parser {
 #[derive(Debug, thiserror::Error)]
 #[error("invalid {key}")]
 pub struct ConfigError {
-    key: &'static str,
+    key: Cow<'static, str>,
     source: Box<dyn Error + Send + Sync>,
 }
 
 impl ConfigError {
     /// Returns the error of the environment variable `key`.
-    pub fn new(key: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { key, source: source.into() }
+    pub fn new(
+        key: impl Into<Cow<'static, str>>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self { key: key.into(), source: source.into() }
     }
 }
 
@@ -130,6 +135,21 @@ fn parse<C: ServiceConfig>(
 /// Fails if `SSL_CERT_FILE` or `SSL_CERT_DIR` names no certificate that can be read.
 pub(crate) fn check_authorities() -> Result<(), ConfigError> {
     telemetry::authorities::check().map_err(|invalid| ConfigError::new(invalid.key, invalid.reason))
+}
+
+/// Fails if no interface of this machine has the address to listen on.
+pub(crate) fn check_bind<C: ServiceConfig>(config: &C) -> Result<(), ConfigError> {
+    let ip = config.bind().ip();
+    // Any socket can tell, and this one is in nobody's way.
+    match UdpSocket::bind((ip, 0)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            let command = C::command();
+            let argument = command.get_arguments().find(|it| it.get_id() == "bind");
+            let key = argument.and_then(|it| it.get_env()?.to_str()).unwrap_or("--bind").to_owned();
+            Err(ConfigError::new(key, format!("this machine does not have the address {ip}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes the value from the error of an argument whose values are hidden.

@@ -44,6 +44,9 @@ where
     let ended = block_on(async {
         config::check_authorities()?;
         config.check()?;
+        if !is_tool {
+            config::check_bind(&config)?;
+        }
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }

@@ -54,6 +54,18 @@ pub async fn create_user(
     Client::with_uri_str(uri).await?.database("admin").run_command(command).await.map(drop)
 }
 
+/// Creates a user with one role in one database, who logs in with a certificate of this subject.
+pub async fn create_certificate_user(
+    uri: &str,
+    subject: &str,
+    role: &str,
+    database: &str,
+) -> Result<()> {
+    let roles = [doc! { "role": role, "db": database }];
+    let command = doc! { "createUser": subject, "roles": roles.to_vec() };
+    Client::with_uri_str(uri).await?.database("$external").run_command(command).await.map(drop)
+}
+
 /// Drops a database.
 pub async fn drop_database(uri: &str, database: &str) -> Result<()> {
     Client::with_uri_str(uri).await?.database(database).drop().await

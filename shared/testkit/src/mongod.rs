@@ -73,6 +73,11 @@ impl PrivateMongod {
         Self::start_with(true, Some(files.clone())).await
     }
 
+    /// Starts a test's own standalone server for clients that speak TLS, too.
+    pub async fn start_standalone_with_tls(files: &TlsFiles) -> Result<Self> {
+        Self::start_with(false, Some(files.clone())).await
+    }
+
     /// Starts one and does not wait.
     pub fn spawn(options: MongodOptions) -> Result<Self> {
         fs::create_dir_all(&options.dir)
