@@ -57,8 +57,8 @@ impl BrokerUrl {
     /// certificates that it names.
     pub fn parse(text: &str) -> Result<Self, InvalidBrokerUrl> {
         let invalid = InvalidBrokerUrl::Syntax;
-        let mut url = Url::parse(text)
-            .map_err(|_| invalid("special characters in user and password are percent-encoded"))?;
+        let escapes = "special characters in user and password are percent-encoded";
+        let mut url = Url::parse(text).map_err(|_| invalid(escapes))?;
         let is_tls = match url.scheme() {
             "amqp" => false,
             "amqps" => true,
@@ -66,6 +66,9 @@ impl BrokerUrl {
         };
         if url.cannot_be_a_base() || url.fragment().is_some() || url.port() == Some(0) {
             return Err(invalid("it has no host, a port 0, or a fragment"));
+        }
+        if url.query().is_some_and(|query| query.contains('@')) {
+            return Err(invalid(escapes));
         }
         let Query { mut limits, connect_timeout, tls, mut warnings } =
             Query::parse(url.query().unwrap_or_default(), is_tls)?;

@@ -92,6 +92,42 @@ fn unusable_server(description: &str) -> String {
 }
 
 /// Returns what to check if what answers may not be MongoDB.
-fn hint(_reason: &str) -> &'static str {
-    ""
+fn hint(reason: &str) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if has(&["corrupt message"]) {
+        " (what answers does not speak TLS: is it a TLS port?)"
+    } else if has(&["eof", "end of file", "reset", "length", "Length", "opcode", "invalid reply"]) {
+        " (is it MongoDB, and does MONGO_URI say tls=true if the port speaks TLS?)"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_server_is_named_with_its_reason() {
+        let servers = "{ Address: a:1, Type: Unknown, Error: Kind: I/O error: Connection refused (os \
+                       error 111), labels: {}, source: None, server response: None }, { Address: b:2, \
+                       Type: RsSecondary, Average RTT: 1ms }, { Address: c:3, Type: Unknown }";
+        let message = format!(
+            "Server selection timeout: No available servers. Topology: {{ Type: Unknown, Servers: [ \
+             {servers} ] }}"
+        );
+        assert_eq!(
+            unusable_servers(&message),
+            "no server can be used: a:1: Connection refused (os error 111); b:2: it is no primary; \
+             c:3: it does not answer"
+        );
+        assert_eq!(unusable_servers("Topology: { Servers: [] }"), "no server is known");
+    }
+
+    #[test]
+    fn what_may_not_be_mongodb_is_questioned() {
+        assert!(hint("unexpected end of file").contains("is it MongoDB"));
+        assert!(hint("received corrupt message of type InvalidContentType").contains("TLS port"));
+        assert_eq!(hint("Connection refused (os error 111)"), "");
+    }
 }

@@ -48,7 +48,8 @@ impl FromStr for MongoUri {
             .ok_or_else(|| invalid(scheme))?;
         let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (user, hosts) = base.rsplit_once('@').map_or((None, base), |(u, h)| (Some(u), h));
-        if user.is_some_and(|user| !is_percent_encoded(user)) {
+        // An at sign in the options is that of a password with a question mark.
+        if user.is_some_and(|user| !is_percent_encoded(user)) || query.contains('@') {
             return Err(invalid("special characters in user and password are percent-encoded"));
         }
         let base = format!("{scheme}://{base}");

@@ -43,6 +43,7 @@ fn what_is_no_amqp_uri_is_refused_without_repeating_it() {
         "amqp://user:hunter2%ff@localhost",
         "amqps://user:hunter2@localhost?password=hunter2",
         "amqp://user:1?hunter2@localhost",
+        "amqp://user:1?hunter2=a@localhost",
     ] {
         let error = error(text);
         assert!(!error.contains("hunter2"), "{text}: {error}");

@@ -21,6 +21,7 @@ fn a_bad_connection_string_is_refused_without_repeating_it() {
         "mongodb://user:%€hunter2@host",
         "mongodb://user:a?hunter2@host",
         "mongodb://user:a?hunter2@host/?tls=true",
+        "mongodb://user:1?hunter2=a@host",
         "mongodb://h/?authMechanism=PLAIN&authMechanismProperties=hunter2",
         "mongodb://h/?tlsCertificateKeyFilePassword=hunter2",
         "mongodb://h/?proxyPassword=hunter2",
