@@ -158,7 +158,6 @@ async fn a_wrong_port_is_named_as_such() -> Result<()> {
         ("RABBITMQ_URL", format!("amqp://{http}/%2f"), not_amqp),
         ("RABBITMQ_URL", format!("amqps://{amqp}/%2f"), "does not speak TLS"),
         ("RABBITMQ_URL", format!("amqps://{http}/%2f"), "does not speak TLS"),
-        ("MONGO_URI", format!("mongodb://{http}"), "is it MongoDB"),
         ("MONGO_URI", format!("mongodb://{amqp}"), "is it MongoDB"),
         ("MONGO_URI", format!("mongodb://{amqps}/?tls=true"), "certificate"),
         ("MONGO_URI", format!("mongodb://{amqp}/?tls=true"), "is it a TLS port"),

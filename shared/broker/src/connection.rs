@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -29,6 +30,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Opens an AMQP 0-9-1 connection; a broker answers it with `connection.start`.
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+
+/// First byte of `connection.start`: the type of its frame.
+const METHOD_FRAME: u8 = 1;
 
 /// Maximum time of any operation but a publish.
 pub(crate) const RPC_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,28 +90,33 @@ impl Connector {
         BrokerError: From<E>,
     {
         if self.unresponsive.load(Ordering::Relaxed) {
-            self.probe().await?;
+            self.probe().await.map_err(|_| BrokerError::Timeout)?;
             self.unresponsive.store(false, Ordering::Relaxed);
         }
         let connected = in_time(self.url.connect_timeout(), connecting).await;
         if matches!(connected, Err(BrokerError::Timeout)) {
             self.unresponsive.store(true, Ordering::Relaxed);
         }
-        connected
+        match connected {
+            // The client library does not tell what it got instead of the broker's answer.
+            Err(BrokerError::Client(error)) if error.is_broken_off() => match self.probe().await {
+                Ok(None | Some(METHOD_FRAME)) => Err(BrokerError::Client(error)),
+                Ok(Some(_)) | Err(_) => Err(BrokerError::NotAmqp),
+            },
+            connected => connected,
+        }
     }
 
-    /// Checks that the broker answers.
-    async fn probe(&self) -> Result<(), BrokerError> {
-        let Endpoint { host, port, tls: None } = &**self.url.endpoint() else { return Ok(()) };
+    /// Returns the first byte that the broker answers with, or `None` over TLS. Fails if there is no
+    /// answer.
+    async fn probe(&self) -> io::Result<Option<u8>> {
+        let Endpoint { host, port, tls: None } = &**self.url.endpoint() else { return Ok(None) };
         let probing = async {
             let mut stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.write_all(PROTOCOL_HEADER).await?;
-            stream.read_u8().await
+            stream.read_u8().await.map(Some)
         };
-        match timeout(PROBE_TIMEOUT, probing).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(BrokerError::Timeout),
-        }
+        timeout(PROBE_TIMEOUT, probing).await?
     }
 }
 

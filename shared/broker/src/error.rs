@@ -1,6 +1,6 @@
 //! Errors of the broker and of the connections to it.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, io};
 
 use lapin::ErrorKind;
 
@@ -13,6 +13,12 @@ pub enum BrokerError {
     /// The pool has no connection to give.
     #[error("failed to open a connection")]
     Pool(#[source] deadpool_lapin::PoolError),
+    /// Something else than a broker listens there.
+    #[error(
+        "what listens at RABBITMQ_URL does not speak AMQP 0-9-1: is it a TLS port, which needs \
+         amqps://, or an HTTP port such as that of the management interface?"
+    )]
+    NotAmqp,
     /// The broker took too long.
     #[error("the broker did not answer in time")]
     Timeout,
@@ -34,6 +40,17 @@ impl ClientError {
     pub(crate) fn kind(&self) -> &ErrorKind {
         self.0.kind()
     }
+
+    /// Returns true if the other side ended the connection, or sent something else than AMQP.
+    pub(crate) fn is_broken_off(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let ends = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof];
+        match self.0.kind() {
+            ErrorKind::ParsingError(_) => true,
+            ErrorKind::IOError(error) => ends.contains(&error.kind()),
+            _ => false,
+        }
+    }
 }
 
 impl From<lapin::Error> for BrokerError {
@@ -54,10 +71,9 @@ impl From<deadpool_lapin::PoolError> for BrokerError {
 impl fmt::Display for ClientError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.kind() {
-            ErrorKind::ParsingError(_) => formatter.write_str(
-                "what answers at RABBITMQ_URL does not speak AMQP 0-9-1: is it a TLS port, which \
-                 needs amqps://, or an HTTP port such as that of the management interface?",
-            ),
+            ErrorKind::ParsingError(_) => {
+                formatter.write_str("what the broker sent is not AMQP 0-9-1")
+            }
             ErrorKind::SerialisationError(_) => formatter.write_str("a frame cannot be encoded"),
             ErrorKind::InvalidChannelState(..) => formatter.write_str("the channel is closed"),
             ErrorKind::InvalidConnectionState(_) => formatter.write_str("the connection is closed"),

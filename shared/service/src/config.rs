@@ -124,7 +124,9 @@ fn parse<C: ServiceConfig>(
         // The help of the first lists the variables.
         let help = || documented.clone().try_get_matches_from(arguments).err();
         let shown = if error.kind() == ErrorKind::DisplayHelp { help() } else { None };
-        shown.unwrap_or_else(|| readable(error, &documented))
+        // Arguments of subcommands have no names before.
+        command.build();
+        shown.unwrap_or_else(|| readable(error, &command))
     })?;
     let checks = matches.subcommand_name() == Some(healthcheck::NAME);
     let config =

@@ -72,7 +72,8 @@ fn described(error: &Error) -> String {
 fn unusable_servers(message: &str) -> String {
     let servers: Vec<String> = message.split("{ Address: ").skip(1).map(unusable_server).collect();
     if servers.is_empty() {
-        return "no server is known".to_owned();
+        // The driver forgets servers of another replica set.
+        return "no server is known; is replicaSet in MONGO_URI the name of the set?".to_owned();
     }
     format!("no server can be used: {}", servers.join("; "))
 }
@@ -121,7 +122,7 @@ mod tests {
             "no server can be used: a:1: Connection refused (os error 111); b:2: it is no primary; \
              c:3: it does not answer"
         );
-        assert_eq!(unusable_servers("Topology: { Servers: [] }"), "no server is known");
+        assert!(unusable_servers("Topology: { Servers: [] }").contains("replicaSet"));
     }
 
     #[test]
