@@ -152,7 +152,7 @@ async fn a_wrong_port_is_named_as_such() -> Result<()> {
     let amqp = broker.url().replace("amqp://guest:guest@", "").replace("/%2f", "");
     let mongodb = mongod.url().replace("mongodb://", "");
     let mongodb = mongodb.split('/').next().context("no address")?;
-    let not_amqp = "does not speak AMQP 0-9-1";
+    let not_amqp = "or does not speak AMQP 0-9-1";
     for (key, value, expected) in [
         ("RABBITMQ_URL", format!("amqp://{amqps}/%2f"), not_amqp),
         ("RABBITMQ_URL", format!("amqp://{http}/%2f"), not_amqp),

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    error::BrokerError,
+    error::{BrokerError, is_end},
     transport::{Endpoint, Transport},
     url::BrokerUrl,
 };
@@ -101,6 +101,7 @@ impl Connector {
             // The client library does not tell what it got instead of the broker's answer.
             Err(BrokerError::Client(error)) if error.is_broken_off() => match self.probe().await {
                 Ok(None | Some(METHOD_FRAME)) => Err(BrokerError::Client(error)),
+                Err(probed) if !is_end(&probed) => Err(BrokerError::Client(error)),
                 Ok(Some(_)) | Err(_) => Err(BrokerError::NotAmqp),
             },
             connected => connected,

@@ -15,8 +15,8 @@ pub enum BrokerError {
     Pool(#[source] deadpool_lapin::PoolError),
     /// Something else than a broker listens there.
     #[error(
-        "what listens at RABBITMQ_URL does not speak AMQP 0-9-1: is it a TLS port, which needs \
-         amqps://, or an HTTP port such as that of the management interface?"
+        "what listens at RABBITMQ_URL hangs up or does not speak AMQP 0-9-1: is it a TLS port, which \
+         needs amqps://, or an HTTP port such as that of the management interface?"
     )]
     NotAmqp,
     /// The broker took too long.
@@ -43,14 +43,18 @@ impl ClientError {
 
     /// Returns true if the other side ended the connection, or sent something else than AMQP.
     pub(crate) fn is_broken_off(&self) -> bool {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        let ends = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof];
         match self.0.kind() {
             ErrorKind::ParsingError(_) => true,
-            ErrorKind::IOError(error) => ends.contains(&error.kind()),
+            ErrorKind::IOError(error) => is_end(error),
             _ => false,
         }
     }
+}
+
+/// Returns true if the other side ended the connection.
+pub(crate) fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&error.kind())
 }
 
 impl From<lapin::Error> for BrokerError {
