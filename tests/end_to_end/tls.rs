@@ -129,7 +129,8 @@ async fn a_certificate_is_enough_to_log_in_to_both() -> Result<()> {
     assert_eq!(subscriber.next_json::<Message>(SOON).await?, message);
 
     // Without it, neither lets anybody in.
-    let stranger = env.storage_worker().env("RABBITMQ_URL", broker_url(""));
+    let url = broker_url("").replace("amqps://", &format!("amqps://{user}:guest@"));
+    let stranger = env.storage_worker().env("RABBITMQ_URL", url);
     let stranger = stranger.env("MONGO_URI", &mongo_uri).start_unready().await?;
     eventually("the broker refuses the user without a certificate", SOON, async || {
         stranger.log_text().contains("ACCESS_REFUSED").then_some(())

@@ -121,12 +121,13 @@ fn parse<C: ServiceConfig>(
     let all = arguments::with_environment(&documented, arguments.clone(), variable);
     let mut command = documented.clone().mut_args(|argument| argument.env(Resettable::Reset));
     let mut matches = command.try_get_matches_from_mut(all).map_err(|error| {
-        // The help of the first lists the variables.
-        let help = || documented.clone().try_get_matches_from(arguments).err();
-        let shown = if error.kind() == ErrorKind::DisplayHelp { help() } else { None };
+        // Whoever asks for help gets it, whatever the variables are. This one lists them.
+        let asked = documented.try_get_matches_from(arguments).err();
+        let help = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
         // Arguments of subcommands have no names before.
         command.build();
-        shown.unwrap_or_else(|| readable(error, &command))
+        let help = asked.filter(|asked| help.contains(&asked.kind()));
+        help.unwrap_or_else(|| readable(error, &command))
     })?;
     let checks = matches.subcommand_name() == Some(healthcheck::NAME);
     let config =
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn help_names_the_variables() {
-        let help = parse::<Plain>(["service", "--help"], |_| Some("7".into())).err().unwrap();
+        let help = parse::<Plain>(["service", "--help"], |_| Some("bad".into())).err().unwrap();
         assert_eq!(help.kind(), ErrorKind::DisplayHelp);
         assert!(help.to_string().contains("env: PORT"), "{help}");
     }
