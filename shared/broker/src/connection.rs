@@ -90,7 +90,7 @@ impl Connector {
         BrokerError: From<E>,
     {
         if self.unresponsive.load(Ordering::Relaxed) {
-            self.probe().await.map_err(|_| BrokerError::Timeout)?;
+            self.probe().await.map_err(|_| BrokerError::NoAnswer)?;
             self.unresponsive.store(false, Ordering::Relaxed);
         }
         let connected = in_time(self.url.connect_timeout(), connecting).await;
@@ -98,9 +98,13 @@ impl Connector {
             self.unresponsive.store(true, Ordering::Relaxed);
         }
         match connected {
+            Err(BrokerError::Timeout) => Err(BrokerError::NoAnswer),
             // The client library does not tell what it got instead of the broker's answer.
             Err(BrokerError::Client(error)) if error.is_broken_off() => match self.probe().await {
                 Ok(None | Some(METHOD_FRAME)) => Err(BrokerError::Client(error)),
+                Err(probed) if probed.kind() == io::ErrorKind::TimedOut => {
+                    Err(BrokerError::NoAnswer)
+                }
                 Err(probed) if !is_end(&probed) => Err(BrokerError::Client(error)),
                 Ok(Some(_)) | Err(_) => Err(BrokerError::NotAmqp),
             },

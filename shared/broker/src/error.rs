@@ -19,6 +19,12 @@ pub enum BrokerError {
          needs amqps://, or an HTTP port such as that of the management interface?"
     )]
     NotAmqp,
+    /// Nothing answers the first bytes of a connection in time.
+    #[error(
+        "the broker did not answer in time: does it hang, or is RABBITMQ_URL a TLS port, which needs \
+         amqps://?"
+    )]
+    NoAnswer,
     /// The broker took too long.
     #[error("the broker did not answer in time")]
     Timeout,
