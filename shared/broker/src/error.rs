@@ -21,8 +21,8 @@ pub enum BrokerError {
     NotAmqp,
     /// Nothing answers the first bytes of a connection in time.
     #[error(
-        "the broker did not answer in time: does it hang, or is RABBITMQ_URL a TLS port, which needs \
-         amqps://?"
+        "the broker did not answer in time: does it hang, or is RABBITMQ_URL the address of a TLS port, \
+         which needs amqps://, or of something that is no broker?"
     )]
     NoAnswer,
     /// The broker took too long.
