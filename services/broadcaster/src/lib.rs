@@ -16,6 +16,7 @@ use broker::{Election, ExclusiveConsumer};
 use service::{ConfigError, Dependency, Health, Shutdown, fd_limit, http::Listener};
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
+use tokio::sync::watch;
 
 pub use config::{Command, Config};
 use fan_out::hub::Hub;
@@ -66,10 +67,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let receiving = Arc::clone(&hub);
     let frames = ExclusiveConsumer::frames(&url, move |frame| receiving.publish(&frame));
     let store_up = store.up();
+    let readable = watch::Sender::new(true);
     let health = Health::new(
         vec![
             Dependency::always("rabbitmq", frames.up()),
             Dependency::at_start("mongodb", store_up.clone()),
+            // Down while documents are stored, but all of them are another service's.
+            Dependency::at_start("readable_messages", readable.subscribe()),
         ],
         phases.draining.clone(),
     )
@@ -78,7 +82,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     // still serves its subscribers.
     let stop = phases.draining.clone();
     let election = Election::new(&url, stop.clone());
-    let sampling = sampler::run(election, store, store_up, config.broadcast_interval_ms, stop);
+    let sampling =
+        sampler::run(election, store, store_up, config.broadcast_interval_ms, stop, readable);
     let sampling = tokio::spawn(sampling);
 
     server::serve(listener, hub, health, settings, &phases).await;

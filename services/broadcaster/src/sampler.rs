@@ -17,19 +17,23 @@ use term::{Metrics, TermEnd};
 const TIME_FOR_OTHERS: Duration = Duration::from_secs(2);
 
 /// Samples and publishes whenever this replica is elected, until `stop`. Then it resigns, so that
-/// another replica takes over at once.
+/// another replica takes over at once. While it leads, `readable` tells whether any of the stored documents
+/// is a message.
 pub(crate) async fn run(
     election: Election,
     store: Store,
     mut store_up: watch::Receiver<bool>,
     tick_interval: Duration,
     stop: CancellationToken,
+    readable: watch::Sender<bool>,
 ) {
     let metrics = Metrics::new();
     let mut failing = false;
     while let Some(leader) = election.win().await {
-        let Err(end) =
-            term::lead(&leader, &store, tick_interval, &stop, &metrics, &mut failing).await;
+        let lead =
+            term::lead(&leader, &store, tick_interval, &stop, &metrics, &mut failing, &readable);
+        let Err(end) = lead.await;
+        readable.send_replace(true);
         match end {
             TermEnd::Stopped => {
                 leader.resign().await;

@@ -8,7 +8,7 @@ use service::{CommonConfig, ServiceConfig};
 use store::StoreConfig;
 use telemetry::traces::TracesConfig;
 
-use crate::dead_letters::DeadLettersCommand;
+use crate::{dead_letters::DeadLettersCommand, import::ImportCommand};
 
 /// Consumes commands from RabbitMQ, applies them to MongoDB and publishes the outcomes
 #[derive(Parser, Clone, Debug)]
@@ -53,6 +53,11 @@ pub enum Command {
     /// Lists, shows, replays or purges dead letters
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Imports the messages of the FastAPI service, which stay where they are
+    ///
+    /// Repeat it as often as you like: what is imported already stays as it is. Exits with 0 if all
+    /// documents are imported, with 1 if some are not, and with 78 if a setting is wrong.
+    Import(Box<ImportCommand>),
 }
 
 impl ServiceConfig for Config {

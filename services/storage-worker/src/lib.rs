@@ -9,6 +9,7 @@ mod config;
 mod dead_letters;
 mod delivery_attempts;
 mod delivery_group;
+mod import;
 mod outcomes;
 mod retry;
 mod spans;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 pub use command_store::CommandStore;
 pub use config::{Command, Config};
 pub use dead_letters::{DeadLettersCommand, Selection};
+pub use import::ImportCommand;
 use retry::Retry;
 use worker::{Metrics, Worker};
 
@@ -36,11 +38,17 @@ const REPLY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a storage worker until `shutdown`. Waits for the broker and the database without a limit.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    if let Some(Command::DeadLetters(command)) = &config.command {
-        return tokio::select! {
-            done = dead_letters::run(&config.broker, &config.store, command) => done,
-            () = shutdown.requested() => anyhow::bail!("interrupted"),
-        };
+    match &config.command {
+        None => {}
+        Some(Command::DeadLetters(command)) => {
+            return tokio::select! {
+                done = dead_letters::run(&config.broker, &config.store, command) => done,
+                () = shutdown.requested() => anyhow::bail!("interrupted"),
+            };
+        }
+        Some(Command::Import(command)) => {
+            return import::run(&config.store, command, &shutdown).await;
+        }
     }
     // Before the store, which registers metrics too.
     let _exporter = Exporter::start("storage-worker")?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
 
@@ -23,6 +23,12 @@ pub struct Timestamp(DateTime<Utc>);
 pub struct InvalidTimestamp;
 
 impl Timestamp {
+    /// Last instant that RFC 3339 can express.
+    pub const MAX: Self = match DateTime::from_timestamp_millis(253_402_300_799_999) {
+        Some(instant) => Self(instant),
+        None => Self(DateTime::<Utc>::MAX_UTC),
+    };
+
     /// Returns the time of this machine's clock.
     #[must_use]
     pub fn now() -> Self {
@@ -31,7 +37,9 @@ impl Timestamp {
 
     /// Returns the instant at `millis` since the Unix epoch.
     pub fn from_unix_millis(millis: i64) -> Result<Self, InvalidTimestamp> {
-        DateTime::from_timestamp_millis(millis).map(Self).ok_or(InvalidTimestamp)
+        let instant = DateTime::from_timestamp_millis(millis);
+        let instant = instant.filter(|instant| (0..=9999).contains(&instant.year()));
+        instant.map(Self).ok_or(InvalidTimestamp)
     }
 
     /// Returns the milliseconds since the Unix epoch.
@@ -108,5 +116,8 @@ mod tests {
     fn an_invalid_timestamp_is_refused() {
         assert_eq!("yesterday".parse::<Timestamp>(), Err(InvalidTimestamp));
         assert_eq!(Timestamp::from_unix_millis(i64::MAX), Err(InvalidTimestamp));
+        // The year 10000 has no form in RFC 3339.
+        assert!(Timestamp::from_unix_millis(253_402_300_799_999).is_ok());
+        assert_eq!(Timestamp::from_unix_millis(253_402_300_800_000), Err(InvalidTimestamp));
     }
 }

@@ -102,7 +102,8 @@ fn parse<C: ServiceConfig>(
 /// Removes the value from the error of an argument whose values are hidden.
 fn without_secrets(mut error: clap::Error, command: &Command) -> clap::Error {
     let hidden = |name: &str| {
-        let mut arguments = command.get_arguments();
+        let commands = std::iter::once(command).chain(command.get_subcommands());
+        let mut arguments = commands.flat_map(Command::get_arguments);
         arguments.any(|known| known.is_hide_env_values_set() && known.to_string() == name)
     };
     if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg)

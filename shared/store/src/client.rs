@@ -22,6 +22,7 @@ use crate::{
     config::StoreSettings,
     error::StoreError,
     messages::page::{ListQuery, Page},
+    unreadable::UnreadableDocuments,
 };
 
 /// Maximum time the driver looks for a usable server. It is below every operation's limit, so that an
@@ -50,6 +51,7 @@ pub struct Store {
     pub(crate) delivery_attempts: Collection<RawDocumentBuf>,
     pub(crate) reads_by_id: Batcher<MessageId, Option<VersionedMessage>>,
     pub(crate) reads_of_lists: Batcher<ListQuery, Arc<Page>>,
+    pub(crate) unreadable: UnreadableDocuments,
     permits: Arc<Semaphore>,
     pub(crate) operation_timeout: Duration,
     duration_ok: Histogram,
@@ -80,6 +82,7 @@ impl Store {
             delivery_attempts: collection("suspects"),
             reads_by_id: Batcher::new(MAX_ID_QUERIES),
             reads_of_lists: Batcher::new(MAX_LIST_QUERIES),
+            unreadable: UnreadableDocuments::new(),
             database,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             operation_timeout: settings.operation_timeout,

@@ -70,6 +70,14 @@ impl StoreSettings {
     }
 }
 
+impl MongoUri {
+    /// Returns the database that the connection string names.
+    #[must_use]
+    pub fn database(&self) -> Option<DatabaseName> {
+        self.0.default_database.as_deref()?.parse().ok()
+    }
+}
+
 impl FromStr for MongoUri {
     type Err = InvalidMongoUri;
 

@@ -1,7 +1,7 @@
 //! Conversions between the wire types and BSON.
 
 use contracts::Timestamp;
-use mongodb::bson::{self, Bson, DateTime, RawDocument};
+use mongodb::bson::{self, Bson, DateTime, RawDocument, spec::BinarySubtype};
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -26,6 +26,9 @@ pub(crate) fn from_bson_date(date: DateTime) -> Result<Timestamp, StoreError> {
 /// Reads the `_id` of a document.
 pub(crate) fn raw_uuid(document: &RawDocument) -> Result<Uuid, StoreError> {
     let id = document.get_binary("_id").map_err(unreadable)?;
+    if id.subtype != BinarySubtype::Uuid {
+        return Err(unreadable("_id is no UUID"));
+    }
     Uuid::from_slice(id.bytes).map_err(unreadable)
 }
 

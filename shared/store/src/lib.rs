@@ -13,9 +13,11 @@ mod convert;
 mod delivery_attempts;
 mod error;
 mod indexes;
+mod legacy;
 mod messages;
 mod operations;
 mod probe;
+mod unreadable;
 
 pub use client::Store;
 pub use config::{
@@ -23,8 +25,13 @@ pub use config::{
 };
 pub use delivery_attempts::AttemptId;
 pub use error::StoreError;
+pub use legacy::{
+    FieldProblem, LegacyDocument, LegacyId, LegacyMessage, SourceCollection, SourceError,
+};
 pub use messages::{
     command::{CreateCommand, Update, UpdateCommand},
+    import::ImportOutcome,
     page::{ListQuery, Page, Position},
+    sample::Sample,
 };
 pub use operations::{RecordedOutcome, state::OperationState};

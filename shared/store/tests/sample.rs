@@ -33,7 +33,7 @@ fn delete(message_id: MessageId) -> UpdateCommand {
 }
 
 async fn sample(store: &Store) -> Result<Option<MessageId>> {
-    let candidates = store.sample().await?;
+    let candidates = store.sample().await?.ids;
     Ok(store.first_of(&candidates).await?.map(|message| message.id))
 }
 
@@ -69,7 +69,7 @@ async fn a_message_deleted_after_the_sample_is_passed_over() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     create(&store, 2).await?;
-    let candidates = store.sample().await?;
+    let candidates = store.sample().await?.ids;
     assert_eq!(candidates.len(), 2);
     for (index, &message_id) in candidates.iter().enumerate() {
         let left = store.first_of(&candidates).await?.map(|message| message.id);

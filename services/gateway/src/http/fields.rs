@@ -136,18 +136,12 @@ fn string(value: Value) -> Result<String, Wrong> {
     }
 }
 
-/// Returns an integer's decimal digits. As in JSON Schema, 1.0 is the integer 1, however a client's
-/// language writes it.
+/// Returns an integer's decimal digits, however a client's language writes it.
 fn integer_text(number: &Number) -> Option<String> {
-    /// 2 to the 53rd. Beyond, the parser may have rounded to another user's id.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-
     if number.is_i64() || number.is_u64() {
         return Some(number.to_string());
     }
-    let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT)?;
-    // No fraction, no exponent, and 0 instead of -0.
-    Some(format!("{:.0}", float + 0.0))
+    number.as_f64().and_then(UserId::integer_text)
 }
 
 /// Returns a text's error as FastAPI names it.

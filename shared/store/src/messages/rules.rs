@@ -43,9 +43,13 @@ impl UpdateCommand {
             Update::Delete => {
                 // A damaged document can still be deleted.
                 let earlier = doc! { "$cond": [{ "$isArray": "$applied" }, "$applied", []] };
+                // An import may be repeated at any time, so the tombstone of an imported message must not
+                // expire. Only dates do.
+                let is_imported = doc! { "$eq": ["$created_by", "$_id"] };
+                let deleted_at = doc! { "$cond": [is_imported, { "imported": "$$NOW" }, "$$NOW"] };
                 return doc! { "$replaceWith": {
                     "_id": "$_id",
-                    "deleted_at": "$$NOW",
+                    "deleted_at": deleted_at,
                     "created_by": "$created_by",
                     "applied": self.remembered("$version".into(), earlier.into()),
                 } };

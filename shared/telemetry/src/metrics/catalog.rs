@@ -78,6 +78,8 @@ catalog! {
     /// Replies to gateways: sent, or dropped because they were too late or the broker did not accept
     /// them (label: result).
     REPLIES: CounterName = "messages_replies_total";
+    /// Documents that a read left out because they are no messages of this system, counted at each read.
+    UNREADABLE_DOCUMENTS: CounterName = "messages_unreadable_documents_total";
     /// Duration of operations on the database, including the wait for a connection (label: result).
     STORE_DURATION: HistogramName = "messages_store_operation_duration_seconds";
 
