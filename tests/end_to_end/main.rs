@@ -6,6 +6,7 @@ mod dead_letters;
 mod docs;
 mod http;
 mod idempotency;
+mod import;
 mod leadership;
 mod lists;
 mod messages;

@@ -6,7 +6,7 @@ use contracts::{MessageId, Timestamp, UserId, VersionedMessage};
 use mongodb::bson::{Document, RawBsonRef, RawDocument, doc, spec::BinarySubtype};
 use uuid::Uuid;
 
-use crate::convert::{bson_date, bson_uuid, from_bson_date};
+use crate::convert::{bson_date, bson_uuid, from_bson_date, raw_uuid};
 
 /// Query for a page of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,30 +60,16 @@ impl Position {
             }
             _ => return None,
         };
-        let id = match field("_id") {
-            // MongoDB compares binaries by length, then by subtype, then by their bytes.
-            Some(RawBsonRef::Binary(binary)) => {
-                match (binary.bytes.len(), u8::from(binary.subtype))
-                    .cmp(&(16, u8::from(BinarySubtype::Uuid)))
-                {
-                    Ordering::Less => Uuid::nil(),
-                    Ordering::Equal => Uuid::from_slice(binary.bytes).ok()?,
-                    Ordering::Greater => Uuid::max(),
-                }
+        let id = match place_among_ids(field("_id")) {
+            Ordering::Equal => raw_uuid(document).ok()?,
+            // The messages of this instant follow.
+            Ordering::Greater => Uuid::max(),
+            // They came before, so the messages of the instant before this one follow.
+            Ordering::Less => {
+                let millis = publish_timestamp.unix_millis() - 1;
+                let publish_timestamp = Timestamp::from_unix_millis(millis).ok()?;
+                return Some(Self { publish_timestamp, id: Uuid::max().into() });
             }
-            // MongoDB sorts these behind all binaries, and every other type before them.
-            Some(
-                RawBsonRef::MinKey
-                | RawBsonRef::Null
-                | RawBsonRef::Int32(_)
-                | RawBsonRef::Int64(_)
-                | RawBsonRef::Double(_)
-                | RawBsonRef::Decimal128(_)
-                | RawBsonRef::String(_)
-                | RawBsonRef::Symbol(_)
-                | RawBsonRef::Document(_),
-            ) => Uuid::nil(),
-            _ => Uuid::max(),
         };
         Some(Self { publish_timestamp, id: id.into() })
     }
@@ -91,6 +77,30 @@ impl Position {
     /// Returns the position before all messages.
     fn before_all() -> Self {
         Self { publish_timestamp: Timestamp::MAX, id: Uuid::max().into() }
+    }
+}
+
+/// Returns where MongoDB sorts this `_id`: among the ids of messages, or on a side of all of them.
+fn place_among_ids(id: Option<RawBsonRef<'_>>) -> Ordering {
+    match id {
+        // Binaries are compared by length, then by subtype, then by their bytes.
+        Some(RawBsonRef::Binary(binary)) => {
+            let kind = (binary.bytes.len(), u8::from(binary.subtype));
+            kind.cmp(&(16, u8::from(BinarySubtype::Uuid)))
+        }
+        // These types sort below binaries, and every other type above.
+        Some(
+            RawBsonRef::MinKey
+            | RawBsonRef::Null
+            | RawBsonRef::Int32(_)
+            | RawBsonRef::Int64(_)
+            | RawBsonRef::Double(_)
+            | RawBsonRef::Decimal128(_)
+            | RawBsonRef::String(_)
+            | RawBsonRef::Symbol(_)
+            | RawBsonRef::Document(_),
+        ) => Ordering::Less,
+        _ => Ordering::Greater,
     }
 }
 
