@@ -22,7 +22,7 @@ struct Ended {
     code: Option<i32>,
     printed: String,
     rejects: Vec<Value>,
-    /// New ids by old ids.
+    /// New ids by the types and texts of old ids.
     ids: BTreeMap<String, String>,
 }
 
@@ -66,7 +66,8 @@ async fn ended(env: &TestEnvironment, importer: ServiceBuilder) -> Result<Ended>
     };
     let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
     let ids = lines("ids")?;
-    let ids = ids.iter().map(|line| (text(line, "old_id"), text(line, "new_id"))).collect();
+    let old_id = |line: &Value| text(line, "old_id_type") + ":" + &text(line, "old_id");
+    let ids = ids.iter().map(|line| (old_id(line), text(line, "new_id"))).collect();
     Ok(Ended { code: output.status.code(), printed, rejects: lines("rejects")?, ids })
 }
 
@@ -151,8 +152,11 @@ async fn every_kind_of_document_is_imported_and_importing_again_changes_nothing(
     );
     assert_eq!(message("ObjectId")?.edit_timestamp, None);
     // Its id is known forever.
-    assert_eq!(first.ids["66f0a1b2c3d4e5f601020304"], "bc56ac19-6faf-5ad3-8816-b6582031f86a");
-    assert_eq!(message("ObjectId")?.id.to_string(), first.ids["66f0a1b2c3d4e5f601020304"]);
+    assert_eq!(
+        first.ids["objectId:66f0a1b2c3d4e5f601020304"],
+        "bc56ac19-6faf-5ad3-8816-b6582031f86a"
+    );
+    assert_eq!(message("ObjectId")?.id.to_string(), first.ids["objectId:66f0a1b2c3d4e5f601020304"]);
 
     // Users go on with the messages, and an operator corrects a timestamp in the source.
     let edited = system.edit(message("any string")?, "edited since").await?;
@@ -224,7 +228,7 @@ async fn a_rejected_document_is_in_the_file_with_every_reason() -> Result<()> {
     assert_eq!(ended.code, Some(1), "{}", ended.printed);
     assert!(ended.printed.contains("8 documents are not imported"), "{}", ended.printed);
     assert!(ended.printed.contains("the field read of 1 documents"), "{}", ended.printed);
-    assert_eq!(ended.ids.len() + 1, every_kind()?.len(), "two old ids have one text");
+    assert_eq!(ended.ids.len(), every_kind()?.len());
     let fields: BTreeMap<String, Vec<&str>> = (ended.rejects.iter())
         .map(|reject| {
             let reasons = reject["reasons"].as_array().into_iter().flatten();
@@ -274,7 +278,9 @@ async fn a_dry_run_writes_both_files_and_nothing_to_the_database() -> Result<()>
 
 #[tokio::test]
 async fn an_import_goes_on_after_it_was_killed_and_after_it_was_stopped() -> Result<()> {
-    const DOCUMENTS: u64 = 40_000;
+    const DOCUMENTS: u64 = 60_000;
+    /// More than are in flight when it is killed.
+    const SOME: u64 = 5_000;
     let env = TestEnvironment::new().await;
     let source = collection::<Document>(&env, SOURCE).await?;
     let documents =
@@ -286,7 +292,7 @@ async fn an_import_goes_on_after_it_was_killed_and_after_it_was_stopped() -> Res
         let importing = importer(&env).spawn()?;
         eventually("some more are imported", SOON, async || {
             let now = messages.count_documents(doc! {}).await?;
-            ensure!(now > stored + 1_000, "{now}");
+            ensure!(now > stored + SOME, "{now}");
             Ok(())
         })
         .await;
