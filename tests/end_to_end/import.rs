@@ -12,7 +12,7 @@ use mongodb::{
 use serde_json::Value;
 use testkit::{ServiceBuilder, Subscriber, TestEnvironment, eventually};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Collection of the other service.
 const SOURCE: &str = "chat_messages";

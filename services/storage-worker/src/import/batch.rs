@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Context;
 use broker::Backoff;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use service::Shutdown;
 use store::{FieldProblem, ImportOutcome, LegacyDocument, LegacyMessage, Store, StoreError};
 use telemetry::error_chain;
@@ -43,7 +44,7 @@ pub(super) struct ImportedBatch {
 struct Reject<'a> {
     reasons: &'a [FieldProblem],
     /// `None` if a text in it is not UTF-8.
-    document: Option<serde_json::Value>,
+    document: Option<Box<RawValue>>,
 }
 
 /// Line of the file of ids.
@@ -130,7 +131,7 @@ impl ImportedBatch {
         reasons: &[FieldProblem],
     ) -> serde_json::Result<()> {
         self.rejected += 1;
-        let document = serde_json::to_value(document).ok();
+        let document = serde_json::value::to_raw_value(document).ok();
         append(&mut self.rejects, &Reject { reasons, document })
     }
 
