@@ -25,7 +25,7 @@ use http::{HeaderValue, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use service::{
     Health, Phases,
-    http::{Body, Listener, ListenerSettings, Peer, RequestBody, into_tcp_stream},
+    http::{Body, Listener, ListenerSettings, Peer, RequestBody, into_tcp_stream, problem_page},
 };
 use telemetry::{
     logging::AccessLog,
@@ -144,12 +144,14 @@ impl Server {
         let path = request.uri().path();
         let route = Health::route(path)
             .or_else(|| asyncapi::route(path))
+            .or_else(|| problem_page::route(path))
             .or_else(|| handshake::route(path));
         let span = tracing::info_span!("request", %method, path);
         let response = self
             .health
             .answer(&method, path)
             .or_else(|| asyncapi::respond(&method, path))
+            .or_else(|| problem_page::respond(&method, path, request.headers()))
             .unwrap_or_else(|| self.subscribe(&mut request).unwrap_or_else(Refusal::into_response));
         let response = match response.status() {
             http::StatusCode::SWITCHING_PROTOCOLS => response,

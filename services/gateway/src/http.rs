@@ -5,6 +5,7 @@ pub(crate) mod conditional;
 mod cursor;
 pub(crate) mod fields;
 pub(crate) mod idempotency;
+mod malformed_json;
 pub(crate) mod middleware;
 pub(crate) mod path;
 pub(crate) mod prefer;

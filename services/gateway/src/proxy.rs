@@ -1,6 +1,6 @@
 //! `/api/chat`, kept for clients from before the broadcaster had a port of its own. A WebSocket is
 //! tunnelled to the broadcaster, since browsers do not follow a redirect of a handshake. Any other
-//! request is redirected.
+//! request is answered 426.
 
 mod broadcaster;
 mod headers;
@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::{
     extract::Request,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use contracts::{Problem, ProblemKind};
@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use url::Url;
 
-use crate::error::HandlerResult;
+use crate::error::{HandlerResult, ProblemResponse};
 use broadcaster::Broadcaster;
 
 /// Time from the client's handshake to the broadcaster's whole response. An outage must be answered
@@ -64,8 +64,7 @@ impl Tunnel {
     /// Responds to a request for `/api/chat`.
     pub(crate) async fn handle(&self, request: Request) -> HandlerResult {
         if !headers::is_websocket_handshake(&request) {
-            let location = [(header::LOCATION, self.broadcaster.location(&request))];
-            return Ok((StatusCode::TEMPORARY_REDIRECT, location).into_response());
+            return Ok(upgrade_required());
         }
         let overloaded = |detail| Problem::new(ProblemKind::Overloaded, detail);
         if self.phases.closing.is_cancelled() {
@@ -133,4 +132,16 @@ impl Tunnel {
         self.phases.soft_deadline.run_until_cancelled(tunnel).await;
         drop((connection, permit));
     }
+}
+
+/// Returns the response to a request that asks for no WebSocket, as the broadcaster would respond. Where the broadcaster
+/// is concerns the operators only: it may be an address that no client can reach.
+fn upgrade_required() -> Response {
+    let detail = "this is a WebSocket; connect to it with ws:// or wss://, over HTTP/1.1";
+    let problem = Problem::new(ProblemKind::UpgradeRequired, detail);
+    let mut response = ProblemResponse::from(problem).into_response();
+    headers::upgrade_to_websocket(response.headers_mut());
+    let version = HeaderValue::from_static("13");
+    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, version);
+    response
 }

@@ -13,7 +13,7 @@ use crate::{
     api::{
         chat, health,
         messages::{create, delete, edit, get, list},
-        operations,
+        operations, problems,
     },
     error::{self, ProblemResponse},
     http::middleware::{cors, load_shed::shed_load, observe},
@@ -55,9 +55,11 @@ pub(crate) fn api(max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics));
+    let problems = OpenApiRouter::new().routes(routes!(problems::explain));
     let (router, document) = OpenApiRouter::with_openapi(openapi::Base::openapi())
         .merge(resources)
         .merge(broadcast)
+        .merge(problems)
         .merge(health)
         .split_for_parts();
     (router, openapi::complete(document))

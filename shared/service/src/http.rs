@@ -10,6 +10,7 @@ mod connection_state;
 mod connection_stream;
 pub mod lists;
 pub mod problem;
+pub mod problem_page;
 mod served_connection;
 pub mod settings;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 mod common;
 
 use anyhow::Result;
-use contracts::{CommandId, MessageId, Timestamp, UserId};
+use contracts::{CommandId, MessageId, Precondition, Timestamp, UserId};
 use store::{CreateCommand, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
 use tokio::task::JoinSet;
@@ -29,7 +29,12 @@ async fn create(store: &Store, count: usize) -> Result<Vec<MessageId>> {
 
 fn delete(message_id: MessageId) -> UpdateCommand {
     let command_id = CommandId::generate();
-    UpdateCommand { command_id, message_id, if_match: None, update: Update::Delete }
+    UpdateCommand {
+        command_id,
+        message_id,
+        precondition: Precondition::default(),
+        update: Update::Delete,
+    }
 }
 
 async fn sample(store: &Store) -> Result<Option<MessageId>> {

@@ -5,7 +5,7 @@ use http::{
 };
 use service::{
     Health,
-    http::{Body, body, has_token},
+    http::{Body, body, has_token, problem_page},
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -27,7 +27,7 @@ pub(super) fn check<B>(
     match request.uri().path() {
         PATH if request.method() == Method::GET => {}
         PATH => return Err(Refusal::MethodNotAllowed { allowed: "GET" }),
-        path if Health::route(path).or_else(|| asyncapi::route(path)).is_some() => {
+        path if is_document(path) => {
             return Err(Refusal::MethodNotAllowed { allowed: "GET, HEAD" });
         }
         _ => return Err(Refusal::UnknownPath),
@@ -49,6 +49,14 @@ pub(super) fn check<B>(
         return Err(Refusal::OriginForbidden);
     }
     HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Refusal::InvalidKey)
+}
+
+/// Returns true for paths at which there is something to read.
+fn is_document(path: &str) -> bool {
+    Health::route(path)
+        .or_else(|| asyncapi::route(path))
+        .or_else(|| problem_page::route(path))
+        .is_some()
 }
 
 /// Returns the 101. The connection is then a WebSocket without a subprotocol or extensions.

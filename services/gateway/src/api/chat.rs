@@ -8,8 +8,7 @@ use crate::{error::HandlerResult, state::AppState};
 
 /// Subscribe to a message each second
 ///
-/// With `Upgrade: websocket` the gateway connects the client to the broadcaster. Without it,
-/// `Location` has the broadcaster's URL.
+/// The gateway connects the client to the broadcaster. A request without `Upgrade: websocket` is answered 426.
 #[utoipa::path(
     get,
     path = "/api/chat",
@@ -20,11 +19,6 @@ use crate::{error::HandlerResult, state::AppState};
             description = "The connection is a WebSocket. Each second it carries one text frame: a \
                            message sampled at random from the stored ones",
             headers(("Connection"), ("Upgrade"), ("Sec-WebSocket-Accept")),
-        ),
-        (
-            status = 307,
-            description = "The request asks for no upgrade: connect to the broadcaster itself",
-            headers(("Location")),
         ),
     ),
 )]

@@ -54,7 +54,7 @@ pub(super) fn switching_protocols(from_broadcaster: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Returns the headers of a refusal that concern the response and not its connection.
+/// Returns the headers of a refusal that concern the response, and neither its connection nor the servers within.
 pub(super) fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     const HOP_BY_HOP: [&str; 9] = [
         "connection",
@@ -67,9 +67,12 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderNa
         "transfer-encoding",
         "upgrade",
     ];
+    const WITHIN: [&str; 4] = ["content-location", "location", "server", "via"];
     headers.iter().filter(|(name, _)| {
         let name = name.as_str();
-        !HOP_BY_HOP.contains(&name) && !has_token(headers, &header::CONNECTION, name)
+        !HOP_BY_HOP.contains(&name)
+            && !WITHIN.contains(&name)
+            && !has_token(headers, &header::CONNECTION, name)
     })
 }
 

@@ -117,7 +117,7 @@ mod tests {
         let url = BrokerUrl::parse("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
         let (_reply_to, replies) = watch::channel(None);
         let publisher = Publisher::start(url, 2, 8, replies);
-        let action = contracts::Action::Delete { if_match: None };
+        let action = contracts::Action::Delete { precondition: contracts::Precondition::default() };
         let now = contracts::Timestamp::now();
         let command = Command::new(contracts::MessageId::generate(), now, action);
         let publish = async || publisher.publish(&command, None)?.confirmed().await;

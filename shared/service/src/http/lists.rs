@@ -54,7 +54,7 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 /// Returns the parts of `text` that are not empty, without the white space around them.
 fn split(text: &[u8], separator: u8, quotes: Quotes) -> impl Iterator<Item = &[u8]> {
     let mut rest = text;
-    let parts = std::iter::from_fn(move || {
+    let all = std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
@@ -63,26 +63,26 @@ fn split(text: &[u8], separator: u8, quotes: Quotes) -> impl Iterator<Item = &[u
         rest = rest.get(end + 1..).unwrap_or_default();
         Some(part)
     });
-    parts.filter(|part| !part.is_empty())
+    all.filter(|part| !part.is_empty())
 }
 
 /// Returns where the first part ends.
 fn end_of_part(text: &[u8], separator: u8, quotes: Quotes) -> usize {
-    let (mut quoted, mut escaped) = (false, false);
+    let (mut inside, mut escaped) = (false, false);
     let ends = |&byte: &u8| match byte {
         _ if escaped => {
             escaped = false;
             false
         }
-        b'\\' if quoted && quotes == Quotes::Strings => {
+        b'\\' if inside && quotes == Quotes::Strings => {
             escaped = true;
             false
         }
         b'"' if quotes != Quotes::Plain => {
-            quoted = !quoted;
+            inside = !inside;
             false
         }
-        byte => byte == separator && !quoted,
+        byte => byte == separator && !inside,
     };
     text.iter().position(ends).unwrap_or(text.len())
 }

@@ -39,6 +39,9 @@ async fn plain_requests_are_answered_with_problems() {
     assert!(chat.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{chat}");
     assert!(chat.contains("upgrade: websocket\r\n"), "{chat}");
     assert!(chat.contains(r#""type":"/problems/upgrade-required""#), "{chat}");
+    let page = server.ask("GET /problems/upgrade-required HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    assert!(page.contains("<h1>Upgrade required</h1>"), "{page}");
     let posted =
         server.ask("POST /api/chat HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
     assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");
