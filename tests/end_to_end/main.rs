@@ -15,6 +15,8 @@ mod outages;
 mod overload;
 mod permissions;
 mod poison;
+mod preconditions;
+mod problems;
 mod redelivery;
 mod rolling_restart;
 mod scaling;
