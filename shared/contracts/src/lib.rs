@@ -2,6 +2,9 @@
 //! (`Command`, `Reply`). No I/O and no async, so that every other crate can depend on it.
 
 mod command;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod message;
 mod outcome;
