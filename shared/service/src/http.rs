@@ -8,6 +8,7 @@ pub mod body;
 mod connection_limit;
 mod connection_state;
 mod connection_stream;
+pub mod lists;
 pub mod problem;
 mod served_connection;
 pub mod settings;
@@ -16,7 +17,7 @@ mod tests;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use ::http::{HeaderMap, HeaderName, Request, Response};
+use ::http::{Request, Response};
 use anyhow::Context;
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
@@ -33,6 +34,7 @@ pub use body::{Body, BoxError, RequestBody};
 use connection_limit::ConnectionLimit;
 use connection_state::ConnectionState;
 use connection_stream::ConnectionStream;
+pub use lists::has_token;
 pub use served_connection::Peer;
 pub use settings::{ListenerSettings, WriteTimeout};
 
@@ -118,16 +120,6 @@ pub fn into_tcp_stream(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
     let parts = upgraded.downcast::<TokioIo<ConnectionStream<TcpStream>>>().ok()?;
     // A copy, even of nothing: hyper's buffer of several KiB would live as long as a slice of it.
     Some((parts.io.into_inner().into_inner(), parts.read_buf.to_vec()))
-}
-
-/// Returns true if the header `name`, a list of tokens (RFC 9110, section 5.6.1), has `token` in any of its lines. Case does
-/// not matter.
-#[must_use]
-pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|line| {
-        let mut listed = line.as_bytes().split(|byte| *byte == b',');
-        listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    })
 }
 
 fn listen(address: SocketAddr, settings: &ListenerSettings) -> std::io::Result<TcpListener> {
