@@ -14,6 +14,9 @@ mod dead_letters;
 mod election;
 mod error;
 mod exclusive;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod publish_channel;
 mod replies;

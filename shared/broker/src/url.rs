@@ -28,7 +28,11 @@ pub struct InvalidBrokerUrl(String);
 impl BrokerUrl {
     /// Parses an `amqp://` or `amqps://` URI (<https://www.rabbitmq.com/docs/uri-spec>).
     pub fn parse(text: &str) -> Result<Self, InvalidBrokerUrl> {
-        let mut uri: AMQPUri = text.parse().map_err(InvalidBrokerUrl)?;
+        let mut uri: AMQPUri = text.parse().map_err(|reason: String| {
+            // The library repeats a text without `//`, which may hold a password all the same.
+            let repeats = reason.contains(text);
+            InvalidBrokerUrl(if repeats { "it cannot be parsed".to_owned() } else { reason })
+        })?;
         // Zero would switch the detection of dead peers off.
         uri.query.heartbeat = uri.query.heartbeat.filter(|secs| *secs > 0).or(Some(HEARTBEAT_SECS));
         uri.query.frame_max = uri.query.frame_max.or(Some(FRAME_MAX_BYTES));
@@ -94,7 +98,9 @@ mod tests {
 
     #[test]
     fn what_is_no_amqp_uri_is_refused_without_repeating_it() {
-        let error = BrokerUrl::parse("http://user:hunter2@localhost").unwrap_err().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
+        for text in ["http://user:hunter2@localhost", "amqp:user:hunter2@localhost"] {
+            let error = BrokerUrl::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 }
