@@ -12,6 +12,9 @@ mod config;
 mod convert;
 mod delivery_attempts;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod indexes;
 mod messages;
 mod operations;

@@ -2,7 +2,7 @@
 
 mod bulk_write;
 pub(crate) mod command;
-mod create;
+pub(crate) mod create;
 pub(crate) mod document;
 mod get_by_id;
 mod list;

@@ -57,7 +57,7 @@ impl Store {
     }
 }
 
-fn new_document(command: &CreateCommand) -> RawDocumentBuf {
+pub(crate) fn new_document(command: &CreateCommand) -> RawDocumentBuf {
     rawdoc! {
         "_id": Binary::from(bson_uuid(command.message_id)),
         "from_user_id": command.from_user_id.as_str(),

@@ -42,7 +42,7 @@ pub struct Page {
 }
 
 impl Position {
-    pub(super) fn of(document: &RawDocument) -> Result<Self, StoreError> {
+    pub(crate) fn of(document: &RawDocument) -> Result<Self, StoreError> {
         let published = document.get_datetime("publish_timestamp").map_err(unreadable)?;
         let id = MessageId::from(raw_uuid(document)?);
         Ok(Self { publish_timestamp: from_bson_date(published)?, id })
