@@ -2,7 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod conditional;
-mod cursor;
+pub(crate) mod cursor;
 pub(crate) mod fields;
 pub(crate) mod idempotency;
 pub(crate) mod middleware;

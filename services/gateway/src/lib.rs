@@ -8,6 +8,9 @@ mod api;
 mod commands;
 mod config;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod openapi;
 mod proxy;

@@ -3,6 +3,9 @@
 pub mod config;
 mod dedicated_runtime;
 pub mod fd_limit;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 mod healthcheck;
 pub mod http;

@@ -9,7 +9,7 @@ use axum::{
 
 use crate::{commands::Wait, config::MAX_WRITE_WAIT};
 
-const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The response header that names the preference that was applied.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
