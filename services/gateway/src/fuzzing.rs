@@ -91,16 +91,16 @@ pub fn query(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(query) = query::list_query(Some(text)) else { return };
     let parameters = form_urlencoded::parse(data);
-    let (_, from) = parameters.filter(|(name, _)| name == "from_user_id").last().unwrap_or_default();
+    let (_, from) =
+        parameters.filter(|(name, _)| name == "from_user_id").last().unwrap_or_default();
     assert_eq!(query.from_user_id.as_str(), from);
     assert!((1..=query::MAX_LIMIT).contains(&query.limit));
-    let next = position(data).unwrap_or(Position {
-        publish_timestamp: Timestamp::now(),
-        id: MessageId::generate(),
-    });
+    let next = position(data)
+        .unwrap_or(Position { publish_timestamp: Timestamp::now(), id: MessageId::generate() });
     let link = query::next_link(&query, next);
     assert!(HeaderValue::from_str(&link).is_ok(), "{link}");
-    let url = link.strip_prefix("</api/messages?").and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
+    let url =
+        link.strip_prefix("</api/messages?").and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
     let again = query::list_query(url).expect("a link asks for a page");
     assert_eq!(again, store::ListQuery { after: Some(next), ..query });
 }
@@ -144,7 +144,10 @@ pub fn conditional(data: &[u8]) {
     let demanded = conditional::if_match(&if_match);
     let listed = conditional::is_not_modified(&if_none_match, "3");
     if let Ok(Some(version)) = demanded {
-        assert_eq!(conditional::is_not_modified(&if_none_match, &version.to_string()), Ok(version != 0));
+        assert_eq!(
+            conditional::is_not_modified(&if_none_match, &version.to_string()),
+            Ok(version != 0)
+        );
     }
     if listed == Ok(true) {
         assert!(data.contains(&b'*') || data.windows(3).any(|tag| tag == b"\"3\""));

@@ -9,6 +9,9 @@ mod config;
 mod dead_letters;
 mod delivery_attempts;
 mod delivery_group;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod outcomes;
 mod retry;
 mod spans;

@@ -40,7 +40,10 @@ pub fn properties(data: &[u8]) {
     let fetched = BasicGetMessage { delivery: message(data), message_count: 0 };
     let dead_letter = FetchedDeadLetter::from(fetched);
     assert_eq!(dead_letter.body, data);
-    assert!(!dead_letter.reason.is_empty() || properties.headers().is_some());
+    let FetchedDeadLetter { id, reason, dead_lettered_at, dead_lettered_by, .. } = &dead_letter;
+    for printed in [id, reason, dead_lettered_at, dead_lettered_by] {
+        assert!(!printed.contains(char::is_control), "{printed:?}");
+    }
 }
 
 fn traceparents_survive(traceparents: &TraceParents) {

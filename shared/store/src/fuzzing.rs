@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use mongodb::bson::RawDocument;
 
 use crate::{
-    DatabaseName, MongoUri, Position, delivery_attempts::number_of_attempts,
+    DatabaseName, MongoUri, Position,
+    delivery_attempts::number_of_attempts,
     messages::document::{StoredDocument, raw_message},
     operations,
 };
@@ -71,7 +72,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{convert::{bson_date, bson_uuid}, messages::create, CreateCommand};
+    use crate::{
+        CreateCommand,
+        convert::{bson_date, bson_uuid},
+        messages::create,
+    };
 
     fn bytes(document: &Document) -> Vec<u8> {
         mongodb::bson::serialize_to_vec(document).unwrap()
@@ -109,8 +114,18 @@ mod tests {
     }
 
     const FIELDS: [&str; 12] = [
-        "_id", "from_user_id", "to_user_id", "content", "publish_timestamp", "edit_timestamp", "version", "created_by",
-        "fingerprint", "applied", "deleted_at", "ending",
+        "_id",
+        "from_user_id",
+        "to_user_id",
+        "content",
+        "publish_timestamp",
+        "edit_timestamp",
+        "version",
+        "created_by",
+        "fingerprint",
+        "applied",
+        "deleted_at",
+        "ending",
     ];
 
     proptest! {
