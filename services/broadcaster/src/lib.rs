@@ -5,6 +5,9 @@
 
 mod config;
 mod fan_out;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod sampler;
 mod server;

@@ -7,6 +7,8 @@
 pub(crate) mod asyncapi;
 mod close_reason;
 mod deadlines;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod refusal;
 mod session;

@@ -39,7 +39,7 @@ pub(super) fn check<B>(
     if !upgrade {
         return Err(Refusal::UpgradeRequired);
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if only(headers, &header::SEC_WEBSOCKET_VERSION) != Some(b"13") {
         return Err(Refusal::UnsupportedVersion);
     }
     only(headers, &header::HOST).ok_or(Refusal::InvalidHost)?;
@@ -152,6 +152,15 @@ mod tests {
             });
             assert_eq!(refused, expected);
         }
+    }
+
+    #[test]
+    fn a_second_version_is_refused() {
+        let refused = refusal(|request| {
+            let other = HeaderValue::from_static("8");
+            request.headers_mut().append(header::SEC_WEBSOCKET_VERSION, other);
+        });
+        assert_eq!(refused, Refusal::UnsupportedVersion);
     }
 
     #[test]
