@@ -1,4 +1,3 @@
-//! See [`contracts::fuzzing::ids`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| contracts::fuzzing::ids(data));
