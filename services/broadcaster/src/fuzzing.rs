@@ -14,7 +14,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 };
 
 pub use crate::server::fuzzing::{handshake, session};
-use crate::{fan_out::frame::Frame, limits::client_address};
+use crate::{
+    fan_out::frame::{Frame, MAX_PAYLOAD_BYTES},
+    limits::client_address,
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -57,7 +60,7 @@ pub fn client_address(data: &[u8]) {
 /// Whatever comes on the fan-out, subscribers get one text frame with it.
 pub fn frame(data: &[u8]) {
     let Ok(frame) = Frame::new(data) else {
-        return assert!(std::str::from_utf8(data).is_err() || data.len() > 32 * 1024);
+        return assert!(std::str::from_utf8(data).is_err() || data.len() > MAX_PAYLOAD_BYTES);
     };
     assert_eq!(frame.payload(), data);
     let encoded = frame.websocket();

@@ -80,7 +80,6 @@ pub fn url(data: &[u8]) {
         Ok(url) => {
             let again = BrokerUrl::parse(&url.expose()).expect("what was written can be read");
             assert_eq!(again.expose(), url.expose());
-            assert_eq!(again.plain_address(), url.plain_address());
             format!("{url:?}")
         }
         Err(error) => error.to_string(),
@@ -173,10 +172,10 @@ mod tests {
 
         #[test]
         fn commands(
-            id in any::<u128>(), millis in any::<u64>(), content in ".{1,50}", version in option::of(any::<u64>()),
+            id in any::<u128>(), millis in 0..253_402_300_800_000_i64, content in ".{1,50}", version in option::of(any::<u64>()),
         ) {
             let id = uuid::Uuid::from_u128(id);
-            let issued_at = contracts::Timestamp::from_unix_millis((millis % 253_402_300_800_000) as i64).unwrap();
+            let issued_at = contracts::Timestamp::from_unix_millis(millis).unwrap();
             let action = match version {
                 None => serde_json::json!({ "create": { "from_user_id": "a", "to_user_id": "b", "content": content } }),
                 Some(version) if version % 2 == 0 => serde_json::json!({ "delete": { "if_match": version } }),

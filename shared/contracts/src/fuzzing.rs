@@ -33,7 +33,7 @@ pub fn ids(data: &[u8]) {
         written_as_read(command_id);
         if let Some(issued_at) = command_id.issued_at() {
             // RFC 9562, section 5.7: the first 48 bits.
-            assert_eq!(i128::from(issued_at.unix_millis()) as u128, uuid.as_u128() >> 80);
+            assert_eq!(u128::try_from(issued_at.unix_millis()), Ok(uuid.as_u128() >> 80));
         }
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
