@@ -34,7 +34,7 @@ pub fn delivery(data: &[u8]) {
         Err(_) => {}
     }
     for command in readable {
-        let written = serde_json::to_vec(command).expect("a command can be written");
+        let written = serde_json::to_vec(command).unwrap_or_default();
         assert_eq!(serde_json::from_slice::<Command>(&written).ok().as_ref(), Some(command));
     }
     for dead_letter in &group.unreadable {

@@ -64,11 +64,11 @@ fn traceparents_survive(traceparents: &TraceParents) {
 /// Commands and replies are written so that they are read as the same.
 pub fn bodies(data: &[u8]) {
     if let Ok(commands) = serde_json::from_slice::<Vec<Command>>(data) {
-        let written = serde_json::to_vec(&commands).expect("a command can be written");
+        let written = serde_json::to_vec(&commands).unwrap_or_default();
         assert_eq!(serde_json::from_slice::<Vec<Command>>(&written).ok(), Some(commands));
     }
     if let Ok(replies) = serde_json::from_slice::<Vec<Reply>>(data) {
-        let written = serde_json::to_vec(&replies).expect("a reply can be written");
+        let written = serde_json::to_vec(&replies).unwrap_or_default();
         assert_eq!(serde_json::from_slice::<Vec<Reply>>(&written).ok(), Some(replies));
     }
 }
@@ -78,8 +78,8 @@ pub fn url(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let printed = match BrokerUrl::parse(text) {
         Ok(url) => {
-            let again = BrokerUrl::parse(&url.expose()).expect("what was written can be read");
-            assert_eq!(again.expose(), url.expose());
+            let again = BrokerUrl::parse(&url.expose()).ok();
+            assert_eq!(again.map(|again| again.expose()), Some(url.expose()));
             format!("{url:?}")
         }
         Err(error) => error.to_string(),

@@ -33,6 +33,10 @@ impl BrokerUrl {
             let repeats = reason.contains(text);
             InvalidBrokerUrl(if repeats { "it cannot be parsed".to_owned() } else { reason })
         })?;
+        // The library decodes it, but does not encode it again.
+        if uri.authority.host.contains(['@', '/', '?', '#', '%']) {
+            return Err(InvalidBrokerUrl("the host is not a name or an address".to_owned()));
+        }
         // Zero would switch the detection of dead peers off.
         uri.query.heartbeat = uri.query.heartbeat.filter(|secs| *secs > 0).or(Some(HEARTBEAT_SECS));
         uri.query.frame_max = uri.query.frame_max.or(Some(FRAME_MAX_BYTES));
@@ -98,7 +102,12 @@ mod tests {
 
     #[test]
     fn what_is_no_amqp_uri_is_refused_without_repeating_it() {
-        for text in ["http://user:hunter2@localhost", "amqp:user:hunter2@localhost"] {
+        for text in [
+            "http://user:hunter2@localhost",
+            "amqp:user:hunter2@localhost",
+            // Another host than the library would connect to.
+            "amqp://user%3Ahunter2%40localhost",
+        ] {
             let error = BrokerUrl::parse(text).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -75,7 +75,8 @@ impl FromStr for MongoUri {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         ConnectionString::parse(text).map(Self).map_err(|error| match &*error.kind {
-            ErrorKind::InvalidArgument { message, .. } if !message.contains(text) => {
+            // The driver may repeat a part of it, up to a password and what follows.
+            ErrorKind::InvalidArgument { message, .. } if !message.contains('@') => {
                 InvalidMongoUri(message.clone())
             }
             _ => InvalidMongoUri("it cannot be parsed".to_owned()),
@@ -105,8 +106,10 @@ mod tests {
 
     #[test]
     fn a_bad_connection_string_is_refused_without_repeating_it() {
-        let error = "http://user:hunter2@host".parse::<MongoUri>().unwrap_err().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
+        for text in ["http://user:hunter2@host", "user:hunter2@mongodb://host"] {
+            let error = text.parse::<MongoUri>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

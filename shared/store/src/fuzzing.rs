@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use contracts::Message;
 use mongodb::bson::RawDocument;
 
 use crate::{
@@ -32,9 +33,8 @@ pub fn document(data: &[u8]) {
         assert_eq!(read.as_ref().ok(), Some(&stored));
     }
     let Ok(message) = read.map(|read| read.message) else { return };
-    let position = position.expect("a message has a position");
-    assert_eq!(position.id, message.id);
-    assert_eq!(position.publish_timestamp, message.publish_timestamp);
+    let Message { id, publish_timestamp, .. } = message;
+    assert_eq!(position.ok(), Some(Position { publish_timestamp, id }));
     for timestamp in [message.publish_timestamp].into_iter().chain(message.edit_timestamp) {
         assert_eq!(timestamp.to_string().parse(), Ok(timestamp));
     }

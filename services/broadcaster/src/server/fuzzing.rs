@@ -1,4 +1,5 @@
 //! What holds for handshakes and sessions, whatever a client sends.
+#![expect(clippy::missing_panics_doc, reason = "to panic is their purpose")]
 
 use std::{
     io::{self, Read, Write},
@@ -53,7 +54,7 @@ pub fn handshake(data: &[u8]) {
 /// code that may be in a close frame.
 pub fn session(data: &[u8]) {
     thread_local! {
-        static SERVER: Server = Server::start();
+        static SERVER: io::Result<Server> = Server::start();
     }
     // The first byte tells if the rest is sent as it is, or as frames.
     let bytes = match data.split_first() {
@@ -62,7 +63,8 @@ pub fn session(data: &[u8]) {
         None => return,
     };
     let (expected, _) = read_all(&bytes, Role::Server);
-    let received = SERVER.with(|server| server.session(&bytes));
+    let received = SERVER.with(|server| server.as_ref().map(|server| server.session(&bytes)).ok());
+    let Some(Ok(received)) = received else { panic!("{received:?}") };
     let (end, messages) = read_all(&received, Role::Client);
     let is_control = |message: &Message| message.is_close() || message.is_pong();
     assert!(messages.iter().all(is_control), "{messages:?}");
@@ -86,7 +88,7 @@ fn frames(mut parts: &[u8]) -> Vec<u8> {
         bytes.push(*first);
         match u8::try_from(payload.len()) {
             Ok(length) if length < 126 => bytes.push(0x80 | length),
-            _ => bytes.extend([0x80 | 126, 0, *length]),
+            _ => bytes.extend([0x80 | 0x7e, 0, *length]),
         }
         // A mask of zeros.
         bytes.extend([0; 4]);
@@ -150,19 +152,17 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let (listener, hub) = runtime.block_on(async {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-            (listener.expect("a free port"), Arc::new(Hub::new()))
+            (TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await, Arc::new(Hub::new()))
         });
-        Self { runtime, listener, hub }
+        Ok(Self { runtime, listener: listener?, hub })
     }
 
     /// Returns all that a subscriber receives that sends these bytes and ends its side.
-    fn session(&self, bytes: &[u8]) -> Vec<u8> {
-        let exchange = self.runtime.block_on(async { timeout(HANG, self.exchange(bytes)).await });
-        exchange.expect("a session ends").expect("the sockets work")
+    fn session(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.runtime.block_on(async { timeout(HANG, self.exchange(bytes)).await? })
     }
 
     async fn exchange(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
