@@ -91,10 +91,13 @@ pub fn url(data: &[u8]) {
 
 /// Returns what stands where a password does, if it is long enough not to stand elsewhere by chance.
 fn password(text: &str) -> Option<&str> {
+    let text = text.split('?').next()?;
     let (before, _) = text.rsplit_once('@')?;
     let (before, password) = before.rsplit_once(':')?;
+    // The texts of errors have words.
+    let has_digit = password.contains(|c: char| c.is_ascii_digit());
     let elsewhere = before.contains(password) || text.rsplit('@').next()?.contains(password);
-    (password.len() >= 6 && !elsewhere).then_some(password)
+    (password.len() >= 7 && has_digit && !elsewhere).then_some(password)
 }
 
 #[cfg(test)]
