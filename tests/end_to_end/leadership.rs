@@ -207,7 +207,7 @@ async fn sockets_outlive_the_broker_and_the_database_and_frames_resume() -> Resu
     while_reading(&mut subscriber, async {
         mongod.kill().unwrap();
         eventually("it cannot draw", SOON, async || {
-            logged(&broadcaster, "cannot sample messages") > 0
+            logged(&broadcaster, "cannot sample messages; retrying") > 0
         })
         .await;
         mongod.restart().await.unwrap();

@@ -196,7 +196,7 @@ async fn every_refusal_is_a_problem() -> Result<()> {
         assert_eq!((answer.status, problem.status), (status, status), "{}", answer.text);
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
         if status == 405 {
-            assert_eq!(answer.header("allow"), Some("GET,HEAD,POST"));
+            assert_eq!(answer.header("allow"), Some("GET,HEAD,POST,OPTIONS"));
         }
     }
     Ok(())

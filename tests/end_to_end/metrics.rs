@@ -218,7 +218,7 @@ async fn check_gateway(system: &System) -> Result<Scrape> {
     assert_equal(gateway.sum("messages_publish_batches_total", &[("result", "confirmed")]), 7.0);
     assert_equal(gateway.sum("messages_publish_connections_open", &[]), 1.0);
     assert_equal(gateway.sum("messages_ready", &[]), 1.0);
-    assert_equal(gateway.sum("messages_dependency_up", &[]), 3.0);
+    assert_equal(gateway.sum("messages_dependency_up", &[]), 4.0);
     assert!(gateway.sum("messages_store_operation_duration_seconds_count", &[]) >= 2.0);
     Ok(gateway)
 }
@@ -245,7 +245,7 @@ async fn check_worker(system: &System) -> Result<Scrape> {
     );
     assert!(worker.sum("messages_replies_total", &[("result", "sent")]) > 0.0);
     assert_equal(worker.sum("messages_store_retries_total", &[]), 0.0);
-    assert_equal(worker.sum("messages_dependency_up", &[]), 4.0);
+    assert_equal(worker.sum("messages_dependency_up", &[]), 5.0);
     Ok(worker)
 }
 

@@ -165,11 +165,14 @@ async fn what_names_no_operation_is_refused() -> Result<()> {
         let id = OperationId { command_id: CommandId::from(old), message_id };
         let answer = system.api.get(&format!("/api/operations/{id}")).await?;
         assert_eq!(answer.status, 404, "{}", answer.text);
+        assert!(answer.text.contains("/problems/operation-expired"), "{}", answer.text);
     }
     // One that no clock has reached.
     let future = uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 4_000_000_000, 0));
     let id = OperationId { command_id: CommandId::from(future), message_id: message.id };
-    assert_eq!(system.api.get(&format!("/api/operations/{id}")).await?.status, 404);
+    let answer = system.api.get(&format!("/api/operations/{id}")).await?;
+    assert_eq!(answer.status, 404, "{}", answer.text);
+    assert!(answer.text.contains("/problems/operation-not-found"), "{}", answer.text);
     // One that was never issued can't be told from one that is under way.
     let command_id = CommandId::generate();
     let id = OperationId { command_id, message_id: contracts::MessageId::generate() };

@@ -238,7 +238,7 @@ async fn a_hundred_worker_kills_in_an_outage_dead_letter_nothing() -> Result<()>
         accepted.push(answer.json()?);
         if number == 0 {
             eventually("the worker holds what it has taken", SOON, async || {
-                system.worker.log_text().contains("; retrying")
+                system.worker.log_text().contains("failed to apply commands")
             })
             .await;
         }

@@ -80,7 +80,7 @@ async fn so_is_one_that_takes_its_time_to_kill_the_worker() -> Result<()> {
 async fn a_command_during_an_alarm_is_dead_lettered_once() -> Result<()> {
     let broker = PrivateBroker::start().await?;
     let env = TestEnvironment::builder().broker(&broker).build().await;
-    let worker = env.storage_worker().start().await?;
+    let worker = env.storage_worker().env("RUST_LOG", "info,broker=debug").start().await?;
     // The connection for dead letters is open before the alarm, too.
     inject(&env, b"no JSON").await?;
     dead_letters(&env, 1).await?;

@@ -18,10 +18,20 @@ async fn a_bad_value_ends_the_process_with_code_78_and_names_its_key() -> Result
             ("RABBITMQ_URL", "http://user:hunter2@localhost"),
             ("MONGO_URI", "postgres://user:hunter2@localhost"),
             ("MONGO_DATABASE", "a/b"),
+            ("RABBITMQ_URL", "amqp://user:hunter2@localhost/%2f?verify=verify_none"),
+            ("RABBITMQ_URL", "amqps://user:hunter2@localhost/%2f?certfile=/nowhere.pem"),
+            ("MONGO_URI", "mongodb://user:hunter2@localhost/?w=1"),
+            ("MONGO_URI", "mongodb://user:a?hunter2@localhost"),
+            ("MONGO_DATABASE", "local"),
             ("RUST_LOG", "gateway=shout"),
+            ("RUST_LOG", "inof"),
             ("LOG_FORMAT", "xml"),
             ("ACCESS_LOG", "some"),
             ("SHUTDOWN_GRACE_MS", "soon"),
+            ("DRAIN_DELAY_MS", "18446744073709551615"),
+            (service.bind_variable(), "localhost:8000"),
+            (service.bind_variable(), "203.0.113.1:8000"),
+            ("SSL_CERT_DIR", "/nowhere"),
             ("MONGO_URI", "mongodb://user:hunter2@localhost/?tls=true&tlsCAFile=/nowhere/ca.pem"),
             ("MONGO_URI", "mongodb://user:hunter2@one,two/?directConnection=true"),
             ("SSL_CERT_FILE", "/nowhere/ca.pem"),
@@ -33,13 +43,66 @@ async fn a_bad_value_ends_the_process_with_code_78_and_names_its_key() -> Result
             assert!(!printed.contains("hunter2"), "{service:?} {key}: {printed}");
         }
     }
-    for value in
-        ["http://user:hunter2@broadcaster:8001", "http//user:hunter2@broadcaster", "ws://b"]
-    {
-        let output = env.gateway().env("BROADCASTER_URL", value).output(SOON).await?;
+    for (service, key, value) in [
+        (Service::Gateway, "BROADCASTER_URL", "http://user:hunter2@broadcaster:8001"),
+        (Service::Gateway, "BROADCASTER_URL", "http//user:hunter2@broadcaster"),
+        (Service::Gateway, "BROADCASTER_URL", "ws://b"),
+        (Service::Gateway, "CORS_ORIGINS", "*.app.example"),
+        (Service::Broadcaster, "ALLOWED_ORIGINS", "https://*"),
+        (Service::Gateway, "OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
+        (Service::StorageWorker, "OTEL_BSP_SCHEDULE_DELAY", "soon"),
+    ] {
+        let output = env.service(service).env(key, value).output(SOON).await?;
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(78), "{value}: {printed}");
-        assert!(printed.contains("BROADCASTER_URL") && !printed.contains("hunter2"), "{printed}");
+        assert!(printed.contains(key) && !printed.contains("hunter2"), "{printed}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_empty_setting_counts_as_unset_and_one_without_effect_is_named() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let empty = ["PREFETCH", "RUST_LOG", "SSL_CERT_FILE", "SSL_CERT_DIR", "ACCESS_LOG"];
+    let empty = empty.iter().fold(env.storage_worker(), |it, key| it.env(key, " "));
+    let trimmed = empty.env("RABBITMQ_URL", format!(" {}\n", env.rabbitmq_url()));
+    let worker = trimmed
+        .env("OTEL_SERVICE_NAME", "worker")
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        .env(
+            "MONGO_URI",
+            format!("{}&socketTimeoutMS=20000&uuidRepresentation=pythonLegacy", env.mongo_uri()),
+        )
+        .start()
+        .await?;
+    let broadcaster =
+        env.broadcaster().env("TRUSTED_PROXIES", " 10.0.0.0/8 , ::1 ").start().await?;
+    let log = worker.log_text() + &broadcaster.log_text();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("has no effect")).collect();
+    for key in [
+        "OTEL_SERVICE_NAME",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "socketTimeoutMS",
+        "uuidRepresentation",
+        "TRUSTED_PROXIES",
+    ] {
+        assert!(warnings.iter().any(|line| line.contains(key)), "{key}: {warnings:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_sees_why_the_broker_refuses_whatever_the_filter() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let url = env.rabbitmq_url().replace("guest:guest", "guest:wrong");
+    for service in SERVICES {
+        let refused = env.service(service).env("RABBITMQ_URL", &url);
+        let refused = refused.env("RUST_LOG", "service=info").start_unready();
+        let refused = refused.await?;
+        eventually("the refused password is logged", SOON, async || {
+            refused.log_text().contains("ACCESS_REFUSED").then_some(())
+        })
+        .await;
     }
     Ok(())
 }

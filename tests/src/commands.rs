@@ -1,7 +1,9 @@
 //! Commands that a test publishes itself, without a gateway.
 
 use anyhow::{Result, ensure};
-use contracts::{Action, Command, MessageCommand, MessageId, Payload, Timestamp, UserId, Version};
+use contracts::{
+    Action, Command, MessageCommand, MessageId, Payload, Precondition, Timestamp, UserId, Version,
+};
 use serde_json::{Value, json};
 use testkit::TestEnvironment;
 
@@ -52,14 +54,17 @@ pub fn edit_command(
     edit_timestamp: Timestamp,
     if_match: Option<Version>,
 ) -> Result<Command> {
-    let action = Action::Edit { content: content.to_owned().try_into()?, edit_timestamp, if_match };
+    let content = content.to_owned().try_into()?;
+    let precondition = if_match.map(Precondition::version).unwrap_or_default();
+    let action = Action::Edit { content, edit_timestamp, precondition };
     Ok(Command::new(id, edit_timestamp, action))
 }
 
 /// Returns a deletion.
 #[must_use]
 pub fn delete_command(id: MessageId, if_match: Option<Version>) -> Command {
-    Command::new(id, Timestamp::now(), Action::Delete { if_match })
+    let precondition = if_match.map(Precondition::version).unwrap_or_default();
+    Command::new(id, Timestamp::now(), Action::Delete { precondition })
 }
 
 /// Returns the instant `millis` after another.

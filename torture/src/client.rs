@@ -122,7 +122,8 @@ pub(crate) async fn operation_status(api: &Api, operation: OperationId) -> Resul
 fn http_request(api: &Api, request: &Request) -> RequestBuilder {
     let path = |id: &MessageId| format!("/api/messages/{id}");
     let conditional = |call: RequestBuilder, if_match: &Option<Version>| match if_match {
-        Some(version) => call.header("if-match", format!("\"{version}\"")),
+        // A list, of which the other tags match no message.
+        Some(version) => call.header("if-match", format!("\"0\", \"{version}\", W/\"v\"")),
         None => call,
     };
     match request {

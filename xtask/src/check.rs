@@ -22,6 +22,10 @@ pub(crate) async fn run() -> Result<ExitCode> {
     let mut summary = Summary::default();
     begin("format: cargo fmt");
     summary.note("format", cargo_succeeds(&["fmt", "--all", "--check"], None).await);
+    // A workspace of its own.
+    let targets = cargo::project()?.join("fuzz/Cargo.toml").display().to_string();
+    let fmt = ["fmt", "--manifest-path", &targets, "--check"];
+    summary.note("format of fuzz targets", cargo_succeeds(&fmt, None).await);
     begin("lints: cargo clippy");
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     summary.note("lints", cargo_succeeds(&clippy, None).await);

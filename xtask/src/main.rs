@@ -8,6 +8,7 @@ mod console;
 mod deny;
 mod down;
 mod fuzz;
+mod fuzz_parsers;
 mod infrastructure;
 mod interrupt;
 mod openapi;
@@ -60,6 +61,11 @@ enum Command {
     ///
     /// Exits with 0 if every response conforms to the gateway's OpenAPI document.
     Fuzz(fuzz::Options),
+    /// Fuzz each parser of bytes from outside for a limited time
+    ///
+    /// Builds cargo-fuzz the first time, and needs a C++ compiler. The targets and their seeds are in `fuzz/`; what is
+    /// found is kept in `fuzz/artifacts`. Exits with 0 if nothing is found.
+    FuzzParsers(fuzz_parsers::Options),
     /// Check the system's promises under faults
     ///
     /// Kills, freezes and disconnects parts of a private system under load, raises broker alarms and fills the queue, by
@@ -82,6 +88,7 @@ async fn main() -> ExitCode {
         Command::Deny(options) => deny::run(&options).await,
         Command::Openapi => openapi::run().await,
         Command::Fuzz(options) => fuzz::run(&options).await,
+        Command::FuzzParsers(options) => fuzz_parsers::run(&options).await,
         Command::Torture(options) => torture::run(&options).await,
         Command::Bench(options) => bench::run(&options).await,
     };

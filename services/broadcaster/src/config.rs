@@ -6,9 +6,12 @@ use std::{
 };
 
 use broker::BrokerConfig;
-use clap::{Parser, Subcommand, builder::TypedValueParser, value_parser};
+use clap::{Parser, Subcommand};
 use ipnet::IpNet;
-use service::{CommonConfig, Origin, ServiceConfig};
+use service::{
+    CommonConfig, OriginPattern, ServiceConfig,
+    config::{address, millis, number},
+};
 use store::StoreConfig;
 
 /// Sends a random stored message to every WebSocket subscriber, each second
@@ -29,7 +32,8 @@ pub struct Config {
         long = "bind",
         env = "BROADCASTER_BIND",
         value_name = "BROADCASTER_BIND",
-        default_value = "0.0.0.0:8001"
+        default_value = "0.0.0.0:8001",
+        value_parser = address
     )]
     pub bind: SocketAddr,
     /// Milliseconds between two frames (10 to 3600000); the same for all replicas
@@ -37,7 +41,7 @@ pub struct Config {
         long,
         env = "BROADCAST_INTERVAL_MS",
         default_value = "1000",
-        value_parser = value_parser!(u64).range(10..=3_600_000).map(Duration::from_millis)
+        value_parser = millis(10..=3_600_000, 1000)
     )]
     pub broadcast_interval_ms: Duration,
     /// Maximum number of subscribers of this replica; beyond it the response is 503
@@ -45,7 +49,7 @@ pub struct Config {
         long,
         env = "MAX_CONNECTIONS",
         default_value_t = 19_000,
-        value_parser = value_parser!(u32).range(1..)
+        value_parser = number(1..=u32::MAX)
     )]
     pub max_connections: u32,
     /// Maximum number of subscribers from one address (with IPv6, from one /64 network); beyond it
@@ -53,17 +57,17 @@ pub struct Config {
     #[arg(
         long,
         env = "MAX_CONNECTIONS_PER_ADDRESS",
-        value_parser = value_parser!(u32).range(1..)
+        value_parser = number(1..=u32::MAX)
     )]
     pub max_connections_per_address: Option<u32>,
     /// Proxies whose X-Forwarded-For, or else Forwarded, names the client's address: addresses and
     /// networks such as 10.0.0.0/8, separated by commas
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins whose pages may subscribe, such as `https://app.example`, separated by commas. Unset:
-    /// all
+    /// Origins whose pages may subscribe, such as `https://app.example` or `https://*.app.example`,
+    /// separated by commas; null for pages without an origin, * for all. Unset: all
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
-    pub allowed_origins: Option<Vec<Origin>>,
+    pub allowed_origins: Option<Vec<OriginPattern>>,
     /// Task to do instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -87,6 +91,20 @@ impl ServiceConfig for Config {
 
     fn is_tool(&self) -> bool {
         self.command.is_some()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.broker.warnings();
+        warnings.extend(self.store.warnings());
+        match self.max_connections_per_address {
+            None if !self.trusted_proxies.is_empty() => warnings
+                .push("TRUSTED_PROXIES has no effect without MAX_CONNECTIONS_PER_ADDRESS".into()),
+            Some(limit) if limit >= self.max_connections => warnings.push(
+                "MAX_CONNECTIONS_PER_ADDRESS has no effect: it is not below MAX_CONNECTIONS".into(),
+            ),
+            _ => {}
+        }
+        warnings
     }
 }
 

@@ -5,6 +5,10 @@
 
 mod config;
 mod fan_out;
+mod frame_watch;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod sampler;
 mod server;
@@ -16,6 +20,7 @@ use broker::{Election, ExclusiveConsumer};
 use service::{ConfigError, Dependency, Health, Shutdown, fd_limit, http::Listener};
 use store::{Store, StoreSettings};
 use telemetry::metrics::Exporter;
+use tokio::sync::watch;
 
 pub use config::{Command, Config};
 use fan_out::hub::Hub;
@@ -66,19 +71,26 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let receiving = Arc::clone(&hub);
     let frames = ExclusiveConsumer::frames(&url, move |frame| receiving.publish(&frame));
     let store_up = store.up();
-    let health = Health::new(
-        vec![
-            Dependency::always("rabbitmq", frames.up()),
-            Dependency::at_start("mongodb", store_up.clone()),
-        ],
-        phases.draining.clone(),
-    )
-    .with_metrics(exporter);
     // The leader resigns as soon as draining begins, so that another replica publishes while this one
     // still serves its subscribers.
     let stop = phases.draining.clone();
     let election = Election::new(&url, stop.clone());
-    let sampling = sampler::run(election, store, store_up, config.broadcast_interval_ms, stop);
+    let interval = config.broadcast_interval_ms;
+    let readable = watch::Sender::new(true);
+    let health = Health::new(
+        vec![
+            Dependency::always("rabbitmq", frames.up()),
+            // Without them, subscribers stay, and get frames as soon as those come again.
+            Dependency::optional("rabbitmq_publish", election.up()).blocked_by(election.alarm()),
+            Dependency::optional("frames", frame_watch::start(&hub, &store, interval)),
+            Dependency::at_start("mongodb", store_up.clone()),
+            // Down while documents are stored, but all of them are another service's.
+            Dependency::at_start("readable_messages", readable.subscribe()),
+        ],
+        phases.draining.clone(),
+    )
+    .with_metrics(exporter);
+    let sampling = sampler::run(election, store, store_up, interval, stop, readable);
     let sampling = tokio::spawn(sampling);
 
     server::serve(listener, hub, health, settings, &phases).await;

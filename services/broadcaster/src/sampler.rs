@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use broker::Election;
 use store::Store;
-use telemetry::error_chain;
+use telemetry::{OutageLog, error_chain};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -17,19 +17,26 @@ use term::{Metrics, TermEnd};
 const TIME_FOR_OTHERS: Duration = Duration::from_secs(2);
 
 /// Samples and publishes whenever this replica is elected, until `stop`. Then it resigns, so that
-/// another replica takes over at once.
+/// another replica takes over at once. While it leads, `readable` tells whether any of the stored documents
+/// is a message.
 pub(crate) async fn run(
     election: Election,
     store: Store,
     mut store_up: watch::Receiver<bool>,
     tick_interval: Duration,
     stop: CancellationToken,
+    readable: watch::Sender<bool>,
 ) {
     let metrics = Metrics::new();
-    let mut failing = false;
+    let outage = OutageLog::new("sample messages");
     while let Some(leader) = election.win().await {
-        let Err(end) =
-            term::lead(&leader, &store, tick_interval, &stop, &metrics, &mut failing).await;
+        // A broadcaster that resigned because it cannot sample may be elected over and over.
+        if !outage.is_failing() {
+            tracing::info!("elected leader");
+        }
+        let lead = term::lead(&leader, &store, tick_interval, &stop, &metrics, &outage, &readable);
+        let Err(end) = lead.await;
+        readable.send_replace(true);
         match end {
             TermEnd::Stopped => {
                 leader.resign().await;
@@ -44,9 +51,7 @@ pub(crate) async fn run(
                 tokio::spawn(leader.resign());
             }
             TermEnd::CannotSample => {
-                tracing::warn!(
-                    "cannot sample messages; resigning, so that another replica can try"
-                );
+                tracing::debug!("resigned as leader, so that another replica can try to sample");
                 leader.resign().await;
                 let retry = async {
                     sleep(TIME_FOR_OTHERS).await;

@@ -7,6 +7,8 @@
 pub(crate) mod asyncapi;
 mod close_reason;
 mod deadlines;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod refusal;
 mod session;
@@ -25,7 +27,10 @@ use http::{HeaderValue, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use service::{
     Health, Phases,
-    http::{Body, Listener, ListenerSettings, Peer, RequestBody, into_tcp_stream},
+    http::{
+        Body, Listener, ListenerSettings, Peer, RequestBody, early_response, into_tcp_stream,
+        methods, problem_page,
+    },
 };
 use telemetry::{
     logging::AccessLog,
@@ -148,12 +153,14 @@ impl Server {
         let path = request.uri().path();
         let route = Health::route(path)
             .or_else(|| asyncapi::route(path))
+            .or_else(|| problem_page::route(path))
             .or_else(|| handshake::route(path));
         let span = tracing::info_span!("request", %method, path);
-        let response = self
-            .health
-            .answer(&method, path)
+        let response = early_response(&request)
+            .or_else(|| methods::unless_read(&method).filter(|_| route.is_some()))
+            .or_else(|| self.health.answer(&method, path))
             .or_else(|| asyncapi::respond(&method, path))
+            .or_else(|| problem_page::respond(&method, path, request.headers()))
             .unwrap_or_else(|| self.subscribe(&mut request).unwrap_or_else(Refusal::into_response));
         let response = match response.status() {
             http::StatusCode::SWITCHING_PROTOCOLS => response,

@@ -2,13 +2,15 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::http::HeaderValue;
 use broker::BrokerConfig;
-use clap::{Parser, Subcommand, builder::TypedValueParser, value_parser};
-use service::{CommonConfig, Origin, ServiceConfig};
+use clap::{Parser, Subcommand};
+use service::{
+    CommonConfig, ConfigError, OriginPattern, ServiceConfig,
+    config::{address, millis, number},
+};
 use store::StoreConfig;
 use telemetry::traces::TracesConfig;
-use url::Url;
+use url::{Host, Url};
 
 const MAX_WRITE_WAIT_MS: u64 = 30_000;
 
@@ -36,7 +38,8 @@ pub struct Config {
         long = "bind",
         env = "GATEWAY_BIND",
         value_name = "GATEWAY_BIND",
-        default_value = "0.0.0.0:8000"
+        default_value = "0.0.0.0:8000",
+        value_parser = address
     )]
     pub bind: SocketAddr,
     /// Milliseconds for which a write waits to be stored before the response is 202
@@ -44,7 +47,7 @@ pub struct Config {
         long,
         env = "WRITE_WAIT_MS",
         default_value = "5000",
-        value_parser = value_parser!(u64).range(..=MAX_WRITE_WAIT_MS).map(Duration::from_millis)
+        value_parser = millis(0..=MAX_WRITE_WAIT_MS, 5000)
     )]
     pub write_wait_ms: Duration,
     /// Connections that publish commands, each with one publish in flight; more connections make
@@ -53,7 +56,7 @@ pub struct Config {
         long,
         env = "PUBLISH_CONNECTIONS",
         default_value_t = 1,
-        value_parser = value_parser!(u16).range(1..=64)
+        value_parser = number(1_u16..=64)
     )]
     pub publish_connections: u16,
     /// Maximum number of writes that wait; beyond it the response is 503
@@ -61,7 +64,7 @@ pub struct Config {
         long,
         env = "MAX_WAITING_WRITES",
         default_value_t = 4096,
-        value_parser = value_parser!(u32).range(1..=1_000_000)
+        value_parser = number(1_u32..=1_000_000)
     )]
     pub max_waiting_writes: u32,
     /// URL of the broadcaster, to which WebSockets at /api/chat are passed through
@@ -74,10 +77,11 @@ pub struct Config {
         value_parser = broadcaster_url
     )]
     pub broadcaster_url: Url,
-    /// Origins whose pages may call this API, such as `https://app.example`, separated by commas;
-    /// * for all. Unset: none
-    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',', value_parser = cors_origin)]
-    pub cors_origins: Vec<HeaderValue>,
+    /// Origins whose pages may call this API, such as `https://app.example` or
+    /// `https://*.app.example`, separated by commas; null for pages without an origin, * for all.
+    /// Unset: none
+    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<OriginPattern>,
     /// Task to do instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -102,25 +106,58 @@ impl ServiceConfig for Config {
     fn is_tool(&self) -> bool {
         self.command.is_some()
     }
-}
 
-/// Parses an entry of `CORS_ORIGINS`: an origin as browsers send it, or `*`.
-fn cors_origin(text: &str) -> anyhow::Result<HeaderValue> {
-    if text.trim() == "*" {
-        return Ok(HeaderValue::from_static("*"));
+    fn check(&self) -> Result<(), ConfigError> {
+        let own = "is this gateway's own address, so a WebSocket would be passed in a circle";
+        if is_own_address(&self.broadcaster_url, self.bind) {
+            return Err(ConfigError::new("BROADCASTER_URL", own));
+        }
+        TracesConfig::check().map_err(|(key, expected)| ConfigError::new(key, expected))
     }
-    Ok(HeaderValue::try_from(text.parse::<Origin>()?.as_str())?)
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.broker.warnings();
+        warnings.extend(self.store.warnings());
+        warnings.extend(self.traces.warnings());
+        if self.common.shutdown_grace_ms / 2 < self.write_wait_ms {
+            warnings.push(
+                "SHUTDOWN_GRACE_MS is less than twice WRITE_WAIT_MS: writes that wait when the \
+                 gateway stops are answered 202 earlier"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
 }
 
 fn broadcaster_url(text: &str) -> Result<Url, &'static str> {
-    let public = |url: &Url| {
+    let is_base = |url: &Url| {
         url.scheme() == "http"
             && url.has_host()
+            && url.port() != Some(0)
             && url.username().is_empty()
             && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
     };
-    let url = Url::parse(text).ok().filter(public);
-    url.ok_or("must be an http URL without a password, such as http://broadcaster:8001")
+    let url = Url::parse(text).ok().filter(is_base);
+    url.ok_or("must be an http URL without a password or a query, such as http://broadcaster:8001")
+}
+
+/// Returns true if the gateway that listens on `bind` would answer requests to `url`.
+fn is_own_address(url: &Url, bind: SocketAddr) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    let same_host = if bind.ip().is_unspecified() || bind.ip().is_loopback() {
+        loopback
+    } else {
+        url.host_str().is_some_and(|host| host.trim_matches(['[', ']']) == bind.ip().to_string())
+    };
+    same_host && url.port_or_known_default() == Some(bind.port())
 }
 
 #[cfg(test)]
@@ -134,11 +171,25 @@ mod tests {
             ("--publish-connections", "0", "PUBLISH_CONNECTIONS"),
             ("--broadcaster-url", "ws://broadcaster", "BROADCASTER_URL"),
             ("--broadcaster-url", "http://user:hunter2@broadcaster", "BROADCASTER_URL"),
+            ("--broadcaster-url", "http://broadcaster:8001/?a=b", "BROADCASTER_URL"),
             ("--cors-origins", "https://a.example,b.example", "CORS_ORIGINS"),
         ] {
             let error = Config::try_parse_from(["gateway", flag, value]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_gateway_that_is_its_own_broadcaster_is_refused() {
+        let check = |bind: &str, url: &str| {
+            let arguments = ["gateway", "--bind", bind, "--broadcaster-url", url];
+            Config::try_parse_from(arguments).unwrap().check()
+        };
+        assert!(check("0.0.0.0:8000", "http://localhost:8000").is_err());
+        assert!(check("127.0.0.1:80", "http://127.0.0.1").is_err());
+        assert!(check("10.0.0.1:8000", "http://10.0.0.1:8000").is_err());
+        assert!(check("0.0.0.0:8000", "http://broadcaster:8000").is_ok());
+        assert!(check("0.0.0.0:8000", "http://localhost:8001").is_ok());
     }
 }
 

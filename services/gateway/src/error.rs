@@ -5,7 +5,7 @@ use std::{any::Any, time::Duration};
 
 use axum::{
     body::Body,
-    http::HeaderName,
+    http::{HeaderName, header},
     response::{IntoResponse, Response},
 };
 use broker::PublishError;
@@ -57,10 +57,7 @@ pub(crate) fn problem(kind: Kind) -> Problem {
     let detail = match kind {
         // Requests.
         Kind::UnknownPath => "there is no resource at this path; see /docs for the API",
-        Kind::MethodNotAllowed => {
-            "this resource does not support this method; see the Allow header"
-        }
-        Kind::UnsupportedMediaType => "the Content-Type must be application/json",
+        Kind::UnsupportedMediaType => "the Content-Type must be application/json, in UTF-8",
         Kind::RequestTimeout => "the body did not arrive within 10 s; send it again",
         Kind::BodyTooLarge => "the body must have at most 65536 bytes",
         // Messages and operations.
@@ -69,12 +66,19 @@ pub(crate) fn problem(kind: Kind) -> Problem {
             "only content can be edited; the fields in errors differ from the stored message"
         }
         Kind::VersionMismatch => {
-            "the message's version is not the one in If-Match; fetch the message, then retry with \
-             its ETag"
+            "the message's version is not one that If-Match and If-None-Match allow; fetch the \
+             message, then retry with its ETag"
+        }
+        Kind::PreconditionFailed => {
+            "this resource has none of the entity tags in If-Match; send its ETag if it has one, or \
+             leave If-Match out"
         }
         Kind::OperationExpired => {
-            "this operation is older than 24 hours and its outcome is no longer known; fetch the message to see its \
-             state"
+            "an operation with this id would be older than 24 hours; if there was one, its outcome \
+             is no longer known; fetch the message to see its state"
+        }
+        Kind::OperationNotFound => {
+            "no operation has this id, whose time lies in the future; use the Location of a 202"
         }
         Kind::KeyReused => {
             "this Idempotency-Key was used before with a different body; use a new key"
@@ -104,20 +108,27 @@ pub(crate) fn problem(kind: Kind) -> Problem {
         | Kind::MalformedJson
         | Kind::InvalidInput
         | Kind::OriginForbidden
+        | Kind::MethodNotAllowed
+        | Kind::ExpectationFailed
+        | Kind::NotImplemented
         | Kind::UpgradeRequired
         | Kind::TooManyFromAddress => kind.title(),
     };
     Problem::new(kind, detail)
 }
 
-pub(crate) fn malformed_json(error: &serde_json::Error) -> Problem {
-    Problem::new(Kind::MalformedJson, format!("the body is not valid JSON: {error}"))
+pub(crate) fn invalid_entity_tags(name: &HeaderName, reason: &str) -> Problem {
+    let name = if *name == header::IF_MATCH { "If-Match" } else { "If-None-Match" };
+    let detail = format!(
+        "the header {name} is invalid: {reason}; send ETags such as \"3\", separated by commas, or *"
+    );
+    Problem::new(Kind::BadRequest, detail)
 }
 
-pub(crate) fn invalid_entity_tag(header: &HeaderName, reason: &str) -> Problem {
-    let detail =
-        format!("the header {header} is invalid: {reason}; send an ETag such as \"3\", or *");
-    Problem::new(Kind::BadRequest, detail)
+pub(crate) fn if_match_on_create() -> Problem {
+    let detail = "a message that a POST creates does not exist yet, so that it meets no If-Match; \
+                  leave If-Match out";
+    Problem::new(Kind::PreconditionFailed, detail)
 }
 
 /// Returns the problem of a command that failed.

@@ -2,9 +2,10 @@
 
 pub(crate) mod body;
 pub(crate) mod conditional;
-mod cursor;
+pub(crate) mod cursor;
 pub(crate) mod fields;
 pub(crate) mod idempotency;
+mod malformed_json;
 pub(crate) mod middleware;
 pub(crate) mod path;
 pub(crate) mod prefer;

@@ -8,6 +8,9 @@ mod api;
 mod commands;
 mod config;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod openapi;
 mod proxy;
@@ -79,7 +82,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         vec![
             // Without RabbitMQ, reads still work and writes are refused in time. Without MongoDB,
             // creates and deletions are still accepted and answered 202.
-            Dependency::at_start("rabbitmq_publish", broker.publisher.up()),
+            Dependency::at_start("rabbitmq_publish", broker.publisher.up())
+                .blocked_by(broker.publisher.alarm()),
+            Dependency::optional("command_queue", broker.publisher.queue_has_room()),
             Dependency::at_start("rabbitmq_replies", broker.replies.up()),
             Dependency::at_start("mongodb", store.up()),
         ],

@@ -14,7 +14,7 @@ use utoipa::{
     openapi::{Content, Header, RefOr, Response, link::LinkBuilder, path::Operation},
 };
 
-use parameters::RequestHeaders;
+use parameters::{PreconditionHeaders, RequestHeaders};
 
 /// The document without its paths.
 #[derive(OpenApi)]
@@ -33,6 +33,7 @@ use parameters::RequestHeaders;
         (name = "messages", description = "Write and read messages"),
         (name = "operations", description = "Outcomes of writes"),
         (name = "broadcast", description = "A message each second, over a WebSocket"),
+        (name = "problems", description = "What the types of problems mean"),
         (name = "health", description = "For operators"),
     ),
     components(schemas(Problem)),
@@ -42,10 +43,27 @@ pub(crate) struct Base;
 /// Adds what operations have in common.
 pub(crate) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     for item in document.paths.paths.values_mut() {
+        if let Some(read) = &mut item.get {
+            add_not_modified(read);
+        }
         let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
         methods.into_iter().flatten().for_each(complete_operation);
     }
     document
+}
+
+/// Adds the response to a client that has the response already. It has the headers of the 200.
+fn add_not_modified(operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    let Some(RefOr::T(Response { headers, .. })) = responses.get("200") else { return };
+    let mut not_modified = Response::new("The client has it already");
+    not_modified.headers.clone_from(headers);
+    responses.insert("304".to_owned(), RefOr::T(not_modified));
+}
+
+/// Returns true for the WebSocket, whose handshake has no preconditions: it reads and changes nothing.
+fn is_handshake(operation: &Operation) -> bool {
+    operation.operation_id.as_deref() == Some("chat")
 }
 
 fn complete_operation(operation: &mut Operation) {
@@ -53,6 +71,10 @@ fn complete_operation(operation: &mut Operation) {
     let is_write =
         parameters.iter().any(|known| matches!(known, RefOr::T(known) if known.name == "Prefer"));
     parameters.extend(RequestHeaders::into_params(|| None).into_iter().map(RefOr::T));
+    if !is_handshake(operation) {
+        let parameters = operation.parameters.get_or_insert_default();
+        parameters.extend(PreconditionHeaders::into_params(|| None).into_iter().map(RefOr::T));
+    }
     let is_health = operation.tags.iter().flatten().any(|tag| tag == "health");
     let problems = problems::responses(operation.operation_id.as_deref().unwrap_or_default());
     let responses = &mut operation.responses.responses;

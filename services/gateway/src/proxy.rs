@@ -1,6 +1,6 @@
 //! `/api/chat`, kept for clients from before the broadcaster had a port of its own. A WebSocket is
 //! tunnelled to the broadcaster, since browsers do not follow a redirect of a handshake. Any other
-//! request is redirected.
+//! request is answered 426.
 
 mod broadcaster;
 mod headers;
@@ -13,13 +13,14 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::{
     extract::Request,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use contracts::{Problem, ProblemKind};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use service::Phases;
+use telemetry::OutageLog;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -27,7 +28,7 @@ use tokio::{
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use url::Url;
 
-use crate::error::HandlerResult;
+use crate::error::{HandlerResult, ProblemResponse};
 use broadcaster::Broadcaster;
 
 /// Time from the client's handshake to the broadcaster's whole response. An outage must be answered
@@ -48,6 +49,7 @@ pub(crate) struct Tunnel {
     permits: Arc<Semaphore>,
     open: TaskTracker,
     phases: Phases,
+    outage: Arc<OutageLog>,
 }
 
 impl Tunnel {
@@ -58,14 +60,14 @@ impl Tunnel {
             permits: Arc::new(Semaphore::new(max_tunnels)),
             open: TaskTracker::new(),
             phases,
+            outage: Arc::new(OutageLog::new("reach the broadcaster at BROADCASTER_URL")),
         }
     }
 
     /// Responds to a request for `/api/chat`.
     pub(crate) async fn handle(&self, request: Request) -> HandlerResult {
         if !headers::is_websocket_handshake(&request) {
-            let location = [(header::LOCATION, self.broadcaster.location(&request))];
-            return Ok((StatusCode::TEMPORARY_REDIRECT, location).into_response());
+            return Ok(upgrade_required());
         }
         let overloaded = |detail| Problem::new(ProblemKind::Overloaded, detail);
         if self.phases.closing.is_cancelled() {
@@ -75,13 +77,16 @@ impl Tunnel {
             .try_acquire_owned()
             .map_err(|_| overloaded("the gateway has too many WebSockets open; retry later"))?;
         let response = timeout(RESPONSE_TIMEOUT, self.forward(request, permit)).await;
-        response.context("no response within 1.8 s").flatten().map_err(|error| {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "cannot reach the broadcaster; check BROADCASTER_URL if this persists"
-            );
-            ProblemKind::BroadcasterUnavailable.into()
-        })
+        match response.context("no response within 1.8 s").flatten() {
+            Ok(response) => {
+                self.outage.succeeded();
+                Ok(response)
+            }
+            Err(error) => {
+                self.outage.failed(error.as_ref());
+                Err(ProblemKind::BroadcasterUnavailable.into())
+            }
+        }
     }
 
     /// Waits until all tunnels have ended. They do once the service closes: each client gets a
@@ -133,4 +138,16 @@ impl Tunnel {
         self.phases.soft_deadline.run_until_cancelled(tunnel).await;
         drop((connection, permit));
     }
+}
+
+/// Returns the response to a request that asks for no WebSocket, as the broadcaster would respond. Where the broadcaster
+/// is concerns the operators only: it may be an address that no client can reach.
+fn upgrade_required() -> Response {
+    let detail = "this is a WebSocket; connect to it with ws:// or wss://, over HTTP/1.1";
+    let problem = Problem::new(ProblemKind::UpgradeRequired, detail);
+    let mut response = ProblemResponse::from(problem).into_response();
+    headers::upgrade_to_websocket(response.headers_mut());
+    let version = HeaderValue::from_static("13");
+    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, version);
+    response
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::{Router, http::HeaderValue, middleware::from_fn_with_state};
+use axum::{Router, body::Body, http::Method, middleware::from_fn_with_state};
 use contracts::ProblemKind;
+use service::{OriginPattern, http::methods};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi as _, openapi::OpenApi};
@@ -13,7 +14,7 @@ use crate::{
     api::{
         chat, health,
         messages::{create, delete, edit, get, list},
-        operations,
+        operations, problems,
     },
     error::{self, ProblemResponse},
     http::middleware::{cors, load_shed::shed_load, observe},
@@ -26,7 +27,7 @@ use crate::{
 /// and `/api/operations`.
 pub(crate) fn router(
     state: AppState,
-    cors_origins: &[HeaderValue],
+    cors_origins: &[OriginPattern],
     max_requests: usize,
 ) -> anyhow::Result<Router> {
     let state = Arc::new(state);
@@ -34,7 +35,9 @@ pub(crate) fn router(
     let router = api
         .merge(web::routes(&document)?)
         .fallback(async || ProblemResponse::from(ProblemKind::UnknownPath))
-        .method_not_allowed_fallback(async || ProblemResponse::from(ProblemKind::MethodNotAllowed))
+        .method_not_allowed_fallback(async |method: Method| {
+            methods::unsupported(&method).map(Body::new)
+        })
         .layer(CatchPanicLayer::custom(error::panicked));
     let router =
         if cors_origins.is_empty() { router } else { router.layer(cors::layer(cors_origins)) };
@@ -55,9 +58,11 @@ pub(crate) fn api(max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics));
+    let problems = OpenApiRouter::new().routes(routes!(problems::explain));
     let (router, document) = OpenApiRouter::with_openapi(openapi::Base::openapi())
         .merge(resources)
         .merge(broadcast)
+        .merge(problems)
         .merge(health)
         .split_for_parts();
     (router, openapi::complete(document))

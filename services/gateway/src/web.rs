@@ -9,10 +9,7 @@ use anyhow::{Context, anyhow};
 use axum::{
     Router,
     body::Bytes,
-    http::{
-        HeaderMap,
-        header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY},
-    },
+    http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY},
     routing::get,
 };
 use utoipa::openapi::OpenApi;
@@ -42,7 +39,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
         ("/docs/favicon-32x32.png", swagger_ui("favicon-32x32.png", "image/png")?),
     ];
     Ok(assets.into_iter().fold(Router::new(), |router, (path, asset)| {
-        router.route(path, get(async move |headers: HeaderMap| asset.respond(&headers)))
+        router.route(path, get(async move || asset.respond()))
     }))
 }
 

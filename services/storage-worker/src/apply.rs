@@ -161,7 +161,7 @@ fn creates_and_updates<'a>(
         let Command { id: command_id, issued_at, payload, .. } = &received.command;
         let Payload::Message(MessageCommand { message_id, action }) = payload;
         let (command_id, message_id) = (*command_id, *message_id);
-        let (update, if_match) = match action.clone() {
+        let (update, precondition) = match action.clone() {
             Action::Create { from_user_id, to_user_id, content } => {
                 let create = CreateCommand {
                     command_id,
@@ -174,12 +174,12 @@ fn creates_and_updates<'a>(
                 creates.push((received, create));
                 continue;
             }
-            Action::Edit { content, edit_timestamp, if_match } => {
-                (Update::Edit { content, edit_timestamp }, if_match)
+            Action::Edit { content, edit_timestamp, precondition } => {
+                (Update::Edit { content, edit_timestamp }, precondition)
             }
-            Action::Delete { if_match } => (Update::Delete, if_match),
+            Action::Delete { precondition } => (Update::Delete, precondition),
         };
-        updates.push((received, UpdateCommand { command_id, message_id, if_match, update }));
+        updates.push((received, UpdateCommand { command_id, message_id, precondition, update }));
     }
     (creates, updates)
 }

@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 
 use broker::BrokerConfig;
 use clap::{Parser, Subcommand};
-use service::{CommonConfig, ServiceConfig};
+use service::{
+    CommonConfig, ConfigError, ServiceConfig,
+    config::{address, number},
+};
 use store::StoreConfig;
 use telemetry::traces::TracesConfig;
 
-use crate::dead_letters::DeadLettersCommand;
+use crate::{dead_letters::DeadLettersCommand, import::ImportCommand};
 
 /// Consumes commands from RabbitMQ, applies them to MongoDB and publishes the outcomes
 #[derive(Parser, Clone, Debug)]
@@ -31,7 +34,8 @@ pub struct Config {
         long = "bind",
         env = "STORAGE_WORKER_BIND",
         value_name = "STORAGE_WORKER_BIND",
-        default_value = "0.0.0.0:8002"
+        default_value = "0.0.0.0:8002",
+        value_parser = address
     )]
     pub bind: SocketAddr,
     /// Maximum number of unacknowledged deliveries, of up to 256 commands each
@@ -39,7 +43,7 @@ pub struct Config {
         long,
         env = "PREFETCH",
         default_value_t = 16,
-        value_parser = clap::value_parser!(u16).range(1..=1000)
+        value_parser = number(1_u16..=1000)
     )]
     pub prefetch: u16,
     /// Task for an operator, run instead of serving
@@ -53,6 +57,11 @@ pub enum Command {
     /// Lists, shows, replays or purges dead letters
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Imports the messages of the FastAPI service, which stay where they are
+    ///
+    /// Repeat it as often as you like: what is imported already stays as it is. Exits with 0 if all
+    /// documents are imported, with 1 if some are not, and with 78 if a setting is wrong.
+    Import(Box<ImportCommand>),
 }
 
 impl ServiceConfig for Config {
@@ -66,6 +75,17 @@ impl ServiceConfig for Config {
 
     fn is_tool(&self) -> bool {
         self.command.is_some()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        TracesConfig::check().map_err(|(key, expected)| ConfigError::new(key, expected))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.broker.warnings();
+        warnings.extend(self.store.warnings());
+        warnings.extend(self.traces.warnings());
+        warnings
     }
 }
 

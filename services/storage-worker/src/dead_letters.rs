@@ -1,6 +1,6 @@
 //! `storage-worker dead-letters …`: an operator's tool for dead letters.
 
-use std::pin::pin;
+use std::{fmt::Write, pin::pin};
 
 use anyhow::{Context, bail};
 use broker::{BrokerConfig, DeadLetterQueue, FetchedDeadLetter};
@@ -176,24 +176,52 @@ async fn select(
 }
 
 /// Returns the ids of the commands that can be read.
-fn command_ids(body: &[u8]) -> Vec<CommandId> {
+pub(crate) fn command_ids(body: &[u8]) -> Vec<CommandId> {
     let commands: Vec<serde_json::Value> = serde_json::from_slice(body).unwrap_or_default();
     let readable = commands.into_iter().filter_map(|command| serde_json::from_value(command).ok());
     readable.map(|command: Command| command.id).collect()
 }
 
-fn readable(body: &[u8]) -> String {
+/// Returns the body as an operator reads it. A terminal must not act on it.
+pub(crate) fn readable(body: &[u8]) -> String {
     match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(json) => format!("{json:#}"),
-        // Other bytes may be anything, and a terminal must not act on them.
+        // serde_json escapes the control characters up to U+001F only. Its own line breaks are the rest.
+        Ok(json) => without_controls(&format!("{json:#}")),
+        // Other bytes may be anything.
         Err(_) => String::from_utf8_lossy(body).escape_debug().to_string(),
     }
 }
 
-fn one_line(reason: &str) -> String {
+/// Escapes control characters except line breaks, as JSON does.
+fn without_controls(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            // Writing to a string does not fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+pub(crate) fn one_line(reason: &str) -> String {
     let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.chars().count() <= MAX_REASON_CHARACTERS {
         return line;
     }
     line.chars().take(MAX_REASON_CHARACTERS - 1).chain(std::iter::once('…')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_makes_no_terminal_do_anything() {
+        let json = readable("[\"a\u{9b}31m\u{7f}\"]".as_bytes());
+        assert_eq!(json, "[\n  \"a\\u009b31m\\u007f\"\n]");
+        assert_eq!(readable(b"\x1b[31m"), "\\u{1b}[31m");
+    }
 }

@@ -127,7 +127,7 @@ impl ReceivedCommand {
 #[cfg(test)]
 mod tests {
     use broker::TraceParents;
-    use contracts::{Action, MessageId};
+    use contracts::{Action, MessageId, Precondition};
 
     use super::*;
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn delete() -> Command {
-        let action = Action::Delete { if_match: None };
+        let action = Action::Delete { precondition: Precondition::default() };
         Command::new(MessageId::generate(), Timestamp::now(), action)
     }
 

@@ -9,6 +9,10 @@ mod config;
 mod dead_letters;
 mod delivery_attempts;
 mod delivery_group;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod import;
 mod outcomes;
 mod retry;
 mod spans;
@@ -25,6 +29,7 @@ use tokio::sync::watch;
 pub use command_store::CommandStore;
 pub use config::{Command, Config};
 pub use dead_letters::{DeadLettersCommand, Selection};
+pub use import::ImportCommand;
 use retry::Retry;
 use worker::{Metrics, Worker};
 
@@ -36,11 +41,17 @@ const REPLY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a storage worker until `shutdown`. Waits for the broker and the database without a limit.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
-    if let Some(Command::DeadLetters(command)) = &config.command {
-        return tokio::select! {
-            done = dead_letters::run(&config.broker, &config.store, command) => done,
-            () = shutdown.requested() => anyhow::bail!("interrupted"),
-        };
+    match &config.command {
+        None => {}
+        Some(Command::DeadLetters(command)) => {
+            return tokio::select! {
+                done = dead_letters::run(&config.broker, &config.store, command) => done,
+                () = shutdown.requested() => anyhow::bail!("interrupted"),
+            };
+        }
+        Some(Command::Import(command)) => {
+            return import::run(&config.store, command, &shutdown).await;
+        }
     }
     // Before the store, which registers metrics too.
     let _exporter = Exporter::start("storage-worker")?;
@@ -71,11 +82,14 @@ pub async fn run_with(
     let source = CommandSource::new(&url, config.prefetch, stop.clone());
     let retry = Retry::new(phases.clone());
     let (replies, sending) = ReplyPublisher::start(url.clone());
+    let dead_letters = DeadLetterPublisher::new(url, stop);
     let health = Health::new(
         vec![
             Dependency::always("rabbitmq", source.up()),
             // Without it, commands are still applied, and gateways respond with 202.
-            Dependency::at_start("rabbitmq_replies", replies.up()),
+            Dependency::at_start("rabbitmq_replies", replies.up()).blocked_by(replies.alarm()),
+            // A worker that cannot dead-letter a command takes no others.
+            Dependency::always("dead_letters", dead_letters.up()).blocked_by(dead_letters.alarm()),
             Dependency::always("mongodb", store_up),
             Dependency::always("writes", retry.progress()),
         ],
@@ -88,7 +102,6 @@ pub async fn run_with(
     let serving = tokio::spawn(async move {
         health::serve(listener, health, access_log, &serving_phases).await;
     });
-    let dead_letters = DeadLetterPublisher::new(url, stop);
     let metrics = Metrics::new();
     let worker =
         Worker { source, store, dead_letters, replies, retry, metrics, tracer: tracer.clone() };

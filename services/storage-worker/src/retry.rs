@@ -4,7 +4,7 @@ use broker::Backoff;
 use service::Phases;
 use store::StoreError;
 use telemetry::{
-    error_chain,
+    OutageLog,
     metrics::{Counter, catalog},
 };
 use tokio::sync::watch;
@@ -18,12 +18,18 @@ pub(crate) struct Retry {
     /// Set while the last operation succeeded.
     progress: watch::Sender<bool>,
     retries: Counter,
+    outage: OutageLog,
 }
 
 impl Retry {
     pub(crate) fn new(phases: Phases) -> Self {
         let progress = watch::Sender::new(true);
-        Self { phases, progress, retries: catalog::STORE_RETRIES.register() }
+        Self {
+            phases,
+            progress,
+            retries: catalog::STORE_RETRIES.register(),
+            outage: OutageLog::new("use MongoDB for commands"),
+        }
     }
 
     /// Watches whether the last operation succeeded. MongoDB may respond to a ping and still take no
@@ -54,6 +60,7 @@ impl Retry {
             };
             let error = match result {
                 Ok(done) => {
+                    self.outage.succeeded();
                     self.progress.send_if_modified(|progress| !std::mem::replace(progress, true));
                     return Ok(done);
                 }
@@ -62,7 +69,7 @@ impl Retry {
             after_failure = true;
             self.progress.send_replace(false);
             self.retries.increment(1);
-            tracing::warn!(error = %error_chain(&error), "{failure}; retrying");
+            self.outage.failed(anyhow::Error::from(error).context(failure).as_ref());
             tokio::select! {
                 () = backoff.pause() => {}
                 () = self.phases.draining.cancelled() => return Err(Abandoned),

@@ -61,6 +61,7 @@ impl<S: CommandStore> Worker<S> {
             }
         }
         self.source.close().await;
+        self.dead_letters.close().await;
     }
 
     /// Finishes a delivery group, so that it may be acked. Returns the replies for each reply queue.

@@ -10,6 +10,7 @@ use lapin::{
 use uuid::Uuid;
 
 use crate::{
+    alarms::PROBE_KEY,
     connection::{RPC_TIMEOUT, in_time},
     error::BrokerError,
     headers::TRACEPARENT,
@@ -62,6 +63,15 @@ pub(crate) async fn publish_unconfirmed(
     let options = BasicPublishOptions::default();
     let (exchange, routing_key) = (exchange.into(), routing_key.into());
     channel.basic_publish(exchange, routing_key, options, body, json_properties()).await.map(drop)
+}
+
+/// Publishes nothing to nobody, so that the broker tells of an alarm. On a channel with confirms, it
+/// also shows that the broker answers.
+pub(crate) async fn publish_probe(channel: &Channel, exchange: &str) -> lapin::Result<()> {
+    let options = BasicPublishOptions::default();
+    let (exchange, routing_key) = (exchange.into(), PROBE_KEY.into());
+    let properties = BasicProperties::default();
+    channel.basic_publish(exchange, routing_key, options, b"", properties).await?.await.map(drop)
 }
 
 /// Returns the properties of JSON that survives a broker's restart. The new message id names it to

@@ -7,7 +7,7 @@ use crate::BrokerUrl;
 /// Settings of the connections to RabbitMQ.
 #[derive(Args, Clone, Debug)]
 pub struct BrokerConfig {
-    /// The broker, as an AMQP URI
+    /// The broker, as an AMQP URI; its query may have RabbitMQ's parameters
     #[arg(
         long = "rabbitmq-url",
         env = "RABBITMQ_URL",
@@ -17,4 +17,12 @@ pub struct BrokerConfig {
         value_parser = BrokerUrl::parse
     )]
     pub url: BrokerUrl,
+}
+
+impl BrokerConfig {
+    /// Returns what has no effect, each with the name of its setting.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.url.warnings().to_vec()
+    }
 }

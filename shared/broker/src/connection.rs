@@ -3,11 +3,15 @@
 
 use std::{
     future::Future,
-    sync::atomic::{AtomicBool, Ordering},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use deadpool_lapin::{Connection as PooledConnection, Pool, PoolConfig, Runtime};
+use deadpool_lapin::{Connection as PooledConnection, Manager, Pool, PoolConfig, Runtime};
 use lapin::{Connection, ConnectionProperties};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,16 +19,23 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{error::BrokerError, url::BrokerUrl};
-
-/// Maximum time for connecting, the handshake included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::{
+    error::{BrokerError, is_end},
+    transport::{Endpoint, Transport},
+    url::BrokerUrl,
+};
 
 /// Maximum time of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Opens an AMQP 0-9-1 connection; a broker answers it with `connection.start`.
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+
+/// Maximum time for closing a connection. A stop must not wait long for a broker that does not answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// First byte of `connection.start`: the type of its frame.
+const METHOD_FRAME: u8 = 1;
 
 /// Maximum time of any operation but a publish.
 pub(crate) const RPC_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,20 +66,21 @@ impl Connector {
     /// Opens a connection for one task that consumes or takes part in the election.
     pub(crate) async fn connect(&self) -> Result<Connection, BrokerError> {
         let uri = self.url.expose();
-        self.guard(Connection::connect(&uri, connection_properties(self.name))).await
+        let properties = connection_properties(self.name);
+        let transport = Transport::current(Arc::clone(self.url.endpoint()));
+        self.guard(Connection::connect_with_runtime(&uri, properties, transport)).await
     }
 
     /// Makes a pool of `size` connections for tasks that publish.
     pub(crate) fn pool(self, size: usize) -> ConnectionPool {
         let name = self.name;
-        let config = deadpool_lapin::Config {
-            url: Some(self.url.expose()),
-            pool: Some(PoolConfig::new(size)),
-        };
-        #[expect(clippy::expect_used, reason = "fails only for a runtime that is not compiled in")]
-        let pool = config
-            .create_pool(move || connection_properties(name), Runtime::Tokio1)
-            .expect("tokio is compiled in");
+        let transport = Transport::current(Arc::clone(self.url.endpoint()));
+        let properties = move || connection_properties(name);
+        let manager = Manager::new(self.url.expose(), properties, transport);
+        let pool =
+            Pool::builder(manager).config(PoolConfig::new(size)).runtime(Runtime::Tokio1).build();
+        #[expect(clippy::expect_used, reason = "fails only for timeouts without a runtime")]
+        let pool = pool.expect("a pool without timeouts");
         ConnectionPool { connector: self, pool }
     }
 
@@ -81,28 +93,38 @@ impl Connector {
         BrokerError: From<E>,
     {
         if self.unresponsive.load(Ordering::Relaxed) {
-            self.probe().await?;
+            self.probe().await.map_err(|_| BrokerError::NoAnswer)?;
             self.unresponsive.store(false, Ordering::Relaxed);
         }
-        let connected = in_time(CONNECT_TIMEOUT, connecting).await;
+        let connected = in_time(self.url.connect_timeout(), connecting).await;
         if matches!(connected, Err(BrokerError::Timeout)) {
             self.unresponsive.store(true, Ordering::Relaxed);
         }
-        connected
+        match connected {
+            Err(BrokerError::Timeout) => Err(BrokerError::NoAnswer),
+            // The client library does not tell what it got instead of the broker's answer.
+            Err(BrokerError::Client(error)) if error.is_broken_off() => match self.probe().await {
+                Ok(None | Some(METHOD_FRAME)) => Err(BrokerError::Client(error)),
+                Err(probed) if probed.kind() == io::ErrorKind::TimedOut => {
+                    Err(BrokerError::NoAnswer)
+                }
+                Err(probed) if !is_end(&probed) => Err(BrokerError::Client(error)),
+                Ok(Some(_)) | Err(_) => Err(BrokerError::NotAmqp),
+            },
+            connected => connected,
+        }
     }
 
-    /// Checks that the broker answers.
-    async fn probe(&self) -> Result<(), BrokerError> {
-        let Some(address) = self.url.plain_address() else { return Ok(()) };
+    /// Returns the first byte that the broker answers with, or `None` over TLS. Fails if there is no
+    /// answer.
+    async fn probe(&self) -> io::Result<Option<u8>> {
+        let Endpoint { host, port, tls: None } = &**self.url.endpoint() else { return Ok(None) };
         let probing = async {
-            let mut stream = TcpStream::connect(address).await?;
+            let mut stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.write_all(PROTOCOL_HEADER).await?;
-            stream.read_u8().await
+            stream.read_u8().await.map(Some)
         };
-        match timeout(PROBE_TIMEOUT, probing).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(BrokerError::Timeout),
-        }
+        timeout(PROBE_TIMEOUT, probing).await?
     }
 }
 
@@ -115,7 +137,7 @@ impl ConnectionPool {
 
 /// Closes a connection. If that takes too long, the broker closes it when it misses heartbeats.
 pub(crate) async fn close(connection: Connection) {
-    if let Err(error) = in_time(RPC_TIMEOUT, connection.close(200, "OK".into())).await {
+    if let Err(error) = in_time(CLOSE_TIMEOUT, connection.close(200, "OK".into())).await {
         tracing::debug!(%error, "the connection was not closed in time");
     }
 }

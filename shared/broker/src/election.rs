@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use lapin::{Channel, Connection, ErrorKind};
-use telemetry::error_chain;
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use telemetry::OutageLog;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    alarms::Alarms,
     backoff::Backoff,
     channel::{lost, open_channel, publish_unconfirmed},
     connection::{Connector, RPC_TIMEOUT, close, in_time},
-    error::BrokerError,
+    error::{BrokerError, ClientError},
     topology::{self, BROADCAST, BROADCAST_LEADER, Purpose},
     url::BrokerUrl,
 };
@@ -29,6 +30,9 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// A candidate for the leadership. The one that holds an exclusive queue is the leader.
 pub struct Election {
     connector: Connector,
+    up: watch::Sender<bool>,
+    alarms: Alarms,
+    outage: OutageLog,
     stop: CancellationToken,
 }
 
@@ -37,6 +41,7 @@ pub struct Election {
 pub struct Leader {
     connection: Connection,
     channel: Channel,
+    _following_alarms: AbortOnDropHandle<()>,
 }
 
 impl Election {
@@ -44,43 +49,75 @@ impl Election {
     #[must_use]
     pub fn new(url: &BrokerUrl, stop: CancellationToken) -> Self {
         let url = url.with_heartbeat(HEARTBEAT_SECS);
-        Self { connector: Connector::new(url, "broadcaster sampler"), stop }
+        Self {
+            connector: Connector::new(url, "broadcaster sampler"),
+            up: watch::Sender::new(false),
+            alarms: Alarms::default(),
+            outage: OutageLog::new("take part in the election of the leader"),
+            stop,
+        }
+    }
+
+    /// Returns whether this candidate takes part, as a leader or as one that may become it.
+    #[must_use]
+    pub fn up(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    /// Returns the reason of the broker's alarm while one blocks the leader's frames. Other candidates
+    /// do not publish, and so do not learn of alarms.
+    #[must_use]
+    pub fn alarm(&self) -> watch::Receiver<Option<String>> {
+        self.alarms.reason()
     }
 
     /// Waits until this candidate is elected; `None` once stopped.
     pub async fn win(&self) -> Option<Leader> {
-        self.stop.run_until_cancelled(self.campaign()).await
-    }
-
-    async fn campaign(&self) -> Leader {
         let mut backoff = Backoff::default();
         loop {
-            match self.hold_leader_queue().await {
-                Ok(leader) => return leader,
-                Err(error) => tracing::warn!(
-                    error = %error_chain(&error),
-                    "failed to take part in the election; reconnecting"
-                ),
-            }
-            backoff.pause().await;
+            let error = match self.stop.run_until_cancelled(self.connector.connect()).await? {
+                Ok(connection) => {
+                    let campaign = self.hold_leader_queue(&connection);
+                    match self.stop.run_until_cancelled(campaign).await {
+                        Some(Ok(channel)) => {
+                            let following_alarms = self.alarms.follow(&connection);
+                            return Some(Leader {
+                                connection,
+                                channel,
+                                _following_alarms: following_alarms,
+                            });
+                        }
+                        Some(Err(error)) => error,
+                        None => {
+                            close(connection).await;
+                            return None;
+                        }
+                    }
+                }
+                Err(error) => error,
+            };
+            self.up.send_replace(false);
+            self.outage.failed(&error);
+            self.stop.run_until_cancelled(backoff.pause()).await?;
         }
     }
 
-    async fn hold_leader_queue(&self) -> Result<Leader, BrokerError> {
-        let connection = self.connector.connect().await?;
-        let mut channel = open_channel(&connection, Purpose::Broadcast).await?;
+    /// Returns the channel that holds the queue, once no other connection does.
+    async fn hold_leader_queue(&self, connection: &Connection) -> Result<Channel, BrokerError> {
+        let mut channel = open_channel(connection, Purpose::Broadcast).await?;
         loop {
-            match in_time(RPC_TIMEOUT, topology::declare_leader_queue(&channel)).await {
-                Ok(()) => {
-                    tracing::info!(queue = BROADCAST_LEADER, "elected leader");
-                    return Ok(Leader { connection, channel });
-                }
+            let held = match in_time(RPC_TIMEOUT, topology::declare_leader_queue(&channel)).await {
+                Ok(()) => true,
                 // Another connection holds the queue. That closes only the channel.
-                Err(BrokerError::Client(error)) if is_locked(&error) => {
-                    tracing::debug!(queue = BROADCAST_LEADER, "another broadcaster is the leader");
-                }
+                Err(BrokerError::Client(error)) if is_locked(&error) => false,
                 Err(error) => return Err(error),
+            };
+            self.outage.succeeded();
+            self.up.send_if_modified(|up| !std::mem::replace(up, true));
+            if held {
+                return Ok(channel);
             }
+            tracing::debug!(queue = BROADCAST_LEADER, "another broadcaster is the leader");
             sleep(CAMPAIGN_INTERVAL).await;
             channel = in_time(RPC_TIMEOUT, connection.create_channel()).await?;
         }
@@ -91,20 +128,31 @@ impl Leader {
     /// Publishes a frame to all broadcasters. It is not confirmed: the next one replaces it. An error
     /// means that the leadership is lost.
     pub async fn publish(&self, frame: &[u8]) -> Result<(), BrokerError> {
-        if self.connection.status().blocked() {
-            tracing::debug!("no frame published: the broker is blocked by an alarm");
-            return Ok(());
-        }
-        in_time(PUBLISH_TIMEOUT, publish_unconfirmed(&self.channel, BROADCAST, "", frame)).await
+        let publishing = publish_unconfirmed(&self.channel, BROADCAST, "", frame);
+        self.unless_blocked(in_time(PUBLISH_TIMEOUT, publishing)).await
     }
 
     /// Checks that the leadership is still held. The queue can go while its connection stays: an
     /// operator may delete it, and so may the majority side of a cluster's partition.
     pub async fn confirm(&self) -> Result<(), BrokerError> {
-        if self.connection.status().blocked() {
+        let confirming = topology::declare_leader_queue(&self.channel);
+        self.unless_blocked(in_time(RPC_TIMEOUT, confirming)).await
+    }
+
+    /// Does nothing while an alarm blocks the connection, and forgives a timeout if one has begun
+    /// meanwhile: another leader could not publish either.
+    async fn unless_blocked(
+        &self,
+        work: impl Future<Output = Result<(), BrokerError>>,
+    ) -> Result<(), BrokerError> {
+        let blocked = || self.connection.status().blocked();
+        if blocked() {
             return Ok(());
         }
-        in_time(RPC_TIMEOUT, topology::declare_leader_queue(&self.channel)).await
+        match work.await {
+            Err(BrokerError::Timeout) if blocked() => Ok(()),
+            done => done,
+        }
     }
 
     /// Returns once the leadership is lost.
@@ -119,7 +167,7 @@ impl Leader {
     }
 }
 
-fn is_locked(error: &lapin::Error) -> bool {
+fn is_locked(error: &ClientError) -> bool {
     const RESOURCE_LOCKED: u16 = 405;
     matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == RESOURCE_LOCKED)
 }

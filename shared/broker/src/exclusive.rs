@@ -6,7 +6,7 @@ use std::time::Duration;
 use contracts::Reply;
 use futures_util::StreamExt;
 use lapin::{Channel, Connection, Consumer, options::BasicConsumeOptions, types::FieldTable};
-use telemetry::error_chain;
+use telemetry::OutageLog;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::Backoff,
     channel::{lost, open_channel},
-    connection::{Connector, RPC_TIMEOUT, in_time},
+    connection::{Connector, RPC_TIMEOUT, close, in_time},
     error::BrokerError,
     topology::{self, Purpose},
     url::BrokerUrl,
@@ -55,11 +55,14 @@ struct Link {
 impl ExclusiveConsumer {
     /// Consumes a gateway's replies.
     pub fn replies(url: BrokerUrl, on_reply: impl Fn(Reply) + Send + Sync + 'static) -> Self {
+        // Without its reply, a write is answered with 202.
+        let unreadable = OutageLog::new("read a worker's replies");
         let on_body = move |body: Vec<u8>| match serde_json::from_slice::<Vec<Reply>>(&body) {
-            Ok(replies) => replies.into_iter().for_each(&on_reply),
-            Err(error) => {
-                tracing::warn!(%error, "failed to read replies; their writes are answered with 202");
+            Ok(replies) => {
+                unreadable.succeeded();
+                replies.into_iter().for_each(&on_reply);
             }
+            Err(error) => unreadable.failed(&error),
         };
         Self::start(Connector::new(url, "gateway replies"), Kind::Replies, on_body)
     }
@@ -85,8 +88,7 @@ impl ExclusiveConsumer {
                 name_sender.send_replace(name);
                 up_sender.send_replace(up);
             };
-            stopped.run_until_cancelled(consume_forever(&connector, kind, on_body, &report)).await;
-            report(None);
+            consume(&connector, kind, on_body, &report, &stopped).await;
         });
         Self { queue_name, up, stop, task }
     }
@@ -112,28 +114,40 @@ impl ExclusiveConsumer {
     }
 }
 
-/// Consumes, and reports the queue's name while it does.
-async fn consume_forever(
+/// Consumes until `stop`, and reports the queue's name while it does.
+async fn consume(
     connector: &Connector,
     kind: Kind,
     on_body: impl Fn(Vec<u8>),
     report: &impl Fn(Option<String>),
+    stop: &CancellationToken,
 ) {
+    let outage = OutageLog::new(match kind {
+        Kind::Replies => "receive replies",
+        Kind::Frames => "receive frames",
+    });
     let mut backoff = Backoff::default();
     loop {
-        let error = match Link::open(connector, kind).await {
-            Ok(mut link) => {
+        let opened = stop.run_until_cancelled(Link::open(connector, kind)).await;
+        let error = match opened {
+            None => return,
+            Some(Ok(mut link)) => {
                 backoff = Backoff::default();
                 report(Some(link.queue_name.clone()));
-                tracing::info!(queue = ?kind, "consuming from a queue of its own");
-                let error = link.consume(&on_body).await;
+                if !outage.succeeded() {
+                    tracing::info!(queue = ?kind, "consuming from a queue of its own");
+                }
+                let consumed = stop.run_until_cancelled(link.consume(&on_body)).await;
                 report(None);
+                let Some(error) = consumed else { return close(link.connection).await };
                 error
             }
-            Err(error) => error,
+            Some(Err(error)) => error,
         };
-        tracing::warn!(queue = ?kind, error = %error_chain(&error), "failed to consume; reconnecting");
-        backoff.pause().await;
+        outage.failed(&error);
+        if stop.run_until_cancelled(backoff.pause()).await.is_none() {
+            return;
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! separate connections, because an alarm blocks a publishing connection as a whole. And every
 //! wait on the broker has an end.
 
+mod alarms;
 mod backoff;
 mod channel;
 mod commands;
@@ -14,11 +15,16 @@ mod dead_letters;
 mod election;
 mod error;
 mod exclusive;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod publish_channel;
 mod replies;
+mod tls;
 mod topology;
 mod traceparents;
+mod transport;
 mod url;
 
 pub use backoff::Backoff;
@@ -33,4 +39,4 @@ pub use exclusive::ExclusiveConsumer;
 pub use replies::ReplyPublisher;
 pub use topology::COMMANDS;
 pub use traceparents::TraceParents;
-pub use url::{BrokerUrl, InvalidBrokerUrl};
+pub use url::{BrokerUrl, InvalidBrokerUrl, InvalidParameter};

@@ -2,10 +2,12 @@
 
 use deadpool_lapin::Connection as PooledConnection;
 use lapin::Channel;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    alarms::Alarms,
     channel::{lost, open_channel},
-    connection::ConnectionPool,
+    connection::{ConnectionPool, close},
     error::BrokerError,
     topology::Purpose,
 };
@@ -14,13 +16,19 @@ use crate::{
 pub(crate) struct PublishChannel {
     connection: PooledConnection,
     pub(crate) channel: Channel,
+    _following_alarms: AbortOnDropHandle<()>,
 }
 
 impl PublishChannel {
-    pub(crate) async fn open(pool: &ConnectionPool, purpose: Purpose) -> Result<Self, BrokerError> {
+    pub(crate) async fn open(
+        pool: &ConnectionPool,
+        purpose: Purpose,
+        alarms: &Alarms,
+    ) -> Result<Self, BrokerError> {
         let connection = pool.get().await?;
+        let following_alarms = alarms.follow(&connection);
         match open_channel(&connection, purpose).await {
-            Ok(channel) => Ok(Self { connection, channel }),
+            Ok(channel) => Ok(Self { connection, channel, _following_alarms: following_alarms }),
             Err(fault) => {
                 give_back(connection, &fault);
                 Err(fault)
@@ -40,6 +48,11 @@ impl PublishChannel {
     /// Returns once the channel has ended.
     pub(crate) async fn lost(&self) {
         lost(&self.connection, &self.channel).await;
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn close(self) {
+        close(PooledConnection::take(self.connection)).await;
     }
 
     /// Gives the connection back after a fault.

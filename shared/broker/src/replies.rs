@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use contracts::Reply;
 use telemetry::{
-    error_chain,
+    OutageLog,
     metrics::{CounterFamily, catalog},
 };
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 use crate::{
+    alarms::{Alarms, PROBE_INTERVAL},
     backoff::Backoff,
-    channel::publish_unconfirmed,
+    channel::{publish_probe, publish_unconfirmed},
     connection::{ConnectionPool, Connector, in_time},
     error::BrokerError,
     publish_channel::PublishChannel,
@@ -38,6 +39,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct ReplyPublisher {
     queue: mpsc::Sender<QueuedReplies>,
     up: watch::Receiver<bool>,
+    alarm: watch::Receiver<Option<String>>,
     counted: CounterFamily,
 }
 
@@ -50,6 +52,7 @@ struct QueuedReplies {
 
 struct Sending {
     pool: ConnectionPool,
+    alarms: Alarms,
     queue: mpsc::Receiver<QueuedReplies>,
     /// Replies whose sending failed.
     unsent: Option<QueuedReplies>,
@@ -64,20 +67,29 @@ impl ReplyPublisher {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let counted = catalog::REPLIES.family("result", &["sent", "dropped"]);
         let (up_sender, up) = watch::channel(false);
+        let alarms = Alarms::default();
+        let alarm = alarms.reason();
         let sending = Sending {
             pool: Connector::new(url, "storage-worker replies").pool(1),
+            alarms,
             queue,
             unsent: None,
             up: up_sender,
             counted: counted.clone(),
         };
-        (Self { queue: sender, up, counted }, tokio::spawn(sending.run()))
+        (Self { queue: sender, up, alarm, counted }, tokio::spawn(sending.run()))
     }
 
     /// Returns whether replies can be sent.
     #[must_use]
     pub fn up(&self) -> watch::Receiver<bool> {
         self.up.clone()
+    }
+
+    /// Returns the reason of the broker's alarm while one blocks replies.
+    #[must_use]
+    pub fn alarm(&self) -> watch::Receiver<Option<String>> {
+        self.alarm.clone()
     }
 
     /// Sends replies to the gateway that consumes the queue `reply_to`. Drops them if too many wait.
@@ -97,31 +109,45 @@ impl ReplyPublisher {
 
 impl Sending {
     async fn run(mut self) {
+        let outage = OutageLog::new("send replies");
         let mut backoff = Backoff::default();
         loop {
-            let error = match PublishChannel::open(&self.pool, Purpose::Replies).await {
+            let opening = PublishChannel::open(&self.pool, Purpose::Replies, &self.alarms);
+            let error = match opening.await {
                 Ok(channel) => {
                     backoff = Backoff::default();
+                    outage.succeeded();
                     self.up.send_replace(true);
                     let sent = self.send_all(&channel).await;
                     self.up.send_replace(false);
-                    let Err(error) = sent else { return };
+                    let Err(error) = sent else { return channel.close().await };
                     channel.give_back(&error);
                     error
                 }
                 Err(_) if self.queue.is_closed() => return,
                 Err(error) => error,
             };
-            tracing::warn!(error = %error_chain(&error), "failed to send replies; reconnecting");
+            outage.failed(&error);
             backoff.pause().await;
         }
     }
 
     /// Sends until every clone of the publisher is dropped and all replies are sent.
     async fn send_all(&mut self, channel: &PublishChannel) -> Result<(), BrokerError> {
+        let mut probes = interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = match self.unsent.take() {
-                None => self.queue.recv().await,
+                None => tokio::select! {
+                    next = self.queue.recv() => next,
+                    () = channel.lost() => return Err(BrokerError::Lost),
+                    _ = probes.tick() => {
+                        if !channel.is_blocked() {
+                            in_time(SEND_TIMEOUT, publish_probe(&channel.channel, "")).await?;
+                        }
+                        continue;
+                    }
+                },
                 unsent => unsent,
             };
             let Some(replies) = next else { return Ok(()) };

@@ -1,8 +1,17 @@
-//! The broker's address.
+//! The broker's address: an AMQP URI with the query parameters of RabbitMQ's clients
+//! (<https://www.rabbitmq.com/docs/uri-query-parameters>).
 
-use std::fmt;
+mod query;
 
-use lapin::uri::{AMQPScheme, AMQPUri};
+use std::{fmt, sync::Arc, time::Duration};
+
+use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri};
+use telemetry::error_chain;
+use url::{Host, Url};
+
+use crate::{tls::Tls, transport::Endpoint};
+pub use query::InvalidParameter;
+use query::Query;
 
 /// Seconds between heartbeats. A dead peer is noticed after twice as long; the broker's own
 /// default of 60 would leave a cut connection unnoticed for two minutes.
@@ -16,85 +25,139 @@ const FRAME_MAX_BYTES: u32 = 16 * 1024;
 /// tells its limit, and fills it with zeros.
 const LARGEST_FRAME_BYTES: u32 = 128 * 1024;
 
+/// Maximum time for connecting, the handshake included, unless the URI says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A valid AMQP URI. Its debug form has no password.
 #[derive(Clone)]
-pub struct BrokerUrl(AMQPUri);
+pub struct BrokerUrl {
+    /// User, vhost and limits. Scheme, host and port are those of the endpoint.
+    uri: AMQPUri,
+    endpoint: Arc<Endpoint>,
+    connect_timeout: Duration,
+    warnings: Vec<String>,
+}
 
 /// Invalid AMQP URI. The message does not repeat it, since it may hold a password.
 #[derive(Debug, thiserror::Error)]
-#[error("must be an AMQP URI such as amqp://user:password@host:5672/vhost ({0})")]
-pub struct InvalidBrokerUrl(String);
+pub enum InvalidBrokerUrl {
+    /// The text is no AMQP URI.
+    #[error("must be an AMQP URI such as amqp://user:password@host:5672/vhost ({0})")]
+    Syntax(&'static str),
+    /// A query parameter has no effect or a wrong value.
+    #[error(transparent)]
+    Parameter(#[from] InvalidParameter),
+    /// A certificate or a key cannot be used.
+    #[error("{0}")]
+    Tls(String),
+}
 
 impl BrokerUrl {
-    /// Parses an `amqp://` or `amqps://` URI (<https://www.rabbitmq.com/docs/uri-spec>).
+    /// Parses an `amqp://` or `amqps://` URI (<https://www.rabbitmq.com/docs/uri-spec>), and reads the
+    /// certificates that it names.
     pub fn parse(text: &str) -> Result<Self, InvalidBrokerUrl> {
-        let mut uri: AMQPUri = text.parse().map_err(InvalidBrokerUrl)?;
-        // Zero would switch the detection of dead peers off.
-        uri.query.heartbeat = uri.query.heartbeat.filter(|secs| *secs > 0).or(Some(HEARTBEAT_SECS));
-        uri.query.frame_max = uri.query.frame_max.or(Some(FRAME_MAX_BYTES));
-        Ok(Self(uri))
+        let invalid = InvalidBrokerUrl::Syntax;
+        let escapes = "special characters in user and password are percent-encoded";
+        let mut url = Url::parse(text).map_err(|_| invalid(escapes))?;
+        let is_tls = match url.scheme() {
+            "amqp" => false,
+            "amqps" => true,
+            _ => return Err(invalid("the scheme must be amqp or amqps")),
+        };
+        if url.cannot_be_a_base() || url.fragment().is_some() || url.port() == Some(0) {
+            return Err(invalid("it has no host, a port 0, or a fragment"));
+        }
+        if url.query().is_some_and(|query| query.contains('@')) {
+            return Err(invalid(escapes));
+        }
+        let Query { mut limits, connect_timeout, tls, mut warnings } =
+            Query::parse(url.query().unwrap_or_default(), is_tls)?;
+        limits.heartbeat = limits.heartbeat.or(Some(HEARTBEAT_SECS));
+        limits.frame_max = limits.frame_max.or(Some(FRAME_MAX_BYTES));
+        url.set_query(None);
+        let mut uri: AMQPUri = url
+            .as_str()
+            .parse()
+            .map_err(|_| invalid("user, password and vhost must be percent-encoded UTF-8"))?;
+        // The library decodes it, but does not encode it again.
+        if uri.authority.host.contains(['@', '/', '?', '#', '%']) {
+            return Err(invalid("the host is not a name or an address"));
+        }
+        if uri.vhost.is_empty() {
+            warnings.push(
+                "RABBITMQ_URL ends with a slash, so its vhost has an empty name; the default vhost \
+                 is written %2f"
+                    .to_owned(),
+            );
+        }
+        let host = match url.host() {
+            // The library takes an IPv6 address for no host at all.
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            _ => uri.authority.host.clone(),
+        };
+        let tls = is_tls.then(|| Tls {
+            server_name: tls.server_name.unwrap_or_else(|| host.clone()),
+            authorities: tls.authorities,
+            identity: tls.identity,
+        });
+        tls.as_ref()
+            .map(Tls::connector)
+            .transpose()
+            .map_err(|error| InvalidBrokerUrl::Tls(error_chain(&error).to_string()))?;
+        let endpoint = Arc::new(Endpoint { host, port: uri.authority.port, tls });
+        let AMQPAuthority { userinfo, .. } = uri.authority;
+        uri.authority = AMQPAuthority { userinfo, ..AMQPAuthority::default() };
+        uri.scheme = AMQPScheme::AMQP;
+        uri.query = limits;
+        let connect_timeout = connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        Ok(Self { uri, endpoint, connect_timeout, warnings })
     }
 
     /// Returns the same address with another heartbeat, in seconds.
     pub(crate) fn with_heartbeat(&self, heartbeat_secs: u16) -> Self {
-        let mut uri = self.0.clone();
-        uri.query.heartbeat = Some(heartbeat_secs);
-        Self(uri)
+        let mut url = self.clone();
+        url.uri.query.heartbeat = Some(heartbeat_secs);
+        url
     }
 
     /// Returns the same address with the largest frames that brokers allow by default. All headers of
     /// a message come in one frame, which other publishers may fill: a connection with smaller frames
     /// would fail each time that such a message is delivered.
     pub(crate) fn with_largest_frames(&self) -> Self {
-        let mut uri = self.0.clone();
-        uri.query.frame_max = Some(LARGEST_FRAME_BYTES);
-        Self(uri)
+        let mut url = self.clone();
+        url.uri.query.frame_max = Some(LARGEST_FRAME_BYTES);
+        url
     }
 
-    /// Returns host and port, unless they speak TLS.
-    pub(crate) fn plain_address(&self) -> Option<(&str, u16)> {
-        let authority = &self.0.authority;
-        matches!(self.0.scheme, AMQPScheme::AMQP)
-            .then_some((authority.host.as_str(), authority.port))
+    /// Returns where the broker listens.
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 
-    /// Returns the whole address, password included: for connecting, never for printing.
+    /// Returns the maximum time for connecting, the handshake included.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Returns what has no effect.
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Returns the URI for the client library, password included: for connecting, never for printing.
+    /// Its host is not the broker's, which the endpoint names.
     pub(crate) fn expose(&self) -> String {
-        self.0.to_string()
+        self.uri.to_string()
     }
 }
 
 impl fmt::Debug for BrokerUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authority = &self.0.authority;
-        write!(formatter, "{}://{}:{}", self.0.scheme, authority.host, authority.port)
+        let Endpoint { host, port, tls } = &*self.endpoint;
+        let scheme = if tls.is_some() { "amqps" } else { "amqp" };
+        write!(formatter, "{scheme}://{host}:{port}")
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_vhost_and_a_password_survive_and_what_is_not_said_is_added() {
-        let url = BrokerUrl::parse("amqp://us%40er:p%2Fw@localhost:5673/a%2fb").unwrap();
-        let again: AMQPUri = url.expose().parse().unwrap();
-        assert_eq!(again.vhost, "a/b");
-        assert_eq!(again.authority.userinfo.password, "p/w");
-        assert_eq!(again.authority.userinfo.username, "us@er");
-        assert_eq!(again.query.heartbeat, Some(10));
-        assert_eq!(again.query.frame_max, Some(16_384));
-    }
-
-    #[test]
-    fn its_debug_form_has_no_password() {
-        let url = BrokerUrl::parse("amqp://user:hunter2@localhost/%2f").unwrap();
-        assert_eq!(format!("{url:?}"), "amqp://localhost:5672");
-    }
-
-    #[test]
-    fn what_is_no_amqp_uri_is_refused_without_repeating_it() {
-        let error = BrokerUrl::parse("http://user:hunter2@localhost").unwrap_err().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::IgnoredAny};
 
-use crate::{CommandId, Content, MessageId, Timestamp, UserId, Version};
+use crate::{CommandId, Content, MessageId, Precondition, Timestamp, UserId};
 
 /// Version of the command format that this code writes and reads.
 const FORMAT: u32 = 1;
@@ -68,15 +68,15 @@ pub enum Action {
         /// Time of the edit by the gateway's clock, later than every timestamp that it read in the
         /// message.
         edit_timestamp: Timestamp,
-        /// Version that the message must have (`If-Match`).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        if_match: Option<Version>,
+        /// Versions that the message may have. Those of `if_match` span less than [`Precondition::MAX_SPAN`].
+        #[serde(flatten)]
+        precondition: Precondition,
     },
     /// Replaces the message with a tombstone.
     Delete {
-        /// Version that the message must have (`If-Match`).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        if_match: Option<Version>,
+        /// Versions that the message may have.
+        #[serde(flatten)]
+        precondition: Precondition,
     },
 }
 
@@ -186,6 +186,10 @@ mod tests {
             r#"{"edit":{"content":"hi","edit_timestamp":"2026-01-31T12:00:00.001Z","if_match":3}}"#,
             r#"{"delete":{}}"#,
             r#"{"delete":{"if_match":3}}"#,
+            r#"{"delete":{"if_match":[]}}"#,
+            r#"{"delete":{"if_match":[3,4]}}"#,
+            r#"{"delete":{"if_none_match":3}}"#,
+            r#"{"edit":{"content":"hi","edit_timestamp":"2026-01-31T12:00:00.001Z","if_match":[3,4],"if_none_match":[5,6]}}"#,
         ] {
             let json = format!("{{{IDS},\"action\":{action}}}");
             let command: Command = serde_json::from_str(&json).unwrap();
@@ -219,7 +223,7 @@ mod tests {
         command.issued_at =
             Timestamp::from_unix_millis(now.unix_millis() - 7 * 86_400_000).unwrap();
         assert!(command.is_expired_create(now));
-        let delete = Action::Delete { if_match: None };
+        let delete = Action::Delete { precondition: Precondition::default() };
         let command = Command::new(command.message_id(), command.issued_at, delete);
         assert!(!command.is_expired_create(now));
     }

@@ -2,9 +2,13 @@
 //! (`Command`, `Reply`). No I/O and no async, so that every other crate can depend on it.
 
 mod command;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod message;
 mod outcome;
+mod precondition;
 mod problem;
 mod timestamp;
 mod trace;
@@ -16,6 +20,7 @@ pub use command::{
 pub use id::{CommandId, InvalidOperationId, MessageId, OperationId};
 pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessage};
 pub use outcome::{Failure, Outcome, Reply};
-pub use problem::{FieldError, Location, Problem, ProblemKind};
+pub use precondition::{Precondition, TooManyVersions, VersionSet};
+pub use problem::{FieldError, Location, Problem, ProblemKind, ProblemType};
 pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use trace::{InvalidTraceParent, TraceId, TraceParent};

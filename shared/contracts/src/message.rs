@@ -86,6 +86,19 @@ impl UserId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the decimal digits of an integer that is written as a floating-point number: as in JSON
+    /// Schema, 1.0 is the integer 1. Returns `None` if it has a fraction, or if rounding may have turned
+    /// another user's id into it.
+    #[must_use]
+    pub fn integer_text(number: f64) -> Option<String> {
+        /// 2 to the 53rd, below which each integer has a floating-point number of its own.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+
+        let exact = number.fract() == 0.0 && number.abs() < EXACT;
+        // No fraction, no exponent, and 0 instead of -0.
+        exact.then(|| format!("{:.0}", number + 0.0))
+    }
 }
 
 impl TryFrom<String> for UserId {

@@ -1,9 +1,13 @@
 //! Error bodies: problem details of RFC 9457.
 
+mod explanation;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use explanation::ProblemType;
 
 /// Problem types of this API. Each has its `type`, its title and its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub enum ProblemKind {
     OriginForbidden,
     /// 404: No message has this id; it may have been deleted.
     MessageNotFound,
+    /// 404: No operation has this id.
+    OperationNotFound,
     /// 404: The operation ended too long ago to be known.
     OperationExpired,
     /// 404: Nothing is served at this path.
@@ -28,12 +34,16 @@ pub enum ProblemKind {
     FieldConflict,
     /// 409: The message that was created with this idempotency key has been deleted.
     MessageDeleted,
-    /// 412: The message has another version than `If-Match` requires; read it again and retry.
+    /// 412: The message has a version that `If-Match` or `If-None-Match` rules out; read it again and retry.
     VersionMismatch,
+    /// 412: The resource, which is not a message, does not meet `If-Match`.
+    PreconditionFailed,
     /// 413: The body is larger than 64 KiB.
     BodyTooLarge,
     /// 415: The media type of the body is not `application/json`.
     UnsupportedMediaType,
+    /// 417: The request has an expectation that no service can meet.
+    ExpectationFailed,
     /// 422: At least one field is wrong; `errors` names each of them.
     InvalidInput,
     /// 422: The idempotency key was used before, with another body.
@@ -46,6 +56,8 @@ pub enum ProblemKind {
     DeadLettered,
     /// 500: The service failed unexpectedly.
     Internal,
+    /// 501: The request needs a part of HTTP that the services do not have.
+    NotImplemented,
     /// 502: The broadcaster cannot be reached; retry later.
     BroadcasterUnavailable,
     /// 503: The write was not accepted, and nothing was written; retry later.
@@ -59,6 +71,38 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
+    /// All problem types.
+    pub const ALL: [Self; 28] = [
+        Self::MalformedJson,
+        Self::BadRequest,
+        Self::OriginForbidden,
+        Self::MessageNotFound,
+        Self::OperationNotFound,
+        Self::OperationExpired,
+        Self::UnknownPath,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::FieldConflict,
+        Self::MessageDeleted,
+        Self::VersionMismatch,
+        Self::PreconditionFailed,
+        Self::BodyTooLarge,
+        Self::UnsupportedMediaType,
+        Self::ExpectationFailed,
+        Self::InvalidInput,
+        Self::KeyReused,
+        Self::UpgradeRequired,
+        Self::TooManyFromAddress,
+        Self::DeadLettered,
+        Self::Internal,
+        Self::NotImplemented,
+        Self::BroadcasterUnavailable,
+        Self::NotAccepted,
+        Self::OutcomeUnknown,
+        Self::StorageUnavailable,
+        Self::Overloaded,
+    ];
+
     /// Returns status, `type` and title.
     const fn row(self) -> (u16, &'static str, &'static str) {
         match self {
@@ -66,6 +110,9 @@ impl ProblemKind {
             Self::BadRequest => (400, "/problems/bad-request", "Bad request"),
             Self::OriginForbidden => (403, "/problems/origin-forbidden", "Origin forbidden"),
             Self::MessageNotFound => (404, "/problems/message-not-found", "Message not found"),
+            Self::OperationNotFound => {
+                (404, "/problems/operation-not-found", "Operation not found")
+            }
             Self::OperationExpired => (404, "/problems/operation-expired", "Operation expired"),
             Self::UnknownPath => (404, "/problems/unknown-path", "Unknown path"),
             Self::MethodNotAllowed => (405, "/problems/method-not-allowed", "Method not allowed"),
@@ -73,10 +120,14 @@ impl ProblemKind {
             Self::FieldConflict => (409, "/problems/field-conflict", "Field conflict"),
             Self::MessageDeleted => (409, "/problems/message-deleted", "Message deleted"),
             Self::VersionMismatch => (412, "/problems/version-mismatch", "Version mismatch"),
+            Self::PreconditionFailed => {
+                (412, "/problems/precondition-failed", "Precondition failed")
+            }
             Self::BodyTooLarge => (413, "/problems/body-too-large", "Body too large"),
             Self::UnsupportedMediaType => {
                 (415, "/problems/unsupported-media-type", "Unsupported media type")
             }
+            Self::ExpectationFailed => (417, "/problems/expectation-failed", "Expectation failed"),
             Self::InvalidInput => (422, "/problems/invalid-input", "Invalid input"),
             Self::KeyReused => (422, "/problems/key-reused", "Idempotency key reused"),
             Self::UpgradeRequired => (426, "/problems/upgrade-required", "Upgrade required"),
@@ -85,6 +136,7 @@ impl ProblemKind {
             }
             Self::DeadLettered => (500, "/problems/dead-lettered", "Command dead-lettered"),
             Self::Internal => (500, "/problems/internal", "Internal error"),
+            Self::NotImplemented => (501, "/problems/not-implemented", "Not implemented"),
             Self::BroadcasterUnavailable => {
                 (502, "/problems/broadcaster-unavailable", "Broadcaster unavailable")
             }
@@ -109,6 +161,12 @@ impl ProblemKind {
         self.row().1
     }
 
+    /// Returns the kind with this `type`.
+    #[must_use]
+    pub fn from_type_uri(type_uri: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.type_uri() == type_uri)
+    }
+
     /// Returns the title, the same for every problem of this kind.
     #[must_use]
     pub const fn title(self) -> &'static str {
@@ -130,7 +188,7 @@ pub struct Problem {
     pub status: u16,
     /// Explanation of this occurrence, and the remedy.
     pub detail: Cow<'static, str>,
-    /// The field errors, on 422 and on 409 field-conflict.
+    /// The field errors, on 422 and on 409 field-conflict: at most 32; `detail` says how many more there are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(min_items = 1)]
     pub errors: Vec<FieldError>,
@@ -171,12 +229,16 @@ impl Problem {
         }
     }
 
-    /// Returns the 422 that names these fields.
+    /// Returns the 422 that names these fields, and says how many more are wrong.
     #[must_use]
-    pub fn invalid_input(errors: Vec<FieldError>) -> Self {
-        let detail = match errors.len() {
-            1 => "1 field is wrong; see errors".to_owned(),
-            count => format!("{count} fields are wrong; see errors"),
+    pub fn invalid_input(errors: Vec<FieldError>, left_out: usize) -> Self {
+        let detail = match (errors.len(), left_out) {
+            (1, 0) => "1 field is wrong; see errors".to_owned(),
+            (count, 0) => format!("{count} fields are wrong; see errors"),
+            (named, left_out) => format!(
+                "{} fields are wrong; errors names {named} of them and leaves out {left_out}",
+                named + left_out
+            ),
         };
         Self { errors, ..Self::new(ProblemKind::InvalidInput, detail) }
     }
@@ -209,40 +271,67 @@ mod tests {
             MalformedJson => BadRequest,
             BadRequest => OriginForbidden,
             OriginForbidden => MessageNotFound,
-            MessageNotFound => OperationExpired,
+            MessageNotFound => OperationNotFound,
+            OperationNotFound => OperationExpired,
             OperationExpired => UnknownPath,
             UnknownPath => MethodNotAllowed,
             MethodNotAllowed => RequestTimeout,
             RequestTimeout => FieldConflict,
             FieldConflict => MessageDeleted,
             MessageDeleted => VersionMismatch,
-            VersionMismatch => BodyTooLarge,
+            VersionMismatch => PreconditionFailed,
+            PreconditionFailed => BodyTooLarge,
             BodyTooLarge => UnsupportedMediaType,
-            UnsupportedMediaType => InvalidInput,
+            UnsupportedMediaType => ExpectationFailed,
+            ExpectationFailed => InvalidInput,
             InvalidInput => KeyReused,
             KeyReused => UpgradeRequired,
             UpgradeRequired => TooManyFromAddress,
             TooManyFromAddress => DeadLettered,
             DeadLettered => Internal,
-            Internal => NotAccepted,
+            Internal => NotImplemented,
+            NotImplemented => BroadcasterUnavailable,
+            BroadcasterUnavailable => NotAccepted,
             NotAccepted => OutcomeUnknown,
             OutcomeUnknown => StorageUnavailable,
-            StorageUnavailable => BroadcasterUnavailable,
-            BroadcasterUnavailable => Overloaded,
+            StorageUnavailable => Overloaded,
             Overloaded => return None,
         })
     }
 
     #[test]
-    fn the_documentation_lists_every_problem_type() {
-        let document = include_str!("../../../docs/errors.md");
-        let kinds: Vec<_> =
-            std::iter::successors(Some(ProblemKind::MalformedJson), |kind| after(*kind)).collect();
-        for kind in &kinds {
-            let row = format!("| `{}` | {} | ", kind.type_uri(), kind.status());
-            assert!(document.contains(&row), "docs/errors.md lacks {row}");
+    fn all_kinds_are_listed_and_each_has_a_type_of_its_own() {
+        let kinds = std::iter::successors(Some(ProblemKind::ALL[0]), |kind| after(*kind));
+        assert!(kinds.eq(ProblemKind::ALL));
+        for kind in ProblemKind::ALL {
+            assert_eq!(ProblemKind::from_type_uri(kind.type_uri()), Some(kind));
         }
-        let listed = document.lines().filter(|line| line.starts_with("| `/problems/")).count();
-        assert_eq!(listed, kinds.len(), "docs/errors.md lists others");
+    }
+
+    #[test]
+    fn the_documentation_explains_every_problem_type_in_the_same_words() {
+        let document = without_links(include_str!("../../../docs/errors.md"));
+        let listed: Vec<&str> =
+            document.lines().filter(|line| line.starts_with("| `/problems/")).collect();
+        let expected = ProblemKind::ALL.map(|kind| {
+            let ProblemType { type_uri, status, meaning, remedy, .. } = kind.explain();
+            format!("| `{type_uri}` | {status} | {meaning} | {remedy} |")
+        });
+        assert_eq!(listed, expected, "docs/errors.md differs");
+    }
+
+    /// Replaces each link of Markdown by its text.
+    fn without_links(markdown: &str) -> String {
+        let mut text = String::new();
+        let mut rest = markdown;
+        while let Some((before, link)) = rest.split_once('[') {
+            let parts = link.split_once("](").and_then(|(shown, target)| {
+                target.split_once(')').map(|(_, after)| (shown, after))
+            });
+            let Some((shown, after)) = parts else { break };
+            text.extend([before, shown]);
+            rest = after;
+        }
+        text + rest
     }
 }

@@ -1,15 +1,28 @@
 //! Configuration by flags and by environment variables. An invalid value ends the process before it
 //! opens a port or a connection, with an error that names the variable.
 
-use std::{error::Error, ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
+mod arguments;
+mod values;
+
+use std::{
+    borrow::Cow,
+    error::Error,
+    ffi::{OsStr, OsString},
+    io,
+    net::{SocketAddr, UdpSocket},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{
     Args, Command, Parser,
+    builder::Resettable,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use telemetry::logging::LogConfig;
 
 use crate::healthcheck;
+pub use values::{address, millis, number};
 
 /// Exit code for a wrong configuration (`EX_CONFIG` of BSD's sysexits.h): restarting does not help.
 pub const EXIT_CONFIG: u8 = 78;
@@ -27,20 +40,34 @@ pub trait ServiceConfig: Parser {
     fn is_tool(&self) -> bool {
         false
     }
+
+    /// Fails if settings contradict each other.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    /// Returns what an operator should know about settings that are valid, such as one without
+    /// effect. Each text names its setting.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A setting that turns out to be wrong when it is used. Neither `key` nor `source` shows a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid {key}")]
 pub struct ConfigError {
-    key: &'static str,
+    key: Cow<'static, str>,
     source: Box<dyn Error + Send + Sync>,
 }
 
 impl ConfigError {
     /// Returns the error of the environment variable `key`.
-    pub fn new(key: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { key, source: source.into() }
+    pub fn new(
+        key: impl Into<Cow<'static, str>>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self { key: key.into(), source: source.into() }
     }
 }
 
@@ -51,16 +78,11 @@ pub struct CommonConfig {
     #[command(flatten)]
     pub log: LogConfig,
     /// Grace period in milliseconds: time for open work to end after the service has stopped accepting more
-    #[arg(long, env = "SHUTDOWN_GRACE_MS", default_value = "20000", value_parser = millis)]
+    #[arg(long, env = "SHUTDOWN_GRACE_MS", default_value = "20000", value_parser = values::stop_millis())]
     pub shutdown_grace_ms: Duration,
     /// Milliseconds between the signal to stop (/readyz turns 503) and the end of accepting work
-    #[arg(long, env = "DRAIN_DELAY_MS", default_value = "5000", value_parser = millis)]
+    #[arg(long, env = "DRAIN_DELAY_MS", default_value = "5000", value_parser = values::stop_millis())]
     pub drain_delay_ms: Duration,
-}
-
-/// Parses whole milliseconds.
-pub fn millis(text: &str) -> Result<Duration, std::num::ParseIntError> {
-    text.parse().map(Duration::from_millis)
 }
 
 /// Purpose of the process.
@@ -74,7 +96,8 @@ pub(crate) enum Invocation<C> {
 /// Reads the configuration of the process. On `--help` and on errors, prints the text and returns the
 /// exit code.
 pub(crate) fn read<C: ServiceConfig>() -> Result<Invocation<C>, ExitCode> {
-    parse(std::env::args_os()).map_err(|error| {
+    let variable = |name: &OsStr| std::env::var_os(name);
+    parse(std::env::args_os(), variable).map_err(|error| {
         // Nothing can be done if even this cannot be printed.
         let _ = error.print();
         match error.kind() {
@@ -84,49 +107,70 @@ pub(crate) fn read<C: ServiceConfig>() -> Result<Invocation<C>, ExitCode> {
     })
 }
 
-/// Parses the service's own arguments, and the subcommand that all services have.
+/// Parses the service's own arguments, and the subcommand that all services have. `variable` reads the
+/// environment.
 fn parse<C: ServiceConfig>(
-    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    arguments: impl IntoIterator<Item = impl Into<OsString>>,
+    variable: impl Fn(&OsStr) -> Option<OsString>,
 ) -> Result<Invocation<C>, clap::Error> {
     let check = Command::new(healthcheck::NAME)
         .about("Asks the service that runs here if it is ready; exits with 0 if it is");
-    let mut command = C::command().subcommand(check);
-    let matches = command.try_get_matches_from_mut(arguments);
-    let mut matches = matches.map_err(|error| without_secrets(error, &command))?;
+    let documented = C::command().subcommand(check);
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    // The variables are among the arguments then, so the parser must not read them again.
+    let all = arguments::with_environment(&documented, arguments.clone(), variable);
+    let mut command = documented.clone().mut_args(|argument| argument.env(Resettable::Reset));
+    let mut matches = command.try_get_matches_from_mut(all).map_err(|error| {
+        // Whoever asks for help gets it, whatever the variables are. This one lists them.
+        let asked = documented.try_get_matches_from(arguments).err();
+        let help = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
+        // Arguments of subcommands have no names before.
+        command.build();
+        let help = asked.filter(|asked| help.contains(&asked.kind()));
+        help.unwrap_or_else(|| readable(error, &command))
+    })?;
     let checks = matches.subcommand_name() == Some(healthcheck::NAME);
     let config =
         C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
     Ok(if checks { Invocation::HealthCheck(config.bind()) } else { Invocation::Run(config) })
 }
 
+/// Fails if `SSL_CERT_FILE` or `SSL_CERT_DIR` names no certificate that can be read.
+pub(crate) fn check_authorities() -> Result<(), ConfigError> {
+    telemetry::authorities::check().map_err(|invalid| ConfigError::new(invalid.key, invalid.reason))
+}
+
+/// Fails if no interface of this machine has the address to listen on.
+pub(crate) fn check_bind<C: ServiceConfig>(config: &C) -> Result<(), ConfigError> {
+    let ip = config.bind().ip();
+    // Any socket can tell, and this one is in nobody's way.
+    match UdpSocket::bind((ip, 0)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            let command = C::command();
+            let argument = command.get_arguments().find(|it| it.get_id() == "bind");
+            let key = argument.and_then(|it| it.get_env()?.to_str()).unwrap_or("--bind").to_owned();
+            Err(ConfigError::new(key, format!("this machine does not have the address {ip}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes the value from the error of an argument whose values are hidden.
-fn without_secrets(mut error: clap::Error, command: &Command) -> clap::Error {
-    let hidden = |name: &str| {
-        let mut arguments = command.get_arguments();
-        arguments.any(|known| known.is_hide_env_values_set() && known.to_string() == name)
-    };
+fn readable(mut error: clap::Error, command: &Command) -> clap::Error {
     if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg)
-        && hidden(name)
+        && hides_values(command, name)
     {
         error.insert(ContextKind::InvalidValue, ContextValue::String("[redacted]".to_owned()));
     }
     error
 }
 
-/// Checks that the certificates in `SSL_CERT_FILE` can be read. Otherwise the only symptom would be
-/// that the broker's certificate is not trusted.
-pub(crate) fn check_authorities() -> Result<(), ConfigError> {
-    const KEY: &str = "SSL_CERT_FILE";
-    if std::env::var_os(KEY).is_none_or(|path| path.is_empty()) {
-        return Ok(());
-    }
-    let loaded = rustls_native_certs::load_native_certs();
-    if loaded.certs.is_empty() {
-        let errors: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
-        let reason = format!("has no certificate that can be read: {}", errors.join(", "));
-        return Err(ConfigError::new(KEY, reason.trim_end_matches(": ")));
-    }
-    Ok(())
+/// Returns true if the argument `name`, of the command or a subcommand, has values that must not be
+/// printed.
+fn hides_values(command: &Command, name: &str) -> bool {
+    let mut arguments = command.get_arguments();
+    arguments.any(|known| known.is_hide_env_values_set() && known.to_string() == name)
+        || command.get_subcommands().any(|subcommand| hides_values(subcommand, name))
 }
 
 #[cfg(test)]
@@ -141,6 +185,8 @@ mod tests {
         bind: SocketAddr,
         #[arg(long, default_value = "1", hide_env_values = true)]
         secret: u8,
+        #[arg(long, env = "PORT", value_parser = number(1_u16..=9))]
+        port: Option<u16>,
         #[command(subcommand)]
         tool: Option<Tool>,
     }
@@ -162,14 +208,50 @@ mod tests {
 
     #[test]
     fn a_hidden_value_is_not_printed() {
-        let error = parse::<Plain>(["service", "--secret", "hunter2"]).err().unwrap().to_string();
+        let error =
+            parse::<Plain>(["service", "--secret", "hunter2"], |_| None).err().unwrap().to_string();
         assert!(error.contains("--secret") && error.contains("[redacted]"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]
+    fn white_space_is_trimmed_and_an_empty_setting_counts_as_unset() {
+        let parsed = |arguments: &[&str], variable: &'static str| {
+            let variable = move |name: &OsStr| (name == "PORT").then(|| variable.into());
+            match parse::<Plain>([&["service"], arguments].concat(), variable) {
+                Ok(Invocation::Run(plain)) => Ok(plain.port),
+                Ok(Invocation::HealthCheck(_)) => unreachable!("not asked for"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        assert_eq!(parsed(&[], " 7\n"), Ok(Some(7)));
+        assert_eq!(parsed(&[], "  "), Ok(None));
+        assert_eq!(parsed(&["--port", " 8 "], "7"), Ok(Some(8)), "a flag wins");
+        assert_eq!(parsed(&["--port="], "7"), Ok(Some(7)), "an empty flag is none");
+        assert_eq!(parsed(&["--port", "", "other"], ""), Ok(None));
+        let error = parsed(&[], "seven").unwrap_err();
+        assert!(error.contains("PORT") && error.contains("from 1 to 9"), "{error}");
+        assert!(parsed(&["--port"], "").is_err(), "the value is missing");
+    }
+
+    #[test]
+    fn help_names_the_variables() {
+        let help = parse::<Plain>(["service", "--help"], |_| Some("bad".into())).err().unwrap();
+        assert_eq!(help.kind(), ErrorKind::DisplayHelp);
+        assert!(help.to_string().contains("env: PORT"), "{help}");
+    }
+
+    #[test]
+    fn a_number_without_bounds_in_sight_does_not_overflow() {
+        let huge = ["service", "--drain-delay-ms", "18446744073709551615"];
+        let error = parse::<Plain>(huge, |_| None).err().unwrap().to_string();
+        assert!(error.contains("DRAIN_DELAY_MS") && error.contains("3600000"), "{error}");
+    }
+
+    #[test]
     fn a_health_check_asks_where_the_service_listens() {
-        let parsed = |arguments: &[&str]| parse::<Plain>([&["service"], arguments].concat());
+        let parsed =
+            |arguments: &[&str]| parse::<Plain>([&["service"], arguments].concat(), |_| None);
         let Ok(Invocation::HealthCheck(bind)) = parsed(&["--bind", "0.0.0.0:8", "healthcheck"])
         else {
             panic!("no health check");

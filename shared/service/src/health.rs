@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use bytes::Bytes;
 use contracts::{Problem, ProblemKind};
+use hyper::body::Body as _;
 use serde::Serialize;
 use telemetry::{
     logging::AccessLog,
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Phases,
-    http::{Body, Listener, ListenerSettings, RequestBody, body, problem},
+    http::{Body, Listener, ListenerSettings, RequestBody, body, early_response, methods, problem},
 };
 
 const LIVE: &str = "/livez";
@@ -40,6 +41,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Dependency {
     name: &'static str,
     up: watch::Receiver<bool>,
+    /// The reason while something blocks the dependency, although it is up.
+    blocked: Option<watch::Receiver<Option<String>>>,
     /// Cancelled once the dependency has been up; `None` if it is always needed.
     has_been_up: Option<CancellationToken>,
 }
@@ -49,7 +52,7 @@ impl Dependency {
     /// not ready.
     #[must_use]
     pub fn always(name: &'static str, up: watch::Receiver<bool>) -> Self {
-        Self { name, up, has_been_up: None }
+        Self { name, up, blocked: None, has_been_up: None }
     }
 
     /// Returns a dependency that is needed to become ready. When it goes down later, the service is
@@ -64,11 +67,30 @@ impl Dependency {
                 token.cancel();
             }
         });
-        Self { name, up, has_been_up: Some(has_been_up) }
+        Self { name, up, blocked: None, has_been_up: Some(has_been_up) }
+    }
+
+    /// Returns a dependency that the service can do without: while it is down, the service is degraded.
+    #[must_use]
+    pub fn optional(name: &'static str, up: watch::Receiver<bool>) -> Self {
+        let has_been_up = CancellationToken::new();
+        has_been_up.cancel();
+        Self { name, up, blocked: None, has_been_up: Some(has_been_up) }
+    }
+
+    /// Makes the dependency count as down, too, while there is a reason.
+    #[must_use]
+    pub fn blocked_by(self, reason: watch::Receiver<Option<String>>) -> Self {
+        Self { blocked: Some(reason), ..self }
     }
 
     fn is_up(&self) -> bool {
-        *self.up.borrow()
+        *self.up.borrow() && self.reason().is_none()
+    }
+
+    /// Returns why the dependency is blocked.
+    fn reason(&self) -> Option<String> {
+        self.blocked.as_ref().and_then(|reason| reason.borrow().clone())
     }
 
     fn has_been_up(&self) -> bool {
@@ -88,6 +110,9 @@ pub struct Health {
 struct Readiness {
     status: &'static str,
     dependencies: BTreeMap<&'static str, &'static str>,
+    /// Why dependencies are down, as far as others have said so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reasons: BTreeMap<&'static str, String>,
 }
 
 impl Health {
@@ -143,9 +168,11 @@ impl Health {
         let mut missing = false;
         let mut degraded = false;
         let mut dependencies = BTreeMap::new();
+        let mut reasons = BTreeMap::new();
         for dependency in self.dependencies.iter() {
             let up = dependency.is_up();
             dependencies.insert(dependency.name, if up { "up" } else { "down" });
+            reasons.extend(dependency.reason().map(|reason| (dependency.name, reason)));
             degraded |= !up;
             missing |= !up && !dependency.has_been_up();
         }
@@ -158,7 +185,7 @@ impl Health {
         } else {
             (StatusCode::OK, "ready")
         };
-        (code, Readiness { status, dependencies })
+        (code, Readiness { status, dependencies, reasons })
     }
 }
 
@@ -190,11 +217,18 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
     let service = tower::service_fn(move |request: Request<RequestBody>| {
         let begun = Instant::now();
         let (method, path) = (request.method(), request.uri().path());
-        let response = health.answer(method, path).unwrap_or_else(|| {
+        let route = Health::route(path);
+        let answered = early_response(&request)
+            .or_else(|| methods::unless_read(method).filter(|_| route.is_some()))
+            .or_else(|| health.answer(method, path));
+        let mut response = answered.unwrap_or_else(|| {
             let detail = "this port serves health checks only";
             problem::response(&Problem::new(ProblemKind::UnknownPath, detail), RETRY_AFTER)
         });
-        let route = Health::route(path);
+        if !request.body().is_end_stream() && request.version() < Version::HTTP_2 {
+            // The body is not read, so the connection cannot take another request.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         requests.answered(method, route, response.status(), begun.elapsed());
         let span = tracing::info_span!("request", %method, path);
         span.in_scope(|| access_log.log(route, response.status(), begun.elapsed()));
@@ -205,6 +239,8 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn status(health: &Health, path: &str) -> u16 {
@@ -240,6 +276,43 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_blocked_dependency_is_down_and_the_reason_is_named() {
+        let (_up, up) = watch::channel(true);
+        let (alarm, reason) = watch::channel(None);
+        let health = Health::new(
+            vec![Dependency::optional("rabbitmq_publish", up).blocked_by(reason)],
+            CancellationToken::new(),
+        );
+        let readiness = || serde_json::to_value(health.readiness().1).unwrap();
+        let ready = serde_json::json!({
+            "status": "ready",
+            "dependencies": { "rabbitmq_publish": "up" },
+        });
+        assert_eq!(readiness(), ready);
+        alarm.send(Some("low on disk".to_owned())).unwrap();
+        assert_eq!(status(&health, "/readyz"), 200);
+        assert_eq!(
+            readiness(),
+            serde_json::json!({
+                "status": "degraded",
+                "dependencies": { "rabbitmq_publish": "down" },
+                "reasons": { "rabbitmq_publish": "low on disk" },
+            })
+        );
+        alarm.send(None).unwrap();
+        assert_eq!(readiness(), ready);
+    }
+
+    #[tokio::test]
+    async fn an_optional_dependency_is_not_waited_for() {
+        let (_down, down) = watch::channel(false);
+        let health =
+            Health::new(vec![Dependency::optional("frames", down)], CancellationToken::new());
+        assert_eq!(status(&health, "/readyz"), 200);
+        assert_eq!(health.readiness().1.status, "degraded");
+    }
+
+    #[tokio::test]
     async fn other_paths_are_left_to_the_service() {
         let health = Health::new(Vec::new(), CancellationToken::new());
         assert!(health.answer(&Method::GET, "/api/messages").is_none());
@@ -259,5 +332,60 @@ mod tests {
         let body = String::from_utf8(body.to_vec()).unwrap();
         assert!(body.contains("messages_dependency_up{dependency=\"rabbitmq\"} 1"), "{body}");
         assert!(body.contains("messages_ready 1"), "{body}");
+    }
+    #[tokio::test]
+    async fn a_port_for_health_checks_keeps_the_rules_of_http() {
+        let shutdown = crate::Shutdown::manual();
+        let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(5));
+        let health = Health::new(Vec::new(), CancellationToken::new());
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = phases.clone();
+        let serving =
+            tokio::spawn(async move { serve(listener, health, AccessLog::All, &serving).await });
+        let ask = async |request: &str| {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).await.unwrap();
+            response
+        };
+        let alive = ask("GET /liv%65z HTTP/1.0\r\n\r\n").await;
+        assert!(alive.starts_with("HTTP/1.0 200 OK\r\n"), "{alive}");
+        for (request, status) in [
+            ("GET /livez HTTP/1.1\r\n\r\n", 400),
+            ("GET /livez HTTP/1.1\r\nHost: a,b\r\n\r\n", 400),
+            ("POST /livez HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+            ("BREW /readyz HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+            ("PUT /livez HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+            (
+                "PUT /livez HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\n",
+                415,
+            ),
+        ] {
+            let refused = ask(request).await;
+            assert!(refused.starts_with(&format!("HTTP/1.1 {status} ")), "{request}{refused}");
+            assert!(refused.contains("content-type: application/problem+json\r\n"), "{refused}");
+            assert_eq!(refused.contains("allow: GET,HEAD,OPTIONS\r\n"), status == 405, "{refused}");
+            let has_body = request.starts_with("PUT");
+            assert_eq!(refused.contains("connection: close\r\n"), has_body, "{refused}");
+        }
+        let options = ask("OPTIONS /livez HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        assert!(options.starts_with("HTTP/1.1 204 No Content\r\n"), "{options}");
+        assert!(options.contains("allow: GET,HEAD,OPTIONS\r\n"), "{options}");
+        let (head, get) = tokio::join!(
+            ask("HEAD /readyz HTTP/1.1\r\nHost: h\r\n\r\n"),
+            ask("GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n"),
+        );
+        let without_date = |head: &str| {
+            let lines = head.lines().filter(|line| !line.starts_with("date: "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (get, _) = get.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+        assert_eq!(without_date(head.trim_end()), without_date(get));
+        shutdown.request();
+        serving.await.unwrap();
     }
 }

@@ -8,7 +8,12 @@ pub mod body;
 mod connection_limit;
 mod connection_state;
 mod connection_stream;
+pub mod lists;
+pub mod methods;
+pub(crate) mod paths;
 pub mod problem;
+pub mod problem_page;
+pub(crate) mod rules;
 mod served_connection;
 pub mod settings;
 #[cfg(test)]
@@ -16,12 +21,13 @@ mod tests;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use ::http::{HeaderMap, HeaderName, Request, Response};
+use ::http::{Request, Response};
 use anyhow::Context;
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
+use telemetry::OutageLog;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::sleep,
@@ -33,6 +39,8 @@ pub use body::{Body, BoxError, RequestBody};
 use connection_limit::ConnectionLimit;
 use connection_state::ConnectionState;
 use connection_stream::ConnectionStream;
+pub use lists::has_token;
+pub use rules::early_response;
 pub use served_connection::Peer;
 pub use settings::{ListenerSettings, WriteTimeout};
 
@@ -72,9 +80,10 @@ impl Listener {
         let settings = Arc::new(self.settings.clone());
         let limit = ConnectionLimit::new(settings.max_connections, settings.first_request_grace);
         let connections = TaskTracker::new();
+        let outage = OutageLog::new("accept connections");
         let accepting = async {
             loop {
-                let (stream, peer) = self.accept().await;
+                let (stream, peer) = self.accept(&outage).await;
                 let state = Arc::new(ConnectionState::new(settings.write_timeout));
                 let permit = limit.acquire(Arc::clone(&state)).await;
                 let (service, settings, phases) =
@@ -95,16 +104,19 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> (TcpStream, SocketAddr) {
+    async fn accept(&self, outage: &OutageLog) -> (TcpStream, SocketAddr) {
         loop {
             match self.tcp.accept().await {
                 // Without `TCP_NODELAY`, small writes wait for the acknowledgement of those before.
-                Ok((stream, peer)) => match stream.set_nodelay(true) {
-                    Ok(()) => return (stream, peer),
-                    Err(error) => tracing::debug!(%error, "client left before it was served"),
-                },
+                Ok((stream, peer)) => {
+                    outage.succeeded();
+                    match stream.set_nodelay(true) {
+                        Ok(()) => return (stream, peer),
+                        Err(error) => tracing::debug!(%error, "client left before it was served"),
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections; retrying");
+                    outage.failed(&error);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -118,16 +130,6 @@ pub fn into_tcp_stream(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
     let parts = upgraded.downcast::<TokioIo<ConnectionStream<TcpStream>>>().ok()?;
     // A copy, even of nothing: hyper's buffer of several KiB would live as long as a slice of it.
     Some((parts.io.into_inner().into_inner(), parts.read_buf.to_vec()))
-}
-
-/// Returns true if the header `name`, a list of tokens (RFC 9110, section 5.6.1), has `token` in any of its lines. Case does
-/// not matter.
-#[must_use]
-pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|line| {
-        let mut listed = line.as_bytes().split(|byte| *byte == b',');
-        listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    })
 }
 
 fn listen(address: SocketAddr, settings: &ListenerSettings) -> std::io::Result<TcpListener> {

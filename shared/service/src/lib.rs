@@ -3,6 +3,9 @@
 pub mod config;
 mod dedicated_runtime;
 pub mod fd_limit;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 mod healthcheck;
 pub mod http;
@@ -17,7 +20,7 @@ pub use config::{CommonConfig, ConfigError, ServiceConfig};
 use config::{EXIT_CONFIG, Invocation};
 pub use dedicated_runtime::DedicatedRuntime;
 pub use health::{Dependency, Health};
-pub use origin::{InvalidOrigin, Origin};
+pub use origin::{InvalidOrigin, OriginPattern};
 pub use shutdown::{Phases, Shutdown};
 use telemetry::logging;
 
@@ -43,6 +46,13 @@ where
     }
     let ended = block_on(async {
         config::check_authorities()?;
+        config.check()?;
+        if !is_tool {
+            config::check_bind(&config)?;
+        }
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
         let shutdown = Shutdown::on_signals()?;
         tracing::info!(service = name, version = env!("CARGO_PKG_VERSION"), "starting");
         run(config, shutdown).await

@@ -2,63 +2,169 @@
 
 use std::str::FromStr;
 
-use url::Url;
+use url::{Host, Url};
 
-/// Origin of a page in the form that browsers send, such as `https://app.example`.
+/// An entry of a list of origins: an origin, all subdomains of a domain, `null`, or all origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin(String);
+pub struct OriginPattern(Kind);
 
-/// Invalid origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// `*`
+    Any,
+    /// `https://app.example` as browsers send it, or `null`, which they send for a page without an
+    /// origin of its own, such as a local file.
+    Exact(String),
+    /// `https://*.example.com`, as `https://` and `.example.com`.
+    Subdomains { scheme: String, suffix: String },
+}
+
+/// Invalid entry of a list of origins.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("must be a scheme and a host such as https://app.example")]
+#[error(
+    "each entry must be a scheme and a host such as https://app.example, \
+     all subdomains such as https://*.app.example, null, or * for all origins"
+)]
 pub struct InvalidOrigin;
 
-impl Origin {
-    /// Returns the origin as text.
+impl OriginPattern {
+    /// Returns true for `*`.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn is_any(&self) -> bool {
+        self.0 == Kind::Any
+    }
+
+    /// Returns true if the value of an `Origin` header is among these origins.
+    #[must_use]
+    pub fn matches(&self, origin: &[u8]) -> bool {
+        match &self.0 {
+            Kind::Any => true,
+            Kind::Exact(listed) => listed.as_bytes().eq_ignore_ascii_case(origin),
+            Kind::Subdomains { scheme, suffix } => {
+                let labels = without_prefix(origin, scheme.as_bytes())
+                    .and_then(|rest| without_suffix(rest, suffix.as_bytes()));
+                labels.is_some_and(|labels| labels.split(|byte| *byte == b'.').all(is_label))
+            }
+        }
     }
 }
 
-impl FromStr for Origin {
+impl FromStr for OriginPattern {
     type Err = InvalidOrigin;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url = Url::parse(text.trim()).map_err(|_| InvalidOrigin)?;
-        let nothing_else = matches!(url.path(), "" | "/")
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none();
-        match url.host_str() {
-            // Like browsers, parsing has made scheme and host lower case and removed a default port.
-            Some(host) if !host.is_empty() && nothing_else => {
-                let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-                Ok(Self(format!("{}://{host}{port}", url.scheme())))
-            }
-            _ => Err(InvalidOrigin),
+        let text = text.trim();
+        if text == "*" {
+            return Ok(Self(Kind::Any));
         }
+        if text.eq_ignore_ascii_case("null") {
+            return Ok(Self(Kind::Exact("null".to_owned())));
+        }
+        let Some((scheme, domain)) = text.split_once("://*.") else {
+            return Ok(Self(Kind::Exact(parse(text)?.0)));
+        };
+        let (parent, is_domain) = parse(&format!("{scheme}://{domain}"))?;
+        let (scheme, host) = parent.split_once("://").ok_or(InvalidOrigin)?;
+        let pattern =
+            Kind::Subdomains { scheme: format!("{scheme}://"), suffix: format!(".{host}") };
+        is_domain.then_some(Self(pattern)).ok_or(InvalidOrigin)
     }
+}
+
+/// Returns an origin as browsers send it, and whether its host is a name.
+fn parse(text: &str) -> Result<(String, bool), InvalidOrigin> {
+    let url = Url::parse(text).map_err(|_| InvalidOrigin)?;
+    let nothing_else = matches!(url.path(), "" | "/")
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    // Like browsers, parsing has made scheme and host lower case and removed a default port.
+    match url.host_str() {
+        Some(host) if nothing_else && !host.is_empty() && !host.contains('*') => {
+            let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+            let is_name = matches!(url.host(), Some(Host::Domain(_)));
+            Ok((format!("{}://{host}{port}", url.scheme()), is_name))
+        }
+        _ => Err(InvalidOrigin),
+    }
+}
+
+fn is_label(label: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !label.is_empty() && label.iter().all(allowed)
+}
+
+fn without_prefix<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+fn without_suffix<'a>(text: &'a [u8], suffix: &[u8]) -> Option<&'a [u8]> {
+    let (rest, end) = text.split_at_checked(text.len().checked_sub(suffix.len())?)?;
+    end.eq_ignore_ascii_case(suffix).then_some(rest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn matches(pattern: &str, origin: &str) -> bool {
+        pattern.parse::<OriginPattern>().unwrap().matches(origin.as_bytes())
+    }
+
     #[test]
-    fn it_is_displayed_as_browsers_send_it() {
-        let origin: Origin = "https://App.Example:443/".parse().unwrap();
-        assert_eq!(origin.as_str(), "https://app.example");
-        assert_eq!("http://a:81".parse::<Origin>().unwrap().as_str(), "http://a:81");
+    fn it_matches_what_browsers_send() {
+        assert!(matches("https://App.Example:443/", "https://app.example"));
+        assert!(matches("http://a:81", "http://a:81"));
+        assert!(!matches("http://a:81", "http://a"));
+        assert!(matches("http://[::1]:81", "http://[::1]:81"));
+        assert!(matches("null", "null"));
+        assert!(!matches("null", "https://null"));
+        assert!(matches("*", "https://anywhere.example") && matches("*", "null"));
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_subdomains_of_any_depth() {
+        let pattern = "https://*.example.com:8443";
+        for origin in ["https://a.example.com:8443", "https://a.b-c.Example.com:8443"] {
+            assert!(matches(pattern, origin), "{origin}");
+        }
+        for origin in [
+            "https://example.com:8443",
+            "https://.example.com:8443",
+            "https://a..example.com:8443",
+            "https://evilexample.com:8443",
+            "https://evil.test/.example.com:8443",
+            "https://evil.test:1.example.com:8443",
+            "https://a.example.com",
+            "http://a.example.com:8443",
+            "https://a.example.com.evil.test:8443",
+            "null",
+            "",
+        ] {
+            assert!(!matches(pattern, origin), "{origin}");
+        }
     }
 
     #[test]
     fn an_invalid_origin_is_refused() {
-        for text in
-            ["", "*", "app.example", "https://a.example/path", "https://u@a.example", "data:x"]
-        {
-            assert!(text.parse::<Origin>().is_err(), "{text}");
+        for text in [
+            "",
+            "app.example",
+            "https://a.example/path",
+            "https://u@a.example",
+            "data:x",
+            "*.example.com",
+            "https://*",
+            "https://a.*.example",
+            "https://*a.example",
+            "https://*.*.example",
+            "https://*.10.0.0.1",
+            "https://*.",
+            "https://a.example?x",
+        ] {
+            assert!(text.parse::<OriginPattern>().is_err(), "{text}");
         }
     }
 }

@@ -41,6 +41,18 @@ pub async fn ping(port: u16) -> Result<()> {
     admin.run_command(doc! { "ping": 1 }).await.map(drop)
 }
 
+/// Makes the primary on a local port a secondary for so long, without another primary.
+pub async fn step_down(port: u16, seconds: u32) -> Result<()> {
+    let admin = direct_client(port).await?.database("admin");
+    admin.run_command(doc! { "replSetStepDown": seconds, "force": true }).await.map(drop)
+}
+
+/// Lets a secondary become primary again before the time of [`step_down`] is over.
+pub async fn end_step_down(port: u16) -> Result<()> {
+    let admin = direct_client(port).await?.database("admin");
+    admin.run_command(doc! { "replSetFreeze": 0 }).await.map(drop)
+}
+
 /// Creates a user with one role in one database, who needs no `authSource` to log in.
 pub async fn create_user(
     uri: &str,
@@ -52,6 +64,18 @@ pub async fn create_user(
     let roles = [doc! { "role": role, "db": database }];
     let command = doc! { "createUser": user, "pwd": password, "roles": roles.to_vec() };
     Client::with_uri_str(uri).await?.database("admin").run_command(command).await.map(drop)
+}
+
+/// Creates a user with one role in one database, who logs in with a certificate of this subject.
+pub async fn create_certificate_user(
+    uri: &str,
+    subject: &str,
+    role: &str,
+    database: &str,
+) -> Result<()> {
+    let roles = [doc! { "role": role, "db": database }];
+    let command = doc! { "createUser": subject, "roles": roles.to_vec() };
+    Client::with_uri_str(uri).await?.database("$external").run_command(command).await.map(drop)
 }
 
 /// Drops a database.

@@ -6,22 +6,28 @@ use contracts::{MessageId, VersionedMessage};
 use mongodb::{
     Client, Collection, Database,
     bson::RawDocumentBuf,
+    error::ErrorKind,
     options::{
-        Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, ReadPreference,
-        SelectionCriteria, WriteConcern,
+        Acknowledgment, ClientOptions, CollectionOptions, ConnectionString, ReadConcern,
+        ReadPreference, SelectionCriteria, WriteConcern,
     },
 };
-use telemetry::metrics::{Histogram, catalog};
+use telemetry::{
+    error_chain,
+    metrics::{Histogram, catalog},
+};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
     batcher::Batcher,
     config::StoreSettings,
+    driver_error::is_unknown_name,
     error::StoreError,
     messages::page::{ListQuery, Page},
+    unreadable::UnreadableDocuments,
 };
 
 /// Maximum time the driver looks for a usable server. It is below every operation's limit, so that an
@@ -34,6 +40,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval of the driver's checks of each server. A frozen server is noticed after this plus the
 /// connect timeout. The default of 10 s would let abandoned operations hold connections for 20 s.
 const MONITOR_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Maximum time of looking up the hosts of `mongodb+srv://`.
+const LOOKUP_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Pause between two of these lookups.
+const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 
 /// Maximum number of concurrent queries by id. More would only make each of them serve fewer reads.
 const MAX_ID_QUERIES: usize = 4;
@@ -50,6 +62,7 @@ pub struct Store {
     pub(crate) delivery_attempts: Collection<RawDocumentBuf>,
     pub(crate) reads_by_id: Batcher<MessageId, Option<VersionedMessage>>,
     pub(crate) reads_of_lists: Batcher<ListQuery, Arc<Page>>,
+    pub(crate) unreadable: UnreadableDocuments,
     permits: Arc<Semaphore>,
     pub(crate) operation_timeout: Duration,
     duration_ok: Histogram,
@@ -57,11 +70,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Creates a store that connects at its first use. Fails only for a wrong connection string.
+    /// Creates a store that connects at its first use. Fails only for a wrong connection string, or if
+    /// the name in `mongodb+srv://` cannot be looked up for a minute.
     pub async fn new(settings: StoreSettings) -> Result<Self, StoreError> {
-        let mut options = ClientOptions::parse(settings.config.uri.0).await?;
+        let mut options = client_options(settings.config.uri.connection).await?;
         options.app_name = Some(settings.app_name.to_owned());
         options.max_pool_size = Some(settings.max_connections);
+        options.min_pool_size = options.min_pool_size.map(|it| it.min(settings.max_connections));
         options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout = Some(CONNECT_TIMEOUT);
         options.heartbeat_freq = Some(MONITOR_INTERVAL);
@@ -80,6 +95,7 @@ impl Store {
             delivery_attempts: collection("suspects"),
             reads_by_id: Batcher::new(MAX_ID_QUERIES),
             reads_of_lists: Batcher::new(MAX_LIST_QUERIES),
+            unreadable: UnreadableDocuments::new(),
             database,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             operation_timeout: settings.operation_timeout,
@@ -127,6 +143,27 @@ impl Store {
             Ok(Err(error)) => Err(StoreError::Cancelled(error.to_string())),
             Err(_) => Err(StoreError::Timeout(limit)),
         }
+    }
+}
+
+/// Returns the options in a connection string. With `mongodb+srv://`, hosts and options are looked up in
+/// the domain name system; a server of that which is away does not make the string wrong.
+async fn client_options(uri: ConnectionString) -> Result<ClientOptions, StoreError> {
+    let deadline = Instant::now() + LOOKUP_TIMEOUT;
+    loop {
+        let error = match ClientOptions::parse(uri.clone()).await {
+            Ok(options) => return Ok(options),
+            Err(error) => error,
+        };
+        let is_away = matches!(&*error.kind, ErrorKind::DnsResolve { .. })
+            && !is_unknown_name(&error)
+            && Instant::now() < deadline;
+        let error = StoreError::from(error);
+        if !is_away {
+            return Err(error);
+        }
+        tracing::warn!(error = %error_chain(&error), "cannot look up MongoDB's hosts; retrying");
+        sleep(LOOKUP_PAUSE).await;
     }
 }
 

@@ -1,9 +1,10 @@
 //! Settings of the connection to MongoDB.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use clap::Args;
-use mongodb::{error::ErrorKind, options::ConnectionString};
+
+use crate::uri::MongoUri;
 
 /// Maximum length of a database's name, in bytes.
 const MAX_DATABASE_NAME: usize = 63;
@@ -43,23 +44,31 @@ pub struct StoreSettings {
     pub operation_timeout: Duration,
 }
 
-/// A MongoDB connection string. Its debug form shows no password.
-#[derive(Clone)]
-pub struct MongoUri(pub(crate) ConnectionString);
-
 /// A valid name of a MongoDB database.
 #[derive(Clone, Debug)]
 pub struct DatabaseName(pub(crate) String);
 
-/// Invalid MongoDB connection string. The reason does not repeat it, since it may hold a password.
-#[derive(Debug, thiserror::Error)]
-#[error("must be a MongoDB connection string such as mongodb://host:27017 ({0})")]
-pub struct InvalidMongoUri(String);
-
 /// Invalid name of a database.
 #[derive(Debug, thiserror::Error)]
-#[error("must be 1 to {MAX_DATABASE_NAME} bytes without any of / \\ . \" $ or spaces")]
+#[error(
+    "must be 1 to {MAX_DATABASE_NAME} bytes without any of / \\ . \" $ or spaces, and not admin, config or local"
+)]
 pub struct InvalidDatabaseName;
+
+impl StoreConfig {
+    /// Returns what has no effect, each with the name of its setting.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.uri.warnings.clone();
+        if self.uri.unused_database.as_ref().is_some_and(|name| *name != self.database.0) {
+            warnings.push(format!(
+                "the database in MONGO_URI has no effect: messages are stored in MONGO_DATABASE, {}",
+                self.database.0
+            ));
+        }
+        warnings
+    }
+}
 
 impl StoreSettings {
     /// Returns settings for up to 8 concurrent operations of 10 s at most.
@@ -70,32 +79,15 @@ impl StoreSettings {
     }
 }
 
-impl FromStr for MongoUri {
-    type Err = InvalidMongoUri;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        ConnectionString::parse(text).map(Self).map_err(|error| match &*error.kind {
-            ErrorKind::InvalidArgument { message, .. } if !message.contains(text) => {
-                InvalidMongoUri(message.clone())
-            }
-            _ => InvalidMongoUri("it cannot be parsed".to_owned()),
-        })
-    }
-}
-
 impl FromStr for DatabaseName {
     type Err = InvalidDatabaseName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let valid = (1..=MAX_DATABASE_NAME).contains(&text.len())
-            && !text.contains(['/', '\\', '.', ' ', '"', '$', '\0']);
+            && !text.contains(['/', '\\', '.', ' ', '"', '$', '\0'])
+            // The server's own. What is in `local` is not even replicated.
+            && !["admin", "config", "local"].contains(&text);
         valid.then(|| Self(text.to_owned())).ok_or(InvalidDatabaseName)
-    }
-}
-
-impl fmt::Debug for MongoUri {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("mongodb://[redacted]")
     }
 }
 
@@ -104,22 +96,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_connection_string_is_refused_without_repeating_it() {
-        let error = "http://user:hunter2@host".parse::<MongoUri>().unwrap_err().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
-    }
-
-    #[test]
-    fn the_debug_form_of_a_connection_string_has_no_password() {
-        let uri: MongoUri = "mongodb://user:hunter2@host/?replicaSet=rs0".parse().unwrap();
-        let debug = format!("{uri:?}");
-        assert!(!debug.contains("hunter2"), "{debug}");
-    }
-
-    #[test]
     fn a_database_has_a_name_that_mongodb_allows() {
         assert!("messages".parse::<DatabaseName>().is_ok());
-        for bad in ["", "a/b", "a.b", "a b", &"x".repeat(64)] {
+        for bad in ["", "a/b", "a.b", "a b", "local", &"x".repeat(64)] {
             assert!(bad.parse::<DatabaseName>().is_err(), "{bad}");
         }
     }

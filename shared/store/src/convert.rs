@@ -1,7 +1,7 @@
 //! Conversions between the wire types and BSON.
 
 use contracts::Timestamp;
-use mongodb::bson::{self, Bson, DateTime, RawDocument};
+use mongodb::bson::{self, Bson, DateTime, RawBsonRef, RawDocument, spec::BinarySubtype};
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -25,8 +25,12 @@ pub(crate) fn from_bson_date(date: DateTime) -> Result<Timestamp, StoreError> {
 
 /// Reads the `_id` of a document.
 pub(crate) fn raw_uuid(document: &RawDocument) -> Result<Uuid, StoreError> {
-    let id = document.get_binary("_id").map_err(unreadable)?;
-    Uuid::from_slice(id.bytes).map_err(unreadable)
+    match document.get("_id") {
+        Ok(Some(RawBsonRef::Binary(id))) if id.subtype == BinarySubtype::Uuid => {
+            Uuid::from_slice(id.bytes).map_err(unreadable)
+        }
+        _ => Err(unreadable("its _id is not a UUID")),
+    }
 }
 
 pub(crate) fn unreadable(error: impl std::fmt::Display) -> StoreError {

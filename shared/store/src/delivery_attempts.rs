@@ -88,7 +88,7 @@ impl Store {
     }
 }
 
-fn number_of_attempts(recorded: &RawDocument) -> u32 {
+pub(crate) fn number_of_attempts(recorded: &RawDocument) -> u32 {
     if recorded.get_bool("survived").unwrap_or_default() {
         return 0;
     }

@@ -7,6 +7,8 @@ use mongodb::{
     results::InsertManyResult,
 };
 
+use crate::driver_error::DriverError;
+
 /// MongoDB's code for a value that a unique index already has. Here the index is always that of `_id`.
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
 
@@ -21,13 +23,13 @@ pub enum StoreError {
     Timeout(Duration),
     /// The server or the connection failed. Another try may succeed.
     #[error("the MongoDB operation failed")]
-    Failed(#[source] Error),
+    Failed(#[source] DriverError),
     /// The server did the write, but cannot confirm that a majority has it.
     #[error("MongoDB did not confirm the write on a majority: {0}")]
     Unconfirmed(String),
     /// The server refuses the operation, however often it is tried.
     #[error("MongoDB refused the operation")]
-    Refused(#[source] Error),
+    Refused(#[source] DriverError),
     /// A stored document is damaged: this code did not write it so. It stays that way.
     #[error("a stored document cannot be read: {0}")]
     Unreadable(String),
@@ -56,15 +58,17 @@ impl StoreError {
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match &*error.kind {
-            ErrorKind::Bson(_) => Self::Unreadable(error.to_string()),
+            ErrorKind::Bson(_) => Self::Unreadable(DriverError::from(error).to_string()),
             // For a whole command, this code may also blame the server: one without a journal answers
             // every write with it, since it cannot journal any.
-            ErrorKind::Command(command) if command.code == BAD_VALUE => Self::Failed(error),
-            ErrorKind::Command(command) if is_permanent_code(command.code) => Self::Refused(error),
-            ErrorKind::Write(WriteFailure::WriteError(write)) if is_permanent_code(write.code) => {
-                Self::Refused(error)
+            ErrorKind::Command(command) if command.code == BAD_VALUE => Self::Failed(error.into()),
+            ErrorKind::Command(command) if is_permanent_code(command.code) => {
+                Self::Refused(error.into())
             }
-            _ => Self::Failed(error),
+            ErrorKind::Write(WriteFailure::WriteError(write)) if is_permanent_code(write.code) => {
+                Self::Refused(error.into())
+            }
+            _ => Self::Failed(error.into()),
         }
     }
 }

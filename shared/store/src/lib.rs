@@ -11,20 +11,32 @@ mod client;
 mod config;
 mod convert;
 mod delivery_attempts;
+mod driver_error;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod indexes;
+mod legacy;
 mod messages;
 mod operations;
 mod probe;
+mod unreadable;
+mod uri;
 
 pub use client::Store;
-pub use config::{
-    DatabaseName, InvalidDatabaseName, InvalidMongoUri, MongoUri, StoreConfig, StoreSettings,
-};
+pub use config::{DatabaseName, InvalidDatabaseName, StoreConfig, StoreSettings};
 pub use delivery_attempts::AttemptId;
+pub use driver_error::DriverError;
 pub use error::StoreError;
+pub use legacy::{
+    FieldProblem, LegacyDocument, LegacyId, LegacyMessage, SourceCollection, SourceError,
+};
 pub use messages::{
     command::{CreateCommand, Update, UpdateCommand},
+    import::ImportOutcome,
     page::{ListQuery, Page, Position},
+    sample::Sample,
 };
 pub use operations::{RecordedOutcome, state::OperationState};
+pub use uri::{InvalidMongoUri, InvalidOption, MongoUri};

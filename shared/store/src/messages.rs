@@ -2,11 +2,12 @@
 
 mod bulk_write;
 pub(crate) mod command;
-mod create;
+pub(crate) mod create;
 pub(crate) mod document;
 mod get_by_id;
+pub(crate) mod import;
 mod list;
 pub(crate) mod page;
 mod rules;
-mod sample;
+pub(crate) mod sample;
 mod update;

@@ -133,7 +133,7 @@ impl Store {
     }
 }
 
-fn read(document: &RawDocument) -> Result<(CommandId, RecordedOutcome), StoreError> {
+pub(crate) fn read(document: &RawDocument) -> Result<(CommandId, RecordedOutcome), StoreError> {
     let command = CommandId::from(raw_uuid(document)?);
     let outcome = match bson::deserialize_from_slice::<OperationDocument>(document.as_bytes()) {
         Ok(document) => document.outcome,

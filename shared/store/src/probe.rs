@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mongodb::bson::doc;
-use telemetry::error_chain;
+use telemetry::OutageLog;
 use tokio::{sync::watch, time::interval};
 
 use crate::Store;
@@ -22,19 +22,19 @@ impl Store {
         let store = self.clone();
         tokio::spawn(async move {
             let mut ticks = interval(INTERVAL);
-            let mut logged = None;
+            let mut reached = false;
+            let outage = OutageLog::new("reach MongoDB");
             while !up.is_closed() {
                 ticks.tick().await;
                 let database = store.database.clone();
                 let ping = async move { database.run_command(doc! { "ping": 1 }).await };
                 let response = store.run_within(TIMEOUT, ping).await;
-                let changed = logged.replace(response.is_ok()) != Some(response.is_ok());
                 match &response {
-                    Ok(_) if changed => tracing::info!("MongoDB is available"),
-                    Err(error) if changed => {
-                        tracing::warn!(error = %error_chain(error), "MongoDB is unavailable");
+                    Err(error) => outage.failed(error),
+                    Ok(_) if !outage.succeeded() && !std::mem::replace(&mut reached, true) => {
+                        tracing::info!("MongoDB is available");
                     }
-                    _ => {}
+                    Ok(_) => reached = true,
                 }
                 up.send_replace(response.is_ok());
             }

@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashSet;
 
 use anyhow::{Context, Result};
-use contracts::{CommandId, Failure, MessageId, Outcome, Timestamp, UserId};
+use contracts::{CommandId, Failure, MessageId, Outcome, Precondition, Timestamp, UserId};
 use futures_util::future::try_join_all;
 use store::{CreateCommand, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
@@ -39,7 +39,12 @@ fn delete(message_id: MessageId) -> UpdateCommand {
 }
 
 fn update(message_id: MessageId, update: Update) -> UpdateCommand {
-    UpdateCommand { command_id: CommandId::generate(), message_id, if_match: None, update }
+    UpdateCommand {
+        command_id: CommandId::generate(),
+        message_id,
+        precondition: Precondition::default(),
+        update,
+    }
 }
 
 async fn all_are_applied(store: &Store) -> Result<()> {
@@ -96,7 +101,7 @@ async fn deletions_of_which_some_meet_nothing_tell_each_what_it_met() -> Result<
     let mut second: Vec<UpdateCommand> =
         creates[1..].iter().map(|create| delete(create.message_id)).collect();
     second.push(delete(MessageId::generate()));
-    second[2].if_match = Some(9);
+    second[2].precondition = Precondition::version(9);
     let (deleted, not_found) = (Some(Outcome::Deleted), Some(Outcome::Failed(Failure::NotFound)));
     let mismatch = Some(Outcome::Failed(Failure::VersionMismatch));
     let expected = [not_found.clone(), deleted.clone(), mismatch, not_found];

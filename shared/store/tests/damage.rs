@@ -6,7 +6,9 @@ mod common;
 use std::time::Duration;
 
 use anyhow::Result;
-use contracts::{CommandId, Failure, MessageId, OperationId, Outcome, Timestamp, UserId};
+use contracts::{
+    CommandId, Failure, MessageId, OperationId, Outcome, Precondition, Timestamp, UserId,
+};
 use mongodb::{
     Client,
     bson::{self, Document, doc},
@@ -41,7 +43,12 @@ fn delete(message_id: MessageId) -> UpdateCommand {
 }
 
 fn update(message_id: MessageId, update: Update) -> UpdateCommand {
-    UpdateCommand { command_id: CommandId::generate(), message_id, if_match: None, update }
+    UpdateCommand {
+        command_id: CommandId::generate(),
+        message_id,
+        precondition: Precondition::default(),
+        update,
+    }
 }
 
 /// Changes a stored message behind the store's back.

@@ -3,7 +3,7 @@
 mod common;
 
 use anyhow::Result;
-use contracts::{CommandId, MessageId, Timestamp, UserId};
+use contracts::{CommandId, MessageId, Precondition, Timestamp, UserId};
 use futures_util::future::try_join_all;
 use store::{CreateCommand, Update, UpdateCommand};
 use testkit::TestEnvironment;
@@ -28,7 +28,7 @@ async fn of_many_reads_at_once_each_finds_its_own_message() -> Result<()> {
     let delete = UpdateCommand {
         command_id: CommandId::generate(),
         message_id: deleted,
-        if_match: None,
+        precondition: Precondition::default(),
         update: Update::Delete,
     };
     store.update(&delete).await?;

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use contracts::{
-    CommandId, Content, Failure, Message, MessageId, Outcome, Timestamp, UserId, Version,
-    VersionedMessage,
+    CommandId, Content, Failure, Message, MessageId, Outcome, Precondition, Timestamp, UserId,
+    Version, VersionSet, VersionedMessage,
 };
 use proptest::{
     prelude::{Just, Strategy, any},
@@ -20,11 +20,11 @@ use testkit::TestEnvironment;
 
 /// A command before its ids are made. Timestamps are offsets from the create's, few enough that
 /// commands meet at the same instant.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Draft {
     Create { content: u8 },
-    Edit { content: u8, at: i64, if_match: Option<Version> },
-    Delete { if_match: Option<Version> },
+    Edit { content: u8, at: i64, precondition: Precondition },
+    Delete { precondition: Precondition },
 }
 
 #[derive(Clone, Debug)]
@@ -52,13 +52,28 @@ enum Model {
 
 type Applied = HashMap<CommandId, Version>;
 
+fn versions(count: std::ops::Range<usize>) -> impl Strategy<Value = VersionSet> {
+    let versions = proptest::collection::vec(1..5_u64, count);
+    versions.prop_map(|versions| versions.try_into().unwrap_or_default())
+}
+
+fn preconditions() -> impl Strategy<Value = Precondition> {
+    let if_match = prop_oneof![
+        6 => Just(None),
+        2 => versions(1..2).prop_map(Some),
+        2 => versions(0..4).prop_map(Some),
+    ];
+    let if_none_match = prop_oneof![4 => Just(VersionSet::default()), 1 => versions(1..3)];
+    (if_match, if_none_match)
+        .prop_map(|(if_match, if_none_match)| Precondition { if_match, if_none_match })
+}
+
 fn drafts() -> impl Strategy<Value = Vec<Draft>> {
-    let if_match = || prop_oneof![3 => Just(None), 2 => (1..5_u64).prop_map(Some)];
     let draft = prop_oneof![
         3 => (0..2_u8).prop_map(|content| Draft::Create { content }),
-        6 => (any::<u8>(), -2..6_i64, if_match())
-            .prop_map(|(content, at, if_match)| Draft::Edit { content, at, if_match }),
-        1 => if_match().prop_map(|if_match| Draft::Delete { if_match }),
+        6 => (any::<u8>(), -2..6_i64, preconditions())
+            .prop_map(|(content, at, precondition)| Draft::Edit { content, at, precondition }),
+        1 => preconditions().prop_map(|precondition| Draft::Delete { precondition }),
     ];
     proptest::collection::vec(draft, 1..8)
 }
@@ -90,7 +105,7 @@ async fn check(store: &Store, drafts: &[Draft], order: &[usize]) -> Result<()> {
     let id = MessageId::generate();
     let begun = Timestamp::now();
     let commands: Vec<Issued> =
-        drafts.iter().map(|draft| issue(*draft, id, begun)).collect::<Result<_>>()?;
+        drafts.iter().map(|draft| issue(draft.clone(), id, begun)).collect::<Result<_>>()?;
     let mut model = Model::Absent;
     for (step, &index) in order.iter().enumerate() {
         let expected = model.apply(&commands[index]);
@@ -123,15 +138,15 @@ fn issue(draft: Draft, message_id: MessageId, begun: Timestamp) -> Result<Issued
             content: content(number)?,
             publish_timestamp: begun,
         }),
-        Draft::Edit { content: number, at, if_match } => {
+        Draft::Edit { content: number, at, precondition } => {
             let content = content(number)?;
             let edit_timestamp = Timestamp::from_unix_millis(begun.unix_millis() + at)?;
             let update = Update::Edit { content, edit_timestamp };
-            Issued::Update(UpdateCommand { command_id, message_id, if_match, update })
+            Issued::Update(UpdateCommand { command_id, message_id, precondition, update })
         }
-        Draft::Delete { if_match } => {
+        Draft::Delete { precondition } => {
             let update = Update::Delete;
-            Issued::Update(UpdateCommand { command_id, message_id, if_match, update })
+            Issued::Update(UpdateCommand { command_id, message_id, precondition, update })
         }
     })
 }
@@ -153,7 +168,7 @@ async fn apply_among_others(store: &Store, command: &Issued) -> Result<Outcome> 
             let other = UpdateCommand {
                 command_id: CommandId::generate(),
                 message_id: MessageId::generate(),
-                if_match: None,
+                precondition: Precondition::default(),
                 update: Update::Delete,
             };
             let mut outcomes = store.bulk_write(&[other, update.clone()]).await?.into_iter();
@@ -163,6 +178,12 @@ async fn apply_among_others(store: &Store, command: &Issued) -> Result<Outcome> 
         }
     };
     outcome.flatten().context("a command without an outcome")
+}
+
+/// `If-Match` lists the version or is absent, and `If-None-Match` does not list it.
+fn holds(precondition: &Precondition, version: Version) -> bool {
+    let listed = |versions: &VersionSet| versions.iter().any(|listed| listed == version);
+    precondition.if_match.as_ref().is_none_or(listed) && !listed(&precondition.if_none_match)
 }
 
 impl Model {
@@ -243,21 +264,18 @@ impl Model {
             Self::Live { stored, applied, last, .. } => {
                 let message = &stored.message;
                 let changed_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
-                let edited_at = match edit.if_match {
-                    Some(version) if version == stored.version => {
-                        edit_timestamp.max(changed_at.next_millisecond())
+                if !holds(&edit.precondition, stored.version) {
+                    return Outcome::Failed(Failure::VersionMismatch);
+                }
+                let mut edited_at = edit_timestamp;
+                if edit.precondition.if_match.is_some() {
+                    edited_at = edit_timestamp.max(changed_at.next_millisecond());
+                } else {
+                    let same_instant = message.edit_timestamp == Some(edit_timestamp);
+                    if edit_timestamp <= changed_at && !(same_instant && *last < edit.command_id) {
+                        return Outcome::Superseded(stored.clone());
                     }
-                    Some(_) => return Outcome::Failed(Failure::VersionMismatch),
-                    None => {
-                        let same_instant = message.edit_timestamp == Some(edit_timestamp);
-                        if edit_timestamp <= changed_at
-                            && !(same_instant && *last < edit.command_id)
-                        {
-                            return Outcome::Superseded(stored.clone());
-                        }
-                        edit_timestamp
-                    }
-                };
+                }
                 stored.message.content = content.clone();
                 stored.message.edit_timestamp = Some(edited_at);
                 stored.version += 1;
@@ -275,7 +293,7 @@ impl Model {
             }
             Self::Absent | Self::Deleted { .. } => Outcome::Failed(Failure::NotFound),
             Self::Live { stored, created_with, applied, .. } => {
-                if delete.if_match.is_some_and(|version| version != stored.version) {
+                if !holds(&delete.precondition, stored.version) {
                     return Outcome::Failed(Failure::VersionMismatch);
                 }
                 let mut applied = applied.clone();

@@ -3,7 +3,7 @@
 mod common;
 
 use anyhow::Result;
-use contracts::{CommandId, MessageId, Timestamp, UserId};
+use contracts::{CommandId, MessageId, Precondition, Timestamp, UserId};
 use store::{CreateCommand, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
 use tokio::task::JoinSet;
@@ -29,11 +29,16 @@ async fn create(store: &Store, count: usize) -> Result<Vec<MessageId>> {
 
 fn delete(message_id: MessageId) -> UpdateCommand {
     let command_id = CommandId::generate();
-    UpdateCommand { command_id, message_id, if_match: None, update: Update::Delete }
+    UpdateCommand {
+        command_id,
+        message_id,
+        precondition: Precondition::default(),
+        update: Update::Delete,
+    }
 }
 
 async fn sample(store: &Store) -> Result<Option<MessageId>> {
-    let candidates = store.sample().await?;
+    let candidates = store.sample().await?.ids;
     Ok(store.first_of(&candidates).await?.map(|message| message.id))
 }
 
@@ -69,7 +74,7 @@ async fn a_message_deleted_after_the_sample_is_passed_over() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     create(&store, 2).await?;
-    let candidates = store.sample().await?;
+    let candidates = store.sample().await?.ids;
     assert_eq!(candidates.len(), 2);
     for (index, &message_id) in candidates.iter().enumerate() {
         let left = store.first_of(&candidates).await?.map(|message| message.id);

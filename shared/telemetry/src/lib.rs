@@ -1,10 +1,14 @@
-//! Logs, metrics and traces of the services.
+//! Logs, metrics and traces of the services, and the authorities that they trust.
 
+pub mod authorities;
 pub mod logging;
 pub mod metrics;
+mod outage_log;
 pub mod traces;
 
 use std::{error::Error, fmt};
+
+pub use outage_log::OutageLog;
 
 /// Displays an error and all of its causes, separated by colons, as `anyhow` does with `{:#}`. A cause that
 /// the error above it repeats is left out: some libraries paste their causes into their messages.

@@ -1,28 +1,29 @@
 //! Logs, through tracing-subscriber, to standard output.
 
 mod access;
+mod directives;
 
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
+use tracing_subscriber::{EnvFilter, fmt};
 
 pub use access::AccessLog;
 
-/// Directives in front of the user's own, which win. The AMQP client logs each error before it
-/// returns it; errors are logged where they are handled.
-const QUIET: &str = "lapin=off";
+/// Directives of a process that runs one task for an operator.
+const TOOL: &str = "lapin=off,warn";
 
 /// Settings of the logs.
 #[derive(Args, Clone, Debug)]
 pub struct LogConfig {
-    /// Events to log: a level, or directives such as info,gateway=debug
+    /// Events to log: a level, or directives such as info,gateway=debug. Without a level for all targets,
+    /// it is warn
     #[arg(
         long = "log",
         env = "RUST_LOG",
         value_name = "RUST_LOG",
         default_value = "info",
-        value_parser = filter
+        value_parser = directives::parse
     )]
     pub filter: EnvFilter,
     /// Format of the log
@@ -83,13 +84,9 @@ pub fn start(config: &LogConfig) {
 /// Starts logging warnings to standard error, for a process that prints its result on standard
 /// output.
 pub fn start_for_tool() {
-    let filter = EnvFilter::builder().parse_lossy(format!("{QUIET},warn"));
+    let filter = EnvFilter::builder().parse_lossy(TOOL);
     let format = fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
     if let Err(error) = format.try_init() {
         tracing::debug!(%error, "logging has already been started");
     }
-}
-
-fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(format!("{QUIET},{directives}"))
 }

@@ -277,9 +277,19 @@ fn write_configuration(options: &BrokerOptions, ports: Ports) -> Result<()> {
             format!("ssl_options.cacertfile = {}", files.authority.display()),
             format!("ssl_options.certfile = {}", files.certificate.display()),
             format!("ssl_options.keyfile = {}", files.key.display()),
+            // A client may have a certificate, whose common name is then its user.
+            "ssl_options.verify = verify_peer".to_owned(),
+            "ssl_options.fail_if_no_peer_cert = false".to_owned(),
+            "ssl_cert_login_from = common_name".to_owned(),
+            "auth_mechanisms.1 = PLAIN".to_owned(),
+            "auth_mechanisms.2 = AMQPLAIN".to_owned(),
+            "auth_mechanisms.3 = EXTERNAL".to_owned(),
         ]);
     }
     let mut plugins = vec!["rabbitmq_management"];
+    if options.tls.is_some() {
+        plugins.push("rabbitmq_auth_mechanism_ssl");
+    }
     if options.prometheus {
         plugins.push("rabbitmq_prometheus");
         configuration.extend([

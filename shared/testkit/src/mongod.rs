@@ -73,6 +73,11 @@ impl PrivateMongod {
         Self::start_with(true, Some(files.clone())).await
     }
 
+    /// Starts a test's own standalone server for clients that speak TLS, too.
+    pub async fn start_standalone_with_tls(files: &TlsFiles) -> Result<Self> {
+        Self::start_with(false, Some(files.clone())).await
+    }
+
     /// Starts one and does not wait.
     pub fn spawn(options: MongodOptions) -> Result<Self> {
         fs::create_dir_all(&options.dir)
@@ -118,6 +123,17 @@ impl PrivateMongod {
     /// Freezes it: connections stay open, and it does not answer.
     pub fn freeze(&self) -> Result<()> {
         self.process.freeze()
+    }
+
+    /// Makes it a secondary of a replica set that has no primary. Only for one with a replica set.
+    pub async fn step_down(&self) -> Result<()> {
+        const LONGEST_SECONDS: u32 = 600;
+        Ok(store::admin::step_down(self.port, LONGEST_SECONDS).await?)
+    }
+
+    /// Ends [`PrivateMongod::step_down`].
+    pub async fn end_step_down(&self) -> Result<()> {
+        Ok(store::admin::end_step_down(self.port).await?)
     }
 
     /// Lets it go on after [`PrivateMongod::freeze`].

@@ -147,7 +147,8 @@ impl ServiceBuilder {
         command
     }
 
-    fn spawn(&self) -> Result<Process> {
+    /// Starts it and waits for nothing, for a command that is stopped half way.
+    pub fn spawn(&self) -> Result<Process> {
         static STARTED: AtomicU32 = AtomicU32::new(1);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = self.service.binary();

@@ -19,10 +19,17 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Certificate and key in one file.
     pub certificate_and_key: PathBuf,
+    /// The certificate of a client with the common name [`TlsFiles::CLIENT`], and its key, in one file.
+    pub client: PathBuf,
+    /// The key of the client's certificate, alone.
+    pub client_key: PathBuf,
 }
 
 impl TlsFiles {
-    /// Makes a new authority and one server's certificate in this directory.
+    /// Common name of the client's certificate.
+    pub const CLIENT: &str = "client-of-tests";
+
+    /// Makes a new authority, a server's certificate and a client's in this directory.
     pub fn make(dir: &Path) -> Result<Self> {
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -35,6 +42,11 @@ impl TlsFiles {
         let key = KeyPair::generate()?;
         let certificate = server.signed_by(&key, &issuer)?.pem();
         let key = key.serialize_pem();
+        let mut client = CertificateParams::new(Vec::new())?;
+        client.distinguished_name.push(DnType::CommonName, Self::CLIENT);
+        let client_key = KeyPair::generate()?;
+        let client = client.signed_by(&client_key, &issuer)?.pem();
+        let client_key = client_key.serialize_pem();
         let write = |name: &str, pem: &str| {
             let path = dir.join(name);
             fs::write(&path, pem).map(|()| path)
@@ -42,6 +54,8 @@ impl TlsFiles {
         Ok(Self {
             authority: write("ca.pem", &authority_pem)?,
             certificate_and_key: write("server.pem", &format!("{certificate}{key}"))?,
+            client: write("client.pem", &format!("{client}{client_key}"))?,
+            client_key: write("client.key", &client_key)?,
             certificate: write("server.crt", &certificate)?,
             key: write("server.key", &key)?,
         })

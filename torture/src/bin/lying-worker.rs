@@ -57,7 +57,7 @@ impl CommandStore for LyingStore {
     }
 
     async fn update(&self, command: &UpdateCommand) -> Result<Outcome, StoreError> {
-        if command.if_match.is_some() {
+        if command.precondition.if_match.is_some() {
             return self.0.update(command).await;
         }
         let known = self.0.find(command.message_id).await?;

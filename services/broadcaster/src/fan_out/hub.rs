@@ -12,7 +12,10 @@ use std::{
 };
 
 use slab::Slab;
-use telemetry::metrics::{Counter, Gauge, GaugeGuard, catalog};
+use telemetry::{
+    OutageLog,
+    metrics::{Counter, Gauge, GaugeGuard, catalog},
+};
 use tokio::{sync::watch, task::yield_now};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -34,6 +37,7 @@ pub(crate) struct Hub {
     subscribers: AtomicUsize,
     connected: Gauge,
     frames: Counter,
+    invalid: OutageLog,
     metrics: Metrics,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -81,6 +85,7 @@ impl Hub {
             subscribers: AtomicUsize::new(0),
             connected: catalog::SUBSCRIBERS.register(),
             frames: catalog::FRAMES.register(),
+            invalid: OutageLog::new("read a frame of the leader"),
             metrics,
         }
     }
@@ -89,6 +94,7 @@ impl Hub {
     pub(crate) fn publish(&self, payload: &[u8]) {
         match Frame::new(payload) {
             Ok(mut frame) => {
+                self.invalid.succeeded();
                 self.frames.increment(1);
                 tracing::debug!(bytes = frame.payload().len(), "fanning out a frame");
                 self.newest.send_modify(|newest| {
@@ -96,10 +102,7 @@ impl Hub {
                     *newest = frame;
                 });
             }
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                tracing::error!(error = format!("{error:#}"), "received an invalid frame; dropped");
-            }
+            Err(error) => self.invalid.failed(&error),
         }
     }
 
@@ -112,6 +115,11 @@ impl Hub {
             sink: None,
             _connected: GaugeGuard::new(&self.connected),
         }
+    }
+
+    /// Watches the number of the newest frame.
+    pub(crate) fn newest(&self) -> watch::Receiver<Frame> {
+        self.newest.subscribe()
     }
 
     /// Returns the number of subscribers that were admitted and have not ended.

@@ -4,11 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
+use service::http::lists::{Parameter, Quotes, elements, parameters};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Returns the nearest address on the request's way that is not a trusted proxy. Each trusted proxy
 /// has appended the address that it got the request from; anything before that may be forged.
+///
+/// `X-Forwarded-For` counts where it names anybody, else `Forwarded`.
 pub(crate) fn client_address(
     peer: IpAddr,
     headers: &HeaderMap,
@@ -17,12 +20,16 @@ pub(crate) fn client_address(
     let is_trusted =
         |address: &IpAddr| trusted_proxies.iter().any(|network| network.contains(address));
     let mut nearest = peer.to_canonical();
-    // The nearest is the last; `None` is hidden or not an address.
-    let mut hops: Vec<Option<IpAddr>> = if headers.contains_key(X_FORWARDED_FOR) {
-        elements(headers, &X_FORWARDED_FOR).map(parse_address).collect()
-    } else {
-        elements(headers, &header::FORWARDED).map(forwarded_for).collect()
-    };
+    if !is_trusted(&nearest) {
+        return nearest;
+    }
+    // The nearest is the last; `None` is hidden or not an address. Then the proxy that tells nothing
+    // counts itself, so that a client gains nothing by sending what cannot be read.
+    let mut hops: Vec<Option<IpAddr>> =
+        elements(headers, &X_FORWARDED_FOR, Quotes::Plain).map(parse_address).collect();
+    if hops.is_empty() {
+        hops = elements(headers, &header::FORWARDED, Quotes::Strings).map(forwarded_for).collect();
+    }
     while is_trusted(&nearest) {
         let Some(Some(before)) = hops.pop() else { break };
         nearest = before;
@@ -30,22 +37,18 @@ pub(crate) fn client_address(
     nearest
 }
 
-/// Returns the address in an element of `Forwarded` (RFC 7239).
-fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    let (_, sender) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-    parse_address(sender.trim().trim_matches('"'))
-}
-
-/// Returns the elements of a list, from all lines of the header.
-fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(name).into_iter();
-    // A line that is not ASCII still takes its place in the list.
-    lines.flat_map(|line| line.to_str().unwrap_or("?").split(',').map(str::trim))
+/// Returns the address in an element of `Forwarded` (RFC 7239). The element must be valid as a whole: a
+/// quote that a client leaves open turns what the next proxy appends into a part of the client's.
+fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
+    let pairs: Vec<Parameter<'_>> = parameters(element).collect::<Option<_>>()?;
+    let mut senders = pairs.iter().filter(|pair| pair.name.eq_ignore_ascii_case("for"));
+    let (Some(sender), None) = (senders.next(), senders.next()) else { return None };
+    parse_address(sender.value.as_deref()?)
 }
 
 /// Parses an address with or without a port, such as `192.0.2.1:80` and `[2001:db8::1]:80`.
-fn parse_address(text: &str) -> Option<IpAddr> {
+fn parse_address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
     let address = text
         .parse::<SocketAddr>()
         .map(|with_port| with_port.ip())
@@ -62,7 +65,7 @@ mod tests {
     fn client(trusted: &[&str], peer: &str, headers: &[(HeaderName, &'static str)]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(name, HeaderValue::from_static(value));
+            map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|it| it.parse().unwrap()).collect();
         client_address(peer.parse().unwrap(), &map, &trusted).to_string()
@@ -98,6 +101,40 @@ mod tests {
             assert_eq!(client(&trusted, "10.0.0.1", &[(header::FORWARDED, value)]), expected);
         }
         let both = [(header::FORWARDED, "for=1.1.1.1"), (X_FORWARDED_FOR, "192.0.2.9:80")];
+        assert_eq!(client(&trusted, "10.0.0.1", &both), "192.0.2.9");
+    }
+    #[test]
+    fn what_cannot_be_read_names_nobody_else() {
+        let trusted = ["10.0.0.0/8"];
+        let forwarded = |value| client(&trusted, "10.0.0.1", &[(header::FORWARDED, value)]);
+        for value in [
+            // A comma within quotes ends no element, and an empty element is none.
+            r#"for=192.0.2.9;host="x,for=9.9.9.1""#,
+            r#"for=9.9.9.1, for=192.0.2.9;host="x\",for=9.9.9.2""#,
+            "for=192.0.2.9, ,",
+            ";; for=192.0.2.9 ;",
+        ] {
+            assert_eq!(forwarded(value), "192.0.2.9", "{value}");
+        }
+        for value in [
+            // What a proxy appended has become a part of a quoted string.
+            r#"for=9.9.9.1;host=", for=192.0.2.9"#,
+            r#"for=9.9.9.1;host=", for="[2001:db8::1]:80";host="x""#,
+            r#"for="9.9.9.1\""#,
+            "for=9.9.9.1;for=9.9.9.2",
+            r#"for=9.9.9.1;host=a"b""#,
+            "for=9.9.9.1;host=",
+            "for",
+        ] {
+            assert_eq!(forwarded(value), "10.0.0.1", "{value}");
+        }
+        let lines = [(header::FORWARDED, r#"for="9.9.9.1"#), (header::FORWARDED, "for=192.0.2.9")];
+        assert_eq!(client(&trusted, "10.0.0.1", &lines), "192.0.2.9");
+        let listed = |value| client(&trusted, "10.0.0.1", &[(X_FORWARDED_FOR, value)]);
+        for value in ["192.0.2.9,", "192.0.2.9 , ,", r#"", 192.0.2.9"#, "\u{e4}, 192.0.2.9"] {
+            assert_eq!(listed(value), "192.0.2.9", "{value}");
+        }
+        let both = [(header::FORWARDED, "for=192.0.2.9"), (X_FORWARDED_FOR, ",")];
         assert_eq!(client(&trusted, "10.0.0.1", &both), "192.0.2.9");
     }
 }

@@ -2,15 +2,15 @@
 //! makes a handshake from any page, with the user's cookies, and only sends the page's `Origin`.
 
 use http::{HeaderMap, HeaderValue, header};
-use service::Origin;
+use service::OriginPattern;
 
 /// The origins that may subscribe; all of them by default.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct AllowedOrigins(Option<Vec<Origin>>);
+pub(crate) struct AllowedOrigins(Option<Vec<OriginPattern>>);
 
 impl AllowedOrigins {
     /// Allows these origins only, or all of them without a list.
-    pub(crate) fn new(origins: Option<Vec<Origin>>) -> Self {
+    pub(crate) fn new(origins: Option<Vec<OriginPattern>>) -> Self {
         Self(origins)
     }
 
@@ -18,9 +18,8 @@ impl AllowedOrigins {
     /// come from a page.
     pub(crate) fn allow(&self, headers: &HeaderMap) -> bool {
         let Some(allowed) = &self.0 else { return true };
-        let is_allowed = |origin: &HeaderValue| {
-            allowed.iter().any(|it| it.as_str().as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
-        };
+        let is_allowed =
+            |origin: &HeaderValue| allowed.iter().any(|pattern| pattern.matches(origin.as_bytes()));
         headers.get_all(header::ORIGIN).iter().all(is_allowed)
     }
 }
@@ -47,6 +46,9 @@ mod tests {
         assert!(!allow(&allowed, "http://localhost"));
         assert!(!allow(&allowed, "null"));
         assert!(allowed.allow(&HeaderMap::new()), "no page sent this");
+        let subdomains = AllowedOrigins::new(Some(vec!["https://*.example.com".parse().unwrap()]));
+        assert!(allow(&subdomains, "https://a.example.com"));
+        assert!(!allow(&subdomains, "https://example.com"));
     }
 
     #[test]

@@ -3,13 +3,16 @@
 use std::{convert::Infallible, time::Duration};
 
 use broker::{BrokerError, Leader};
-use contracts::{Message, MessageId};
-use store::{Store, StoreError};
+use contracts::Message;
+use store::{Sample, Store, StoreError};
 use telemetry::{
-    error_chain,
+    OutageLog,
     metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Number of failures in a row after which another replica may try: perhaps only this one cannot
@@ -37,7 +40,8 @@ pub(super) async fn lead(
     tick_interval: Duration,
     stop: &CancellationToken,
     metrics: &Metrics,
-    failing: &mut bool,
+    outage: &OutageLog,
+    readable: &watch::Sender<bool>,
 ) -> Result<Infallible, TermEnd> {
     let _leading = GaugeGuard::new(&metrics.leading);
     let mut ticks = interval(tick_interval);
@@ -49,7 +53,12 @@ pub(super) async fn lead(
         let begun = Instant::now();
         let sample = in_term(leader, stop, candidates.choose(store)).await?;
         metrics.record(&sample, candidates.took + begun.elapsed());
-        log_change(&sample, failing);
+        match &sample {
+            Ok(_) => {
+                outage.succeeded();
+            }
+            Err(error) => outage.failed(error),
+        }
         failures = if sample.is_ok() { 0 } else { failures + 1 };
         if let Some(message) = sample.ok().flatten() {
             let after_tick_us = u64::try_from(tick.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -65,6 +74,9 @@ pub(super) async fn lead(
         // The frame is out by then. If this fails, the tick samples again and logs a failure.
         in_term(leader, stop, sleep_until(tick + tick_interval / 2)).await?;
         candidates = in_term(leader, stop, Candidates::sample(store)).await?.unwrap_or_default();
+        if let Some(sample) = &candidates.sample {
+            readable.send_replace(!(sample.ids.is_empty() && sample.met_unreadable));
+        }
     }
 }
 
@@ -87,7 +99,7 @@ async fn in_term<T>(
 #[derive(Default)]
 struct Candidates {
     /// `None` if sampling failed.
-    ids: Option<Vec<MessageId>>,
+    sample: Option<Sample>,
     /// Time that sampling took.
     took: Duration,
 }
@@ -95,20 +107,20 @@ struct Candidates {
 impl Candidates {
     async fn sample(store: &Store) -> Result<Self, StoreError> {
         let begun = Instant::now();
-        let ids = store.sample().await?;
-        Ok(Self { ids: Some(ids), took: begun.elapsed() })
+        let sample = store.sample().await?;
+        Ok(Self { sample: Some(sample), took: begun.elapsed() })
     }
 
     /// Reads the first candidate that still exists. If none does, samples again, unless there was no
     /// message half a tick ago.
     async fn choose(&self, store: &Store) -> Result<Option<Message>, StoreError> {
-        let ids = self.ids.as_deref();
-        if ids.is_some_and(<[MessageId]>::is_empty) {
+        let ids = self.sample.as_ref().map(|sample| sample.ids.as_slice());
+        if ids.is_some_and(<[_]>::is_empty) {
             return Ok(None);
         }
         match store.first_of(ids.unwrap_or_default()).await? {
             Some(message) => Ok(Some(message)),
-            None => store.first_of(&store.sample().await?).await,
+            None => store.first_of(&store.sample().await?.ids).await,
         }
     }
 }
@@ -130,18 +142,6 @@ impl Metrics {
             Err(_) => "failed",
         });
     }
-}
-
-/// Logs when sampling begins to fail and when it works again, perhaps in another term.
-fn log_change(sample: &Result<Option<Message>, StoreError>, failing: &mut bool) {
-    match sample {
-        Ok(_) if *failing => tracing::info!("can sample messages again"),
-        Err(error) if !*failing => {
-            tracing::warn!(error = %error_chain(error), "cannot sample messages");
-        }
-        _ => {}
-    }
-    *failing = sample.is_err();
 }
 
 fn encode(message: &Message) -> Option<Vec<u8>> {

@@ -101,8 +101,9 @@ fn channel(timeouts: &Timeouts) -> String {
          most {MAX_MESSAGE_BYTES} bytes. It reads at most {rate_kib} KiB a second, so a client that \
          sends more waits longer for the reply to a ping or a close. The server pings every {interval} s \
          and expects a pong within {limit} s, or later if the pong is queued behind unread data. A \
-         client that is slower than the frames receives only the newest one. Refused handshakes get \
-         problem details (RFC 9457): 403 for a page whose origin is not allowed, 426 for a request without \
+         client that is slower than the frames receives only the newest one. A client that closes gets \
+         its own code back, if it may be sent (RFC 6455, section 7.4). Refused handshakes get problem \
+         details (RFC 9457): 400 for a malformed request or one with a body, 403 for a page whose origin is not allowed, 426 for a request without \
          a WebSocket upgrade (version 13), 429 at the limit of subscribers from one address, 503 at \
          the limit of all subscribers and while the server stops; 429 and 503 have Retry-After."
     )
@@ -112,9 +113,11 @@ fn close_code(reason: CloseReason) -> Value {
     let Timeouts { pong, send, .. } = Timeouts::default();
     let description = match reason {
         CloseReason::Stopping => "The server stops. Connect again after a random delay.",
-        CloseReason::ProtocolError => "A frame violates RFC 6455.",
-        CloseReason::NotUtf8 => "A text message is not UTF-8.",
-        CloseReason::TooLarge => "A message is too large.",
+        CloseReason::ProtocolError => {
+            "A frame violates RFC 6455, or a close frame has a code that must not be sent."
+        }
+        CloseReason::NotUtf8 => "A text message, or the reason in a close frame, is not UTF-8.",
+        CloseReason::TooLarge => "A message or a frame is too large.",
         CloseReason::SlowConsumer => {
             &format!("The client took nothing for {} s while frames were waiting.", send.as_secs())
         }

@@ -63,9 +63,10 @@ impl CloseReason {
         match self {
             Self::Stopping => ("stopping", CloseCode::Away, "going away"),
             Self::ProtocolError => {
-                ("protocol_error", CloseCode::Protocol, "protocol error (RFC 6455)")
+                // The library's own words: it also replies with them by itself.
+                ("protocol_error", CloseCode::Protocol, "Protocol violation")
             }
-            Self::NotUtf8 => ("not_utf8", CloseCode::Invalid, "text message is not UTF-8"),
+            Self::NotUtf8 => ("not_utf8", CloseCode::Invalid, "text is not UTF-8"),
             Self::TooLarge => ("too_large", CloseCode::Size, "message is larger than 4096 bytes"),
             Self::SlowConsumer => ("slow_consumer", too_slow, "slow consumer"),
             Self::PongTimeout => ("pong_timeout", too_slow, "no pong received"),

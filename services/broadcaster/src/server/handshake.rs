@@ -3,13 +3,10 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
-use service::{
-    Health,
-    http::{Body, body, has_token},
-};
+use service::http::{Body, body, has_token};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{asyncapi, refusal::Refusal};
+use super::refusal::Refusal;
 use crate::limits::origins::AllowedOrigins;
 
 const PATH: &str = "/api/chat";
@@ -20,31 +17,30 @@ pub(super) fn route(path: &str) -> Option<&'static str> {
 }
 
 /// Checks a request for a WebSocket. Returns the value of `Sec-WebSocket-Accept`.
-pub(super) fn check<B>(
+pub(super) fn check<B: hyper::body::Body>(
     request: &Request<B>,
     origins: &AllowedOrigins,
 ) -> Result<HeaderValue, Refusal> {
-    match request.uri().path() {
-        PATH if request.method() == Method::GET => {}
-        PATH => return Err(Refusal::MethodNotAllowed { allowed: "GET" }),
-        path if Health::route(path).or_else(|| asyncapi::route(path)).is_some() => {
-            return Err(Refusal::MethodNotAllowed { allowed: "GET, HEAD" });
-        }
-        _ => return Err(Refusal::UnknownPath),
+    if request.uri().path() != PATH {
+        return Err(Refusal::UnknownPath);
     }
     let headers = request.headers();
-    let upgrade = request.version() == Version::HTTP_11
+    let upgrade = request.method() == Method::GET
+        && request.version() == Version::HTTP_11
         && has_token(headers, &header::CONNECTION, "upgrade")
         && has_token(headers, &header::UPGRADE, "websocket");
     if !upgrade {
         return Err(Refusal::UpgradeRequired);
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if only(headers, &header::SEC_WEBSOCKET_VERSION) != Some(b"13") {
         return Err(Refusal::UnsupportedVersion);
     }
-    only(headers, &header::HOST).ok_or(Refusal::InvalidHost)?;
     let key = only(headers, &header::SEC_WEBSOCKET_KEY);
     let key = key.filter(|key| is_key(key)).ok_or(Refusal::InvalidKey)?;
+    // Its bytes would be read as frames.
+    if !request.body().is_end_stream() {
+        return Err(Refusal::HasBody);
+    }
     if !origins.allow(headers) {
         return Err(Refusal::OriginForbidden);
     }
@@ -80,7 +76,7 @@ mod tests {
     use super::*;
 
     /// The handshake of RFC 6455, section 1.3.
-    fn handshake() -> Request<()> {
+    fn handshake() -> Request<String> {
         Request::get("/api/chat")
             .header(header::HOST, "example.com")
             .header(header::CONNECTION, "keep-alive, Upgrade")
@@ -88,11 +84,11 @@ mod tests {
             .header(header::SEC_WEBSOCKET_VERSION, "13")
             .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
             .header(header::ORIGIN, "http://example.com")
-            .body(())
+            .body(String::new())
             .unwrap()
     }
 
-    fn refusal(change: impl FnOnce(&mut Request<()>)) -> Refusal {
+    fn refusal(change: impl FnOnce(&mut Request<String>)) -> Refusal {
         let mut request = handshake();
         change(&mut request);
         let origins = AllowedOrigins::new(Some(vec!["http://example.com".parse().unwrap()]));
@@ -141,17 +137,33 @@ mod tests {
     }
 
     #[test]
-    fn host_and_key_must_be_sent_exactly_once() {
-        assert_eq!(without(header::HOST).status(), 400);
-        for (name, expected) in
-            [(header::HOST, Refusal::InvalidHost), (header::SEC_WEBSOCKET_KEY, Refusal::InvalidKey)]
-        {
+    fn version_and_key_must_be_sent_exactly_once() {
+        for (name, expected) in [
+            (header::SEC_WEBSOCKET_VERSION, Refusal::UnsupportedVersion),
+            (header::SEC_WEBSOCKET_KEY, Refusal::InvalidKey),
+        ] {
             let refused = refusal(|request| {
                 let value = request.headers()[&name].clone();
                 request.headers_mut().append(name, value);
             });
             assert_eq!(refused, expected);
         }
+    }
+
+    #[test]
+    fn a_body_is_refused() {
+        let refused = refusal(|request| *request.body_mut() = "a frame?".to_owned());
+        assert_eq!(refused, Refusal::HasBody);
+        assert_eq!(refused.into_response().status(), 400);
+    }
+
+    #[test]
+    fn a_second_version_is_refused() {
+        let refused = refusal(|request| {
+            let other = HeaderValue::from_static("8");
+            request.headers_mut().append(header::SEC_WEBSOCKET_VERSION, other);
+        });
+        assert_eq!(refused, Refusal::UnsupportedVersion);
     }
 
     #[test]
@@ -165,11 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_and_methods_are_refused() {
+    fn other_paths_and_a_head_are_refused() {
         let other_path = refusal(|request| *request.uri_mut() = "/api/chats".parse().unwrap());
         assert_eq!(other_path.into_response().status(), 404);
-        let other_method = refusal(|request| *request.method_mut() = Method::POST).into_response();
-        assert_eq!(other_method.status(), 405);
-        assert_eq!(other_method.headers()[header::ALLOW], "GET");
+        let head = refusal(|request| *request.method_mut() = Method::HEAD);
+        assert_eq!(head, Refusal::UpgradeRequired);
     }
 }

@@ -13,11 +13,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     UnknownPath,
-    MethodNotAllowed { allowed: &'static str },
     UpgradeRequired,
     UnsupportedVersion,
-    InvalidHost,
     InvalidKey,
+    HasBody,
     OriginForbidden,
     SubscriberLimit,
     IpLimit,
@@ -31,7 +30,6 @@ impl Refusal {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         };
         match self {
-            Self::MethodNotAllowed { allowed } => add(header::ALLOW, allowed),
             Self::UpgradeRequired | Self::UnsupportedVersion => {
                 add(header::UPGRADE, "websocket");
                 // A sender of Upgrade must list it in Connection (RFC 9110, section 7.8).
@@ -48,10 +46,6 @@ impl Refusal {
             Self::UnknownPath => {
                 (ProblemKind::UnknownPath, "unknown path; the WebSocket is at /api/chat")
             }
-            Self::MethodNotAllowed { allowed } => {
-                let detail = format!("this path allows {allowed} only");
-                return Problem::new(ProblemKind::MethodNotAllowed, detail);
-            }
             Self::UpgradeRequired => (
                 ProblemKind::UpgradeRequired,
                 "this is a WebSocket; connect to it with ws:// or wss://",
@@ -59,12 +53,13 @@ impl Refusal {
             Self::UnsupportedVersion => {
                 (ProblemKind::UpgradeRequired, "Sec-WebSocket-Version must be 13 (RFC 6455)")
             }
-            Self::InvalidHost => {
-                (ProblemKind::BadRequest, "there must be exactly one Host header (RFC 9112)")
-            }
             Self::InvalidKey => (
                 ProblemKind::BadRequest,
                 "there must be exactly one Sec-WebSocket-Key, of 16 bytes in base64 (RFC 6455)",
+            ),
+            Self::HasBody => (
+                ProblemKind::BadRequest,
+                "a WebSocket handshake must have no body; send frames after the response",
             ),
             Self::OriginForbidden => (
                 ProblemKind::OriginForbidden,

@@ -14,7 +14,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error, Message,
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig},
     },
 };
 
@@ -43,6 +43,8 @@ enum End {
     Gone,
     /// The subscriber has sent a close frame. tungstenite has queued the reply.
     ByPeer,
+    /// The same, but its code must not be in a close frame (RFC 6455, section 7.4). The reply says so.
+    ByInvalidClose,
     /// This side closes.
     ByUs(CloseReason),
 }
@@ -52,11 +54,18 @@ impl End {
         CloseReason::of(error).map_or(Self::Gone, Self::ByUs)
     }
 
+    /// Returns the end after a close frame, by tungstenite's reply: the same frame or a protocol error.
+    fn after_close(reply: Option<&CloseFrame>) -> Self {
+        let refused = reply.is_some_and(|reply| *reply == CloseReason::ProtocolError.frame());
+        if refused { Self::ByInvalidClose } else { Self::ByPeer }
+    }
+
     /// Returns the value of the metric's label.
     fn label(&self) -> &'static str {
         match self {
             Self::Gone => "gone",
             Self::ByPeer => "by_peer",
+            Self::ByInvalidClose => CloseReason::ProtocolError.label(),
             Self::ByUs(reason) => reason.label(),
         }
     }
@@ -152,7 +161,7 @@ async fn serve(
         };
         match event {
             Ok(Event::Sent) => subscription.catch_up(sink),
-            Ok(Event::Received(Message::Close(_))) => return End::ByPeer,
+            Ok(Event::Received(Message::Close(reply))) => return End::after_close(reply.as_ref()),
             Ok(Event::Received(Message::Pong(_))) => deadlines.pong_received(),
             // The library sends pongs.
             Ok(Event::Received(_)) => {}
@@ -164,10 +173,10 @@ async fn serve(
 
 /// Closes the WebSocket (RFC 6455, section 7), then the connection.
 async fn close(socket: &mut Socket, end: End) {
-    let mut closed_by_peer = matches!(end, End::ByPeer);
+    let mut closed_by_peer = matches!(end, End::ByPeer | End::ByInvalidClose);
     match end {
         End::Gone => return,
-        End::ByPeer => {}
+        End::ByPeer | End::ByInvalidClose => {}
         End::ByUs(reason) => {
             tracing::debug!(reason = reason.text(), "closing a session");
             // This waits until a frame that is being sent is out.

@@ -155,14 +155,18 @@ async fn next_text(client: &mut Client) -> String {
     }
 }
 
-/// Returns the close frame's code. The connection must end after it.
-async fn close_code(client: &mut Client) -> CloseCode {
+/// Returns the close frame. The connection must end after it.
+async fn close_frame(client: &mut Client) -> Option<CloseFrame> {
     loop {
         if let Message::Close(frame) = next(client).await {
             while timeout(LIMIT, client.next()).await.expect("an end in time").is_some() {}
-            return frame.expect("a code").code;
+            return frame;
         }
     }
+}
+
+async fn close_code(client: &mut Client) -> CloseCode {
+    close_frame(client).await.expect("a code").code
 }
 
 /// Waits until this many sessions are left.

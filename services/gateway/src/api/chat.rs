@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::{
+    body::HttpBody,
+    extract::{Request, State},
+};
+use contracts::{Problem, ProblemKind};
 
 use crate::{error::HandlerResult, state::AppState};
 
 /// Subscribe to a message each second
 ///
-/// With `Upgrade: websocket` the gateway connects the client to the broadcaster. Without it,
-/// `Location` has the broadcaster's URL.
+/// The gateway connects the client to the broadcaster. A request without `Upgrade: websocket` is answered 426.
 #[utoipa::path(
     get,
     path = "/api/chat",
@@ -21,13 +24,13 @@ use crate::{error::HandlerResult, state::AppState};
                            message sampled at random from the stored ones",
             headers(("Connection"), ("Upgrade"), ("Sec-WebSocket-Accept")),
         ),
-        (
-            status = 307,
-            description = "The request asks for no upgrade: connect to the broadcaster itself",
-            headers(("Location")),
-        ),
     ),
 )]
 pub(crate) async fn chat(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
+    // Its bytes would be passed on as frames.
+    if !request.body().is_end_stream() {
+        let detail = "a WebSocket handshake must have no body; send frames after the response";
+        return Err(Problem::new(ProblemKind::BadRequest, detail).into());
+    }
     state.tunnel.handle(request).await
 }

@@ -77,6 +77,7 @@ pub(crate) async fn get(
     PathParam(id): PathParam<OperationId>,
 ) -> HandlerResult {
     let (status, error) = match state.store.operation(id).await? {
+        OperationState::NotIssued => return Err(ProblemKind::OperationNotFound.into()),
         OperationState::Expired => return Err(ProblemKind::OperationExpired.into()),
         OperationState::Pending => (Status::Pending, None),
         OperationState::Succeeded => (Status::Succeeded, None),

@@ -2,16 +2,23 @@
 //! stop at the first error; reading the fields one by one reports all errors at once.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, btree_map::Entry},
     fmt,
 };
 
-use contracts::{Content, FieldError, InvalidText, Location, Problem, UserId};
+use contracts::{Content, FieldError, InvalidText, Location, Problem, ProblemKind, UserId};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Number, Value};
 use url::form_urlencoded;
 
-use crate::error;
+use crate::http::malformed_json;
+
+/// Maximum number of field errors in a response. The body may have thousands of wrong members.
+const MAX_ERRORS: usize = 32;
+
+/// Maximum characters of a name that the client chose.
+const MAX_NAME_CHARACTERS: usize = 64;
 
 /// The fields that were not taken yet, and the errors found so far.
 pub(crate) struct Fields {
@@ -19,6 +26,8 @@ pub(crate) struct Fields {
     part: &'static str,
     values: BTreeMap<String, Value>,
     errors: Vec<FieldError>,
+    /// Members that occur more than once: the first of them, and the number of all.
+    repeated: (Vec<String>, usize),
 }
 
 /// The error of a value: its kind, and an explanation.
@@ -29,13 +38,15 @@ impl Fields {
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Problem> {
         serde_json::from_slice(body).map_err(|error| {
             if error.is_data() {
-                Problem::invalid_input(vec![FieldError {
+                let msg = format!("Input should be a JSON object, not {}", json_type(body));
+                let error = FieldError {
                     loc: vec![Location::Name("body".into())],
-                    msg: error.to_string(),
+                    msg,
                     kind: "model_attributes_type".into(),
-                }])
+                };
+                Problem::invalid_input(vec![error], 0)
             } else {
-                error::malformed_json(&error)
+                Problem::new(ProblemKind::MalformedJson, malformed_json::explain(body, &error))
             }
         })
     }
@@ -45,7 +56,7 @@ impl Fields {
         let values = form_urlencoded::parse(query.as_bytes())
             .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
             .collect();
-        Self { part: "query", values, errors: Vec::new() }
+        Self { part: "query", values, errors: Vec::new(), repeated: <_>::default() }
     }
 
     /// Takes a value read from a header, or its error, which is reported with the others.
@@ -96,20 +107,55 @@ impl Fields {
         self.values.clear();
     }
 
-    /// Returns `made` from the fields, or all errors at once. Every field that was not taken is
-    /// unknown.
+    /// Returns `made` from the fields, or all errors at once, those of known fields first. Every field
+    /// that was not taken is unknown.
     pub(crate) fn finish<T>(mut self, made: Option<T>) -> Result<T, Problem> {
-        for name in std::mem::take(&mut self.values).into_keys() {
-            self.wrong(name, "extra_forbidden", "Extra inputs are not permitted");
+        let (repeated, repeated_count) = std::mem::take(&mut self.repeated);
+        let unknown = std::mem::take(&mut self.values);
+        let count = self.errors.len() + repeated_count + unknown.len();
+        for name in repeated {
+            self.wrong(shortened(name), "duplicate_member", "Member occurs more than once");
         }
+        for name in unknown.into_keys().take(MAX_ERRORS) {
+            self.wrong(shortened(name), "extra_forbidden", "Extra inputs are not permitted");
+        }
+        self.errors.truncate(MAX_ERRORS);
         match made {
             Some(made) if self.errors.is_empty() => Ok(made),
-            _ => Err(Problem::invalid_input(self.errors)),
+            _ => {
+                let left_out = count - self.errors.len();
+                Err(Problem::invalid_input(self.errors, left_out))
+            }
         }
     }
 
-    fn wrong(&mut self, name: impl Into<String>, kind: &'static str, msg: impl Into<String>) {
-        self.errors.push(FieldError::new(self.part, name.into(), kind, msg));
+    fn wrong(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        kind: &'static str,
+        msg: impl Into<String>,
+    ) {
+        self.errors.push(FieldError::new(self.part, name, kind, msg));
+    }
+}
+
+/// Returns a name that the client chose, cut short if it is long.
+fn shortened(mut name: String) -> String {
+    if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARACTERS) {
+        name.truncate(end);
+        name.push('…');
+    }
+    name
+}
+
+/// Returns the type of a JSON value that is no object, by its first character.
+fn json_type(body: &[u8]) -> &'static str {
+    match body.trim_ascii_start().first() {
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
     }
 }
 
@@ -117,7 +163,13 @@ impl Fields {
 pub(crate) fn user_id(value: Value) -> Result<UserId, Wrong> {
     let text = match value {
         Value::String(text) => Some(text),
-        Value::Number(number) => integer_text(&number),
+        Value::Number(number) => match integer_text(&number) {
+            None if is_integer(&number) => {
+                let msg = "Integer is too large to be exact; send it as a string";
+                return Err(("int_parsing_size", msg.to_owned()));
+            }
+            text => text,
+        },
         _ => None,
     };
     let msg = "Input should be a valid string or integer";
@@ -136,18 +188,16 @@ fn string(value: Value) -> Result<String, Wrong> {
     }
 }
 
-/// Returns an integer's decimal digits. As in JSON Schema, 1.0 is the integer 1, however a client's
-/// language writes it.
+/// Returns an integer's decimal digits, however a client's language writes it.
 fn integer_text(number: &Number) -> Option<String> {
-    /// 2 to the 53rd. Beyond, the parser may have rounded to another user's id.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-
     if number.is_i64() || number.is_u64() {
         return Some(number.to_string());
     }
-    let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT)?;
-    // No fraction, no exponent, and 0 instead of -0.
-    Some(format!("{:.0}", float + 0.0))
+    number.as_f64().and_then(UserId::integer_text)
+}
+
+fn is_integer(number: &Number) -> bool {
+    number.as_f64().is_some_and(|float| float.fract() == 0.0)
 }
 
 /// Returns a text's error as FastAPI names it.
@@ -176,15 +226,23 @@ impl<'de> de::Visitor<'de> for FieldsVisitor {
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-        let mut fields = Fields { part: "body", values: BTreeMap::new(), errors: Vec::new() };
+        let mut fields = Fields {
+            part: "body",
+            values: BTreeMap::new(),
+            errors: Vec::new(),
+            repeated: <_>::default(),
+        };
         while let Some((name, value)) = map.next_entry::<String, Value>()? {
             match fields.values.entry(name) {
                 Entry::Vacant(entry) => {
                     entry.insert(value);
                 }
                 Entry::Occupied(entry) => {
-                    let name = entry.key().clone();
-                    fields.wrong(name, "duplicate_member", "Member occurs more than once");
+                    let (names, count) = &mut fields.repeated;
+                    *count += 1;
+                    if names.len() < MAX_ERRORS {
+                        names.push(entry.key().clone());
+                    }
                 }
             }
         }
@@ -216,13 +274,54 @@ mod tests {
         assert_eq!(
             errors(body),
             [
-                wrong("colour", "duplicate_member"),
                 wrong("from_user_id", "string_too_short"),
                 wrong("to_user_id", "missing"),
                 wrong("content", "string_type"),
+                wrong("colour", "duplicate_member"),
                 wrong("colour", "extra_forbidden"),
             ]
         );
+    }
+
+    #[test]
+    fn a_problem_is_not_much_larger_than_its_cause() {
+        let unknown: Vec<_> = (0..5_000).map(|number| format!("\"m{number}\":1,")).collect();
+        let unknown = unknown.concat();
+        let repeated = "\"r\":1,".repeat(5_000);
+        let name = "\\u0001".repeat(10_000);
+        for (members, count) in [(unknown, 5_000), (repeated, 5_000), (format!("\"{name}\":1,"), 1)]
+        {
+            let fields = Fields::parse(format!("{{{members}\"content\":7}}").as_bytes());
+            let mut fields = fields.unwrap();
+            fields.required("content", content);
+            let problem = fields.finish(Some(())).unwrap_err();
+            // The error of a known field is not lost among the others.
+            assert_eq!(problem.errors[0].kind, "string_type");
+            assert_eq!(problem.errors.len(), (count + 1).min(MAX_ERRORS));
+            assert!(
+                problem.detail.starts_with(&format!("{} fields are wrong", count + 1)),
+                "{}",
+                problem.detail
+            );
+            let left_out = format!("leaves out {}", count + 1 - problem.errors.len());
+            assert_eq!(problem.detail.contains(&left_out), count > 1, "{}", problem.detail);
+            assert!(serde_json::to_string(&problem).unwrap().len() < 6_000);
+        }
+        let text = format!("\"{}\"", "\\u0001".repeat(10_000));
+        let problem = Fields::parse(text.as_bytes()).err().unwrap();
+        assert_eq!(problem.errors[0].msg, "Input should be a JSON object, not a string");
+    }
+
+    #[test]
+    fn a_number_too_large_is_called_so() {
+        for (number, kind) in [
+            ("18446744073709551616", "int_parsing_size"),
+            ("1e17", "int_parsing_size"),
+            ("4.5", "string_type"),
+        ] {
+            let number = serde_json::from_str(number).unwrap();
+            assert_eq!(user_id(number).unwrap_err().0, kind);
+        }
     }
 
     #[test]

@@ -9,18 +9,20 @@ mod trace;
 use std::{sync::Arc, time::Instant};
 
 use axum::{
+    body::Body,
     extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use service::http::early_response;
 use tracing::{Instrument, field};
 
-use crate::state::AppState;
+use crate::{http::conditional::ReadPreconditions, state::AppState};
 use connection::Connection;
 use request_id::X_REQUEST_ID;
 
-/// Serves a request with an id, a trace span, a log span and metrics, and says if its response is the
-/// last of the connection.
+/// Serves a request with an id, a trace span, a log span and metrics, decides the preconditions of a
+/// read, and says if its response is the last of the connection.
 ///
 /// One layer does all of it, because every request pays for a layer: `from_fn` boxes a future for
 /// each, while a call is free. Nothing here waits for a response's body, so that bodies can stream.
@@ -42,10 +44,22 @@ pub(crate) async fn observe(
         path = request.uri().path(),
         trace_id = trace_span.as_ref().map(|span| field::display(span.trace_id())),
     );
+    let preconditions = ReadPreconditions::of(&request);
     let (request, connection) = Connection::watch(request);
 
-    let response = next.run(request).instrument(log_span.clone()).await;
+    let response = match early_response(&request) {
+        Some(response) => {
+            // Its body is read, or not, as that of any other request.
+            drop(request);
+            response.map(Body::new)
+        }
+        None => next.run(request).instrument(log_span.clone()).await,
+    };
 
+    let response = match preconditions {
+        Some(preconditions) => preconditions.apply(response),
+        None => response,
+    };
     let status = response.status();
     let route = route.as_ref().map(MatchedPath::as_str);
     state.requests.answered(&method, route, status, started.elapsed());

@@ -43,7 +43,7 @@ impl<T: FromPath, S: Send + Sync> FromRequestParts<S> for PathParam<T> {
         // Text that is not UTF-8 is not an id either.
         let text = Path::<String>::from_request_parts(parts, state).await;
         let text = text.map_or_else(|_| String::new(), |Path(text)| text);
-        let read = T::from_path(&text).map_err(|wrong| Problem::invalid_input(vec![wrong]));
+        let read = T::from_path(&text).map_err(|wrong| Problem::invalid_input(vec![wrong], 0));
         Ok(Self(read?))
     }
 }

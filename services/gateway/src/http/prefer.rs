@@ -7,9 +7,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use service::http::lists::{Parameter, Quotes, elements, parameters};
+
 use crate::{commands::Wait, config::MAX_WRITE_WAIT};
 
-const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The response header that names the preference that was applied.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -25,13 +27,11 @@ impl Preference {
     /// Reads the header. As in the RFC, unknown and malformed preferences are ignored, the first of
     /// two equal names counts, and `wait` says how long `respond-async` may stay synchronous.
     pub(crate) fn read(headers: &HeaderMap, default_wait: Duration) -> Self {
-        let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
-        let preferences: Vec<(String, String)> =
-            values.flat_map(|value| value.split(',')).filter_map(parse).collect();
-        let first = |name: &str| {
-            preferences.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-        };
-        let wait = first("wait").and_then(whole_seconds);
+        let preferences: Vec<Parameter<'_>> = elements(headers, &PREFER, Quotes::Strings)
+            .filter_map(|preference| parameters(preference).next()?)
+            .collect();
+        let first = |name: &str| preferences.iter().find(|it| it.name.eq_ignore_ascii_case(name));
+        let wait = first("wait").and_then(|it| whole_seconds(it.value.as_deref()?));
         if let Some(seconds) = wait {
             let wait = Duration::from_secs(u64::from(seconds)).min(MAX_WRITE_WAIT);
             let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs())).ok();
@@ -51,18 +51,9 @@ impl Preference {
 }
 
 /// Parses digits. A number too large counts as the largest.
-fn whole_seconds(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().unwrap_or(u32::MAX))
-}
-
-/// Parses `name`, `name=value` or `name="value"`. Parameters after a semicolon are ignored.
-fn parse(preference: &str) -> Option<(String, String)> {
-    let preference = preference.split(';').next()?;
-    let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
-    let name = name.trim().to_ascii_lowercase();
-    let value = value.trim().trim_matches('"').to_owned();
-    (!name.is_empty()).then_some((name, value))
+fn whole_seconds(text: &[u8]) -> Option<u32> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok()).map(|it| it.unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -70,7 +61,8 @@ mod tests {
     use super::*;
 
     fn read(value: &'static str) -> Preference {
-        let headers = HeaderMap::from_iter([(PREFER, HeaderValue::from_static(value))]);
+        let headers =
+            HeaderMap::from_iter([(PREFER, HeaderValue::from_bytes(value.as_bytes()).unwrap())]);
         Preference::read(&headers, Duration::from_secs(5))
     }
 
@@ -89,6 +81,8 @@ mod tests {
         assert_eq!(read("wait=99999999999999999999"), waits(30, "wait=30"));
         assert_eq!(read("wait=1, wait=2"), waits(1, "wait=1"));
         assert_eq!(read("respond-async, wait=3"), waits(3, "wait=3"));
+        assert_eq!(read(r#", ,foo="x, wait=1, y"; a="b,wait=2,c", wait = 3"#), waits(3, "wait=3"));
+        assert_eq!(read("foo=\u{e4}, wait=3"), waits(3, "wait=3"));
     }
 
     #[test]

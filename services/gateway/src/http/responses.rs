@@ -30,11 +30,6 @@ pub(crate) fn accepted(operation: OperationId, body: impl Serialize) -> Response
     (StatusCode::ACCEPTED, headers, Json(body)).into_response()
 }
 
-/// 304 with the `ETag` that matched.
-pub(crate) fn not_modified(version: Version) -> Response {
-    (StatusCode::NOT_MODIFIED, [(header::ETAG, etag(version))]).into_response()
-}
-
 /// 200 with an array of messages, and the link to the next page if there is one.
 pub(crate) fn page(messages: &[VersionedMessage], next_link: Option<String>) -> Response {
     let messages: Vec<&Message> = messages.iter().map(|stored| &stored.message).collect();

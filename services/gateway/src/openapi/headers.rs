@@ -13,7 +13,6 @@ pub(super) fn describe(name: &str, status: &str) -> Option<Header> {
         "Location" => {
             let example = match status {
                 "201" => "/api/messages/0199f0c1-6a3e-7c55-9d0e-2f4b8a6c1e11",
-                "307" => "http://broadcaster:8001/api/chat",
                 _ => {
                     "/api/operations/0199f0c16a3e7c559d0e2f4b8a6c1e120199f0c16a3e7c559d0e2f4b8a6c1e11"
                 }
@@ -39,7 +38,11 @@ pub(super) fn describe(name: &str, status: &str) -> Option<Header> {
              message as it is now",
             one_of("true"),
         ),
-        "Cache-Control" => ("The response must not be stored", one_of("no-store")),
+        "Cache-Control" => (
+            "How long the response may be stored",
+            text().enum_values(Some(["no-store", "max-age=3600"])),
+        ),
+        "Vary" => ("Request header that the response depends on", one_of("accept")),
         "Connection" => ("RFC 6455", one_of("Upgrade")),
         "Upgrade" => ("RFC 6455", one_of("websocket")),
         "Sec-WebSocket-Accept" => ("RFC 6455", text()),

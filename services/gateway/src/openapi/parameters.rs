@@ -47,22 +47,25 @@ pub(crate) struct PreferHeader {
     prefer: String,
 }
 
-/// Precondition of a write.
+/// Preconditions of every request but a handshake (RFC 9110, section 13).
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-pub(crate) struct IfMatchHeader {
-    /// Version that the message must have, as in its `ETag`; `*` for any.
-    #[param(rename = "If-Match", required = false, schema_with = any_or_tag)]
+pub(super) struct PreconditionHeaders {
+    /// `ETag`s of which the resource must have one; `*` for any. Otherwise the response is 412.
+    #[param(rename = "If-Match", required = false, schema_with = any_or_tags)]
     if_match: String,
-}
-
-/// Precondition of a read.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-pub(crate) struct IfNoneMatchHeader {
-    /// Versions that the client already has, as in their `ETag`s; `*` for any.
+    /// `ETag`s of which the resource must have none; `*` for any. Otherwise a read is answered 304, a write 412.
     #[param(rename = "If-None-Match", required = false, schema_with = any_or_tags)]
     if_none_match: String,
+}
+
+/// Header of a problem type's page.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct AcceptHeader {
+    /// Media types that the client prefers.
+    #[param(rename = "Accept", required = false, example = "application/json")]
+    accept: String,
 }
 
 /// Query of `GET /api/messages`. Unknown parameters are ignored.
@@ -90,20 +93,13 @@ enum Direction {
     Both,
 }
 
-fn any_or_tag() -> Schema {
-    any_or(r#"^(W/)?"[!#-~]*"$"#)
-}
-
+/// `*` or a list; schemathesis makes invalid values of one pattern for both.
 fn any_or_tags() -> Schema {
-    any_or(r#"^(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*$"#)
-}
-
-/// `*` or this pattern; schemathesis makes invalid values of one pattern for both.
-fn any_or(pattern: &str) -> Schema {
+    const TAGS: &str = r#"^(W/)?"[!#-~\x80-\xff]*"([ \t]*,[ \t]*(W/)?"[!#-~\x80-\xff]*")*$"#;
     let text = || ObjectBuilder::new().schema_type(Type::String);
     AnyOfBuilder::new()
         .item(text().enum_values(Some(["*"])))
-        .item(text().pattern(Some(pattern)).examples(["\"1\""]))
+        .item(text().pattern(Some(TAGS)).examples(["\"1\""]))
         .build()
         .into()
 }

@@ -7,9 +7,9 @@ use contracts::{
     ProblemKind::{
         self, BadRequest, BodyTooLarge, BroadcasterUnavailable, DeadLettered, FieldConflict,
         Internal, InvalidInput, KeyReused, MalformedJson, MessageDeleted, MessageNotFound,
-        NotAccepted, OperationExpired, OriginForbidden, OutcomeUnknown, Overloaded, RequestTimeout,
-        StorageUnavailable, TooManyFromAddress, UnsupportedMediaType, UpgradeRequired,
-        VersionMismatch,
+        NotAccepted, OperationExpired, OperationNotFound, OriginForbidden, OutcomeUnknown,
+        Overloaded, PreconditionFailed, RequestTimeout, StorageUnavailable, TooManyFromAddress,
+        UnknownPath, UnsupportedMediaType, UpgradeRequired, VersionMismatch,
     },
 };
 use serde_json::json;
@@ -18,30 +18,37 @@ use utoipa::openapi::{
     example::ExampleBuilder, schema::AllOfBuilder,
 };
 
-/// Problems of every operation, of reads, of writes, of bodies, and of subscribing.
+/// Problems of every operation, of reads, of writes, of bodies, of the preconditions of a resource without versions, and of
+/// subscribing.
 const ANY: &[ProblemKind] = &[Internal, Overloaded];
 const READ: &[ProblemKind] = &[InvalidInput, StorageUnavailable];
 const WRITE: &[ProblemKind] = &[InvalidInput, DeadLettered, NotAccepted, OutcomeUnknown];
 const BODY: &[ProblemKind] =
     &[BadRequest, MalformedJson, RequestTimeout, BodyTooLarge, UnsupportedMediaType];
+const PRECONDITIONS: &[ProblemKind] = &[BadRequest, PreconditionFailed];
 const SUBSCRIBE: &[ProblemKind] =
     &[OriginForbidden, UpgradeRequired, TooManyFromAddress, BroadcasterUnavailable];
 
 /// The responses of this operation that are problems, by status.
 pub(super) fn responses(operation_id: &str) -> BTreeMap<String, Response> {
     let kinds = match operation_id {
-        "createMessage" => [BODY, WRITE, &[MessageDeleted, KeyReused], ANY].concat(),
-        "listMessages" => [READ, ANY].concat(),
-        "readMessage" => [READ, &[BadRequest, MessageNotFound], ANY].concat(),
+        "createMessage" => {
+            [BODY, WRITE, &[MessageDeleted, KeyReused, PreconditionFailed], ANY].concat()
+        }
+        "listMessages" => [READ, PRECONDITIONS, ANY].concat(),
+        "readMessage" => [READ, &[BadRequest, VersionMismatch, MessageNotFound], ANY].concat(),
         "editMessage" => {
             let own = &[StorageUnavailable, MessageNotFound, FieldConflict, VersionMismatch];
             [BODY, WRITE, own, ANY].concat()
         }
         "deleteMessage" => [WRITE, &[BadRequest, MessageNotFound, VersionMismatch], ANY].concat(),
-        "readOperation" => [READ, &[OperationExpired], ANY].concat(),
+        "readOperation" => {
+            [READ, PRECONDITIONS, &[OperationNotFound, OperationExpired], ANY].concat()
+        }
+        "explainProblem" => [PRECONDITIONS, &[UnknownPath]].concat(),
         // The broadcaster responds with most of these; the gateway passes them on.
         "chat" => [SUBSCRIBE, &[BadRequest], ANY].concat(),
-        _ => Vec::new(),
+        _ => PRECONDITIONS.to_vec(),
     };
     let mut by_status: BTreeMap<u16, Vec<ProblemKind>> = BTreeMap::new();
     for kind in kinds {
@@ -87,7 +94,7 @@ fn example(kind: ProblemKind) -> Problem {
     match kind {
         InvalidInput => {
             let missing = FieldError::new("body", "content", "missing", "Field required");
-            Problem::invalid_input(vec![missing])
+            Problem::invalid_input(vec![missing], 0)
         }
         FieldConflict => {
             let msg = "Differs from what is stored, and an edit cannot change it";

@@ -84,6 +84,9 @@ pub(crate) struct Readiness {
     /// State of each dependency of this gateway.
     #[schema(inline)]
     dependencies: BTreeMap<String, DependencyState>,
+    /// Why dependencies are down, if the broker has said so; absent otherwise.
+    #[schema(required = false)]
+    reasons: BTreeMap<String, String>,
 }
 
 #[derive(ToSchema)]

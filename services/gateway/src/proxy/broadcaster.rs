@@ -25,7 +25,7 @@ const HEAD_BYTES: usize = 8 * 1024;
 pub(super) struct Broadcaster {
     /// Host and port.
     address: String,
-    /// The same as they stand in its URL, where the default port is left out.
+    /// The same as they stand in its URL, where the default port is left out. Its `Host`.
     authority: String,
     path: String,
 }
@@ -46,11 +46,6 @@ impl Broadcaster {
             authority: url[Position::BeforeHost..Position::AfterPort].to_owned(),
             path: format!("{base}/api/chat"),
         }
-    }
-
-    /// Returns the URL at the broadcaster that a request here is redirected to.
-    pub(super) fn location(&self, request: &Request) -> String {
-        format!("http://{}{}", self.authority, self.path_and_query(request))
     }
 
     /// Returns the handshake that the broadcaster gets for a client's.
@@ -90,9 +85,13 @@ impl Broadcaster {
 }
 
 impl Handshake {
-    /// Returns the broadcaster's refusal as a response to the client.
+    /// Returns the broadcaster's refusal as a response to the client. Whatever is no problem comes from a proxy or from
+    /// another service, and could tell the client of addresses within.
     pub(super) async fn into_refusal(self) -> anyhow::Result<Response> {
         let (parts, body) = self.response.into_parts();
+        let content_type = parts.headers.get(header::CONTENT_TYPE);
+        let is_problem = content_type.is_some_and(|value| value == "application/problem+json");
+        anyhow::ensure!(is_problem, "the response {} is not the broadcaster's", parts.status);
         let body = Limited::new(body, MAX_REFUSAL_BYTES).collect().await;
         let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
         let mut response = (parts.status, Body::from(body)).into_response();

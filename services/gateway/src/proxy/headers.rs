@@ -1,5 +1,7 @@
 //! The headers that pass through a tunnel's handshake, both ways.
 
+use std::net::IpAddr;
+
 use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header},
@@ -38,11 +40,28 @@ pub(super) fn handshake(request: &Request, authority: &str) -> anyhow::Result<He
         }
     }
     if let Some(Peer(peer)) = request.extensions().get::<Peer>() {
-        headers.append(X_FORWARDED_FOR, HeaderValue::try_from(peer.ip().to_string())?);
+        append_hop(&mut headers, peer.ip().to_canonical())?;
     }
     headers.insert(header::HOST, HeaderValue::try_from(authority)?);
     upgrade_to_websocket(&mut headers);
     Ok(headers)
+}
+
+/// Appends the client of this hop to each header that says who the earlier ones were, so that whichever
+/// the broadcaster reads is whole. Without any, it is `X-Forwarded-For`.
+fn append_hop(headers: &mut HeaderMap, client: IpAddr) -> anyhow::Result<()> {
+    if headers.contains_key(header::FORWARDED) {
+        // An IPv6 address needs quotes (RFC 7239, section 6).
+        let node = match client {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("\"[{address}]\""),
+        };
+        headers.append(header::FORWARDED, HeaderValue::try_from(format!("for={node}"))?);
+    }
+    if headers.contains_key(X_FORWARDED_FOR) || !headers.contains_key(header::FORWARDED) {
+        headers.append(X_FORWARDED_FOR, HeaderValue::try_from(client.to_string())?);
+    }
+    Ok(())
 }
 
 /// Returns the headers of the client's 101, from those of the broadcaster's.
@@ -54,7 +73,7 @@ pub(super) fn switching_protocols(from_broadcaster: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Returns the headers of a refusal that concern the response and not its connection.
+/// Returns the headers of a refusal that concern the response, and neither its connection nor the servers within.
 pub(super) fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     const HOP_BY_HOP: [&str; 9] = [
         "connection",
@@ -67,9 +86,12 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderNa
         "transfer-encoding",
         "upgrade",
     ];
+    const WITHIN: [&str; 4] = ["content-location", "location", "server", "via"];
     headers.iter().filter(|(name, _)| {
         let name = name.as_str();
-        !HOP_BY_HOP.contains(&name) && !has_token(headers, &header::CONNECTION, name)
+        !HOP_BY_HOP.contains(&name)
+            && !WITHIN.contains(&name)
+            && !has_token(headers, &header::CONNECTION, name)
     })
 }
 
@@ -81,4 +103,35 @@ pub(super) fn upgrade_to_websocket(headers: &mut HeaderMap) {
 
 fn is_websocket(name: &HeaderName) -> bool {
     name.as_str().starts_with("sec-websocket-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_that_names_earlier_hops_is_extended() {
+        let lines = |sent: &[(&HeaderName, &'static str)], peer: &str| {
+            let mut request = Request::get("/api/chat");
+            for (name, value) in sent {
+                request = request.header(*name, *value);
+            }
+            let mut request = request.body(axum::body::Body::empty()).unwrap();
+            request.extensions_mut().insert(Peer((peer.parse::<IpAddr>().unwrap(), 80).into()));
+            let headers = handshake(&request, "broadcaster").unwrap();
+            [header::FORWARDED, X_FORWARDED_FOR].map(|name| {
+                let lines = headers.get_all(name).into_iter();
+                lines.map(|line| line.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(", ")
+            })
+        };
+        let forwarded = (&header::FORWARDED, "for=192.0.2.1");
+        let listed = (&X_FORWARDED_FOR, "192.0.2.1");
+        assert_eq!(lines(&[], "10.0.0.1"), ["", "10.0.0.1"]);
+        assert_eq!(lines(&[], "::ffff:10.0.0.1"), ["", "10.0.0.1"]);
+        assert_eq!(lines(&[listed], "10.0.0.1"), ["", "192.0.2.1, 10.0.0.1"]);
+        assert_eq!(lines(&[forwarded], "10.0.0.1"), ["for=192.0.2.1, for=10.0.0.1", ""]);
+        assert_eq!(lines(&[forwarded], "2001:db8::1")[0], r#"for=192.0.2.1, for="[2001:db8::1]""#);
+        let both = ["for=192.0.2.1, for=10.0.0.1", "192.0.2.1, 10.0.0.1"];
+        assert_eq!(lines(&[forwarded, listed], "10.0.0.1"), both);
+    }
 }

@@ -198,7 +198,7 @@ async fn a_stopping_gateway_closes_its_tunnels_with_going_away() {
 async fn a_refusal_of_the_broadcaster_reaches_the_client() {
     let broadcaster = refuse(
         "HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\nContent-Length: 2\r\n\
-         Connection: close, x-hop\r\nX-Hop: 1\r\nX-Kept: 2\r\n\r\n{}",
+         Connection: close, x-hop\r\nX-Hop: 1\r\nX-Kept: 2\r\nServer: inner\r\n\r\n{}",
     )
     .await;
     let gateway = Gateway::start(broadcaster, 10);
@@ -207,6 +207,7 @@ async fn a_refusal_of_the_broadcaster_reaches_the_client() {
     assert_eq!(refused.headers()["content-type"], "application/problem+json");
     assert_eq!(refused.headers()["x-kept"], "2");
     assert!(!refused.headers().contains_key("x-hop"));
+    assert!(!refused.headers().contains_key("server"));
     assert_eq!(refused.body(), "{}");
 }
 
@@ -223,13 +224,33 @@ async fn an_absent_broadcaster_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn without_an_upgrade_it_is_a_redirect() {
+async fn a_response_from_a_proxy_within_stays_within() {
+    for response in [
+        "HTTP/1.1 301 Moved Permanently\r\nLocation: http://inner:8001/\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 10\r\n\r\ninner:8001",
+    ] {
+        let gateway = Gateway::start(refuse(response).await, 10);
+        let refused = refused_with(gateway.connect(&[]).await);
+        assert_eq!(refused.status(), 502);
+        assert!(refused.body().contains("/problems/broadcaster-unavailable"), "{refused:?}");
+        assert!(!format!("{refused:?}").contains("inner"), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_upgrade_the_response_names_it_and_no_inner_address() {
     let (_listener, address) = listen().await;
     let gateway = Gateway::start(address, 10);
-    let response = gateway
-        .ask("GET /api/chat?room=1 HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
-        .await;
-    assert!(response.starts_with("HTTP/1.1 307 Temporary Redirect\r\n"), "{response}");
-    let location = format!("location: http://{address}/api/chat?room=1\r\n");
-    assert!(response.contains(&location), "{response}");
+    for request in
+        ["GET /api/chat?room=1 HTTP/1.1\r\nConnection: close\r\n", "GET /api/chat HTTP/1.0\r\n"]
+    {
+        let response = gateway.ask(&format!("{request}Host: gateway\r\n\r\n")).await;
+        let response = response.to_lowercase();
+        assert!(response.contains(" 426 upgrade required\r\n"), "{response}");
+        for header in ["upgrade: websocket", "sec-websocket-version: 13"] {
+            assert!(response.contains(&format!("{header}\r\n")), "{response}");
+        }
+        assert!(response.contains("/problems/upgrade-required"), "{response}");
+        assert!(!response.contains(&address.to_string()), "{response}");
+    }
 }

@@ -14,12 +14,12 @@ use std::{
 
 use lapin::{Confirmation, types::FieldTable};
 use telemetry::{
-    error_chain,
+    OutageLog,
     metrics::{CounterFamily, Gauge, Histogram, catalog},
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +28,9 @@ use super::{
     pending_publish::{Confirmed, PendingPublish, PublishError, PublishResult},
 };
 use crate::{
+    alarms::{Alarms, PROBE_INTERVAL},
     backoff::Backoff,
-    channel::{CHECK_INTERVAL, persistent_json, publish_confirmed},
+    channel::{CHECK_INTERVAL, persistent_json, publish_confirmed, publish_probe},
     connection::{ConnectionPool, in_time},
     error::BrokerError,
     publish_channel::PublishChannel,
@@ -47,11 +48,18 @@ pub(crate) struct PublishConnection {
 /// State and metrics that the publish connections of one publisher share.
 pub(crate) struct Shared {
     pool: ConnectionPool,
+    /// Number of publish connections.
+    connections: usize,
     pub(crate) queue: async_channel::Receiver<PendingPublish>,
     reply_to: watch::Receiver<Option<String>>,
+    pub(crate) alarms: Alarms,
+    outage: OutageLog,
     pub(crate) stop: CancellationToken,
     /// True while at least one of them can publish.
     pub(crate) up: watch::Sender<bool>,
+    /// False after the queue of commands refused a batch, until it takes one or nobody has tried for
+    /// [`PROBE_INTERVAL`].
+    pub(crate) queue_has_room: watch::Sender<bool>,
     /// Number of open ones. Changes only under the lock of `up`.
     open: AtomicUsize,
     open_gauge: Gauge,
@@ -63,16 +71,21 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         pool: ConnectionPool,
+        connections: usize,
         queue: async_channel::Receiver<PendingPublish>,
         reply_to: watch::Receiver<Option<String>>,
     ) -> Self {
         let results = ["confirmed", "blocked", "refused", "unroutable", "lost", "timeout"];
         Self {
             pool,
+            connections,
             queue,
             reply_to,
+            alarms: Alarms::default(),
+            outage: OutageLog::new("publish commands on each publish connection"),
             stop: CancellationToken::new(),
             up: watch::Sender::new(false),
+            queue_has_room: watch::Sender::new(true),
             open: AtomicUsize::new(0),
             open_gauge: catalog::PUBLISH_CONNECTIONS_OPEN.register(),
             confirm_duration: catalog::PUBLISH_CONFIRM_DURATION.register(),
@@ -84,9 +97,17 @@ impl Shared {
     fn opened(&self) {
         self.open_gauge.increment(1.0);
         self.up.send_modify(|up| {
-            self.open.fetch_add(1, Ordering::Relaxed);
+            let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
             *up = true;
+            if open == self.connections && !self.outage.succeeded() {
+                tracing::info!(connections = open, "all publish connections are open");
+            }
         });
+    }
+
+    fn set_queue_has_room(&self, has_room: bool) {
+        self.queue_has_room
+            .send_if_modified(|current| std::mem::replace(current, has_room) != has_room);
     }
 
     fn ended(&self) {
@@ -100,27 +121,23 @@ impl PublishConnection {
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
-            let opening = PublishChannel::open(&self.shared.pool, Purpose::PublishCommands);
+            let Shared { pool, alarms, .. } = &*self.shared;
+            let opening = PublishChannel::open(pool, Purpose::PublishCommands, alarms);
             let Some(opened) = self.shared.stop.run_until_cancelled(opening).await else { return };
-            let error = match opened {
+            match opened {
                 Ok(channel) => {
                     backoff = Backoff::default();
-                    tracing::info!(publish_connection = self.number, "publish connection open");
+                    tracing::debug!(publish_connection = self.number, "publish connection open");
                     self.shared.opened();
                     let published = self.publish_batches(&channel).await;
                     self.shared.ended();
-                    let Err(error) = published else { return };
+                    let Err(error) = published else { return channel.close().await };
+                    self.shared.outage.failed(&error);
                     self.wait_for_end_of_alarm(&channel).await;
                     channel.give_back(&error);
-                    error
                 }
-                Err(error) => error,
-            };
-            tracing::warn!(
-                publish_connection = self.number,
-                error = %error_chain(&error),
-                "publish connection failed; reconnecting"
-            );
+                Err(error) => self.shared.outage.failed(&error),
+            }
             // Commands wait in the queue meanwhile: each has its own deadline there.
             if self.shared.stop.run_until_cancelled(backoff.pause()).await.is_none() {
                 return;
@@ -131,11 +148,21 @@ impl PublishConnection {
     /// Publishes until the queue is closed and empty, or the channel cannot be trusted any more.
     async fn publish_batches(&self, channel: &PublishChannel) -> Result<(), BrokerError> {
         let mut left_over = None;
+        let mut probes = interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = match left_over.take() {
                 None => tokio::select! {
                     received = self.shared.queue.recv() => received.ok(),
                     () = channel.lost() => return Err(BrokerError::Lost),
+                    _ = probes.tick() => {
+                        self.shared.set_queue_has_room(true);
+                        if !channel.is_blocked() {
+                            let probing = publish_probe(&channel.channel, COMMANDS);
+                            in_time(CONFIRM_TIMEOUT, probing).await?;
+                        }
+                        continue;
+                    }
                 },
                 left_over => left_over,
             };
@@ -184,14 +211,15 @@ impl PublishConnection {
         let (label, result, fault) = match confirmation {
             Ok(Confirmation::Ack(None)) => {
                 self.shared.confirm_duration.record(begun.elapsed());
+                self.shared.set_queue_has_room(true);
                 ("confirmed", Ok(confirmed), None)
             }
             Ok(Confirmation::Nack(_)) => {
+                self.shared.set_queue_has_room(false);
                 ("refused", not_accepted("the queue of commands is full"), None)
             }
             // A new channel declares the queue anew.
             Ok(Confirmation::Ack(Some(_))) => {
-                tracing::error!(queue = COMMANDS, "the queue is missing; declaring it again");
                 let result = not_accepted("the broker has no queue for commands");
                 ("unroutable", result, Some(BrokerError::Unroutable))
             }

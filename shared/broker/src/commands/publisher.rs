@@ -24,6 +24,8 @@ const TOO_MANY: &str = "too many writes are waiting for the broker";
 pub struct Publisher {
     queue: async_channel::Sender<PendingPublish>,
     up: watch::Receiver<bool>,
+    alarm: watch::Receiver<Option<String>>,
+    queue_has_room: watch::Receiver<bool>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -40,7 +42,7 @@ impl Publisher {
     ) -> Self {
         let (sender, queue) = async_channel::bounded(max_waiting);
         let pool = Connector::new(url, "gateway commands").pool(publish_connections);
-        let shared = Arc::new(Shared::new(pool, queue, reply_to));
+        let shared = Arc::new(Shared::new(pool, publish_connections, queue, reply_to));
         #[expect(clippy::cast_precision_loss, reason = "there are 64 of them at most")]
         catalog::PUBLISH_CONNECTIONS.register().set(publish_connections as f64);
         let (up, stop) = (shared.up.subscribe(), shared.stop.clone());
@@ -52,13 +54,26 @@ impl Publisher {
         let clearing = clear_abandoned(sender.downgrade(), shared.queue.clone(), up.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(clearing));
         tasks.close();
-        Self { queue: sender, up, tasks, stop }
+        let (alarm, queue_has_room) = (shared.alarms.reason(), shared.queue_has_room.subscribe());
+        Self { queue: sender, up, alarm, queue_has_room, tasks, stop }
     }
 
     /// Returns whether at least one publish connection can publish.
     #[must_use]
     pub fn up(&self) -> watch::Receiver<bool> {
         self.up.clone()
+    }
+
+    /// Returns the reason of the broker's alarm while one blocks publishes.
+    #[must_use]
+    pub fn alarm(&self) -> watch::Receiver<Option<String>> {
+        self.alarm.clone()
+    }
+
+    /// Returns false while the queue of commands is full.
+    #[must_use]
+    pub fn queue_has_room(&self) -> watch::Receiver<bool> {
+        self.queue_has_room.clone()
     }
 
     /// Hands a command to the publish connections, with its trace if that is recorded.
@@ -117,7 +132,7 @@ mod tests {
         let url = BrokerUrl::parse("amqp://guest:guest@127.0.0.1:1/%2f").unwrap();
         let (_reply_to, replies) = watch::channel(None);
         let publisher = Publisher::start(url, 2, 8, replies);
-        let action = contracts::Action::Delete { if_match: None };
+        let action = contracts::Action::Delete { precondition: contracts::Precondition::default() };
         let now = contracts::Timestamp::now();
         let command = Command::new(contracts::MessageId::generate(), now, action);
         let publish = async || publisher.publish(&command, None)?.confirmed().await;

@@ -7,7 +7,7 @@ use lapin::{
     types::FieldTable,
 };
 use telemetry::{
-    error_chain,
+    OutageLog, error_chain,
     metrics::{Counter, catalog},
 };
 use tokio::sync::watch;
@@ -34,6 +34,7 @@ pub struct CommandSource {
     prefetch: u16,
     link: Option<Link>,
     up: watch::Sender<bool>,
+    outage: OutageLog,
     stop: CancellationToken,
     deliveries: Counter,
     redeliveries: Counter,
@@ -82,6 +83,7 @@ impl CommandSource {
             prefetch,
             link: None,
             up: watch::Sender::new(false),
+            outage: OutageLog::new("consume commands"),
             stop,
             deliveries: catalog::DELIVERIES.register(),
             redeliveries: catalog::REDELIVERIES.register(),
@@ -118,8 +120,7 @@ impl CommandSource {
             match self.receive().await {
                 Ok(group) => return group,
                 Err(error) => {
-                    let error = error_chain(&error);
-                    tracing::warn!(%error, "failed to consume commands; reconnecting");
+                    self.outage.failed(&error);
                     self.up.send_replace(false);
                     self.link = None;
                 }
@@ -133,7 +134,9 @@ impl CommandSource {
             Some(link) => link,
             none => {
                 let link = Link::open(&self.connector, self.prefetch).await?;
-                tracing::info!(queue = COMMANDS, "consuming");
+                if !self.outage.succeeded() {
+                    tracing::info!(queue = COMMANDS, "consuming");
+                }
                 self.up.send_replace(true);
                 none.insert(link)
             }

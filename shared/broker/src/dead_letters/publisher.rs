@@ -3,12 +3,14 @@
 use contracts::Timestamp;
 use lapin::{Confirmation, types::FieldTable};
 use telemetry::{
-    error_chain, host_name,
+    OutageLog, host_name,
     metrics::{Counter, catalog},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alarms::Alarms,
     backoff::Backoff,
     channel::{persistent_json, publish_confirmed},
     connection::{ConnectionPool, Connector, RPC_TIMEOUT, in_time},
@@ -39,6 +41,10 @@ pub struct DeadLetter {
 pub struct DeadLetterPublisher {
     pool: ConnectionPool,
     channel: Option<PublishChannel>,
+    alarms: Alarms,
+    /// True unless a dead letter waits because the last try failed.
+    up: watch::Sender<bool>,
+    outage: OutageLog,
     host: String,
     stop: CancellationToken,
     dead_lettered: Counter,
@@ -51,9 +57,31 @@ impl DeadLetterPublisher {
         Self {
             pool: Connector::new(url, "storage-worker dead letters").pool(1),
             channel: None,
+            alarms: Alarms::default(),
+            up: watch::Sender::new(true),
+            outage: OutageLog::new("dead-letter a command"),
             host: host_name(),
             stop,
             dead_lettered: catalog::DEAD_LETTERED.register(),
+        }
+    }
+
+    /// Returns false while a dead letter waits because the last try failed.
+    #[must_use]
+    pub fn up(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    /// Returns the reason of the broker's alarm while one blocks dead letters.
+    #[must_use]
+    pub fn alarm(&self) -> watch::Receiver<Option<String>> {
+        self.alarms.reason()
+    }
+
+    /// Closes the connection, if there is one.
+    pub async fn close(self) {
+        if let Some(channel) = self.channel {
+            channel.close().await;
         }
     }
 
@@ -79,17 +107,25 @@ impl DeadLetterPublisher {
     async fn publish_until_confirmed(&mut self, dead_letter: &DeadLetter) {
         let mut backoff = Backoff::default();
         while let Err(error) = self.try_publish(dead_letter).await {
-            tracing::warn!(error = %error_chain(&error), "failed to dead-letter; retrying");
+            self.failed(&error);
             if let Some(channel) = self.channel.take() {
                 channel.give_back(&error);
             }
             backoff.pause().await;
         }
+        self.outage.succeeded();
+        self.up.send_if_modified(|up| !std::mem::replace(up, true));
+    }
+
+    fn failed(&self, error: &BrokerError) {
+        self.outage.failed(error);
+        self.up.send_replace(false);
     }
 
     async fn try_publish(&mut self, dead_letter: &DeadLetter) -> Result<(), BrokerError> {
         let properties = persistent_json(self.headers(dead_letter), &dead_letter.traceparents);
-        let channel = self.open().await?;
+        self.open().await?;
+        let channel = self.channel.as_ref().ok_or(BrokerError::Lost)?;
         let publishing =
             publish_confirmed(&channel.channel, DEAD_LETTERS, &dead_letter.body, properties);
         tokio::pin!(publishing);
@@ -98,7 +134,8 @@ impl DeadLetterPublisher {
             if matches!(confirmed, Err(BrokerError::Timeout)) && channel.is_blocked() {
                 // The broker takes this publish when its alarm is over. Another would make a second
                 // dead letter, and a blocked connection cannot even be closed.
-                tracing::warn!("dead-lettering waits for the end of the broker's alarm");
+                tracing::debug!("dead-lettering waits for the end of the broker's alarm");
+                self.failed(&BrokerError::Timeout);
                 continue;
             }
             return match confirmed? {
@@ -108,14 +145,17 @@ impl DeadLetterPublisher {
         }
     }
 
-    async fn open(&mut self) -> Result<&PublishChannel, BrokerError> {
+    async fn open(&mut self) -> Result<(), BrokerError> {
         // A channel that has ended gives its connection back first: the pool has room for one.
         let open = self.channel.take().filter(PublishChannel::is_open);
         let channel = match open {
             Some(channel) => channel,
-            None => PublishChannel::open(&self.pool, Purpose::PublishCommands).await?,
+            None => {
+                PublishChannel::open(&self.pool, Purpose::PublishCommands, &self.alarms).await?
+            }
         };
-        Ok(self.channel.insert(channel))
+        self.channel = Some(channel);
+        Ok(())
     }
 
     fn headers(&self, dead_letter: &DeadLetter) -> FieldTable {

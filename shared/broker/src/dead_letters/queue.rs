@@ -24,7 +24,8 @@ pub struct DeadLetterQueue {
     channel: Channel,
 }
 
-/// A fetched dead letter. Nobody else can fetch it meanwhile.
+/// A fetched dead letter. Nobody else can fetch it meanwhile. Its texts are for an operator's terminal,
+/// and have no control characters, whatever another publisher set.
 pub struct FetchedDeadLetter {
     /// Its message id; empty if another publisher set none.
     pub id: String,
@@ -90,9 +91,10 @@ impl From<BasicGetMessage> for FetchedDeadLetter {
     fn from(mut message: BasicGetMessage) -> Self {
         let body = std::mem::take(&mut message.data);
         let properties = &message.properties;
-        let text = |name| headers::text(properties, name);
+        let text = |name| headers::text(properties, name).map(|text| printable(&text));
+        let id = properties.message_id().as_ref();
         Self {
-            id: properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default(),
+            id: id.map(|id| printable(&id.to_string())).unwrap_or_default(),
             reason: text(DEAD_LETTER_REASON)
                 // The broker's own reason, if it dead-lettered this by itself.
                 .or_else(|| text("x-first-death-reason"))
@@ -103,4 +105,8 @@ impl From<BasicGetMessage> for FetchedDeadLetter {
             message,
         }
     }
+}
+
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }

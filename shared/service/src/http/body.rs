@@ -6,10 +6,16 @@ use std::{
     time::Duration,
 };
 
+use ::http::Version;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep, timeout},
+};
+
+use super::connection_stream::{LINGER, MAX_UNREAD_BYTES};
 
 /// An error of a body, which ends its connection.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -33,9 +39,14 @@ where
 
 /// The body of a request. It fails if the client sends nothing of it for too long. (tower-http's `TimeoutBody` would hide
 /// the body's size.)
+///
+/// Over HTTP/2, what the service leaves unread is read on for a while, and discarded: the stream is reset otherwise, and
+/// many clients that are still sending then drop the response. HTTP/1 has the lingering close of the connection for this.
 #[derive(Debug)]
 pub struct RequestBody {
-    body: Incoming,
+    /// `None` only once it is dropped.
+    body: Option<Incoming>,
+    http2: bool,
     timeout: Duration,
     /// Set while the service waits for the client.
     timer: Option<Pin<Box<Sleep>>>,
@@ -47,9 +58,24 @@ pub struct RequestBody {
 pub struct BodyTimeout(Duration);
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, timeout: Duration) -> Self {
-        Self { body, timeout, timer: None }
+    pub(super) fn new(body: Incoming, version: Version, timeout: Duration) -> Self {
+        Self { body: Some(body), http2: version == Version::HTTP_2, timeout, timer: None }
     }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let unread = self.body.take().filter(|body| self.http2 && !body.is_end_stream());
+        if let (Some(body), Ok(runtime)) = (unread, Handle::try_current()) {
+            runtime.spawn(timeout(LINGER, discard(body)));
+        }
+    }
+}
+
+/// Reads a body to its end, to an error, or for as long as a connection lingers.
+async fn discard(body: Incoming) {
+    let mut body = Limited::new(body, MAX_UNREAD_BYTES);
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 impl HttpBody for RequestBody {
@@ -61,7 +87,8 @@ impl HttpBody for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             this.timer = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
@@ -70,10 +97,10 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map(HttpBody::size_hint).unwrap_or_default()
     }
 }

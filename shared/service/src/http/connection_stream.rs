@@ -17,11 +17,11 @@ use tokio::{
 
 use super::connection_state::ConnectionState;
 
-/// Maximum time that a client has to close its side.
-const LINGER: Duration = Duration::from_secs(2);
+/// Maximum time that a client has to close its side, or to end a body that nobody reads.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// Maximum number of bytes that are read, and discarded, of a client that does not close its side.
-const MAX_UNREAD_BYTES: usize = 1024 * 1024;
+/// Maximum number of bytes that are read, and discarded, of such a client.
+pub(super) const MAX_UNREAD_BYTES: usize = 1024 * 1024;
 
 /// A stream with a write timeout and a lingering close.
 pub(super) struct ConnectionStream<S> {

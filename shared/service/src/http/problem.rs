@@ -7,6 +7,9 @@ use contracts::Problem;
 
 use super::body::{self, Body};
 
+/// For a problem that a retry does not solve.
+pub(crate) const NO_RETRY: Duration = Duration::ZERO;
+
 /// Returns the response to a request that failed with `problem`. One that can succeed later (429, 503) tells the client
 /// to retry after `retry_after`, in whole seconds.
 #[must_use]

@@ -31,6 +31,7 @@ use super::{
     body::{BoxError, RequestBody},
     connection_state::ConnectionState,
     connection_stream::ConnectionStream,
+    methods, paths,
     settings::{ListenerSettings, WriteTimeout},
 };
 use crate::Phases;
@@ -70,10 +71,13 @@ pub(super) async fn serve<S, B>(
     let service = service_fn(move |request: Request<Incoming>| {
         let (service, state) = (service.clone(), Arc::clone(&counting));
         let in_progress = counting.begin_request();
-        let mut request = request.map(|body| RequestBody::new(body, body_timeout));
+        let version = request.version();
+        let mut request = request.map(|body| RequestBody::new(body, version, body_timeout));
         request.extensions_mut().insert(Peer(peer));
+        paths::normalize(request.uri_mut());
         async move {
-            let response = service.oneshot(request).await?;
+            let mut response = service.oneshot(request).await?;
+            methods::add_options(response.headers_mut());
             let route_timeout = response.extensions().get().map(|WriteTimeout(timeout)| *timeout);
             let mut activity = state.activity();
             activity.write_timeout = route_timeout.unwrap_or(write_timeout);

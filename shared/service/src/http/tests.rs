@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Instant};
 
-use ::http::{HeaderValue, StatusCode, header};
+use ::http::StatusCode;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tokio::{
@@ -297,14 +297,85 @@ async fn both_versions_of_http_are_served_where_configured() {
     }
 }
 
-#[test]
-fn tokens_are_found_in_every_line_and_only_whole() {
-    let mut headers = HeaderMap::new();
-    headers.append(header::CONNECTION, HeaderValue::from_static("keep-alive , UPGRADE"));
-    headers.append(header::CONNECTION, HeaderValue::from_static("close"));
-    for listed in ["keep-alive", "upgrade", "close"] {
-        assert!(has_token(&headers, &header::CONNECTION, listed), "{listed}");
+/// A client of HTTP/2 that sends frames by hand.
+struct Http2(TcpStream);
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+
+impl Http2 {
+    /// Sends the headers of a POST to `/`. Its stream is 1.
+    async fn post(listening: &Listening) -> Self {
+        let mut client = Self(listening.connect().await);
+        client.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        client.send(4, 0, 0, b"").await;
+        // Method, scheme and path from HPACK's static table, and :authority as a literal.
+        client.send(HEADERS, 4, 1, b"\x83\x86\x84\x01\x04here").await;
+        client
     }
-    assert!(!has_token(&headers, &header::CONNECTION, "keep"));
-    assert!(!has_token(&headers, &header::UPGRADE, "upgrade"));
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [length[1], length[2], length[3], kind, flags, 0, 0, 0, stream];
+        self.0.write_all(&[&head[..], payload].concat()).await.unwrap();
+    }
+
+    /// Receives the next frame of stream 1: its kind, its flags and its payload.
+    async fn receive(&mut self) -> (u8, u8, Vec<u8>) {
+        loop {
+            let mut head = [0; 9];
+            in_time(self.0.read_exact(&mut head)).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            in_time(self.0.read_exact(&mut payload)).await.unwrap();
+            if head[8] == 1 {
+                return (head[3], head[4], payload);
+            }
+        }
+    }
+
+    /// Sends this much of a body that nobody reads, and as much of it at a time as the server allows. Returns false if the
+    /// server resets the stream first.
+    async fn send_body(&mut self, bytes: usize) -> bool {
+        let (mut left, mut window) = (bytes, 65_535);
+        let mut is_answered = false;
+        while left > 0 {
+            let count = left.min(window).min(16_384);
+            if count > 0 {
+                left -= count;
+                window -= count;
+                let flags = if left == 0 { END_STREAM } else { 0 };
+                self.send(DATA, flags, 1, &vec![0; count]).await;
+                continue;
+            }
+            match self.receive().await {
+                (WINDOW_UPDATE, _, more) => {
+                    window += u32::from_be_bytes(more.try_into().unwrap()) as usize;
+                }
+                (RST_STREAM, ..) => {
+                    assert!(is_answered, "reset before the response");
+                    return false;
+                }
+                (DATA, END_STREAM, _) => is_answered = true,
+                _ => {}
+            }
+        }
+        while !is_answered {
+            is_answered = matches!(self.receive().await, (DATA, END_STREAM, _));
+        }
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_http_2_that_nobody_reads_does_not_reset_its_stream() {
+    let listening = Listening::with(ListenerSettings::default());
+    for bytes in [65_536, 1_000_000] {
+        assert!(Http2::post(&listening).await.send_body(bytes).await, "{bytes}");
+    }
+    assert!(!Http2::post(&listening).await.send_body(2_000_000).await, "it is bounded");
+    listening.stop().await;
 }

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{Store, StoreError, convert::bson_uuids};
 
-/// Maximum number of statements in one command. A command has 16 MiB at most, a statement some 17 kB.
+/// Maximum number of statements in one command. A command has 16 MiB at most, a statement some 17 kB, and
+/// 3.6 kB more if it has a precondition of as many versions as one may have.
 const MAX_STATEMENTS: usize = 500;
 
 impl Store {

@@ -1,6 +1,6 @@
 //! Writes as the store takes them.
 
-use contracts::{CommandId, Content, MessageId, Timestamp, UserId, Version};
+use contracts::{CommandId, Content, MessageId, Precondition, Timestamp, UserId};
 
 /// A command that stores a new message.
 #[derive(Clone, Debug)]
@@ -26,8 +26,8 @@ pub struct UpdateCommand {
     pub command_id: CommandId,
     /// Id of the message.
     pub message_id: MessageId,
-    /// Only version that the command applies to.
-    pub if_match: Option<Version>,
+    /// Versions that the command applies to.
+    pub precondition: Precondition,
     /// Change of the message.
     pub update: Update,
 }
@@ -39,7 +39,7 @@ pub enum Update {
     Edit {
         /// The new content.
         content: Content,
-        /// Time of the edit. With `if_match` a later one may be stored.
+        /// Time of the edit. With `If-Match` a later one may be stored.
         edit_timestamp: Timestamp,
     },
     /// Replaces the message by a tombstone.

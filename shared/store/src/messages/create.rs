@@ -1,7 +1,7 @@
 //! Storing new messages. The `_id` holds the rule: the message that is stored first stands.
 
-use contracts::{Failure, MessageId, Outcome};
-use mongodb::bson::{Binary, RawDocumentBuf, rawdoc, spec::BinarySubtype};
+use contracts::{Failure, MessageId, Outcome, Timestamp};
+use mongodb::bson::{Binary, RawBson, RawDocumentBuf, rawdoc, spec::BinarySubtype};
 use sha2::{Digest, Sha256};
 
 use super::{command::CreateCommand, document::StoredDocument};
@@ -14,7 +14,7 @@ use crate::{
 impl Store {
     /// Stores a new message.
     pub async fn create(&self, command: &CreateCommand) -> Result<Outcome, StoreError> {
-        let (messages, document) = (self.messages.clone(), new_document(command));
+        let (messages, document) = (self.messages.clone(), new_document(command, None));
         let insert = async move {
             match messages.insert_one(document).await {
                 Ok(_) => Ok(true),
@@ -34,7 +34,8 @@ impl Store {
         &self,
         commands: &[CreateCommand],
     ) -> Result<Vec<Option<Outcome>>, StoreError> {
-        let documents: Vec<RawDocumentBuf> = commands.iter().map(new_document).collect();
+        let documents: Vec<RawDocumentBuf> =
+            (commands.iter()).map(|command| new_document(command, None)).collect();
         let messages = self.messages.clone();
         let insert = async move {
             let inserted = messages.insert_many(documents).ordered(false).await;
@@ -57,14 +58,18 @@ impl Store {
     }
 }
 
-fn new_document(command: &CreateCommand) -> RawDocumentBuf {
+/// Returns the document of a new message. Only an import stores one that was edited before.
+pub(crate) fn new_document(
+    command: &CreateCommand,
+    edit_timestamp: Option<Timestamp>,
+) -> RawDocumentBuf {
     rawdoc! {
         "_id": Binary::from(bson_uuid(command.message_id)),
         "from_user_id": command.from_user_id.as_str(),
         "to_user_id": command.to_user_id.as_str(),
         "content": command.content.as_str(),
         "publish_timestamp": bson_date(command.publish_timestamp),
-        "edit_timestamp": null,
+        "edit_timestamp": edit_timestamp.map_or(RawBson::Null, |edited| bson_date(edited).into()),
         "version": 1_i64,
         "created_by": Binary::from(bson_uuid(command.command_id)),
         "fingerprint": fingerprint(command),
@@ -91,7 +96,7 @@ fn outcome_of_duplicate(
     })
 }
 
-fn fingerprint(command: &CreateCommand) -> Binary {
+pub(super) fn fingerprint(command: &CreateCommand) -> Binary {
     let CreateCommand { from_user_id, to_user_id, content, .. } = command;
     let mut hasher = Sha256::new();
     for part in [from_user_id.as_str(), to_user_id.as_str(), content.as_str()] {

@@ -37,7 +37,7 @@ pub(crate) struct AppliedCommand {
 }
 
 impl StoredDocument {
-    pub(super) fn from_raw(document: &RawDocument) -> Result<Self, StoreError> {
+    pub(crate) fn from_raw(document: &RawDocument) -> Result<Self, StoreError> {
         let stored: Self = bson::deserialize_from_slice(document.as_bytes()).map_err(unreadable)?;
         // Only a tombstone has this field.
         let deleted = document.get("deleted_at").map_err(unreadable)?.is_some();

@@ -45,8 +45,14 @@ impl Store {
     ) -> Result<HashMap<MessageId, Result<VersionedMessage, StoreError>>, StoreError> {
         let filter = doc! { "_id": { "$in": bson_uuids(ids) }, "deleted_at": { "$exists": false } };
         let documents = self.read_raw(filter).await?;
-        let id = |document| raw_uuid(document).map(MessageId::from);
-        documents.iter().map(|document| Ok((id(document)?, raw_message(document)))).collect()
+        let read = |document: &RawDocumentBuf| {
+            let message = raw_message(document);
+            if let Err(error) = &message {
+                self.unreadable.left_out(document, error);
+            }
+            Ok((MessageId::from(raw_uuid(document)?), message))
+        };
+        documents.iter().map(read).collect()
     }
 
     /// Returns a message or tombstone, which tells a write why its filter matched nothing.

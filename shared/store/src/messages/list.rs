@@ -6,7 +6,6 @@ use futures_util::TryStreamExt;
 use mongodb::bson::RawDocumentBuf;
 #[cfg(feature = "explain")]
 use mongodb::bson::{Document, doc};
-use telemetry::error_chain;
 
 use super::{
     document::raw_message,
@@ -15,7 +14,6 @@ use super::{
 use crate::{
     Store, StoreError,
     batcher::{PendingRead, Worker},
-    convert::raw_uuid,
 };
 
 impl Store {
@@ -51,14 +49,11 @@ impl Store {
             match raw_message(document) {
                 Ok(message) => messages.push(message),
                 // A damaged message must not make its whole conversation unreadable.
-                Err(error) => {
-                    let (id, error) = (raw_uuid(document).unwrap_or_default(), error_chain(&error));
-                    tracing::warn!(message.id = %id, %error, "damaged message left out of a list");
-                }
+                Err(error) => self.unreadable.left_out(document, &error),
             }
         }
         let last = if more { found.get(limit - 1) } else { None };
-        let next = last.map(|document| Position::of(document)).transpose()?;
+        let next = last.and_then(|document| Position::of(document));
         Ok(Page { messages, next })
     }
 }

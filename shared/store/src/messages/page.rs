@@ -1,12 +1,12 @@
 //! Pages of lists, and the queries that MongoDB can answer from one index.
 
-use contracts::{MessageId, Timestamp, UserId, VersionedMessage};
-use mongodb::bson::{Document, RawDocument, doc};
+use std::cmp::Ordering;
 
-use crate::{
-    convert::{bson_date, bson_uuid, from_bson_date, raw_uuid, unreadable},
-    error::StoreError,
-};
+use contracts::{MessageId, Timestamp, UserId, VersionedMessage};
+use mongodb::bson::{Document, RawBsonRef, RawDocument, doc, spec::BinarySubtype};
+use uuid::Uuid;
+
+use crate::convert::{bson_date, bson_uuid, from_bson_date, raw_uuid};
 
 /// Query for a page of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +42,65 @@ pub struct Page {
 }
 
 impl Position {
-    pub(super) fn of(document: &RawDocument) -> Result<Self, StoreError> {
-        let published = document.get_datetime("publish_timestamp").map_err(unreadable)?;
-        let id = MessageId::from(raw_uuid(document)?);
-        Ok(Self { publish_timestamp: from_bson_date(published)?, id })
+    /// Returns the position of any document in a list, so that unreadable ones end no list; `None` if no
+    /// message can follow it.
+    pub(crate) fn of(document: &RawDocument) -> Option<Self> {
+        let field = |name| document.get(name).ok().flatten();
+        let publish_timestamp = match field("publish_timestamp") {
+            Some(RawBsonRef::DateTime(date)) => match from_bson_date(date) {
+                Ok(timestamp) => timestamp,
+                Err(_) if date.timestamp_millis() > 0 => return Some(Self::before_all()),
+                Err(_) => return None,
+            },
+            // MongoDB sorts these before all dates, and every other type behind them.
+            Some(
+                RawBsonRef::Timestamp(_) | RawBsonRef::RegularExpression(_) | RawBsonRef::MaxKey,
+            ) => {
+                return Some(Self::before_all());
+            }
+            _ => return None,
+        };
+        let id = match place_among_ids(field("_id")) {
+            Ordering::Equal => raw_uuid(document).ok()?,
+            // The messages of this instant follow.
+            Ordering::Greater => Uuid::max(),
+            // They came before, so the messages of the instant before this one follow.
+            Ordering::Less => {
+                let millis = publish_timestamp.unix_millis() - 1;
+                let publish_timestamp = Timestamp::from_unix_millis(millis).ok()?;
+                return Some(Self { publish_timestamp, id: Uuid::max().into() });
+            }
+        };
+        Some(Self { publish_timestamp, id: id.into() })
+    }
+
+    /// Returns the position before all messages.
+    fn before_all() -> Self {
+        Self { publish_timestamp: Timestamp::MAX, id: Uuid::max().into() }
+    }
+}
+
+/// Returns where MongoDB sorts this `_id`: among the ids of messages, or on a side of all of them.
+fn place_among_ids(id: Option<RawBsonRef<'_>>) -> Ordering {
+    match id {
+        // Binaries are compared by length, then by subtype, then by their bytes.
+        Some(RawBsonRef::Binary(binary)) => {
+            let kind = (binary.bytes.len(), u8::from(binary.subtype));
+            kind.cmp(&(16, u8::from(BinarySubtype::Uuid)))
+        }
+        // These types sort below binaries, and every other type above.
+        Some(
+            RawBsonRef::MinKey
+            | RawBsonRef::Null
+            | RawBsonRef::Int32(_)
+            | RawBsonRef::Int64(_)
+            | RawBsonRef::Double(_)
+            | RawBsonRef::Decimal128(_)
+            | RawBsonRef::String(_)
+            | RawBsonRef::Symbol(_)
+            | RawBsonRef::Document(_),
+        ) => Ordering::Less,
+        _ => Ordering::Greater,
     }
 }
 

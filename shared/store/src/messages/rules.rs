@@ -1,7 +1,8 @@
-//! The rules of edits and deletions. With `if_match` they apply to one version. Without it, a deletion
-//! applies to any message, and the newest edit stands, by timestamp and then by command id.
+//! The rules of edits and deletions. They apply to the versions that their precondition allows. Without
+//! `if_match`, a deletion applies to any of these, and the newest edit stands, by timestamp and then by
+//! command id.
 
-use contracts::{Failure, Outcome, VersionedMessage};
+use contracts::{Failure, Outcome, Precondition, VersionSet, VersionedMessage};
 use mongodb::bson::{Bson, Document, doc};
 
 use super::{
@@ -10,15 +11,31 @@ use super::{
 };
 use crate::convert::{bson_date, bson_uuid};
 
+/// A message remembers an edit for as long as its version may be one that the edit lists.
+const _: () = assert!(Precondition::MAX_SPAN <= REMEMBERED_COMMANDS as u64);
+
 impl UpdateCommand {
     /// Returns the filter of the documents that the command applies to.
     pub(super) fn filter(&self) -> Document {
         let mut filter =
             doc! { "_id": bson_uuid(self.message_id), "deleted_at": { "$exists": false } };
-        if let Some(version) = self.if_match {
-            // Real versions fit into 63 bits. A client's invented one that does not matches no message.
-            filter.insert("version", i64::try_from(version).unwrap_or(i64::MAX));
-        } else if let Update::Edit { edit_timestamp, .. } = &self.update {
+        let mut version = Document::new();
+        if let Some(allowed) = &self.precondition.if_match {
+            version.insert("$in", bson_versions(allowed));
+            if allowed.iter().len() > 1 {
+                // An edit makes a version that may be listed, too. It must not apply again to that one.
+                filter.insert("applied.command", doc! { "$ne": bson_uuid(self.command_id) });
+            }
+        }
+        if !self.precondition.if_none_match.is_empty() {
+            version.insert("$nin", bson_versions(&self.precondition.if_none_match));
+        }
+        if !version.is_empty() {
+            filter.insert("version", version);
+        }
+        if let (None, Update::Edit { edit_timestamp, .. }) =
+            (&self.precondition.if_match, &self.update)
+        {
             let edited_at = bson_date(*edit_timestamp);
             filter.insert("publish_timestamp", doc! { "$lt": edited_at });
             filter.insert(
@@ -43,16 +60,20 @@ impl UpdateCommand {
             Update::Delete => {
                 // A damaged document can still be deleted.
                 let earlier = doc! { "$cond": [{ "$isArray": "$applied" }, "$applied", []] };
+                // An import may be repeated at any time, so the tombstone of an imported message must not
+                // expire. Only dates do.
+                let is_imported = doc! { "$eq": ["$created_by", "$_id"] };
+                let deleted_at = doc! { "$cond": [is_imported, { "imported": "$$NOW" }, "$$NOW"] };
                 return doc! { "$replaceWith": {
                     "_id": "$_id",
-                    "deleted_at": "$$NOW",
+                    "deleted_at": deleted_at,
                     "created_by": "$created_by",
                     "applied": self.remembered("$version".into(), earlier.into()),
                 } };
             }
         };
         let mut edited_at = Bson::from(bson_date(*edit_timestamp));
-        if self.if_match.is_some() {
+        if self.precondition.if_match.is_some() {
             // The version decides here, but the timestamp must not run backwards either.
             let changed_at = doc! { "$ifNull": ["$edit_timestamp", "$publish_timestamp"] };
             edited_at = doc! { "$max": [edited_at, { "$add": [changed_at, 1_i64] }] }.into();
@@ -95,12 +116,12 @@ impl UpdateCommand {
             }
             return Some(Outcome::Edited(VersionedMessage { message, version }));
         }
-        match self.if_match {
-            Some(version) if version == current.version => None,
-            Some(_) => Some(Outcome::Failed(Failure::VersionMismatch)),
-            None if self.is_newer(&current, stored.applied.first()) => None,
-            None => Some(Outcome::Superseded(current)),
+        if !self.precondition.allows(current.version) {
+            return Some(Outcome::Failed(Failure::VersionMismatch));
         }
+        let is_superseded = self.precondition.if_match.is_none()
+            && !self.is_newer(&current, stored.applied.first());
+        is_superseded.then_some(Outcome::Superseded(current))
     }
 
     /// Applies the rule of [`Self::filter`] for commands without `if_match`.
@@ -112,4 +133,9 @@ impl UpdateCommand {
             || message.edit_timestamp == Some(*edit_timestamp)
                 && last.is_some_and(|last| last.command.bytes() < command)
     }
+}
+
+/// Real versions fit into 63 bits. A client's invented one that does not equals no message's.
+fn bson_versions(versions: &VersionSet) -> Vec<i64> {
+    versions.iter().map(|version| i64::try_from(version).unwrap_or(i64::MAX)).collect()
 }

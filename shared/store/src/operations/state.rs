@@ -23,8 +23,10 @@ pub enum OperationState {
     Succeeded,
     /// The command failed for good.
     Failed(Failure),
-    /// The command was issued so long ago that its outcome is not known any more.
+    /// A command with this id would have been issued so long ago that its outcome is not known any more.
     Expired,
+    /// No gateway can have issued a command with this id.
+    NotIssued,
 }
 
 impl Store {
@@ -45,8 +47,7 @@ impl Store {
             Some(RecordedOutcome::Unknown) => {
                 return Err(StoreError::Unreadable("the recorded outcome".to_owned()));
             }
-            None if record_may_have_expired(id.command_id) => OperationState::Expired,
-            None => OperationState::Pending,
+            None => without_record(id.command_id),
         };
         let Some(stored) = self.read_stored(id.message_id).await? else {
             return Ok(without_trace);
@@ -61,13 +62,15 @@ impl Store {
     }
 }
 
-/// Tells whether a record of the command would have expired by now. Ids from the future count too,
-/// since no clock has reached their time yet.
-fn record_may_have_expired(command: CommandId) -> bool {
+/// Returns the state of an operation without a record, by the time in its id.
+fn without_record(command: CommandId) -> OperationState {
     let now = Timestamp::now();
-    command
-        .issued_at()
-        .is_none_or(|at| at.elapsed_until(now) > LIFETIME || now.elapsed_until(at) > MAX_CLOCK_SKEW)
+    match command.issued_at() {
+        Some(at) if at.elapsed_until(now) > LIFETIME => OperationState::Expired,
+        Some(at) if now.elapsed_until(at) <= MAX_CLOCK_SKEW => OperationState::Pending,
+        // No clock has reached the time of the id, or it has none.
+        Some(_) | None => OperationState::NotIssued,
+    }
 }
 
 fn remembers_only_later(stored: &StoredDocument, command: CommandId) -> bool {

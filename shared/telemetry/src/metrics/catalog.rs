@@ -34,6 +34,8 @@ catalog! {
     /// 1 while a dependency, such as a connection to the broker or the database, is up (label:
     /// dependency).
     DEPENDENCY_UP: GaugeName = "messages_dependency_up";
+    /// Connections on which the broker takes no publishes because of an alarm.
+    BROKER_BLOCKED_CONNECTIONS: GaugeName = "messages_broker_blocked_connections";
     /// HTTP requests (labels: method, route, status).
     HTTP_REQUESTS: CounterName = "messages_http_requests_total";
     /// Time from the headers of a request to those of its response (labels: method, route).
@@ -78,6 +80,8 @@ catalog! {
     /// Replies to gateways: sent, or dropped because they were too late or the broker did not accept
     /// them (label: result).
     REPLIES: CounterName = "messages_replies_total";
+    /// Documents that a read left out because they are no messages of this system, counted at each read.
+    UNREADABLE_DOCUMENTS: CounterName = "messages_unreadable_documents_total";
     /// Duration of operations on the database, including the wait for a connection (label: result).
     STORE_DURATION: HistogramName = "messages_store_operation_duration_seconds";
 

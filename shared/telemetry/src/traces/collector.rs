@@ -1,17 +1,9 @@
-//! The HTTP client of the exporter: one short connection for each batch of spans. Logs once that
-//! exports fail, and once that they work again.
+//! The HTTP client of the exporter: one short connection for each batch of spans.
 //!
 //! By hand, because the exporter's own clients either bring a second HTTP client with a runtime and
 //! a thread (blocking reqwest) or need a tokio runtime, which the SDK's thread has not.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -33,6 +25,7 @@ use tokio_rustls::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::config::CollectorUrl;
+use crate::OutageLog;
 
 /// Maximum duration of the export of one batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,7 +37,7 @@ pub(super) struct Collector {
     runtime: Handle,
     /// Present for an https URL.
     tls: Option<TlsConnector>,
-    failing: AtomicBool,
+    outage: OutageLog,
 }
 
 impl fmt::Debug for Collector {
@@ -56,24 +49,22 @@ impl fmt::Debug for Collector {
 impl Collector {
     pub(super) fn new(url: &CollectorUrl, runtime: Handle) -> anyhow::Result<Self> {
         let tls = if url.is_https() { Some(tls()?) } else { None };
-        Ok(Self { runtime, tls, failing: AtomicBool::new(false) })
+        let outage = OutageLog::new("send spans to OTEL_EXPORTER_OTLP_ENDPOINT");
+        Ok(Self { runtime, tls, outage })
     }
 
-    /// Logs a change between success and failure. Only the SDK's thread exports, one batch at a time.
-    fn log_change(&self, result: &anyhow::Result<Response<Bytes>>) {
-        let error = match result {
-            Ok(response) if response.status().is_success() => None,
-            Ok(response) => Some(format!("the collector's response was {}", response.status())),
-            Err(error) => Some(format!("{error:#}")),
-        };
-        let was_failing = self.failing.load(Ordering::Relaxed);
-        self.failing.store(error.is_some(), Ordering::Relaxed);
-        match error {
-            Some(error) if !was_failing => {
-                tracing::warn!(error, "cannot send spans; check OTEL_EXPORTER_OTLP_ENDPOINT");
+    /// Logs an outage of the collector.
+    fn log(&self, result: &anyhow::Result<Response<Bytes>>) {
+        match result {
+            Ok(response) if response.status().is_success() => {
+                self.outage.succeeded();
             }
-            None if was_failing => tracing::info!("spans are sent again"),
-            _ => {}
+            Ok(response) => {
+                let status = response.status();
+                let error = anyhow::anyhow!("the collector's response was {status}");
+                self.outage.failed(error.as_ref());
+            }
+            Err(error) => self.outage.failed(error.as_ref()),
         }
     }
 }
@@ -90,7 +81,7 @@ impl HttpClient for Collector {
             Ok(Err(_)) => Err(anyhow::anyhow!("the collector did not respond in time")),
             Err(_) => Err(anyhow::anyhow!("the service is stopping")),
         };
-        self.log_change(&result);
+        self.log(&result);
         result.map_err(HttpError::from)
     }
 }
@@ -98,7 +89,7 @@ impl HttpClient for Collector {
 /// Trusts the system's certificates or those in `SSL_CERT_FILE`, as the connections to the broker do.
 fn tls() -> anyhow::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(crate::authorities::load());
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

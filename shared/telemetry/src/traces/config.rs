@@ -1,11 +1,27 @@
-//! Settings of traces, with the variables of OpenTelemetry's specification. An empty variable counts
-//! as unset, as the specification requires.
+//! Settings of traces, with the variables of OpenTelemetry's specification.
+
+use std::time::Duration;
 
 use clap::Args;
-use opentelemetry_sdk::trace::Sampler;
+use opentelemetry_sdk::trace::{BatchConfig, BatchConfigBuilder, Sampler};
 use url::Url;
 
 const DEFAULT_SAMPLER: &str = "parentbased_always_on";
+
+/// Maximum number of spans that wait to be sent; more are dropped.
+const MAX_WAITING_SPANS: usize = 8192;
+
+/// Variables of the specification that have an effect.
+const READ: [&str; 8] = [
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+];
 
 /// Settings of traces.
 #[derive(Args, Clone, Debug)]
@@ -17,13 +33,11 @@ pub struct TracesConfig {
         long = "otlp-endpoint",
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
         value_name = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        default_value = "",
-        hide_default_value = true,
         // A URL with a password is refused, and must not be printed either.
         hide_env_values = true,
         value_parser = endpoint
     )]
-    endpoint: Endpoint,
+    endpoint: Option<CollectorUrl>,
     /// Traces to record: `always_on`, `always_off`, `traceidratio`, or one of these with the prefix
     /// `parentbased_`, which follows the caller if there is one
     #[arg(
@@ -34,28 +48,36 @@ pub struct TracesConfig {
         value_parser = sampler
     )]
     sampler: SamplerName,
-    /// Share of traces that traceidratio records, from 0 to 1
+    /// Share of traces that traceidratio records, from 0 to 1. Unset: 1
     #[arg(
         long = "traces-sampler-arg",
         env = "OTEL_TRACES_SAMPLER_ARG",
         value_name = "OTEL_TRACES_SAMPLER_ARG",
-        default_value = "1",
         value_parser = ratio
     )]
-    ratio: f64,
+    ratio: Option<f64>,
     /// Name of this service in its spans. Unset: that of its program
+    #[arg(long = "service-name", env = "OTEL_SERVICE_NAME", value_name = "OTEL_SERVICE_NAME")]
+    service_name: Option<String>,
+    /// Maximum number of milliseconds for which spans wait to be sent (1 to 3600000)
     #[arg(
-        long = "service-name",
-        env = "OTEL_SERVICE_NAME",
-        value_name = "OTEL_SERVICE_NAME",
-        default_value = "",
-        hide_default_value = true
+        long = "span-delay-ms",
+        env = "OTEL_BSP_SCHEDULE_DELAY",
+        value_name = "OTEL_BSP_SCHEDULE_DELAY",
+        default_value = "5000",
+        value_parser = delay
     )]
-    service_name: String,
+    delay: Duration,
+    /// Maximum number of spans that are sent together (1 to 8192)
+    #[arg(
+        long = "span-batch-size",
+        env = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        value_name = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        default_value = "512",
+        value_parser = batch_size
+    )]
+    batch_size: usize,
 }
-
-/// A URL that may be absent. (For clap, an `Option` would be an argument that may be absent.)
-type Endpoint = Option<CollectorUrl>;
 
 /// Base URL of an OTLP receiver.
 #[derive(Clone, Debug)]
@@ -81,14 +103,61 @@ impl TracesConfig {
     }
 
     pub(super) fn service_name(&self) -> Option<&str> {
-        Some(self.service_name.as_str()).filter(|name| !name.is_empty())
+        self.service_name.as_deref()
+    }
+
+    /// Fails for a variable that the SDK reads by itself, and would ignore if it is invalid. Returns the
+    /// variable and what is expected.
+    pub fn check() -> Result<(), (&'static str, &'static str)> {
+        let is_pairs = |text: &str| {
+            let mut pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
+            pairs.all(|pair| pair.split_once('=').is_some_and(|(key, _)| !key.trim().is_empty()))
+        };
+        for key in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES"] {
+            if std::env::var_os(key).is_some_and(|value| !value.to_str().is_some_and(is_pairs)) {
+                return Err((key, "must be pairs such as key=value, separated by commas"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what has no effect, each with the name of its setting.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.endpoint.is_none() {
+            let given = [
+                ("OTEL_TRACES_SAMPLER_ARG", self.ratio.is_some()),
+                ("OTEL_SERVICE_NAME", self.service_name.is_some()),
+            ];
+            let without = |key| format!("{key} has no effect without OTEL_EXPORTER_OTLP_ENDPOINT");
+            warnings.extend(given.iter().filter(|(_, given)| *given).map(|(key, _)| without(key)));
+        } else if self.ratio.is_some() && !matches!(self.sampler.root, Root::Ratio) {
+            warnings.push(
+                "OTEL_TRACES_SAMPLER_ARG has no effect: OTEL_TRACES_SAMPLER is not a traceidratio"
+                    .to_owned(),
+            );
+        }
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let ignored =
+            names.filter(|name| name.starts_with("OTEL_") && !READ.contains(&name.as_str()));
+        warnings.extend(ignored.map(|name| format!("{name} has no effect in this service")));
+        warnings
+    }
+
+    pub(super) fn batches(&self) -> BatchConfig {
+        BatchConfigBuilder::default()
+            .with_max_queue_size(MAX_WAITING_SPANS)
+            .with_scheduled_delay(self.delay)
+            .with_max_export_batch_size(self.batch_size)
+            .build()
     }
 
     pub(super) fn sampler(&self) -> Sampler {
         let root = match self.sampler.root {
             Root::AlwaysOn => Sampler::AlwaysOn,
             Root::AlwaysOff => Sampler::AlwaysOff,
-            Root::Ratio => Sampler::TraceIdRatioBased(self.ratio),
+            Root::Ratio => Sampler::TraceIdRatioBased(self.ratio.unwrap_or(1.0)),
         };
         if self.sampler.parent_based { Sampler::ParentBased(Box::new(root)) } else { root }
     }
@@ -105,10 +174,7 @@ impl CollectorUrl {
     }
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
-    if text.is_empty() {
-        return Ok(None);
-    }
+fn endpoint(text: &str) -> Result<CollectorUrl, &'static str> {
     let is_base = |url: &Url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()
@@ -118,12 +184,10 @@ fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
             && url.fragment().is_none()
     };
     let url = Url::parse(text).ok().filter(is_base).map(CollectorUrl);
-    url.map(Some)
-        .ok_or("must be an http or https URL without a password, such as http://localhost:4318")
+    url.ok_or("must be an http or https URL without a password, such as http://localhost:4318")
 }
 
 fn sampler(text: &str) -> Result<SamplerName, &'static str> {
-    let text = if text.is_empty() { DEFAULT_SAMPLER } else { text };
     let root_name = text.strip_prefix("parentbased_");
     let root = match root_name.unwrap_or(text) {
         "always_on" => Root::AlwaysOn,
@@ -138,6 +202,17 @@ fn sampler(text: &str) -> Result<SamplerName, &'static str> {
 }
 
 fn ratio(text: &str) -> Result<f64, &'static str> {
-    let ratio = if text.is_empty() { Some(1.0) } else { text.parse().ok() };
-    ratio.filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or("must be a number from 0 to 1")
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or("must be a number from 0 to 1, such as 0.01")
+}
+
+fn delay(text: &str) -> Result<Duration, &'static str> {
+    let millis = text.parse().ok().filter(|millis| (1..=3_600_000).contains(millis));
+    let expected = "must be whole milliseconds from 1 to 3600000, such as 5000";
+    millis.map(Duration::from_millis).ok_or(expected)
+}
+
+fn batch_size(text: &str) -> Result<usize, &'static str> {
+    let size = text.parse().ok().filter(|size| (1..=MAX_WAITING_SPANS).contains(size));
+    size.ok_or("must be a whole number from 1 to 8192, such as 512")
 }

@@ -12,17 +12,13 @@ use opentelemetry::{
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
-    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider},
+    trace::{BatchSpanProcessor, SdkTracer, SdkTracerProvider},
 };
 
 use super::{collector::Collector, config::TracesConfig, span::Span};
 
 /// Header with the caller's position in its trace (W3C's Trace Context).
 pub const TRACEPARENT: http::HeaderName = http::HeaderName::from_static("traceparent");
-
-/// Maximum number of spans that wait for export; more are dropped. They are exported by 512, at least
-/// every 5 s.
-const MAX_WAITING_SPANS: usize = 8192;
 
 /// Maximum duration of an export, including its retries.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,8 +50,8 @@ impl Tracer {
             .with_timeout(EXPORT_TIMEOUT)
             .build()
             .context("cannot send spans")?;
-        let batches = BatchConfigBuilder::default().with_max_queue_size(MAX_WAITING_SPANS).build();
-        let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+        let processor =
+            BatchSpanProcessor::builder(exporter).with_batch_config(config.batches()).build();
         let resource = Resource::builder()
             .with_service_name(config.service_name().unwrap_or(service).to_owned())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))

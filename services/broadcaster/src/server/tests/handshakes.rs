@@ -23,6 +23,26 @@ async fn frames_sent_right_behind_the_handshake_are_not_lost() {
 }
 
 #[tokio::test]
+async fn a_handshake_with_a_body_is_refused_and_its_bytes_are_no_frames() {
+    let server = Fixture::start(Settings::default());
+    let handshake = "GET /api/chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for body in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Content-Length: 5\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let response = server.ask(&format!("{handshake}{body}")).await;
+        assert!(response.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{body}: {response}");
+        assert!(response.contains("must have no body"), "{response}");
+    }
+    let mut client = server.try_subscribe(&[("content-length", "0")]).await.unwrap();
+    is_served(&server, &mut client).await;
+}
+
+#[tokio::test]
 async fn a_page_of_another_origin_is_refused() {
     let origins = AllowedOrigins::new(Some(vec!["https://app.example".parse().unwrap()]));
     let server = Fixture::start(Settings { origins, ..Settings::default() });
@@ -39,6 +59,9 @@ async fn plain_requests_are_answered_with_problems() {
     assert!(chat.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{chat}");
     assert!(chat.contains("upgrade: websocket\r\n"), "{chat}");
     assert!(chat.contains(r#""type":"/problems/upgrade-required""#), "{chat}");
+    let page = server.ask("GET /problems/upgrade-required HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    assert!(page.contains("<h1>Upgrade required</h1>"), "{page}");
     let posted =
         server.ask("POST /api/chat HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
     assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");

@@ -10,7 +10,7 @@ use crate::{
     commands::Submission,
     error::{self, HandlerResult},
     http::{
-        body, fields,
+        body, conditional, fields,
         idempotency::{self, IDEMPOTENCY_REPLAYED},
         responses::{accepted, created},
     },
@@ -46,6 +46,7 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> HandlerResult {
+    let precondition = conditional::of_create(&headers)?;
     let mut fields = body::read_object(&headers, body).await?;
     let key = fields.header(idempotency::key(&headers)).flatten();
     let from_user_id = fields.required("from_user_id", fields::user_id);
@@ -53,6 +54,7 @@ pub(crate) async fn create(
     let content = fields.required("content", fields::content);
     let ((from_user_id, to_user_id), content) =
         fields.finish(from_user_id.zip(to_user_id).zip(content))?;
+    precondition?;
     let message = Message {
         id: match key {
             Some(key) => MessageId::from_idempotency_key(from_user_id.as_str(), key),

@@ -15,7 +15,7 @@ use crate::{
     commands::Submission,
     error::{self, HandlerResult},
     http::{conditional, path::PathParam, responses::accepted},
-    openapi::parameters::{IfMatchHeader, PreferHeader},
+    openapi::parameters::PreferHeader,
     spans::RequestTrace,
     state::AppState,
 };
@@ -26,7 +26,7 @@ use crate::{
     path = "/api/messages/{id}",
     operation_id = "deleteMessage",
     tag = "messages",
-    params(("id" = MessageId, Path, description = "Id of the message"), IfMatchHeader, PreferHeader),
+    params(("id" = MessageId, Path, description = "Id of the message"), PreferHeader),
     responses(
         (status = 204, description = "The message is deleted"),
         (
@@ -46,8 +46,8 @@ pub(crate) async fn delete(
     trace: RequestTrace,
     headers: HeaderMap,
 ) -> HandlerResult {
-    let if_match = conditional::if_match(&headers)?;
-    let command = Command::new(id, Timestamp::now(), Action::Delete { if_match });
+    let precondition = conditional::of_write(&headers)?;
+    let command = Command::new(id, Timestamp::now(), Action::Delete { precondition });
     write(&state, &headers, &trace, command, |submission| match submission {
         Submission::Accepted { operation, .. } => {
             Ok(accepted(operation, Operation::pending(operation)))

@@ -18,10 +18,7 @@ use crate::{
         path::{PathParam, parse_uuid},
         responses::{self, accepted},
     },
-    openapi::{
-        parameters::{IfMatchHeader, PreferHeader},
-        schemas::MessageEdit,
-    },
+    openapi::{parameters::PreferHeader, schemas::MessageEdit},
     spans::RequestTrace,
     state::AppState,
 };
@@ -32,7 +29,7 @@ use crate::{
     path = "/api/messages/{id}",
     operation_id = "editMessage",
     tag = "messages",
-    params(("id" = MessageId, Path, description = "Id of the message"), IfMatchHeader, PreferHeader),
+    params(("id" = MessageId, Path, description = "Id of the message"), PreferHeader),
     request_body = MessageEdit,
     responses(
         (
@@ -52,16 +49,15 @@ pub(crate) async fn edit(
     headers: HeaderMap,
     body: Body,
 ) -> HandlerResult {
-    let if_match = conditional::if_match(&headers)?;
+    let precondition = conditional::of_write(&headers)?;
     let mut fields = body::read_object(&headers, body).await?;
     let content = fields.required("content", fields::content);
     let unchanged = UnchangedFields::read(&mut fields);
     let content = fields.finish(content)?;
     let VersionedMessage { message, version } =
         trace.find(state.store.find(id)).await?.ok_or(ProblemKind::MessageNotFound)?;
-    // Versions only grow, so this mismatch is final. It says more than a field of an older
-    // version that differs.
-    if if_match.is_some_and(|expected| expected < version) {
+    // This mismatch is final. It says more than a field of an older version that differs.
+    if !precondition.can_allow_from(version) {
         return Err(ProblemKind::VersionMismatch.into());
     }
     unchanged.check(&message)?;
@@ -69,7 +65,8 @@ pub(crate) async fn edit(
     let stored_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
     let now = Timestamp::now();
     let edit_timestamp = now.max(stored_at.next_millisecond());
-    let action = Action::Edit { content: content.clone(), edit_timestamp, if_match };
+    let precondition = precondition.narrowed_to(version);
+    let action = Action::Edit { content: content.clone(), edit_timestamp, precondition };
     let command = Command::new(id, now, action);
     let edited = Message { content, edit_timestamp: Some(edit_timestamp), ..message };
     write(&state, &headers, &trace, command, |submission| match submission {

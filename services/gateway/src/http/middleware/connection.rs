@@ -37,7 +37,13 @@ pub(super) struct Connection {
 
 /// A request's body. The handler reads it, and then the rest can be read here.
 #[derive(Clone)]
-struct SharedBody(Arc<Mutex<Fuse<Body>>>);
+struct SharedBody(Arc<Mutex<Watched>>);
+
+struct Watched {
+    body: Fuse<Body>,
+    /// True once reading has failed. What follows on the connection is then unknown.
+    broken: bool,
+}
 
 impl Connection {
     /// Watches how much of the request's body is read.
@@ -48,7 +54,7 @@ impl Connection {
             return (request, Self { http1, expects_continue, body: None });
         }
         let (parts, body) = request.into_parts();
-        let body = SharedBody(Arc::new(Mutex::new(body.fuse())));
+        let body = SharedBody(Arc::new(Mutex::new(Watched { body: body.fuse(), broken: false })));
         let request = Request::from_parts(parts, Body::new(body.clone()));
         (request, Self { http1, expects_continue, body: Some(body) })
     }
@@ -75,11 +81,14 @@ impl Connection {
         let Some(body) = self.body else { return true };
         // Fails if the body is still being read.
         let Some(body) = Arc::into_inner(body.0) else { return false };
-        let rest = body.into_inner().unwrap_or_else(PoisonError::into_inner);
-        rest.is_end_stream()
-            || !self.expects_continue
-                && rest.size_hint().lower() <= MAX_BODY_BYTES as u64
-                && timeout(REST_TIMEOUT, discard(rest)).await.unwrap_or(false)
+        let Watched { body: rest, broken } =
+            body.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if broken || rest.is_end_stream() {
+            return !broken;
+        }
+        !self.expects_continue
+            && rest.size_hint().lower() <= MAX_BODY_BYTES as u64
+            && timeout(REST_TIMEOUT, discard(rest)).await.unwrap_or(false)
     }
 }
 
@@ -95,7 +104,7 @@ async fn discard(body: Fuse<Body>) -> bool {
 }
 
 impl SharedBody {
-    fn lock(&self) -> MutexGuard<'_, Fuse<Body>> {
+    fn lock(&self) -> MutexGuard<'_, Watched> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,14 +117,17 @@ impl HttpBody for SharedBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut *self.lock()).poll_frame(context)
+        let mut watched = self.lock();
+        let frame = Pin::new(&mut watched.body).poll_frame(context);
+        watched.broken |= matches!(frame, Poll::Ready(Some(Err(_))));
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.lock().is_end_stream()
+        self.lock().body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.lock().size_hint()
+        self.lock().body.size_hint()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, Method, header};
+use service::OriginPattern;
 use telemetry::traces::TRACEPARENT;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -12,11 +13,14 @@ use super::request_id::X_REQUEST_ID;
 const MAX_AGE: Duration = Duration::from_hours(1);
 
 /// Returns the layer that allows these origins. Credentials are not allowed: the API has no cookies.
-pub(crate) fn layer(origins: &[HeaderValue]) -> CorsLayer {
-    let allowed = if origins.iter().any(|origin| origin == "*") {
+pub(crate) fn layer(origins: &[OriginPattern]) -> CorsLayer {
+    let allowed = if origins.iter().any(OriginPattern::is_any) {
         AllowOrigin::any()
     } else {
-        AllowOrigin::list(origins.iter().cloned())
+        let listed = origins.to_vec();
+        AllowOrigin::predicate(move |origin: &HeaderValue, _| {
+            listed.iter().any(|pattern| pattern.matches(origin.as_bytes()))
+        })
     };
     CorsLayer::new()
         .allow_origin(allowed)

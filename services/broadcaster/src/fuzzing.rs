@@ -1,0 +1,130 @@
+//! What holds for the parsers here, whatever the input. Fuzz targets and property tests call these
+//! functions, which panic if it does not hold.
+
+use std::{
+    io::Cursor,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use ipnet::{IpNet, Ipv4Net};
+use tokio_tungstenite::tungstenite::protocol::frame::{
+    FrameHeader,
+    coding::{Data, OpCode},
+};
+
+pub use crate::server::fuzzing::{handshake, session};
+use crate::{
+    fan_out::frame::{Frame, MAX_PAYLOAD_BYTES},
+    limits::client_address,
+};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The trusted proxies, and one of them.
+const TRUSTED: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8));
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+/// What a client sends before a trusted proxy's part of a header does not change its address, and
+/// neither does one more trusted proxy.
+pub fn client_address(data: &[u8]) {
+    let read = |lines: &[HeaderValue], name: &HeaderName, trusted: &[IpNet]| {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name, line.clone());
+        }
+        client_address::client_address(PEER, &headers, trusted)
+    };
+    let lines = data.split(|byte| *byte == b'\n').map(HeaderValue::from_bytes);
+    let Ok(lines) = lines.collect::<Result<Vec<_>, _>>() else { return };
+    let known = [
+        (X_FORWARDED_FOR, "192.0.2.1", "10.0.0.2"),
+        (header::FORWARDED, "for=192.0.2.1", "for=10.0.0.2;proto=http"),
+    ];
+    for (name, forged, proxy) in &known {
+        assert_eq!(read(&lines, name, &[]), PEER, "nobody is trusted");
+        let address = read(&lines, name, &[TRUSTED]);
+        if TRUSTED.contains(&address) {
+            continue;
+        }
+        let forged = [&[HeaderValue::from_static(forged)], &lines[..]].concat();
+        assert_eq!(read(&forged, name, &[TRUSTED]), address);
+        let one_more = [&lines[..], &[HeaderValue::from_static(proxy)]].concat();
+        assert_eq!(read(&one_more, name, &[TRUSTED]), address);
+    }
+}
+
+/// Whatever comes on the fan-out, subscribers get one text frame with it.
+pub fn frame(data: &[u8]) {
+    let Ok(frame) = Frame::new(data) else {
+        return assert!(std::str::from_utf8(data).is_err() || data.len() > MAX_PAYLOAD_BYTES);
+    };
+    assert_eq!(frame.payload(), data);
+    let encoded = frame.websocket();
+    let mut read = Cursor::new(encoded);
+    let Ok(Some((header, length))) = FrameHeader::parse(&mut read) else { panic!("no header") };
+    assert_eq!(header.opcode, OpCode::Data(Data::Text));
+    assert!(header.is_final && header.mask.is_none());
+    assert_eq!(length, data.len() as u64);
+    assert_eq!(encoded.len() as u64, read.position() + length);
+    assert!(encoded.ends_with(data));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes(data in vec(any::<u8>(), 0..200)) {
+            client_address(&data);
+            frame(&data);
+            handshake(&data);
+        }
+
+        #[test]
+        fn any_bytes_of_a_subscriber(data in vec(any::<u8>(), 0..300)) {
+            session(&data);
+        }
+
+        #[test]
+        fn frames_of_a_subscriber(
+            frames in vec((
+                prop_oneof![Just(0x81_u8), Just(0x01), Just(0x00), Just(0x80), Just(0x88), Just(0x89), Just(0x8a), any::<u8>()],
+                vec(prop_oneof![Just(3_u8), Just(0xe8), any::<u8>()], 0..130),
+            ), 1..6),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let mut data = vec![1];
+            for (first, payload) in frames {
+                data.extend([first, u8::try_from(payload.len()).unwrap()]);
+                data.extend(payload);
+            }
+            session(&data);
+            session(&data[..cut.index(data.len())]);
+        }
+
+        #[test]
+        fn addresses(
+            text in "((for=|FOR=|by=)?\"?(\\[?(10\\.0\\.0\\.[1-3]|192\\.0\\.2\\.[1-3]|::ffff:10\\.0\\.0\\.3|2001:db8::[1-3])\\]?(:[0-9]{1,5})?|unknown|_x)?\"?[;, \n\\\\]{1,2}){0,5}",
+        ) {
+            client_address(text.as_bytes());
+        }
+
+        #[test]
+        fn payloads(text in ".{0,300}", length in 0_usize..70_000) {
+            frame(text.as_bytes());
+            frame(&vec![b'x'; length]);
+        }
+
+        #[test]
+        fn handshakes(
+            upgrade in "(connection: (keep-alive, ?)?Upgrade\n)?(upgrade: WebSocket\n)?",
+            rest in "(sec-websocket-version: 1[0-9]\n){0,2}(sec-websocket-key: [A-Za-z0-9+/]{22}==\n){0,2}(host: [a-z: ]{1,5}\n){0,2}(origin: null\n)?",
+        ) {
+            handshake(format!("{upgrade}{rest}").as_bytes());
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What is wrong with a body that is not JSON, in the words of those who wrote it. The parser's own words are those of its
+//! grammar: a byte order mark is "expected value", half of a surrogate pair an "unexpected end of hex escape".
+
+use std::fmt;
+
+/// Maximum characters that are quoted from the body.
+const MAX_QUOTED_CHARACTERS: usize = 20;
+
+/// Returns what is wrong and where, and what to do unless that is obvious.
+pub(crate) fn explain(body: &[u8], error: &serde_json::Error) -> String {
+    if body.trim_ascii().is_empty() {
+        return "the body is empty; send a JSON object".to_owned();
+    }
+    match body {
+        [0xef, 0xbb, 0xbf, ..] => {
+            return "the body begins with a byte order mark (BOM), which JSON does not allow; send \
+                    it without one"
+                .to_owned();
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
+            return "the body is not UTF-8 but UTF-16 or UTF-32; send UTF-8".to_owned();
+        }
+        [0x1f, 0x8b, ..] => {
+            return "the body is compressed with gzip; send it uncompressed".to_owned();
+        }
+        _ => {}
+    }
+    if let Err(invalid) = std::str::from_utf8(body) {
+        let at = Place::of_offset(body, invalid.valid_up_to());
+        return format!("the body is not UTF-8: the byte 0x{:02x} {at}", body[at.offset]);
+    }
+    let at = Place::of_error(body, error);
+    // The parser tells its errors apart by their text only; the tests notice if that changes.
+    let text = error.to_string();
+    let is = |start: &str| text.starts_with(start);
+    if is("EOF") {
+        let within = match &text {
+            _ if is("EOF while parsing a string") => "a string",
+            _ if is("EOF while parsing a list") => "an array",
+            _ => "an object",
+        };
+        let length = body.len();
+        return format!("the body ends within {within}, after {length} bytes; send all of it");
+    }
+    if is("lone leading surrogate") || is("unexpected end of hex escape") {
+        let at = at.of_surrogate(body);
+        return format!(
+            "a string has half of a surrogate pair, {}, {at}; escape both halves, or send the \
+             character itself",
+            at.found(body)
+        );
+    }
+    format!("the body is not valid JSON {at}: {}", mistake(&is, &at.found(body)))
+}
+
+/// Returns the mistake that the parser's text stands for, given what is there.
+fn mistake(is: &impl Fn(&str) -> bool, found: &str) -> String {
+    let word = found.trim_matches(['`', '-', '+']).to_ascii_lowercase();
+    let not_finite = matches!(word.as_str(), "nan" | "inf" | "infinity");
+    if not_finite {
+        return format!("{found} is not a number; JSON has no NaN and no Infinity");
+    }
+    if word.starts_with('/') && (is("expected value") || is("key must be")) {
+        return "JSON has no comments; there is one".to_owned();
+    }
+    if is("expected value") || is("expected ident") {
+        format!(
+            "{found} is not a value (a string in double quotes, a number, an object, an array, \
+             true, false or null)"
+        )
+    } else if is("key must be a string") || is("expected `\"`") {
+        format!("a member's name in double quotes should stand in place of {found}")
+    } else if is("trailing comma") {
+        format!("a comma must not stand before {found}")
+    } else if is("expected `:`") {
+        format!("a colon should stand after the member's name, before {found}")
+    } else if is("expected `,` or") {
+        format!("a comma or a closing bracket is missing before {found}")
+    } else if is("trailing characters") {
+        format!("nothing may follow the JSON text, but there is {found}")
+    } else if is("invalid number") {
+        format!("{found} is not a JSON number")
+    } else if is("number out of range") {
+        format!("the number {found} is too large")
+    } else if is("recursion limit exceeded") {
+        "arrays and objects are nested more than 127 levels deep".to_owned()
+    } else if is("invalid escape") {
+        "a string has an invalid escape (a backslash itself is written \\\\)".to_owned()
+    } else if is("control character") {
+        "a string has a control character that is not escaped (a line break is written \\n)"
+            .to_owned()
+    } else {
+        format!("there is an unexpected {found}")
+    }
+}
+
+/// A place in a body.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: usize,
+    line: usize,
+    /// In characters.
+    column: usize,
+}
+
+impl Place {
+    /// Returns the place of the byte at which the parser stopped.
+    fn of_error(body: &[u8], error: &serde_json::Error) -> Self {
+        let lines = body.split_inclusive(|byte| *byte == b'\n');
+        let before: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+        // The column is 0 if it is the end of the line before.
+        Self::of_offset(body, (before + error.column()).saturating_sub(1))
+    }
+
+    fn of_offset(body: &[u8], offset: usize) -> Self {
+        let offset = offset.min(body.len().saturating_sub(1));
+        let before = &body[..offset];
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let line = before.split(|byte| *byte == b'\n').count();
+        let column = 1 + String::from_utf8_lossy(&before[line_start..]).chars().count();
+        Self { offset, line, column }
+    }
+
+    /// Returns the place of the last escaped surrogate up to here.
+    fn of_surrogate(self, body: &[u8]) -> Self {
+        let is_surrogate = |window: &[u8]| {
+            let [b'\\', b'u', first, second] = window else { return false };
+            first.eq_ignore_ascii_case(&b'd')
+                && matches!(second, b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F')
+        };
+        let at = body[..=self.offset].windows(4).rposition(is_surrogate);
+        at.map_or(self, |at| Self::of_offset(body, at))
+    }
+
+    /// Returns what stands here, in backquotes: a whole word or a single character.
+    fn found(self, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(&body[self.offset..]);
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.+-".contains(byte);
+        let is_escape = body[self.offset] == b'\\';
+        let first = text.chars().next().unwrap_or_default();
+        if !is_escape && !is_word(&body[self.offset]) {
+            return if first.is_control() {
+                format!("`{}`", first.escape_default())
+            } else {
+                format!("`{first}`")
+            };
+        }
+        let before = body[..self.offset].iter().rposition(|byte| !is_word(byte));
+        let start = if is_escape { self.offset } else { before.map_or(0, |at| at + 1) };
+        let word = body[start..].iter().enumerate();
+        let end = word.skip(1).find(|(_, byte)| !is_word(byte)).map(|(at, _)| start + at);
+        let word = &body[start..end.unwrap_or(body.len())];
+        let ellipsis = if word.len() > MAX_QUOTED_CHARACTERS { "…" } else { "" };
+        // Words and escapes are ASCII.
+        let word = &word[..word.len().min(MAX_QUOTED_CHARACTERS)];
+        format!("`{}{ellipsis}`", String::from_utf8_lossy(word))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "at line {}, column {}", self.line, self.column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn explained(body: &[u8]) -> String {
+        explain(body, &serde_json::from_slice::<Value>(body).unwrap_err())
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_of_json_is_explained() {
+        for (body, expected) in [
+            (&b""[..], "the body is empty; send a JSON object"),
+            (b" \n", "the body is empty; send a JSON object"),
+            (
+                b"\xef\xbb\xbf{}",
+                "the body begins with a byte order mark (BOM), which JSON does not allow; send it without one",
+            ),
+            (b"\xff\xfe{\0}\0", "the body is not UTF-8 but UTF-16 or UTF-32; send UTF-8"),
+            (b"{\0}\0", "the body is not UTF-8 but UTF-16 or UTF-32; send UTF-8"),
+            (b"\x1f\x8b\x08\0", "the body is compressed with gzip; send it uncompressed"),
+            (b"{\n\"a\":\"\xe4\"}", "the body is not UTF-8: the byte 0xe4 at line 2, column 6"),
+            (
+                br#"{"a":"\ud800"}"#,
+                r"a string has half of a surrogate pair, `\ud800`, at line 1, column 7; escape both halves, or send the character itself",
+            ),
+            (
+                br#"{"a":"x\uDC00y"}"#,
+                r"a string has half of a surrogate pair, `\uDC00y`, at line 1, column 8; escape both halves, or send the character itself",
+            ),
+            (
+                br#"{"a":"\ud83d\u0041"}"#,
+                r"a string has half of a surrogate pair, `\ud83d`, at line 1, column 7; escape both halves, or send the character itself",
+            ),
+            (
+                br#"{"a":"\ud83d\n"}"#,
+                r"a string has half of a surrogate pair, `\ud83d`, at line 1, column 7; escape both halves, or send the character itself",
+            ),
+        ] {
+            assert_eq!(explained(body), expected, "{}", body.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_syntax_is_explained_with_its_place() {
+        for (body, expected) in [
+            (
+                &br#"{"a":NaN}"#[..],
+                "the body is not valid JSON at line 1, column 6: `NaN` is not a number; JSON has no NaN and no Infinity",
+            ),
+            (
+                br#"{"a":nan}"#,
+                "the body is not valid JSON at line 1, column 7: `nan` is not a number; JSON has no NaN and no Infinity",
+            ),
+            (
+                br#"{"a":-Infinity}"#,
+                "the body is not valid JSON at line 1, column 7: `-Infinity` is not a number; JSON has no NaN and no Infinity",
+            ),
+            (
+                br#"{"a":None}"#,
+                "the body is not valid JSON at line 1, column 6: `None` is not a value (a string in double quotes, a number, an object, an array, true, false or null)",
+            ),
+            (
+                b"{\"a\":'b'}",
+                "the body is not valid JSON at line 1, column 6: `'` is not a value (a string in double quotes, a number, an object, an array, true, false or null)",
+            ),
+            (
+                b"{'a':1}",
+                "the body is not valid JSON at line 1, column 2: a member's name in double quotes should stand in place of `'`",
+            ),
+            (
+                b"{a:1}",
+                "the body is not valid JSON at line 1, column 2: a member's name in double quotes should stand in place of `a`",
+            ),
+            (
+                b"{\"a\":1,}",
+                "the body is not valid JSON at line 1, column 8: a comma must not stand before `}`",
+            ),
+            (
+                b"{\"a\":[1,]}",
+                "the body is not valid JSON at line 1, column 9: a comma must not stand before `]`",
+            ),
+            (
+                b"{\"a\" 1}",
+                "the body is not valid JSON at line 1, column 6: a colon should stand after the member's name, before `1`",
+            ),
+            (
+                b"{\"a\":1\n\"b\":2}",
+                "the body is not valid JSON at line 2, column 1: a comma or a closing bracket is missing before `\"`",
+            ),
+            (
+                b"{} {}",
+                "the body is not valid JSON at line 1, column 4: nothing may follow the JSON text, but there is `{`",
+            ),
+            (
+                b"{\"a\":01}",
+                "the body is not valid JSON at line 1, column 7: `01` is not a JSON number",
+            ),
+            (
+                b"{\"a\":1e400}",
+                "the body is not valid JSON at line 1, column 10: the number `1e400` is too large",
+            ),
+            (
+                b"{\"a\":\"x\ny\"}",
+                "the body is not valid JSON at line 1, column 8: a string has a control character that is not escaped (a line break is written \\n)",
+            ),
+            (
+                b"{\"a\":\"\\x\"}",
+                "the body is not valid JSON at line 1, column 8: a string has an invalid escape (a backslash itself is written \\\\)",
+            ),
+            (
+                b"{ // a\n}",
+                "the body is not valid JSON at line 1, column 3: JSON has no comments; there is one",
+            ),
+            (b"{\"a\":\"b", "the body ends within a string, after 7 bytes; send all of it"),
+            (b"{\"a\":", "the body ends within an object, after 5 bytes; send all of it"),
+            (b"{\"a\":[1", "the body ends within an array, after 7 bytes; send all of it"),
+        ] {
+            assert_eq!(explained(body), expected, "{}", body.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn nesting_has_a_limit_and_so_has_what_is_quoted() {
+        let nested = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
+        assert!(serde_json::from_str::<Value>(&nested(127)).is_ok());
+        assert!(explained(nested(128).as_bytes()).contains("more than 127 levels deep"));
+        let long = explained(format!("{{\"a\":x{}}}", "y".repeat(60_000)).as_bytes());
+        assert!(long.contains("`xyyyyyyyyyyyyyyyyyyy…`"), "{long}");
+        let digits = explained(format!("[1{}]", "0".repeat(60_000)).as_bytes());
+        assert!(digits.len() < 120, "{digits}");
+    }
+}

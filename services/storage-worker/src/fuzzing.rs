@@ -1,0 +1,102 @@
+//! What holds for the parsers here, whatever the input. Fuzz targets and property tests call these
+//! functions, which panic if it does not hold.
+
+use broker::{Delivery, TraceParents};
+use contracts::{Command, MAX_BATCH_COMMANDS, Timestamp};
+use serde_json::Value;
+use telemetry::traces::Tracer;
+
+use crate::{
+    dead_letters::{command_ids, one_line, readable},
+    delivery_group::ParsedGroup,
+};
+
+/// Each element of a delivery is applied, expired or a dead letter, and a delivery that is no array is
+/// one dead letter as a whole.
+pub fn delivery(data: &[u8]) {
+    let delivery = Delivery {
+        body: data.to_vec(),
+        redelivered: false,
+        replayed: false,
+        suspect: false,
+        reply_to: None,
+        traceparents: TraceParents::default(),
+    };
+    let group = ParsedGroup::parse(&[delivery], Timestamp::now(), &Tracer::default());
+    let readable: Vec<&Command> =
+        group.commands.iter().chain(&group.expired).map(|received| &received.command).collect();
+    match serde_json::from_slice::<Vec<Value>>(data) {
+        Ok(elements) if elements.len() <= MAX_BATCH_COMMANDS => {
+            assert_eq!(readable.len() + group.unreadable.len(), elements.len());
+        }
+        Ok(_) => assert!(readable.is_empty() && group.unreadable.len() == 1),
+        // A single element may be beyond what a `Value` holds.
+        Err(_) => {}
+    }
+    for command in readable {
+        let written = serde_json::to_vec(command).unwrap_or_default();
+        assert_eq!(serde_json::from_slice::<Command>(&written).ok().as_ref(), Some(command));
+    }
+    for dead_letter in &group.unreadable {
+        assert!(!dead_letter.reason.is_empty());
+        assert!(dead_letter.body == data || dead_letter.body.len() <= data.len());
+        dead_letter_on_a_terminal(&dead_letter.body);
+    }
+}
+
+/// What an operator sees of a dead letter makes no terminal do anything.
+pub fn dead_letter_on_a_terminal(data: &[u8]) {
+    let _ = command_ids(data);
+    let body = readable(data);
+    assert!(!body.chars().any(|c| c.is_control() && c != '\n'), "{body:?}");
+    let reason = one_line(&String::from_utf8_lossy(data));
+    assert!(!reason.chars().any(char::is_control), "{reason:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::{Action, MessageId};
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes(data in vec(any::<u8>(), 0..100)) {
+            delivery(&data);
+            dead_letter_on_a_terminal(&data);
+        }
+
+        #[test]
+        fn strings(text in "[\\u{0}-\\u{ff}]{0,20}") {
+            dead_letter_on_a_terminal(&serde_json::to_vec(&[&text]).unwrap());
+            dead_letter_on_a_terminal(text.as_bytes());
+        }
+
+        #[test]
+        fn damaged_batches(
+            contents in vec("\\PC{1,20}", 1..4),
+            damage in vec((any::<Index>(), any::<u8>()), 0..3),
+            cut in any::<Index>(),
+        ) {
+            let user = |id: &str| id.to_owned().try_into().unwrap();
+            let commands: Vec<Command> = contents.into_iter().map(|content| {
+                let action = Action::Create {
+                    from_user_id: user("alice"),
+                    to_user_id: user("bob"),
+                    content: content.try_into().unwrap(),
+                };
+                Command::new(MessageId::generate(), Timestamp::now(), action)
+            }).collect();
+            let mut body = serde_json::to_vec(&commands).unwrap();
+            delivery(&body);
+            for (at, byte) in damage {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+            delivery(&body);
+            body.truncate(cut.index(body.len()));
+            delivery(&body);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+use super::*;
+
+fn error(uri: &str) -> String {
+    uri.parse::<MongoUri>().unwrap_err().to_string()
+}
+
+fn warnings(query: &str) -> String {
+    format!("mongodb://host/?{query}").parse::<MongoUri>().unwrap().warnings.join("; ")
+}
+
+#[test]
+fn a_bad_connection_string_is_refused_without_repeating_it() {
+    for uri in [
+        "http://user:hunter2@host",
+        "user:hunter2@host",
+        "user:hunter2://host",
+        "mongodb://user:hunter2",
+        "mongodb://user:a@hunter2@host",
+        "mongodb://user:a/hunter2@host",
+        "mongodb://user:a%hunter2@host",
+        "mongodb://user:%€hunter2@host",
+        "mongodb://user:a?hunter2@host",
+        "mongodb://user:a?hunter2@host/?tls=true",
+        "mongodb://user:1?hunter2=a@host",
+        "mongodb://h/?authMechanism=PLAIN&authMechanismProperties=hunter2",
+        "mongodb://h/?tlsCertificateKeyFilePassword=hunter2",
+        "mongodb://h/?proxyPassword=hunter2",
+        "mongodb+srv://user:hunter2@host:27017",
+    ] {
+        let error = error(uri);
+        assert!(!error.contains("hunter2"), "{uri}: {error}");
+    }
+}
+
+#[test]
+fn the_debug_form_has_no_password() {
+    let uri: MongoUri = "mongodb://user:hunter2@host/?replicaSet=rs0".parse().unwrap();
+    let debug = format!("{uri:?}");
+    assert!(!debug.contains("hunter2"), "{debug}");
+}
+
+#[test]
+fn what_would_break_a_promise_is_refused_by_name() {
+    for option in [
+        "w=0",
+        "w=1",
+        "w=2",
+        "journal=false",
+        "readPreference=secondary",
+        "readPreference=primaryPreferred",
+        "readConcernLevel=local",
+        "tlsAllowInvalidHostnames=true",
+        "authMechanism=MONGODB-X509",
+        "authMechanism=GSSAPI",
+        "socketTimeoutMS=soon",
+        "unknown=1",
+        "retryWrites=perhaps",
+        "tls=",
+        "tls",
+        "zlibCompressionLevel=12&compressors=zlib",
+    ] {
+        let name = option.split('=').next().unwrap();
+        let error = error(&format!("mongodb://host/?{option}")).to_lowercase();
+        assert!(error.contains(&name.to_lowercase()), "{option}: {error}");
+        assert!(!error.contains("kind:") && !error.contains("feature"), "{option}: {error}");
+    }
+}
+
+#[test]
+fn what_other_drivers_accept_is_accepted() {
+    for harmless in [
+        "w=majority&journal=true&readPreference=primary&readConcernLevel=majority",
+        "uuidRepresentation=standard",
+        "compressors=zlib,snappy&zlibCompressionLevel=6",
+        "retryWrites=false&retryReads=true&directConnection=false&maxIdleTimeMS=60000",
+        "",
+    ] {
+        assert_eq!(warnings(harmless), "", "{harmless}");
+    }
+    for (option, named) in [
+        ("uuidRepresentation=pythonLegacy", "uuidRepresentation"),
+        ("socketTimeoutMS=20000", "socketTimeoutMS"),
+        ("tz_aware=true", "tz_aware"),
+        ("document_class=dict", "document_class"),
+        ("connect=false", "connect"),
+        ("appName=devrel", "appName"),
+        ("maxPoolSize=10", "maxPoolSize"),
+        ("compressors=zstd,zlib", "compressors"),
+        ("compressors=snappy&zlibCompressionLevel=3", "zlibCompressionLevel"),
+        ("tls=true&tlsAllowInvalidCertificates=true", "certificate"),
+    ] {
+        assert!(warnings(option).contains(named), "{option}");
+    }
+}
+
+#[test]
+fn a_database_without_effect_is_noticed() {
+    let unused = |uri: &str| uri.parse::<MongoUri>().unwrap().unused_database;
+    assert_eq!(unused("mongodb://host/chat"), Some("chat".to_owned()));
+    assert_eq!(unused("mongodb://u:p@host/chat?authSource=admin"), Some("chat".to_owned()));
+    assert_eq!(unused("mongodb://u:p@host/admin"), None);
+    assert_eq!(unused("mongodb+srv://u:p@host.example.com/?tls=false"), None);
+}

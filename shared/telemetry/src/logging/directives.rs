@@ -1,0 +1,90 @@
+//! The directives of `RUST_LOG`.
+
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+/// Directives in front of the user's own, which win. Without the first, a filter for one target would
+/// hide that the broker refuses the password. The AMQP client logs each error before it returns it;
+/// errors are logged where they are handled.
+const DEFAULTS: &str = "warn,lapin=off";
+
+const LEVELS: &str = "error, warn, info, debug, trace or off";
+
+/// Parses directives. The library would take a word that is no level for a target, and so log nothing.
+pub(super) fn parse(text: &str) -> Result<EnvFilter, String> {
+    let mut directives = DEFAULTS.to_owned();
+    for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+        directives = format!("{directives},{}", normalized(directive)?);
+    }
+    let parsed = EnvFilter::builder().parse(directives);
+    parsed.map_err(|error| format!("must be a level ({LEVELS}) or directives ({error})"))
+}
+
+fn normalized(directive: &str) -> Result<String, String> {
+    // Filters of spans have a grammar of their own, which the library checks.
+    if directive.contains(['[', '{']) {
+        return Ok(directive.to_owned());
+    }
+    match directive.rsplit_once('=') {
+        None if is_level(directive) => Ok(directive.to_owned()),
+        None => Err(format!(
+            "`{directive}` is not a level ({LEVELS}); a directive for one target is written {directive}=debug"
+        )),
+        Some((target, level)) if is_target(target.trim()) && is_level(level.trim()) => {
+            // The services have dashes in their names, and their targets underscores.
+            Ok(format!("{}={}", target.trim().replace('-', "_"), level.trim()))
+        }
+        Some(_) => Err(format!(
+            "`{directive}` must be a target and a level ({LEVELS}) such as gateway=debug"
+        )),
+    }
+}
+
+fn is_level(text: &str) -> bool {
+    !text.is_empty() && text.parse::<LevelFilter>().is_ok()
+}
+
+fn is_target(text: &str) -> bool {
+    let known = |character: char| character.is_alphanumeric() || "_-:.".contains(character);
+    !text.is_empty() && text.chars().all(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_level_is_refused() {
+        for text in [
+            "inof",
+            "warning",
+            "gateway",
+            "info,inof",
+            "gateway=shout",
+            "gateway=",
+            "=debug",
+            "gateway:debug",
+            "gateway=debug;broker=info",
+            "gateway=debug broker=info",
+            "7",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        let error = parse("info,inof").unwrap_err();
+        assert!(error.contains("`inof`") && error.contains("debug"), "{error}");
+    }
+
+    #[test]
+    fn a_filter_for_one_target_hides_no_warnings_of_others() {
+        let has = |text: &str, directive: &str| {
+            let filter = parse(text).unwrap().to_string();
+            filter.split(',').any(|it| it == directive)
+        };
+        assert!(has("gateway=debug", "warn"));
+        assert!(has(" gateway = debug ,storage-worker=trace", "gateway=debug"));
+        assert!(has("gateway=debug, storage-worker=trace", "storage_worker=trace"));
+        assert!(has("off", "off") && !has("off", "warn"), "this is asked for");
+        assert!(has("INFO", "info") && !has("INFO", "warn"));
+        assert!(has("gateway[request]=debug", "gateway[request]=debug"));
+        assert!(has("lapin=debug", "lapin=debug"));
+    }
+}
