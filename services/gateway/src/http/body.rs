@@ -2,11 +2,11 @@
 
 use axum::{
     body::{Body, HttpBody},
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderName, header},
 };
 use contracts::{Problem, ProblemKind};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use service::http::lists::{Parameter, parameters};
+use service::http::lists::{Parameter, Quotes, elements, parameters};
 use tokio::time::{Duration, timeout};
 
 use crate::{error::ProblemResponse, http::fields::Fields};
@@ -40,18 +40,30 @@ pub(crate) async fn read_object(
     }
 }
 
-/// Returns true for one `Content-Type`, of JSON. JSON is UTF-8 (RFC 8259, section 8.1), and no other charset changes that.
+/// Returns true for one `Content-Type`, of JSON and valid as a whole. JSON is UTF-8 (RFC 8259, section 8.1), and no other
+/// charset changes that.
 fn is_json(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
-    let mut parts = parameters(line.as_bytes());
-    let media_type = parts.next().flatten();
-    let is_json = media_type.is_some_and(|it| it.name.eq_ignore_ascii_case("application/json"));
-    let is_utf8 = |part: Parameter<'_>| {
-        !part.name.eq_ignore_ascii_case("charset")
-            || part.value.is_some_and(|charset| charset.eq_ignore_ascii_case(b"utf-8"))
+    // A list of one is one element that fills the line; an empty part before the media type hides that it is missing.
+    let whole = line.as_bytes().trim_ascii();
+    let mut listed = elements(headers, &header::CONTENT_TYPE, Quotes::Strings);
+    if listed.next() != Some(whole) || whole.starts_with(b";") {
+        return false;
+    }
+    let mut parts = parameters(whole);
+    let Some(Some(Parameter { name: media_type, value: None })) = parts.next() else {
+        return false;
     };
-    is_json && parts.flatten().all(is_utf8)
+    let is_valid = |part: Parameter<'_>| {
+        let Some(value) = part.value else { return false };
+        let is_utf8 = || [&b"utf-8"[..], b"utf8"].iter().any(|it| value.eq_ignore_ascii_case(it));
+        // Names of headers are tokens, too.
+        HeaderName::from_bytes(part.name.as_bytes()).is_ok()
+            && (!part.name.eq_ignore_ascii_case("charset") || is_utf8())
+    };
+    media_type.eq_ignore_ascii_case("application/json")
+        && parts.all(|part| part.is_some_and(is_valid))
 }
 
 #[cfg(test)]
@@ -73,7 +85,8 @@ mod tests {
         for json in [
             "application/json",
             "Application/JSON ; Charset=\"UTF-8\"",
-            "application/json;profile=\"a;charset=x\";",
+            "application/json;profile=\"a,b;charset=x\";",
+            "application/json;charset=utf8",
         ] {
             assert!(read(&[json]), "{json}");
         }
@@ -83,6 +96,22 @@ mod tests {
             "application/json;charset=\"iso-8859-1\"",
             "application/json;a=b;charset=latin1",
             "application/json, text/plain",
+            "application/json;a=b,text/plain",
+            "application/json,",
+            ",application/json",
+            "application/json=1",
+            ";application/json",
+            "application/json;charset",
+            "application/json;charset=",
+            "application/json;charset=\"utf-16",
+            "application/json;charset=\"utf-8\\\"",
+            "application/json;charset=\"\"",
+            "application/json;charset=utf-8;charset=utf-16",
+            "application/json;profile",
+            "application/json;a b=c",
+            "application/json;a(b=c",
+            "application/json;=utf-8",
+            "application/json application/json",
             "",
         ] {
             assert!(!read(&[other]), "{other}");

@@ -37,7 +37,9 @@ impl Preference {
             let applied = HeaderValue::try_from(format!("wait={}", wait.as_secs())).ok();
             return Self { wait: Wait::ForOutcome(wait), applied };
         }
-        if first("respond-async").is_some() {
+        // An empty value is none (section 2), and this preference has none (section 4.1).
+        let has_no_value = |it: &&Parameter<'_>| it.value.as_deref().is_none_or(<[u8]>::is_empty);
+        if first("respond-async").filter(has_no_value).is_some() {
             let applied = Some(HeaderValue::from_static("respond-async"));
             return Self { wait: Wait::ForConfirm, applied };
         }
@@ -87,15 +89,26 @@ mod tests {
 
     #[test]
     fn respond_async_waits_for_the_confirm() {
-        let preference = read("respond-async");
-        assert_eq!(preference.wait, Wait::ForConfirm);
-        assert_eq!(preference.applied.unwrap(), "respond-async");
+        for value in ["respond-async", "Respond-Async ; x=y", r#"respond-async="""#] {
+            let preference = read(value);
+            assert_eq!(preference.wait, Wait::ForConfirm, "{value}");
+            assert_eq!(preference.applied.unwrap(), "respond-async");
+        }
     }
 
     #[test]
     fn malformed_preferences_are_ignored() {
         let default = Wait::ForOutcome(Duration::from_secs(5));
-        for value in ["wait=soon", "wait=-1", "wait", "return=minimal", ",,;="] {
+        for value in [
+            "wait=soon",
+            "wait=-1",
+            "wait",
+            "return=minimal",
+            ",,;=",
+            "respond-async=false",
+            "respond-async=\"true\"",
+            "respond-async=0, respond-async",
+        ] {
             assert_eq!(read(value), Preference { wait: default, applied: None }, "{value}");
         }
     }
