@@ -60,8 +60,8 @@ pub struct Config {
         value_parser = number(1..=u32::MAX)
     )]
     pub max_connections_per_address: Option<u32>,
-    /// Proxies whose X-Forwarded-For, or else Forwarded, names the client's address: addresses and
-    /// networks such as 10.0.0.0/8, separated by commas
+    /// Proxies whose X-Forwarded-For or Forwarded names the client's address (if a request has both, they
+    /// must agree): addresses and networks such as 10.0.0.0/8, separated by commas
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
     /// Origins whose pages may subscribe, such as `https://app.example` or `https://*.app.example`,

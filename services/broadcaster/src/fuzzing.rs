@@ -25,15 +25,21 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const TRUSTED: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8));
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
+/// A client that a proxy names.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
 /// What a client sends before a trusted proxy's part of a header does not change its address, and
-/// neither does one more trusted proxy.
+/// neither does one more trusted proxy. What it sends in the other header can only hide it.
 pub fn client_address(data: &[u8]) {
-    let read = |lines: &[HeaderValue], name: &HeaderName, trusted: &[IpNet]| {
+    let headers = |lines: &[HeaderValue], name: &HeaderName| {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(name, line.clone());
         }
-        client_address::client_address(PEER, &headers, trusted)
+        headers
+    };
+    let read = |lines: &[HeaderValue], name: &HeaderName, trusted: &[IpNet]| {
+        client_address::client_address(PEER, &headers(lines, name), trusted)
     };
     let lines = data.split(|byte| *byte == b'\n').map(HeaderValue::from_bytes);
     let Ok(lines) = lines.collect::<Result<Vec<_>, _>>() else { return };
@@ -51,6 +57,13 @@ pub fn client_address(data: &[u8]) {
         assert_eq!(read(&forged, name, &[TRUSTED]), address);
         let one_more = [&lines[..], &[HeaderValue::from_static(proxy)]].concat();
         assert_eq!(read(&one_more, name, &[TRUSTED]), address);
+    }
+    let [listed, forwarded] = &known;
+    for ((written, client, _), (other, _, _)) in [(listed, forwarded), (forwarded, listed)] {
+        let mut both = headers(&lines, other);
+        both.insert(written, HeaderValue::from_static(client));
+        let address = client_address::client_address(PEER, &both, &[TRUSTED]);
+        assert!(address == PEER || address == CLIENT, "{address}");
     }
 }
 
@@ -108,7 +121,7 @@ mod tests {
 
         #[test]
         fn addresses(
-            text in "((for=|FOR=|by=)?\"?(\\[?(10\\.0\\.0\\.[1-3]|192\\.0\\.2\\.[1-3]|::ffff:10\\.0\\.0\\.3|2001:db8::[1-3])\\]?(:[0-9]{1,5})?|unknown|_x)?\"?[;, \n\\\\]{1,2}){0,5}",
+            text in "((for=|FOR=|by=)?\"?(\\[?(10\\.0\\.0\\.[1-3]|192\\.0\\.2\\.[1-3]|::ffff:10\\.0\\.0\\.3|2001:db8::[1-3])\\]?(:([0-9]{1,5}|_[a-z.]{0,2}))?|unknown|_x)?\"?[;, \n\\\\]{1,2}){0,5}",
         ) {
             client_address(text.as_bytes());
         }

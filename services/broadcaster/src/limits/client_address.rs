@@ -1,6 +1,6 @@
 //! The address of a client behind proxies.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
@@ -11,7 +11,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Returns the nearest address on the request's way that is not a trusted proxy. Each trusted proxy
 /// has appended the address that it got the request from; anything before that may be forged.
 ///
-/// `X-Forwarded-For` counts where it names anybody, else `Forwarded`.
+/// `X-Forwarded-For` and `Forwarded` count as far as they agree, where both name anybody: most proxies write one
+/// of them and pass on the other as the client sent it.
 pub(crate) fn client_address(
     peer: IpAddr,
     headers: &HeaderMap,
@@ -25,13 +26,21 @@ pub(crate) fn client_address(
     }
     // The nearest is the last; `None` is hidden or not an address. Then the proxy that tells nothing
     // counts itself, so that a client gains nothing by sending what cannot be read.
-    let mut hops: Vec<Option<IpAddr>> =
+    let mut listed: Vec<Option<IpAddr>> =
         elements(headers, &X_FORWARDED_FOR, Quotes::Plain).map(parse_address).collect();
-    if hops.is_empty() {
-        hops = elements(headers, &header::FORWARDED, Quotes::Strings).map(forwarded_for).collect();
-    }
+    let mut forwarded: Vec<Option<IpAddr>> =
+        elements(headers, &header::FORWARDED, Quotes::Strings).map(forwarded_for).collect();
+    let (is_listed, is_forwarded) = (!listed.is_empty(), !forwarded.is_empty());
     while is_trusted(&nearest) {
-        let Some(Some(before)) = hops.pop() else { break };
+        let before = match (is_listed, is_forwarded) {
+            (true, true) => {
+                let before = listed.pop().flatten();
+                before.filter(|_| before == forwarded.pop().flatten())
+            }
+            (true, false) => listed.pop().flatten(),
+            (false, _) => forwarded.pop().flatten(),
+        };
+        let Some(before) = before else { break };
         nearest = before;
     }
     nearest
@@ -46,14 +55,34 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     parse_address(sender.value.as_deref()?)
 }
 
-/// Parses an address with or without a port, such as `192.0.2.1:80` and `[2001:db8::1]:80`.
+/// Parses an address with or without a port, such as `192.0.2.1:80` and `[2001:db8::1]:80` (RFC 7239, section 6). An
+/// IPv6 address may lack its brackets if it has no port.
 fn parse_address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
-    let address = text
-        .parse::<SocketAddr>()
-        .map(|with_port| with_port.ip())
-        .or_else(|_| text.trim_start_matches('[').trim_end_matches(']').parse());
-    address.ok().map(|address: IpAddr| address.to_canonical())
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.to_canonical());
+    }
+    let (address, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            let port = if port.is_empty() { None } else { Some(port.strip_prefix(':')?) };
+            (IpAddr::V6(address.parse().ok()?), port)
+        }
+        None => {
+            let (address, port) = text.split_once(':')?;
+            (IpAddr::V4(address.parse().ok()?), Some(port))
+        }
+    };
+    port.is_none_or(is_port).then(|| address.to_canonical())
+}
+
+/// Returns true for a number, or a name that hides one, such as `_p`.
+fn is_port(port: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match port.strip_prefix('_') {
+        Some(name) => !name.is_empty() && name.bytes().all(is_name),
+        None => (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 #[cfg(test)]
@@ -100,9 +129,58 @@ mod tests {
         ] {
             assert_eq!(client(&trusted, "10.0.0.1", &[(header::FORWARDED, value)]), expected);
         }
-        let both = [(header::FORWARDED, "for=1.1.1.1"), (X_FORWARDED_FOR, "192.0.2.9:80")];
-        assert_eq!(client(&trusted, "10.0.0.1", &both), "192.0.2.9");
     }
+
+    #[test]
+    fn both_headers_count_as_far_as_they_agree() {
+        for (listed, forwarded, expected) in [
+            ("192.0.2.9:80", "for=192.0.2.9", "192.0.2.9"),
+            ("1.1.1.1, 192.0.2.9, 10.0.0.2", "for=192.0.2.9, for=10.0.0.2", "192.0.2.9"),
+            // One of them is the client's own, but not what proxies appended to both.
+            ("1.1.1.1", "for=192.0.2.9", "10.0.0.1"),
+            ("192.0.2.9", "for=1.1.1.1", "10.0.0.1"),
+            ("x", "for=192.0.2.9", "10.0.0.1"),
+            ("1.1.1.1, 10.0.0.2", "for=192.0.2.9, for=10.0.0.2", "10.0.0.2"),
+            ("10.0.0.2", "for=192.0.2.9, for=10.0.0.2", "10.0.0.2"),
+        ] {
+            let both = [(header::FORWARDED, forwarded), (X_FORWARDED_FOR, listed)];
+            assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &both), expected, "{both:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_have_brackets_and_a_port() {
+        let parsed = |text: &str| parse_address(text.as_bytes()).map(|it| it.to_string());
+        for text in
+            ["192.0.2.9", "192.0.2.9:80", "192.0.2.9:_p", "192.0.2.9:_a.B-_9", "::ffff:192.0.2.9"]
+        {
+            assert_eq!(parsed(text).as_deref(), Some("192.0.2.9"), "{text}");
+        }
+        for text in ["2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:65535", "[2001:db8::1]:_p"] {
+            assert_eq!(parsed(text).as_deref(), Some("2001:db8::1"), "{text}");
+        }
+        for text in [
+            "[[2001:db8::1]]",
+            "[[2001:db8::1",
+            "[2001:db8::1",
+            "2001:db8::1]",
+            "[2001:db8::1]80",
+            "[2001:db8::1]:",
+            "[192.0.2.9]",
+            "192.0.2.9]",
+            "192.0.2.9:",
+            "192.0.2.9:_",
+            "192.0.2.9:_ä",
+            "192.0.2.9:p",
+            "192.0.2.9:123456",
+            "192.0.2.9:80:80",
+            "",
+            "[]",
+        ] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
     #[test]
     fn what_cannot_be_read_names_nobody_else() {
         let trusted = ["10.0.0.0/8"];
