@@ -33,14 +33,23 @@ pub(crate) fn explain(body: &[u8], error: &serde_json::Error) -> String {
     // The parser tells its errors apart by their text only; the tests notice if that changes.
     let text = error.to_string();
     let is = |start: &str| text.starts_with(start);
+    // The parser sees none at the end of the body, either.
+    if is("invalid escape") || is("EOF while parsing a string") {
+        if let Some(offset) = short_hex_escape(body, at.offset) {
+            let at = Place::of_offset(body, offset);
+            return format!(
+                "the body is not valid JSON {at}: \\u must have four hexadecimal digits"
+            );
+        }
+    }
     if is("EOF") {
         let within = match &text {
             _ if is("EOF while parsing a string") => "a string",
             _ if is("EOF while parsing a list") => "an array",
             _ => "an object",
         };
-        let length = body.len();
-        return format!("the body ends within {within}, after {length} bytes; send all of it");
+        let (length, s) = (body.len(), if body.len() == 1 { "" } else { "s" });
+        return format!("the body ends within {within}, after {length} byte{s}; send all of it");
     }
     if is("lone leading surrogate") || is("unexpected end of hex escape") {
         let at = at.of_surrogate(body);
@@ -50,7 +59,67 @@ pub(crate) fn explain(body: &[u8], error: &serde_json::Error) -> String {
             at.found(body)
         );
     }
-    format!("the body is not valid JSON {at}: {}", mistake(&is, &at.found(body)))
+    // The parser notices that a word has ended too early at what follows it.
+    let at = if is("expected ident") || is("invalid number") { at.of_word(body) } else { at };
+    let mistake = mistake_around(&is, body, at).unwrap_or_else(|| mistake(&is, &at.found(body)));
+    format!("the body is not valid JSON {at}: {mistake}")
+}
+
+/// Returns the mistake that the parser's text stands for where what is around the place tells more.
+fn mistake_around(is: &impl Fn(&str) -> bool, body: &[u8], at: Place) -> Option<String> {
+    let (before, here) = body.split_at(at.offset);
+    // What is within a string is not a mistake in the syntax around it.
+    if is("control character") || is("invalid escape") {
+        return None;
+    }
+    if matches!(here, [b'#', ..] | [b'/', b'/' | b'*', ..]) {
+        return Some("JSON has no comments; there is one".to_owned());
+    }
+    if here.starts_with(b",") && (is("expected value") || is("key must be")) {
+        return match before.trim_ascii_end() {
+            [.., b','] => Some("there are two commas, and nothing between them".to_owned()),
+            [.., bracket @ (b'[' | b'{')] => {
+                Some(format!("a comma must not stand behind `{}`", char::from(*bracket)))
+            }
+            _ => None,
+        };
+    }
+    let within_word = before.last().is_some_and(is_word) && is_word(here.first()?);
+    if within_word && (is("expected `,` or") || is("trailing characters")) {
+        let found = at.found(body);
+        return Some(match found.as_bytes() {
+            [_, b'-' | b'0'..=b'9', ..] => not_a_number(&found),
+            _ => not_a_value(&found),
+        });
+    }
+    None
+}
+
+/// Returns where an escape begins that lacks some of its four digits, if one is at most as long as one before `end`.
+fn short_hex_escape(body: &[u8], end: usize) -> Option<usize> {
+    let start = end.saturating_sub("\\u0000".len());
+    let at = start + body[start..=end].windows(2).rposition(|it| it == b"\\u")?;
+    let backslashes = body[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+    let rest = &body[at + 2..];
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    // Without anything behind it, the body ends here.
+    (backslashes % 2 == 0 && digits < 4 && digits < rest.len()).then_some(at)
+}
+
+fn not_a_number(found: &str) -> String {
+    format!("{found} is not a JSON number")
+}
+
+fn not_a_value(found: &str) -> String {
+    format!(
+        "{found} is not a value (a string in double quotes, a number, an object, an array, true, false \
+         or null)"
+    )
+}
+
+/// Returns true for a byte of a name, a literal or a number.
+fn is_word(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.+-".contains(byte)
 }
 
 /// Returns the mistake that the parser's text stands for, given what is there.
@@ -60,14 +129,8 @@ fn mistake(is: &impl Fn(&str) -> bool, found: &str) -> String {
     if not_finite {
         return format!("{found} is not a number; JSON has no NaN and no Infinity");
     }
-    if word.starts_with('/') && (is("expected value") || is("key must be")) {
-        return "JSON has no comments; there is one".to_owned();
-    }
     if is("expected value") || is("expected ident") {
-        format!(
-            "{found} is not a value (a string in double quotes, a number, an object, an array, \
-             true, false or null)"
-        )
+        not_a_value(found)
     } else if is("key must be a string") || is("expected `\"`") {
         format!("a member's name in double quotes should stand in place of {found}")
     } else if is("trailing comma") {
@@ -79,7 +142,7 @@ fn mistake(is: &impl Fn(&str) -> bool, found: &str) -> String {
     } else if is("trailing characters") {
         format!("nothing may follow the JSON text, but there is {found}")
     } else if is("invalid number") {
-        format!("{found} is not a JSON number")
+        not_a_number(found)
     } else if is("number out of range") {
         format!("the number {found} is too large")
     } else if is("recursion limit exceeded") {
@@ -132,10 +195,16 @@ impl Place {
         at.map_or(self, |at| Self::of_offset(body, at))
     }
 
+    /// Returns the place of the last byte of the word that ends before this one, unless a word is here.
+    fn of_word(self, body: &[u8]) -> Self {
+        let (before, here) = body.split_at(self.offset);
+        let ends_before = !here.first().is_some_and(is_word) && before.last().is_some_and(is_word);
+        if ends_before { Self::of_offset(body, self.offset - 1) } else { self }
+    }
+
     /// Returns what stands here, in backquotes: a whole word or a single character.
     fn found(self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(&body[self.offset..]);
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.+-".contains(byte);
         let is_escape = body[self.offset] == b'\\';
         let first = text.chars().next().unwrap_or_default();
         if !is_escape && !is_word(&body[self.offset]) {
@@ -283,6 +352,64 @@ mod tests {
             (b"{\"a\":[1", "the body ends within an array, after 7 bytes; send all of it"),
         ] {
             assert_eq!(explained(body), expected, "{}", body.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_words_at_fault_are_named() {
+        let number = |word, column| (column, format!("`{word}` is not a JSON number"));
+        let value = |word: &str, column| (column, not_a_value(&format!("`{word}`")));
+        let comment = |column| (column, "JSON has no comments; there is one".to_owned());
+        let commas = |column| (column, "there are two commas, and nothing between them".to_owned());
+        let other = |text: &str, column| (column, text.to_owned());
+        let digits = r"\u must have four hexadecimal digits";
+        let escape = r"a string has an invalid escape (a backslash itself is written \\)";
+        for (body, (column, expected)) in [
+            (r#"{"a":fals}"#, value("fals", 9)),
+            (r#"{"a":nul,"b":1}"#, value("nul", 8)),
+            (r#"{"a":t }"#, value("t", 6)),
+            (r#"{"a":falsy}"#, value("falsy", 10)),
+            (r#"{"a":true_}"#, value("true_", 10)),
+            (r#"["a",nullx]"#, value("nullx", 10)),
+            (r#"{"a":1.}"#, number("1.", 7)),
+            (r#"{"a":1e}"#, number("1e", 7)),
+            (r#"{"a":-}"#, number("-", 6)),
+            (r#"{"a":1.e5}"#, number("1.e5", 8)),
+            (r#"{"a":12abc}"#, number("12abc", 8)),
+            (r#"{"a":0x10}"#, number("0x10", 7)),
+            (r#"{"a":-1_000}"#, number("-1_000", 8)),
+            (r#"{"a":1.2.3}"#, number("1.2.3", 9)),
+            ("12abc", number("12abc", 3)),
+            (r#"{"a":1,,"b":2}"#, commas(8)),
+            (r#"{"a":1 , ,}"#, commas(10)),
+            ("[1,,2]", commas(4)),
+            ("[,1]", other("a comma must not stand behind `[`", 2)),
+            (r#"{ ,"a":1}"#, other("a comma must not stand behind `{`", 3)),
+            (r#"{"a":,"b":1}"#, value(",", 6)),
+            (r#"{"a":1} //c"#, comment(9)),
+            (r#"{"a":1} # c"#, comment(9)),
+            (r#"{"a":1 /* c */}"#, comment(8)),
+            (r#"{"a" # c"#, comment(6)),
+            (r#"{"a":#"#, comment(6)),
+            ("{#", comment(2)),
+            (r#"{"a":1 / 2}"#, other("a comma or a closing bracket is missing before `/`", 8)),
+            (r#"{"a":"\u12"}"#, other(digits, 7)),
+            (r#"{"a":"\u1"}"#, other(digits, 7)),
+            (r#"{"a":"\u"}  "#, other(digits, 7)),
+            (r#"{"a":"\u12g4"}"#, other(digits, 7)),
+            (r#"{"a":"\ud83d\u12"}"#, other(digits, 13)),
+            (r#"{"a":"\u0041\u""#, other(digits, 13)),
+            (r#"{"a":"\u0041\x"}"#, other(escape, 14)),
+            (r#"{"a":"\\u12\x"}"#, other(escape, 13)),
+        ] {
+            let expected =
+                format!("the body is not valid JSON at line 1, column {column}: {expected}");
+            assert_eq!(explained(body.as_bytes()), expected, "{body}");
+        }
+        let one = "the body ends within an object, after 1 byte; send all of it";
+        assert_eq!(explained(b"{"), one);
+        for cut in [&br#"{"a":"\u1"#[..], br#"{"a":"\u"#, br#"{"a":"\\u1 "#] {
+            assert!(explained(cut).starts_with("the body ends within a string"), "{cut:?}");
         }
     }
 
