@@ -62,16 +62,13 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical());
     }
-    let (address, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']')?;
-            let port = if port.is_empty() { None } else { Some(port.strip_prefix(':')?) };
-            (IpAddr::V6(address.parse().ok()?), port)
-        }
-        None => {
-            let (address, port) = text.split_once(':')?;
-            (IpAddr::V4(address.parse().ok()?), Some(port))
-        }
+    let (address, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        let port = if port.is_empty() { None } else { Some(port.strip_prefix(':')?) };
+        (IpAddr::V6(address.parse().ok()?), port)
+    } else {
+        let (address, port) = text.split_once(':')?;
+        (IpAddr::V4(address.parse().ok()?), Some(port))
     };
     port.is_none_or(is_port).then(|| address.to_canonical())
 }

@@ -112,7 +112,9 @@ fn channel(timeouts: &Timeouts) -> String {
 fn close_code(reason: CloseReason) -> Value {
     let Timeouts { pong, send, .. } = Timeouts::default();
     let description = match reason {
-        CloseReason::Stopping => "The server stops. Connect again after a random delay.",
+        CloseReason::Stopping => {
+            "The broadcaster, or the gateway in front of it, stops. Connect again after a random delay."
+        }
         CloseReason::ProtocolError => {
             "A frame violates RFC 6455, or a close frame has a code that must not be sent."
         }

@@ -38,8 +38,9 @@ impl Preference {
             return Self { wait: Wait::ForOutcome(wait), applied };
         }
         // An empty value is none (section 2), and this preference has none (section 4.1).
-        let has_no_value = |it: &&Parameter<'_>| it.value.as_deref().is_none_or(<[u8]>::is_empty);
-        if first("respond-async").filter(has_no_value).is_some() {
+        // It has no value (section 4.1), and an empty one is none (section 2).
+        if first("respond-async").is_some_and(|it| it.value.as_deref().is_none_or(<[u8]>::is_empty))
+        {
             let applied = Some(HeaderValue::from_static("respond-async"));
             return Self { wait: Wait::ForConfirm, applied };
         }

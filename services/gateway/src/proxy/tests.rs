@@ -188,7 +188,7 @@ async fn a_stopping_gateway_closes_its_tunnels_with_going_away() {
     let Some(Ok(Message::Close(Some(frame)))) = message else {
         panic!("no close frame but {message:?}");
     };
-    assert_eq!(frame.code, CloseCode::Away);
+    assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::Away, "going away"));
     while timeout(LIMIT, client.next()).await.expect("an end in time").is_some() {}
     drop(client);
     timeout(LIMIT, gateway.tunnel.close()).await.expect("all tunnels end");
