@@ -80,10 +80,12 @@ async fn every_end_has_the_code_that_is_documented_and_is_counted_under_its_reas
     let close =
         |code: u16, reason: &[u8]| frame(CLOSE, &[&code.to_be_bytes()[..], reason].concat());
     // The code of the reply; `None` for that of the client.
-    let rows: [(&str, Vec<u8>, Option<u16>); 16] = [
+    let rows: [(&str, Vec<u8>, Option<u16>); 18] = [
         ("by_peer", frame(CLOSE, b""), None),
         ("by_peer", close(1000, b""), None),
         ("by_peer", close(1001, b"going away"), None),
+        ("by_peer", close(1002, b""), None),
+        ("by_peer", close(1002, b"Protocol violation"), None),
         ("by_peer", close(1011, b"why"), None),
         ("by_peer", close(3000, b""), None),
         ("by_peer", close(4999, b"why"), None),

@@ -16,6 +16,8 @@ use tokio::{
     time::Instant,
 };
 
+use super::close_code::CloseCode;
+
 /// Bytes that are read between two pauses. A subscriber that only answers pings sends them in hours.
 pub(crate) const READ_AT_A_TIME: usize = 2 * 1024;
 
@@ -35,9 +37,17 @@ const FRAME_END: i32 = 0;
 pub(crate) struct PacedStream {
     stream: TcpStream,
     rest: Bytes,
-    reading: Reading,
+    /// On the heap: otherwise the task of every session would be that much larger.
+    input: Box<Input>,
     drained: bool,
     progressed: bool,
+}
+
+/// The state of reading.
+#[derive(Debug)]
+struct Input {
+    reading: Reading,
+    close_code: CloseCode,
 }
 
 /// The pace of reading. Without it, twenty subscribers that send as fast as they can would use up the
@@ -53,16 +63,24 @@ enum Reading {
 }
 
 impl PacedStream {
-    /// Wraps a socket, which is not read for a `pause` after each [`READ_AT_A_TIME`].
-    pub(crate) fn new(stream: TcpStream, pause: Duration) -> Self {
+    /// Wraps a socket, which is not read for a `pause` after each [`READ_AT_A_TIME`]. `read_ahead` was read before.
+    pub(crate) fn new(stream: TcpStream, read_ahead: &[u8], pause: Duration) -> Self {
+        let mut close_code = CloseCode::default();
+        close_code.advance(read_ahead);
         let reading = Reading::Paced { left: READ_AT_A_TIME, pause };
-        Self { stream, rest: Bytes::new(), reading, drained: false, progressed: false }
+        let (rest, input) = (Bytes::new(), Box::new(Input { reading, close_code }));
+        Self { stream, rest, input, drained: false, progressed: false }
+    }
+
+    /// Returns the code of the subscriber's close frame, as it was sent.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        self.input.close_code.get()
     }
 
     /// Returns the end of the pause in reading, if there is one. Nothing wakes the reader then: it must
     /// call [`resume_reading`](Self::resume_reading).
     pub(crate) fn paused_until(&self) -> Option<Instant> {
-        match self.reading {
+        match self.input.reading {
             Reading::Paused { until, .. } => Some(until),
             _ => None,
         }
@@ -70,11 +88,11 @@ impl PacedStream {
 
     /// Ends a pause that is over. Returns false during a pause.
     pub(crate) fn resume_reading(&mut self) -> bool {
-        if let Reading::Paused { until, pause } = self.reading {
+        if let Reading::Paused { until, pause } = self.input.reading {
             if until > Instant::now() {
                 return false;
             }
-            self.reading = Reading::Paced { left: READ_AT_A_TIME, pause };
+            self.input.reading = Reading::Paced { left: READ_AT_A_TIME, pause };
         }
         true
     }
@@ -82,7 +100,7 @@ impl PacedStream {
     /// Reads without pauses, but at most [`READ_WHILE_CLOSING`]: a subscriber that is closed for a
     /// violation might send without end.
     pub(crate) fn read_while_closing(&mut self) {
-        self.reading = Reading::Closing { left: READ_WHILE_CLOSING };
+        self.input.reading = Reading::Closing { left: READ_WHILE_CLOSING };
     }
 
     /// Returns true if the last read found nothing more to read.
@@ -97,12 +115,12 @@ impl PacedStream {
     }
 
     fn count_read(&mut self, bytes: usize) {
-        match &mut self.reading {
+        match &mut self.input.reading {
             Reading::Paced { left, pause } => {
                 *left = left.saturating_sub(bytes);
                 if *left == 0 {
                     let until = Instant::now() + *pause;
-                    self.reading = Reading::Paused { until, pause: *pause };
+                    self.input.reading = Reading::Paused { until, pause: *pause };
                 }
             }
             Reading::Closing { left } => *left = left.saturating_sub(bytes),
@@ -159,7 +177,7 @@ impl AsyncRead for PacedStream {
         if !self.resume_reading() {
             return Poll::Pending;
         }
-        if let Reading::Closing { left: 0 } = self.reading {
+        if let Reading::Closing { left: 0 } = self.input.reading {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let filled = buffer.filled().len();
@@ -167,6 +185,7 @@ impl AsyncRead for PacedStream {
         self.drained = read.is_pending();
         ready!(read)?;
         self.count_read(buffer.filled().len() - filled);
+        self.input.close_code.advance(&buffer.filled()[filled..]);
         Poll::Ready(Ok(()))
     }
 }
@@ -211,7 +230,7 @@ mod tests {
         const PAUSE: Duration = Duration::from_hours(1);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut stream = PacedStream::new(listener.accept().await.unwrap().0, PAUSE);
+        let mut stream = PacedStream::new(listener.accept().await.unwrap().0, &[], PAUSE);
         sender.write_all(&[b'x'; 2 * READ_AT_A_TIME]).await.unwrap();
         assert!(stream.paused_until().is_none());
         stream.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
@@ -231,7 +250,7 @@ mod tests {
     async fn a_pause_that_is_over_is_reported_until_reading_resumes() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut stream = PacedStream::new(listener.accept().await.unwrap().0, Duration::ZERO);
+        let mut stream = PacedStream::new(listener.accept().await.unwrap().0, &[], Duration::ZERO);
         sender.write_all(&[b'x'; READ_AT_A_TIME]).await.unwrap();
         stream.read_exact(&mut [0; READ_AT_A_TIME]).await.unwrap();
         assert!(stream.paused_until().is_some(), "it is over, but reading was not resumed");

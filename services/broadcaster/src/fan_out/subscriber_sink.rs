@@ -138,6 +138,11 @@ impl SubscriberSink {
         self.state().socket.as_ref().and_then(|socket| socket.get_ref().paused_until())
     }
 
+    /// Returns the code of the subscriber's close frame, as it was sent.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        self.state().socket.as_ref().and_then(|socket| socket.get_ref().close_code())
+    }
+
     /// Takes the socket, to close it. No more frames are sent.
     pub(crate) fn take(&self) -> Option<Box<Socket>> {
         self.state().socket.take()

@@ -54,9 +54,10 @@ impl End {
         CloseReason::of(error).map_or(Self::Gone, Self::ByUs)
     }
 
-    /// Returns the end after a close frame, by tungstenite's reply: the same frame or a protocol error.
-    fn after_close(reply: Option<&CloseFrame>) -> Self {
-        let refused = reply.is_some_and(|reply| *reply == CloseReason::ProtocolError.frame());
+    /// Returns the end after a close frame with the code `sent`, by tungstenite's reply: the same frame or a protocol
+    /// error.
+    fn after_close(sent: Option<u16>, reply: Option<&CloseFrame>) -> Self {
+        let refused = reply.is_some_and(|reply| sent != Some(reply.code.into()));
         if refused { Self::ByInvalidClose } else { Self::ByPeer }
     }
 
@@ -102,7 +103,7 @@ pub(super) async fn run(
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let stream = PacedStream::new(stream, timeouts.read_pause);
+    let stream = PacedStream::new(stream, &read_ahead, timeouts.read_pause);
     let socket =
         WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
     let sink = subscription.attach(socket, timeouts.send);
@@ -161,7 +162,9 @@ async fn serve(
         };
         match event {
             Ok(Event::Sent) => subscription.catch_up(sink),
-            Ok(Event::Received(Message::Close(reply))) => return End::after_close(reply.as_ref()),
+            Ok(Event::Received(Message::Close(reply))) => {
+                return End::after_close(sink.close_code(), reply.as_ref());
+            }
             Ok(Event::Received(Message::Pong(_))) => deadlines.pong_received(),
             // The library sends pongs.
             Ok(Event::Received(_)) => {}
