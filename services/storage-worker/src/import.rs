@@ -38,7 +38,7 @@ pub struct ImportCommand {
     #[arg(long, value_name = "NAME")]
     from_collection: String,
     /// Server that has the collection, as a MongoDB connection string [default: `MONGO_URI`]
-    #[arg(long, env = "IMPORT_FROM_URI", value_name = "URI", hide_env_values = true)]
+    #[arg(long, env = "IMPORT_FROM_URI", value_name = "IMPORT_FROM_URI", hide_env_values = true)]
     from_uri: Option<MongoUri>,
     /// Database that has the collection [default: the one in the connection string, else `MONGO_DATABASE`]
     #[arg(long, value_name = "NAME")]

@@ -16,7 +16,6 @@ use std::{
 
 use clap::{
     Args, Command, Parser,
-    builder::Resettable,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use telemetry::logging::LogConfig;
@@ -117,9 +116,8 @@ fn parse<C: ServiceConfig>(
         .about("Asks the service that runs here if it is ready; exits with 0 if it is");
     let documented = C::command().subcommand(check);
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    // The variables are among the arguments then, so the parser must not read them again.
     let all = arguments::with_environment(&documented, arguments.clone(), variable);
-    let mut command = documented.clone().mut_args(|argument| argument.env(Resettable::Reset));
+    let mut command = arguments::without_variables(documented.clone());
     let mut matches = command.try_get_matches_from_mut(all).map_err(|error| {
         // Whoever asks for help gets it, whatever the variables are. This one lists them.
         let asked = documented.try_get_matches_from(arguments).err();
@@ -155,12 +153,32 @@ pub(crate) fn check_bind<C: ServiceConfig>(config: &C) -> Result<(), ConfigError
     }
 }
 
-/// Removes the value from the error of an argument whose values are hidden.
+/// Removes from an error the value of an argument whose values are hidden, and anything else that may
+/// hold a password: an address in a place where none is expected.
 fn readable(mut error: clap::Error, command: &Command) -> clap::Error {
-    if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg)
-        && hides_values(command, name)
-    {
-        error.insert(ContextKind::InvalidValue, ContextValue::String("[redacted]".to_owned()));
+    let hidden = matches!(error.get(ContextKind::InvalidArg),
+        Some(ContextValue::String(name)) if hides_values(command, name));
+    let is_secret = |kind, text: &str| match kind {
+        ContextKind::InvalidValue => hidden || text.contains('@'),
+        _ => text.contains("://") || text.contains('@'),
+    };
+    let redacted: Vec<(ContextKind, ContextValue)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) if is_secret(kind, text) => {
+                Some((kind, ContextValue::String("[redacted]".to_owned())))
+            }
+            // A suggestion repeats the argument.
+            ContextValue::StyledStrs(texts)
+                if texts.iter().any(|text| is_secret(kind, &text.to_string())) =>
+            {
+                Some((kind, ContextValue::None))
+            }
+            _ => None,
+        })
+        .collect();
+    for (kind, value) in redacted {
+        error.insert(kind, value);
     }
     error
 }
@@ -193,7 +211,17 @@ mod tests {
 
     #[derive(clap::Subcommand)]
     enum Tool {
-        Other,
+        Other(Other),
+    }
+
+    #[derive(Args)]
+    struct Other {
+        #[arg(long, env = "SOURCE", value_name = "SOURCE", value_parser = number(1_u16..=9))]
+        source: Option<u16>,
+        #[arg(long)]
+        file: Option<String>,
+        #[arg(long)]
+        dry: bool,
     }
 
     impl ServiceConfig for Plain {
@@ -232,6 +260,66 @@ mod tests {
         let error = parsed(&[], "seven").unwrap_err();
         assert!(error.contains("PORT") && error.contains("from 1 to 9"), "{error}");
         assert!(parsed(&["--port"], "").is_err(), "the value is missing");
+    }
+
+    #[test]
+    fn a_password_in_the_wrong_place_is_not_printed() {
+        let uri = "mongodb://u:hunter2@h";
+        let assigned = format!("--mongo-url={uri}");
+        for arguments in [
+            &[uri][..],
+            &["other", uri],
+            &["u:hunter2@h"],
+            &[assigned.as_str()],
+            &["--mongo-url", uri],
+            &["--bind", uri],
+            &["--port", uri],
+            &["other", "--source", uri],
+            &["--dry=mongodb://u:hunter2@h"],
+            &["other", "--dry=mongodb://u:hunter2@h"],
+        ] {
+            let arguments = [&["service"], arguments].concat();
+            let error = parse::<Plain>(arguments.clone(), |_| None).err().unwrap().to_string();
+            assert!(!error.contains("hunter2"), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_subcommand_has_settings_like_those_of_the_service() {
+        let parsed = |arguments: &[&str], variable: &'static str| {
+            let variable = move |name: &OsStr| (name == "SOURCE").then(|| variable.into());
+            match parse::<Plain>([&["service"], arguments].concat(), variable) {
+                Ok(Invocation::Run(Plain { tool: Some(Tool::Other(other)), .. })) => {
+                    Ok(other.source)
+                }
+                Ok(_) => unreachable!("another command"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        assert_eq!(parsed(&["other"], " 7\n"), Ok(Some(7)));
+        assert_eq!(parsed(&["--port", "3", "other"], "  "), Ok(None));
+        assert_eq!(parsed(&["other", "--source", "8"], "7"), Ok(Some(8)), "a flag wins");
+        assert_eq!(parsed(&["other", "--source="], "7"), Ok(Some(7)), "an empty flag is none");
+        let error = parsed(&["other"], "seven").unwrap_err();
+        assert!(error.contains("SOURCE") && error.contains("from 1 to 9"), "{error}");
+    }
+
+    #[test]
+    fn a_flag_is_no_value_of_the_flag_before_it() {
+        for arguments in [
+            &["other", "--file", "--dry"][..],
+            &["other", "--file", "--source", "7"],
+            &["--port", "--bind", "0.0.0.0:9"],
+        ] {
+            let arguments = [&["service"], arguments].concat();
+            let error = parse::<Plain>(arguments.clone(), |_| None).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidValue, "{arguments:?}: {error}");
+        }
+        let dry = parse::<Plain>(["service", "other", "--file=--dry", "--dry"], |_| None);
+        let Ok(Invocation::Run(Plain { tool: Some(Tool::Other(other)), .. })) = dry else {
+            panic!("refused")
+        };
+        assert_eq!((other.file.as_deref(), other.dry), (Some("--dry"), true));
     }
 
     #[test]
