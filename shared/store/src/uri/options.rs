@@ -1,13 +1,12 @@
 //! The options of a connection string.
 
-use std::fmt::Write as _;
+use std::{collections::HashSet, fmt::Write as _};
 
 use mongodb::error::{Error, ErrorKind};
 
 /// Options that the store sets itself, that other drivers have, or that this one does not know.
-const WITHOUT_EFFECT: [&str; 22] = [
+const WITHOUT_EFFECT: [&str; 15] = [
     "appname",
-    "connect",
     "connecttimeoutms",
     "datetime_conversion",
     "document_class",
@@ -16,22 +15,20 @@ const WITHOUT_EFFECT: [&str; 22] = [
     "serverselectiontimeoutms",
     "sockettimeoutms",
     "timeoutms",
-    "tlsdisablecertificaterevocationcheck",
-    "tlsdisableocspendpointcheck",
     "type_registry",
-    "tz_aware",
-    "tzaware",
     "tzinfo",
     "unicode_decode_error_handler",
-    "uuidrepresentation",
     "waitqueuemultiple",
     "waitqueuetimeoutms",
-    "wtimeout",
     "wtimeoutms",
 ];
 
 /// Compressors that are built in.
 const COMPRESSORS: [&str; 2] = ["snappy", "zlib"];
+
+/// What the driver's errors say of options that they do not name.
+const HINTS: [(&str, &str); 3] =
+    [("auth source", "authsource"), ("authentication", "authmechanism"), ("x509", "authmechanism")];
 
 /// An option that cannot be honoured. The message does not repeat its value.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +41,17 @@ pub struct InvalidOption {
 /// The options for the driver.
 #[derive(Default)]
 pub(super) struct Options {
-    /// Names in lower case, and values as they stand in the string.
-    kept: Vec<(String, String)>,
+    kept: Vec<Kept>,
     pub(super) warnings: Vec<String>,
+}
+
+/// An option for the driver.
+struct Kept {
+    /// Its one name, in lower case.
+    key: String,
+    /// Its name as it stands in the string.
+    name: String,
+    value: String,
 }
 
 enum Verdict {
@@ -60,32 +65,40 @@ enum Verdict {
 impl Options {
     pub(super) fn parse(query: &str) -> Result<Self, InvalidOption> {
         let mut options = Self::default();
+        let mut keys = HashSet::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if value.trim().is_empty() {
                 return Err(invalid(name, "has no value"));
             }
-            options.add(name, value.trim())?;
+            let key = key(name);
+            if !keys.insert(key.clone()) {
+                return Err(invalid(name, "is there twice, perhaps under another name"));
+            }
+            options.add(key, name, value.trim())?;
         }
         options.check()?;
         Ok(options)
     }
 
-    fn add(&mut self, name: &str, value: &str) -> Result<(), InvalidOption> {
-        let key = name.to_ascii_lowercase();
+    fn add(&mut self, key: String, name: &str, value: &str) -> Result<(), InvalidOption> {
         match verdict(&key, &value.to_ascii_lowercase()) {
             Verdict::Refuse(expected) => return Err(invalid(name, expected)),
             Verdict::Drop => {}
             Verdict::DropWithWarning => {
                 self.warnings.push(format!("the option {name} of MONGO_URI has no effect"));
             }
-            Verdict::Keep if key == "compressors" => self.add_compressors(value),
-            Verdict::Keep => self.kept.push((key, value.to_owned())),
+            Verdict::Keep if key == "compressors" => self.add_compressors(key, name, value),
+            Verdict::Keep => self.keep(key, name, value.to_owned()),
         }
         Ok(())
     }
 
-    fn add_compressors(&mut self, value: &str) {
+    fn keep(&mut self, key: String, name: &str, value: String) {
+        self.kept.push(Kept { key, name: name.to_owned(), value });
+    }
+
+    fn add_compressors(&mut self, key: String, name: &str, value: &str) {
         let is_known = |name: &&str| COMPRESSORS.contains(&name.to_ascii_lowercase().as_str());
         let (known, unknown): (Vec<&str>, Vec<&str>) = value
             .split([',', ' '])
@@ -99,11 +112,11 @@ impl Options {
             );
         }
         if !known.is_empty() {
-            self.kept.push(("compressors".to_owned(), known.join(",")));
+            self.keep(key, name, known.join(","));
         }
     }
 
-    /// Checks options against each other, and warns of dangerous ones.
+    /// Checks options against each other.
     fn check(&mut self) -> Result<(), InvalidOption> {
         let is = |options: &Self, name, value: &str| {
             options.get(name).is_some_and(|given| given.eq_ignore_ascii_case(value))
@@ -112,24 +125,30 @@ impl Options {
             let expected = "MONGODB-X509 needs the client's certificate: tlsCertificateKeyFile";
             return Err(invalid("authMechanism", expected));
         }
+        let is_built_in = || {
+            let properties = self.get("authmechanismproperties").unwrap_or_default();
+            properties.replace("%3A", ":").split(',').any(|it| it == "ENVIRONMENT:k8s")
+        };
+        if is(self, "authmechanism", "MONGODB-OIDC") && !is_built_in() {
+            let expected = "MONGODB-OIDC needs authMechanismProperties=ENVIRONMENT:k8s: other ways \
+                            to a token are not built in";
+            return Err(invalid("authMechanism", expected));
+        }
+        if is(self, "tls", "false")
+            && let Some(other) =
+                self.kept.iter().find(|it| it.key.starts_with("tls") && it.key != "tls")
+        {
+            return Err(invalid(&other.name, "needs TLS, which tls=false or ssl=false turns off"));
+        }
         if self.has("zlibcompressionlevel")
             && !self.get("compressors").is_some_and(|list| list.contains("zlib"))
         {
-            self.kept.retain(|(name, _)| name != "zlibcompressionlevel");
+            self.kept.retain(|it| it.key != "zlibcompressionlevel");
             self.warnings.push(
                 "the option zlibCompressionLevel of MONGO_URI has no effect without the compressor \
                  zlib"
                     .to_owned(),
             );
-        }
-        for name in ["tlsinsecure", "tlsallowinvalidcertificates"] {
-            if is(self, name, "true") {
-                self.warnings.push(
-                    "MONGO_URI turns the check of the server's certificate off: anybody in between \
-                     can read and change messages"
-                        .to_owned(),
-                );
-            }
         }
         Ok(())
     }
@@ -139,16 +158,16 @@ impl Options {
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.kept.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.kept.iter().find(|it| it.key == key).map(|it| it.value.as_str())
     }
 
     /// Returns the query for the driver.
     pub(super) fn kept(&self) -> String {
         let mut query = String::new();
-        for (name, value) in &self.kept {
+        for Kept { key, value, .. } in &self.kept {
             let separator = if query.is_empty() { "" } else { "&" };
             // Writing to a string cannot fail.
-            let _ = write!(query, "{separator}{name}={value}");
+            let _ = write!(query, "{separator}{key}={value}");
         }
         query
     }
@@ -163,9 +182,29 @@ impl Options {
         if message.contains("authMechanismProperties") || message.contains("CANONICALIZE") {
             return invalid("authMechanismProperties", "must be pairs such as NAME:value");
         }
-        let named = self.kept.iter().find(|(name, _)| message.to_ascii_lowercase().contains(name));
-        let name = named.map_or("(see the reason)", |(name, _)| name);
-        invalid(name, format!("cannot be used ({message})"))
+        let text = message.to_ascii_lowercase();
+        let named =
+            self.kept.iter().filter(|it| text.contains(&it.key)).max_by_key(|it| it.key.len());
+        let hinted = || {
+            let hints = HINTS.iter().filter(|(part, _)| text.contains(part));
+            hints.filter_map(|(_, key)| self.kept.iter().find(|it| it.key == *key)).next()
+        };
+        let name = named.or_else(hinted).map_or_else(
+            // One of them it is.
+            || self.kept.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(" or "),
+            |it| it.name.clone(),
+        );
+        invalid(&name, format!("cannot be used ({message})"))
+    }
+}
+
+/// Returns the one name of an option that may have several.
+fn key(name: &str) -> String {
+    match name.to_ascii_lowercase().as_str() {
+        "ssl" => "tls".to_owned(),
+        "j" => "journal".to_owned(),
+        "wtimeout" => "wtimeoutms".to_owned(),
+        key => key.to_owned(),
     }
 }
 
@@ -174,18 +213,31 @@ fn verdict(key: &str, value: &str) -> Verdict {
     let only = |allowed: &str, expected| {
         if value == allowed { Verdict::Drop } else { Verdict::Refuse(expected) }
     };
+    let one_of = |allowed: &[&str], verdict, expected| {
+        if allowed.contains(&value) { verdict } else { Verdict::Refuse(expected) }
+    };
     match key {
+        "maxstalenessseconds" => {
+            only("-1", "must be left out: reads go to the primary, whose data is never stale")
+        }
+        "readpreferencetags" => Verdict::Refuse("must be left out: reads go to the primary"),
+        "servermonitoringmode" => {
+            one_of(&["stream", "poll", "auto"], Verdict::Keep, "must be stream, poll or auto")
+        }
+        "maxconnecting" if value == "0" => Verdict::Refuse("must be at least 1"),
         "w" => only("majority", "must be majority: a confirmed write survives any single crash"),
-        "j" | "journal" => only("true", "must be true: a confirmed write is on disk"),
+        "journal" => only("true", "must be true: a confirmed write is on disk"),
         "readconcernlevel" => {
             only("majority", "must be majority: a read sees confirmed writes only")
         }
         "readpreference" => {
             only("primary", "must be primary: a read sees every write confirmed before it")
         }
-        "tlsallowinvalidhostnames" => {
-            only("false", "must be false: the server's certificate must be for its host")
-        }
+        "tlsallowinvalidhostnames" | "tlsallowinvalidcertificates" | "tlsinsecure" => only(
+            "false",
+            "must be false: the server's certificate is always checked, and so is its name; name its \
+             authority in tlsCAFile",
+        ),
         "tlscertificatekeyfilepassword" => {
             Verdict::Refuse("is not supported: decrypt the key in tlsCertificateKeyFile instead")
         }
@@ -202,8 +254,22 @@ fn verdict(key: &str, value: &str) -> Verdict {
             ),
         },
         "uuidrepresentation" if ["standard", "unspecified"].contains(&value) => Verdict::Drop,
+        "uuidrepresentation" => one_of(
+            &["pythonlegacy", "javalegacy", "csharplegacy"],
+            Verdict::DropWithWarning,
+            "must be standard, unspecified, pythonLegacy, javaLegacy or csharpLegacy",
+        ),
+        "connect"
+        | "tz_aware"
+        | "tzaware"
+        | "tlsdisablecertificaterevocationcheck"
+        | "tlsdisableocspendpointcheck" => {
+            one_of(&["true", "false"], Verdict::DropWithWarning, "must be true or false")
+        }
         _ if !WITHOUT_EFFECT.contains(&key) => Verdict::Keep,
-        _ if (key.ends_with("ms") || key == "maxpoolsize") && value.parse::<u64>().is_err() => {
+        _ if (key.ends_with("ms") || ["maxpoolsize", "waitqueuemultiple"].contains(&key))
+            && value.parse::<u64>().is_err() =>
+        {
             Verdict::Refuse("must be a whole number")
         }
         _ => Verdict::DropWithWarning,

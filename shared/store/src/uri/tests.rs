@@ -1,7 +1,7 @@
 use super::*;
 
 fn error(uri: &str) -> String {
-    uri.parse::<MongoUri>().unwrap_err().to_string()
+    uri.parse::<MongoUri>().expect_err(uri).to_string()
 }
 
 fn warnings(query: &str) -> String {
@@ -58,11 +58,46 @@ fn what_would_break_a_promise_is_refused_by_name() {
         "tls=",
         "tls",
         "zlibCompressionLevel=12&compressors=zlib",
+        "tlsAllowInvalidCertificates=true",
+        "tlsInsecure=true",
+        "tlsInsecure=maybe",
+        "connect=maybe",
+        "tz_aware=maybe",
+        "uuidRepresentation=bogus",
+        "waitQueueMultiple=many",
+        "tls=true&tls=true",
+        "replicaSet=a&replicaSet=b",
+        "retryWrites=true&RETRYWRITES=false",
+        "socketTimeoutMS=1&socketTimeoutMS=2",
+        "ssl=maybe",
+        "tlsCAFile=/ca.pem&ssl=false",
+        "maxStalenessSeconds=100",
+        "maxStalenessSeconds=100&readPreference=primary",
+        "readPreferenceTags=dc:ny",
+        "serverMonitoringMode=often",
+        "authMechanism=PLAIN",
+        "authMechanism=SCRAM-SHA-256",
+        "authMechanism=MONGODB-OIDC",
+        "authMechanism=MONGODB-OIDC&authMechanismProperties=ENVIRONMENT:azure,TOKEN_RESOURCE:a",
+        "authMechanism=MONGODB-OIDC&authMechanismProperties=ENVIRONMENT:gcp,TOKEN_RESOURCE:a",
+        "maxConnecting=0",
+        "srvMaxHosts=1",
     ] {
         let name = option.split('=').next().unwrap();
-        let error = error(&format!("mongodb://host/?{option}")).to_lowercase();
-        assert!(error.contains(&name.to_lowercase()), "{option}: {error}");
+        let error = error(&format!("mongodb://host/?{option}"));
+        let named = error.to_lowercase().contains(&format!("option {} ", name.to_lowercase()));
+        assert!(named, "{option}: {error}");
+        assert!(!error.contains(['{', '[']), "{option}: {error}");
         assert!(!error.contains("kind:") && !error.contains("feature"), "{option}: {error}");
+    }
+}
+
+#[test]
+fn an_option_with_two_names_is_there_once() {
+    for query in ["ssl=true&tls=false", "tls=true&ssl=true", "journal=true&j=true"] {
+        let error = error(&format!("mongodb://host/?{query}"));
+        let second = query.split('&').next_back().unwrap().split('=').next().unwrap();
+        assert!(error.contains(&format!("option {second} is there twice")), "{query}: {error}");
     }
 }
 
@@ -72,6 +107,8 @@ fn what_other_drivers_accept_is_accepted() {
         "w=majority&journal=true&readPreference=primary&readConcernLevel=majority",
         "uuidRepresentation=standard",
         "compressors=zlib,snappy&zlibCompressionLevel=6",
+        "authMechanism=MONGODB-OIDC&authMechanismProperties=ENVIRONMENT:k8s",
+        "tls=true&tlsInsecure=false&tlsAllowInvalidHostnames=false&maxStalenessSeconds=-1",
         "retryWrites=false&retryReads=true&directConnection=false&maxIdleTimeMS=60000",
         "",
     ] {
@@ -87,7 +124,6 @@ fn what_other_drivers_accept_is_accepted() {
         ("maxPoolSize=10", "maxPoolSize"),
         ("compressors=zstd,zlib", "compressors"),
         ("compressors=snappy&zlibCompressionLevel=3", "zlibCompressionLevel"),
-        ("tls=true&tlsAllowInvalidCertificates=true", "certificate"),
     ] {
         assert!(warnings(option).contains(named), "{option}");
     }
