@@ -104,6 +104,9 @@ impl Connector {
             Err(BrokerError::Timeout) => Err(BrokerError::NoAnswer),
             // The client library does not tell what it got instead of the broker's answer.
             Err(BrokerError::Client(error)) if error.is_broken_off() => match self.probe().await {
+                Ok(None | Some(METHOD_FRAME)) if self.url.names_mechanism() => {
+                    Err(BrokerError::Mechanism(error))
+                }
                 Ok(None | Some(METHOD_FRAME)) => Err(BrokerError::Client(error)),
                 Err(probed) if probed.kind() == io::ErrorKind::TimedOut => {
                     Err(BrokerError::NoAnswer)

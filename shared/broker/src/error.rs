@@ -19,6 +19,11 @@ pub enum BrokerError {
          needs amqps://, or an HTTP port such as that of the management interface?"
     )]
     NotAmqp,
+    /// The broker hangs up on a client that asks for a mechanism.
+    #[error(
+        "the broker hung up during the handshake: it may not offer the auth_mechanism in RABBITMQ_URL"
+    )]
+    Mechanism(#[source] ClientError),
     /// Nothing answers the first bytes of a connection in time.
     #[error(
         "the broker did not answer in time: does it hang, or is RABBITMQ_URL the address of a TLS port, \

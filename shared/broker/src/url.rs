@@ -5,9 +5,9 @@ mod query;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri};
+use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri, SASLMechanism};
 use telemetry::error_chain;
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use crate::{tls::Tls, transport::Endpoint};
 pub use query::InvalidParameter;
@@ -20,6 +20,10 @@ const HEARTBEAT_SECS: u16 = 10;
 /// Maximum size of a frame. The client library keeps room for 64 of them on each connection, which
 /// would be 8 MiB with the broker's default. The price is a few more frames for a batch of commands.
 const FRAME_MAX_BYTES: u32 = 16 * 1024;
+
+/// What follows a host if it is not `:port`.
+const BAD_PORT: &str = "after one host comes a port from 1 to 65535, and special characters in user and \
+                        password are percent-encoded";
 
 /// The broker's default. Without a number, the client library enlarges its buffer once the broker
 /// tells its limit, and fills it with zeros.
@@ -58,20 +62,49 @@ impl BrokerUrl {
     pub fn parse(text: &str) -> Result<Self, InvalidBrokerUrl> {
         let invalid = InvalidBrokerUrl::Syntax;
         let escapes = "special characters in user and password are percent-encoded";
-        let mut url = Url::parse(text).map_err(|_| invalid(escapes))?;
+        let mut url = Url::parse(text).map_err(|error| match error {
+            ParseError::InvalidPort => invalid(BAD_PORT),
+            ParseError::EmptyHost => invalid("it has no host"),
+            ParseError::InvalidIpv4Address | ParseError::InvalidIpv6Address => {
+                invalid("the host is not a name or an address")
+            }
+            ParseError::RelativeUrlWithoutBase => invalid("the scheme must be amqp or amqps"),
+            _ => invalid(escapes),
+        })?;
         let is_tls = match url.scheme() {
             "amqp" => false,
             "amqps" => true,
             _ => return Err(invalid("the scheme must be amqp or amqps")),
         };
-        if url.cannot_be_a_base() || url.fragment().is_some() || url.port() == Some(0) {
-            return Err(invalid("it has no host, a port 0, or a fragment"));
+        if url.fragment().is_some() {
+            return Err(invalid("a # in user, password or vhost is written %23"));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(invalid("it has no host; amqp:// or amqps:// comes before user and host"));
+        }
+        if url.port() == Some(0) {
+            return Err(invalid(BAD_PORT));
+        }
+        let parts = [url.username(), url.password().unwrap_or_default(), url.path()];
+        if !parts.iter().all(|part| has_complete_escapes(part)) {
+            return Err(invalid("a percent sign in user, password or vhost is written %25"));
+        }
+        if url.path().get(1..).is_some_and(|vhost| vhost.contains('/')) {
+            return Err(invalid("a slash in the vhost is written %2f"));
         }
         if url.query().is_some_and(|query| query.contains('@')) {
             return Err(invalid(escapes));
         }
         let Query { mut limits, connect_timeout, tls, mut warnings } =
             Query::parse(url.query().unwrap_or_default(), is_tls)?;
+        // Without a password, the client library would take its own default.
+        let needs_both = !matches!(
+            limits.auth_mechanism,
+            Some(SASLMechanism::External | SASLMechanism::Anonymous)
+        );
+        if needs_both && url.username().is_empty() != url.password().is_none() {
+            return Err(invalid("it has a user without a password, or a password without a user"));
+        }
         limits.heartbeat = limits.heartbeat.or(Some(HEARTBEAT_SECS));
         limits.frame_max = limits.frame_max.or(Some(FRAME_MAX_BYTES));
         url.set_query(None);
@@ -80,8 +113,10 @@ impl BrokerUrl {
             .parse()
             .map_err(|_| invalid("user, password and vhost must be percent-encoded UTF-8"))?;
         // The library decodes it, but does not encode it again.
-        if uri.authority.host.contains(['@', '/', '?', '#', '%']) {
-            return Err(invalid("the host is not a name or an address"));
+        let is_name =
+            |host: &str| host.chars().all(|it| it.is_alphanumeric() || "-._".contains(it));
+        if !is_name(&uri.authority.host) {
+            return Err(invalid("the host is not one name or one address"));
         }
         if uri.vhost.is_empty() {
             warnings.push(
@@ -139,6 +174,11 @@ impl BrokerUrl {
         self.connect_timeout
     }
 
+    /// Returns true if the URI says how to authenticate.
+    pub(crate) fn names_mechanism(&self) -> bool {
+        self.uri.query.auth_mechanism.is_some()
+    }
+
     /// Returns what has no effect.
     pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
@@ -149,6 +189,14 @@ impl BrokerUrl {
     pub(crate) fn expose(&self) -> String {
         self.uri.to_string()
     }
+}
+
+/// Returns true if each percent sign starts an escape.
+fn has_complete_escapes(text: &str) -> bool {
+    let is_escape = |rest: &str| {
+        rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    text.split('%').skip(1).all(is_escape)
 }
 
 impl fmt::Debug for BrokerUrl {

@@ -51,6 +51,39 @@ fn what_is_no_amqp_uri_is_refused_without_repeating_it() {
 }
 
 #[test]
+fn the_reason_says_what_to_change() {
+    for (text, reason) in [
+        ("amqp://u:p@host:99999", "port"),
+        ("amqp://u:p@host:abc", "port"),
+        ("amqp://u:p@host:0", "port"),
+        ("amqp://u:p@h1:5672,h2:5672", "port"),
+        ("amqp://u:p@h1,h2:5672", "one name"),
+        ("amqp://u:p@/vhost", "no host"),
+        ("amqp://", "no host"),
+        ("amqp:///vhost", "no host"),
+        ("amqp:localhost", "no host"),
+        ("localhost", "scheme"),
+        ("amqp://u:p@[::1/vhost", "host"),
+        ("amqp://u:p@[::x]/vhost", "host"),
+        ("amqp://u:p@h/a/b", "%2f"),
+        ("amqp://u:p@h//", "%2f"),
+        ("amqp://u:a%b@h", "%25"),
+        ("amqp://u%:p@h", "%25"),
+        ("amqp://u:p@h/100%", "%25"),
+        ("amqp://u:p@h/a#b", "%23"),
+        ("amqp://guest@h", "without a password"),
+        ("amqp://guest@h?auth_mechanism=AMQPLAIN", "without a password"),
+        ("amqp://:guest@h", "without a user"),
+    ] {
+        let error = error(text);
+        assert!(error.contains(reason), "{text}: {error}");
+    }
+    for text in ["amqp://h", "amqp://guest@h?auth_mechanism=ANONYMOUS", "amqp://u:p@my_host-1.a"] {
+        assert!(BrokerUrl::parse(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn parameters_have_an_effect() {
     let parameters = "heartbeat=30&frame_max=32768&channel_max=64&connection_timeout=2000\
                       &auth_mechanism=amqplain";
