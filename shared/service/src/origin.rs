@@ -19,13 +19,39 @@ enum Kind {
     Subdomains { scheme: String, suffix: String },
 }
 
+/// Schemes whose pages, if there are any, have no origin but `null`.
+const WITHOUT_ORIGIN: [&str; 10] = [
+    "about",
+    "blob",
+    "data",
+    "file",
+    "filesystem",
+    "ftp",
+    "ftps",
+    "javascript",
+    "mailto",
+    "view-source",
+];
+
 /// Invalid entry of a list of origins.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(
-    "each entry must be a scheme and a host such as https://app.example, \
-     all subdomains such as https://*.app.example, null, or * for all origins"
-)]
-pub struct InvalidOrigin;
+pub enum InvalidOrigin {
+    /// The text is no origin.
+    #[error(
+        "each entry must be a scheme and a host such as https://app.example, \
+         all subdomains such as https://*.app.example, null, or * for all origins"
+    )]
+    Form,
+    /// The scheme is that of a WebSocket.
+    #[error(
+        "the origin of a WebSocket is that of its page: write https:// instead of wss://, and http:// \
+         instead of ws://"
+    )]
+    WebSocket,
+    /// No browser sends an origin with this scheme.
+    #[error("pages of this scheme have no origin of their own: browsers send null")]
+    NoOrigin,
+}
 
 impl OriginPattern {
     /// Returns true for `*`.
@@ -64,16 +90,21 @@ impl FromStr for OriginPattern {
             return Ok(Self(Kind::Exact(parse(text)?.0)));
         };
         let (parent, is_domain) = parse(&format!("{scheme}://{domain}"))?;
-        let (scheme, host) = parent.split_once("://").ok_or(InvalidOrigin)?;
+        let (scheme, host) = parent.split_once("://").ok_or(InvalidOrigin::Form)?;
         let pattern =
             Kind::Subdomains { scheme: format!("{scheme}://"), suffix: format!(".{host}") };
-        is_domain.then_some(Self(pattern)).ok_or(InvalidOrigin)
+        is_domain.then_some(Self(pattern)).ok_or(InvalidOrigin::Form)
     }
 }
 
 /// Returns an origin as browsers send it, and whether its host is a name.
 fn parse(text: &str) -> Result<(String, bool), InvalidOrigin> {
-    let url = Url::parse(text).map_err(|_| InvalidOrigin)?;
+    let url = Url::parse(text).map_err(|_| InvalidOrigin::Form)?;
+    match url.scheme() {
+        "ws" | "wss" => return Err(InvalidOrigin::WebSocket),
+        scheme if WITHOUT_ORIGIN.contains(&scheme) => return Err(InvalidOrigin::NoOrigin),
+        _ => {}
+    }
     let nothing_else = matches!(url.path(), "" | "/")
         && url.query().is_none()
         && url.fragment().is_none()
@@ -86,7 +117,7 @@ fn parse(text: &str) -> Result<(String, bool), InvalidOrigin> {
             let is_name = matches!(url.host(), Some(Host::Domain(_)));
             Ok((format!("{}://{host}{port}", url.scheme()), is_name))
         }
-        _ => Err(InvalidOrigin),
+        _ => Err(InvalidOrigin::Form),
     }
 }
 
@@ -145,6 +176,20 @@ mod tests {
         ] {
             assert!(!matches(pattern, origin), "{origin}");
         }
+    }
+
+    #[test]
+    fn a_scheme_that_browsers_send_in_no_origin_is_refused() {
+        for text in ["wss://app.example", "ws://*.app.example", "WS://a:81"] {
+            let error = text.parse::<OriginPattern>().unwrap_err().to_string();
+            assert!(error.contains("https://"), "{text}: {error}");
+        }
+        for text in ["ftp://a", "javascript://a", "file://a", "data://a", "blob://*.a.example"] {
+            let error = text.parse::<OriginPattern>().unwrap_err().to_string();
+            assert!(error.contains("null"), "{text}: {error}");
+        }
+        assert!(matches("capacitor://localhost", "capacitor://localhost"));
+        assert!(matches("moz-extension://a-b", "moz-extension://a-b"));
     }
 
     #[test]
