@@ -50,7 +50,8 @@ where
         if !is_tool {
             config::check_bind(&config)?;
         }
-        for warning in config.warnings() {
+        let warnings = config.common().log.warnings().into_iter().chain(config.warnings());
+        for warning in warnings {
             tracing::warn!("{warning}");
         }
         let shutdown = Shutdown::on_signals()?;

@@ -55,6 +55,21 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogConfig {
+    /// Returns what seems to have no effect, with the name of its setting.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let targets = directives::unknown_targets(&self.filter).into_iter();
+        let warning = |target| {
+            format!(
+                "RUST_LOG: perhaps nothing logs as {target}; the services' targets start with \
+                     gateway, storage_worker, broadcaster, broker, store, service or telemetry"
+            )
+        };
+        targets.map(warning).collect()
+    }
+}
+
 /// Starts logging for the whole process. A second call changes nothing, so that a test may start
 /// several services in one process.
 pub fn start(config: &LogConfig) {

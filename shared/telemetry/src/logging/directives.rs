@@ -7,12 +7,54 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 /// errors are logged where they are handled.
 const DEFAULTS: &str = "warn,lapin=off";
 
+/// The crates of this system.
+const CRATES: [&str; 8] = [
+    "broadcaster",
+    "broker",
+    "contracts",
+    "gateway",
+    "service",
+    "storage_worker",
+    "store",
+    "telemetry",
+];
+
+/// Libraries that may log.
+const LIBRARIES: [&str; 22] = [
+    "amq_protocol",
+    "async_rs",
+    "axum",
+    "deadpool",
+    "deadpool_lapin",
+    "h2",
+    "hickory_proto",
+    "hickory_resolver",
+    "hyper",
+    "hyper_util",
+    "lapin",
+    "log",
+    "mio",
+    "mongodb",
+    "opentelemetry",
+    "opentelemetry_otlp",
+    "opentelemetry_sdk",
+    "rustls",
+    "tokio",
+    "tokio_tungstenite",
+    "tower",
+    "tungstenite",
+];
+
 const LEVELS: &str = "error, warn, info, debug, trace or off";
 
 /// Parses directives. The library would take a word that is no level for a target, and so log nothing.
 pub(super) fn parse(text: &str) -> Result<EnvFilter, String> {
     let mut directives = DEFAULTS.to_owned();
-    for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+    let given = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+    if given.clone().next().is_none() {
+        return Err(format!("must be a level ({LEVELS}) or directives such as info,gateway=debug"));
+    }
+    for directive in given {
         directives = format!("{directives},{}", normalized(directive)?);
     }
     let parsed = EnvFilter::builder().parse(directives);
@@ -37,6 +79,20 @@ fn normalized(directive: &str) -> Result<String, String> {
             "`{directive}` must be a target and a level ({LEVELS}) such as gateway=debug"
         )),
     }
+}
+
+/// Returns the targets of a filter that neither a crate of this system nor a known library has. Filters
+/// of spans are left out.
+pub(super) fn unknown_targets(filter: &EnvFilter) -> Vec<String> {
+    let filter = filter.to_string();
+    let directives =
+        filter.split(',').filter(|directive| !directive.contains(['[', ']', '{', '}']));
+    let targets = directives.filter_map(|directive| Some(directive.rsplit_once('=')?.0.trim()));
+    let is_known = |target: &&str| {
+        let name = target.split("::").next().unwrap_or_default();
+        CRATES.contains(&name) || LIBRARIES.contains(&name)
+    };
+    targets.filter(|target| !is_known(target)).map(str::to_owned).collect()
 }
 
 fn is_level(text: &str) -> bool {
@@ -66,6 +122,9 @@ mod tests {
             "gateway=debug;broker=info",
             "gateway=debug broker=info",
             "7",
+            "",
+            ",",
+            " , ",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
@@ -86,5 +145,15 @@ mod tests {
         assert!(has("INFO", "info") && !has("INFO", "warn"));
         assert!(has("gateway[request]=debug", "gateway[request]=debug"));
         assert!(has("lapin=debug", "lapin=debug"));
+    }
+
+    #[test]
+    fn a_target_that_nothing_has_is_noticed() {
+        let unknown = |text: &str| unknown_targets(&parse(text).unwrap());
+        assert_eq!(unknown("gatway=debug,info"), ["gatway"]);
+        assert_eq!(unknown("storage-worker=debug,brokr::url=info,lapin=warn"), ["brokr::url"]);
+        for known in ["info", "gateway::commands=trace,mongodb=off", "gatway[request]=debug"] {
+            assert!(unknown(known).is_empty(), "{known}");
+        }
     }
 }
