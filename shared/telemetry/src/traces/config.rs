@@ -1,8 +1,9 @@
 //! Settings of traces, with the variables of OpenTelemetry's specification.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use clap::Args;
+use http::{HeaderName, HeaderValue};
 use opentelemetry_sdk::trace::{BatchConfig, BatchConfigBuilder, Sampler};
 use url::Url;
 
@@ -109,14 +110,16 @@ impl TracesConfig {
     /// Fails for a variable that the SDK reads by itself, and would ignore if it is invalid. Returns the
     /// variable and what is expected.
     pub fn check() -> Result<(), (&'static str, &'static str)> {
-        let is_pairs = |text: &str| {
-            let mut pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
-            pairs.all(|pair| pair.split_once('=').is_some_and(|(key, _)| !key.trim().is_empty()))
+        let fails = |key, is_valid: fn(&str) -> bool| {
+            std::env::var_os(key).is_some_and(|value| !value.to_str().is_some_and(is_valid))
         };
-        for key in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES"] {
-            if std::env::var_os(key).is_some_and(|value| !value.to_str().is_some_and(is_pairs)) {
-                return Err((key, "must be pairs such as key=value, separated by commas"));
-            }
+        if fails("OTEL_RESOURCE_ATTRIBUTES", |text| is_pairs(text, |key, _| !key.is_empty())) {
+            let expected = "must be pairs such as key=value, separated by commas";
+            return Err(("OTEL_RESOURCE_ATTRIBUTES", expected));
+        }
+        if fails("OTEL_EXPORTER_OTLP_HEADERS", is_headers) {
+            let expected = "must be HTTP headers such as name=value, separated by commas";
+            return Err(("OTEL_EXPORTER_OTLP_HEADERS", expected));
         }
         Ok(())
     }
@@ -174,6 +177,21 @@ impl CollectorUrl {
     }
 }
 
+/// Returns true for pairs, separated by commas, whose name and value are valid.
+fn is_pairs(text: &str, is_valid: impl Fn(&str, &str) -> bool) -> bool {
+    let mut pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
+    pairs.all(|pair| {
+        pair.split_once('=').is_some_and(|(key, value)| is_valid(key.trim(), value.trim()))
+    })
+}
+
+/// Returns true for pairs that are HTTP headers. The SDK drops others without a word.
+fn is_headers(text: &str) -> bool {
+    is_pairs(text, |name, value| {
+        HeaderName::from_str(name).is_ok() && HeaderValue::from_str(value).is_ok()
+    })
+}
+
 fn endpoint(text: &str) -> Result<CollectorUrl, &'static str> {
     let is_base = |url: &Url| {
         matches!(url.scheme(), "http" | "https")
@@ -215,4 +233,19 @@ fn delay(text: &str) -> Result<Duration, &'static str> {
 fn batch_size(text: &str) -> Result<usize, &'static str> {
     let size = text.parse().ok().filter(|size| (1..=MAX_WAITING_SPANS).contains(size));
     size.ok_or("must be a whole number from 1 to 8192, such as 512")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_those_of_http() {
+        for valid in ["", "api-key=sekret", " a = b , x-tenant=c%20d,", "a="] {
+            assert!(is_headers(valid), "{valid}");
+        }
+        for invalid in ["sekret", "a b=sekret", "=sekret", "a:b=sekret", "a=b\nc", "a=b,\u{e4}=c"] {
+            assert!(!is_headers(invalid), "{invalid}");
+        }
+    }
 }
