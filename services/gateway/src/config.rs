@@ -1,6 +1,9 @@
 //! Configuration of the gateway.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use broker::BrokerConfig;
 use clap::{Parser, Subcommand};
@@ -131,9 +134,12 @@ impl ServiceConfig for Config {
 }
 
 fn broadcaster_url(text: &str) -> Result<Url, &'static str> {
+    let is_name =
+        |name: &str| name.chars().all(|it| it.is_ascii_alphanumeric() || "-._".contains(it));
     let is_base = |url: &Url| {
         url.scheme() == "http"
             && url.has_host()
+            && url.domain().is_none_or(is_name)
             && url.port() != Some(0)
             && url.username().is_empty()
             && url.password().is_none()
@@ -146,17 +152,19 @@ fn broadcaster_url(text: &str) -> Result<Url, &'static str> {
 
 /// Returns true if the gateway that listens on `bind` would answer requests to `url`.
 fn is_own_address(url: &Url, bind: SocketAddr) -> bool {
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
+    let host = match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name.eq_ignore_ascii_case("localhost").then_some(IpAddr::from(Ipv4Addr::LOCALHOST))
+        }
+        Some(Host::Ipv4(ip)) => Some(ip.into()),
+        Some(Host::Ipv6(ip)) => Some(IpAddr::from(ip).to_canonical()),
+        None => None,
     };
-    let same_host = if bind.ip().is_unspecified() || bind.ip().is_loopback() {
-        loopback
-    } else {
-        url.host_str().is_some_and(|host| host.trim_matches(['[', ']']) == bind.ip().to_string())
-    };
+    let own = bind.ip().to_canonical();
+    // A connection to the unspecified address leads to this machine.
+    let is_here = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    let same_host = host.is_some_and(|host| host == own || is_here(own) && is_here(host));
     same_host && url.port_or_known_default() == Some(bind.port())
 }
 
@@ -170,6 +178,8 @@ mod tests {
             ("--write-wait-ms", "30001", "WRITE_WAIT_MS"),
             ("--publish-connections", "0", "PUBLISH_CONNECTIONS"),
             ("--broadcaster-url", "ws://broadcaster", "BROADCASTER_URL"),
+            ("--broadcaster-url", "http://*", "BROADCASTER_URL"),
+            ("--broadcaster-url", "http://a,b", "BROADCASTER_URL"),
             ("--broadcaster-url", "http://user:hunter2@broadcaster", "BROADCASTER_URL"),
             ("--broadcaster-url", "http://broadcaster:8001/?a=b", "BROADCASTER_URL"),
             ("--cors-origins", "https://a.example,b.example", "CORS_ORIGINS"),
@@ -188,6 +198,19 @@ mod tests {
         assert!(check("0.0.0.0:8000", "http://localhost:8000").is_err());
         assert!(check("127.0.0.1:80", "http://127.0.0.1").is_err());
         assert!(check("10.0.0.1:8000", "http://10.0.0.1:8000").is_err());
+        for url in [
+            "http://0.0.0.0:8000",
+            "http://[::]:8000",
+            "http://[::1]:8000",
+            "http://[::ffff:127.0.0.1]:8000",
+            "http://localhost.:8000",
+        ] {
+            assert!(check("0.0.0.0:8000", url).is_err(), "{url}");
+            assert!(check("[::]:8000", url).is_err(), "{url}");
+            assert!(check("0.0.0.0:8001", url).is_ok(), "{url}");
+        }
+        assert!(check("[::ffff:10.0.0.1]:8000", "http://10.0.0.1:8000").is_err());
+        assert!(check("10.0.0.1:8000", "http://0.0.0.0:8000").is_ok());
         assert!(check("0.0.0.0:8000", "http://broadcaster:8000").is_ok());
         assert!(check("0.0.0.0:8000", "http://localhost:8001").is_ok());
     }
