@@ -104,15 +104,33 @@ impl ServiceConfig for Config {
             ),
             _ => {}
         }
+        if let Some(everybody) = self.trusted_proxies.iter().find(|it| it.prefix_len() == 0) {
+            warnings.push(format!(
+                "TRUSTED_PROXIES trusts every client ({everybody}): each may claim any address, so \
+                 MAX_CONNECTIONS_PER_ADDRESS limits nobody"
+            ));
+        }
         warnings
     }
 }
 
+/// Parses a network. One of IPv4 addresses within IPv6 becomes the network of IPv4: so do the addresses
+/// that it is compared to.
 fn network(text: &str) -> Result<IpNet, String> {
+    const MAPPED_PREFIX: u8 = 96;
     let text = text.trim();
-    text.parse::<IpNet>()
+    let network = text
+        .parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())
+        .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())?;
+    let mapped = match network {
+        IpNet::V6(net) => {
+            net.addr().to_ipv4_mapped().zip(net.prefix_len().checked_sub(MAPPED_PREFIX))
+        }
+        IpNet::V4(_) => None,
+    };
+    // The difference is at most 32.
+    Ok(mapped.and_then(|(ip, length)| IpNet::new(ip.into(), length).ok()).unwrap_or(network))
 }
 
 #[cfg(test)]
@@ -146,6 +164,19 @@ mod tests {
         let config = parse(&["--trusted-proxies", "10.0.0.0/8, 2001:db8::1"]).unwrap();
         let networks: Vec<String> = config.trusted_proxies.iter().map(IpNet::to_string).collect();
         assert_eq!(networks, ["10.0.0.0/8", "2001:db8::1/128"]);
+        let mapped = "::ffff:10.0.0.0/104,::ffff:192.0.2.1,::ffff:0:0/96";
+        let config = parse(&["--trusted-proxies", mapped]).unwrap();
+        let networks: Vec<String> = config.trusted_proxies.iter().map(IpNet::to_string).collect();
+        assert_eq!(networks, ["10.0.0.0/8", "192.0.2.1/32", "0.0.0.0/0"]);
+    }
+
+    #[test]
+    fn trusting_everybody_is_a_warning() {
+        for everybody in ["0.0.0.0/0", "::/0", "::ffff:0:0/96"] {
+            let trusting = ["--trusted-proxies", everybody, "--max-connections-per-address", "5"];
+            let warnings = parse(&trusting).unwrap().warnings().join("; ");
+            assert!(warnings.contains("every client"), "{everybody}: {warnings}");
+        }
     }
 
     #[test]
