@@ -44,6 +44,7 @@ pub(crate) async fn run(
                 return;
             }
             TermEnd::LeadershipLost(error) => {
+                election.leadership_lost();
                 let error = error_chain(&error);
                 tracing::warn!(%error, "lost leadership; stopped broadcasting");
                 // A connection that is only slow still holds the leadership. Resigning runs in the

@@ -71,6 +71,12 @@ impl Election {
         self.alarms.reason()
     }
 
+    /// Reports that this candidate does not take part any more, since its leadership was lost. Connecting
+    /// again to a frozen broker may take long.
+    pub fn leadership_lost(&self) {
+        self.up.send_replace(false);
+    }
+
     /// Waits until this candidate is elected; `None` once stopped.
     pub async fn win(&self) -> Option<Leader> {
         let mut backoff = Backoff::default();
