@@ -25,6 +25,9 @@ async fn a_bad_value_ends_the_process_with_code_78_and_names_its_key() -> Result
             ("MONGO_DATABASE", "local"),
             ("RUST_LOG", "gateway=shout"),
             ("RUST_LOG", "inof"),
+            ("RUST_LOG", ","),
+            ("RABBITMQ_URL", "amqp://user:hunter2@localhost:99999"),
+            ("MONGO_URI", "mongodb://user:hunter2@localhost/?tlsInsecure=true"),
             ("LOG_FORMAT", "xml"),
             ("ACCESS_LOG", "some"),
             ("SHUTDOWN_GRACE_MS", "soon"),
@@ -50,9 +53,16 @@ async fn a_bad_value_ends_the_process_with_code_78_and_names_its_key() -> Result
         (Service::Gateway, "CORS_ORIGINS", "*.app.example"),
         (Service::Broadcaster, "ALLOWED_ORIGINS", "https://*"),
         (Service::Gateway, "OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
+        (Service::Gateway, "OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2"),
+        (Service::Broadcaster, "ALLOWED_ORIGINS", "wss://app.example"),
+        (Service::StorageWorker, "IMPORT_FROM_URI", "http://user:hunter2@localhost"),
         (Service::StorageWorker, "OTEL_BSP_SCHEDULE_DELAY", "soon"),
     ] {
-        let output = env.service(service).env(key, value).output(SOON).await?;
+        let mut process = env.service(service).env(key, value);
+        if key.starts_with("IMPORT") {
+            process = process.arg("import").arg("--from-collection=old");
+        }
+        let output = process.output(SOON).await?;
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(78), "{value}: {printed}");
         assert!(printed.contains(key) && !printed.contains("hunter2"), "{printed}");
@@ -104,6 +114,18 @@ async fn an_operator_sees_why_the_broker_refuses_whatever_the_filter() -> Result
         })
         .await;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_sees_that_the_broker_may_not_offer_the_mechanism() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let url = format!("{}?auth_mechanism=ANONYMOUS", env.rabbitmq_url());
+    let refused = env.gateway().env("RABBITMQ_URL", &url).start_unready().await?;
+    eventually("the mechanism is logged", SOON, async || {
+        refused.log_text().contains("may not offer the auth_mechanism").then_some(())
+    })
+    .await;
     Ok(())
 }
 
