@@ -153,6 +153,24 @@ async fn when_the_leader_loses_the_broker_in_a_black_hole_another_replica_takes_
 }
 
 #[tokio::test]
+async fn a_leader_that_lost_the_broker_says_so_before_it_could_connect_again() -> Result<()> {
+    let system = System::start().await?;
+    system.create("alice", "bob", "hello").await?;
+    let (proxy, url) = Proxy::in_front_of(&system.env.rabbitmq_url()).await?;
+    // Connecting must not have failed yet when the wait below is over.
+    let patient = format!("{url}?connection_timeout=60000");
+    let (leader, _second) = two(&system.env, &patient).await?;
+    proxy.freeze();
+    let api = leader.api()?;
+    eventually("the leader cannot publish", SOON, async || {
+        let answer: serde_json::Value = api.get("/readyz").await.ok()?.json().ok()?;
+        (answer["dependencies"]["rabbitmq_publish"] == "down").then_some(())
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_leader_that_alone_lacks_the_database_lets_another_replica_lead() -> Result<()> {
     let system = System::start().await?;
     system.create("alice", "bob", "hello").await?;
