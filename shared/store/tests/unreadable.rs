@@ -2,16 +2,21 @@
 
 mod common;
 
+use std::time::Duration;
+
 use anyhow::Result;
-use contracts::{CommandId, MessageId, Precondition, Timestamp, UserId};
+use contracts::{CommandId, Failure, MessageId, Outcome, Precondition, Timestamp, UserId};
+use futures_util::TryStreamExt;
 use mongodb::{
-    Client, Collection,
+    Client, Collection, IndexModel,
     bson::{
         self, Binary, Bson, DateTime, Document, Regex, doc, oid::ObjectId, spec::BinarySubtype,
     },
+    options::{Hint, IndexOptions},
 };
 use store::{CreateCommand, ListQuery, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
+use uuid::Uuid;
 
 /// More than the largest sample.
 const OTHERS: usize = 6_000;
@@ -121,6 +126,77 @@ async fn pages_of_any_size_reach_every_message() -> Result<()> {
         }
         assert_eq!(listed, messages, "pages of {limit}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_document_of_another_service_is_not_found_and_stays_as_it_is() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let messages = raw(&env).await?;
+    let id = MessageId::generate();
+    let stored = other(bson::Uuid::from_bytes(Uuid::from(id).into_bytes()));
+    messages.insert_one(&stored).await?;
+    let command = |update| UpdateCommand {
+        command_id: CommandId::generate(),
+        message_id: id,
+        precondition: Precondition::default(),
+        update,
+    };
+    let edit = Update::Edit {
+        content: "changed".to_owned().try_into()?,
+        edit_timestamp: Timestamp::from_unix_millis(MILLIS + 1_000)?,
+    };
+    assert_eq!(store.find(id).await?, None);
+    let not_found = Outcome::Failed(Failure::NotFound);
+    for update in [edit, Update::Delete] {
+        assert_eq!(store.update(&command(update.clone())).await?, not_found, "{update:?}");
+        let outcomes = store.bulk_write(&[command(update)]).await?;
+        assert_eq!(outcomes, [Some(not_found.clone())]);
+    }
+    assert_eq!(messages.find_one(doc! {}).await?, Some(stored));
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_tombstones_of_this_system_expire() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let messages = raw(&env).await?;
+    // As earlier versions made it: documents of another service expired.
+    let expiry = |filter: Option<Document>| {
+        let options = IndexOptions::builder().expire_after(Duration::from_hours(7 * 24));
+        let options = options.partial_filter_expression(filter).build();
+        IndexModel::builder().keys(doc! { "deleted_at": 1 }).options(options).build()
+    };
+    messages.create_index(expiry(Some(doc! { "deleted_at": { "$exists": true } }))).await?;
+    let store = common::open(&env).await?;
+    // Again, as each worker does that starts.
+    store.ensure_indexes().await?;
+    let mut deleted = other("deleted");
+    deleted.insert("deleted_at", DateTime::from_millis(MILLIS));
+    messages.insert_one(deleted).await?;
+    let id = create(&store, 1).await?[0];
+    let delete = UpdateCommand {
+        command_id: CommandId::generate(),
+        message_id: id,
+        precondition: Precondition::default(),
+        update: Update::Delete,
+    };
+    assert_eq!(store.update(&delete).await?, Outcome::Deleted);
+
+    let indexes: Vec<IndexModel> = messages.list_indexes().await?.try_collect().await?;
+    let expiring: Vec<String> = (indexes.into_iter().filter_map(|index| index.options))
+        .filter(|options| options.expire_after.is_some())
+        .filter_map(|options| options.name)
+        .collect();
+    let [name] = expiring.as_slice() else { anyhow::bail!("{expiring:?}") };
+    // The documents in the index are those that expire.
+    let indexed =
+        messages.find(doc! { "deleted_at": { "$exists": true }, "applied": { "$exists": true } });
+    let indexed: Vec<Document> =
+        indexed.hint(Hint::Name(name.clone())).await?.try_collect().await?;
+    let ids: Vec<_> = indexed.iter().map(|document| document.get("_id").cloned()).collect();
+    assert_eq!(ids, [Some(bson::Uuid::from_bytes(Uuid::from(id).into_bytes()).into())]);
     Ok(())
 }
 

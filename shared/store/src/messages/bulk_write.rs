@@ -75,7 +75,7 @@ impl Store {
         };
         let (response, documents) = self.run(write_and_read).await?;
         match response.get("writeConcernError") {
-            None => documents.as_deref().map(StoredDocument::by_id).transpose(),
+            None => documents.as_deref().map(|it| self.own_by_id(it)).transpose(),
             Some(error) => Err(StoreError::Unconfirmed(error.to_string())),
         }
     }

@@ -45,11 +45,11 @@ impl StoredDocument {
         Ok(Self { message, ..stored })
     }
 
-    pub(super) fn by_id(
-        documents: &[RawDocumentBuf],
+    pub(super) fn by_id<'a>(
+        documents: impl IntoIterator<Item = &'a RawDocumentBuf>,
     ) -> Result<HashMap<MessageId, Self>, StoreError> {
         let parsed = documents
-            .iter()
+            .into_iter()
             .map(|document| Ok((MessageId::from(raw_uuid(document)?), Self::from_raw(document)?)));
         parsed.collect()
     }

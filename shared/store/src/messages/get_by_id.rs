@@ -10,7 +10,7 @@ use super::document::{StoredDocument, raw_message};
 use crate::{
     Store, StoreError,
     batcher::Worker,
-    convert::{bson_uuids, raw_uuid},
+    convert::{bson_uuid, bson_uuids, unreadable},
 };
 
 /// Maximum number of messages in one query: MongoDB's first batch of a result.
@@ -30,7 +30,7 @@ impl Store {
             let found = self.find_many(reads.iter().map(|read| read.key)).await;
             for read in reads {
                 let message = match &found {
-                    Ok(found) => found.get(&read.key).cloned().transpose(),
+                    Ok(found) => Ok(found.get(&read.key).cloned()),
                     Err(error) => Err(error.clone()),
                 };
                 read.complete(message);
@@ -38,29 +38,52 @@ impl Store {
         }
     }
 
-    /// Returns the messages that exist, or the reason why one cannot be read.
+    /// Returns the messages that exist and can be read.
     async fn find_many(
         &self,
         ids: impl Iterator<Item = MessageId>,
-    ) -> Result<HashMap<MessageId, Result<VersionedMessage, StoreError>>, StoreError> {
+    ) -> Result<HashMap<MessageId, VersionedMessage>, StoreError> {
         let filter = doc! { "_id": { "$in": bson_uuids(ids) }, "deleted_at": { "$exists": false } };
         let documents = self.read_raw(filter).await?;
-        let read = |document: &RawDocumentBuf| {
-            let message = raw_message(document);
-            if let Err(error) = &message {
-                self.unreadable.left_out(document, error);
+        let read = |document: &RawDocumentBuf| match raw_message(document) {
+            Ok(stored) => Some((stored.message.id, stored)),
+            Err(error) => {
+                self.unreadable.left_out(document, &error);
+                None
             }
-            Ok((MessageId::from(raw_uuid(document)?), message))
         };
-        documents.iter().map(read).collect()
+        Ok(documents.iter().filter_map(read).collect())
     }
 
-    /// Returns a message or tombstone, which tells a write why its filter matched nothing.
-    pub(crate) async fn read_stored(
+    /// Returns the document that has the id of a new message.
+    pub(super) async fn read_stored(
         &self,
         id: MessageId,
     ) -> Result<Option<StoredDocument>, StoreError> {
         Ok(self.read_stored_many(vec![id]).await?.remove(&id))
+    }
+
+    /// Returns a message or tombstone, which tells what became of a command.
+    pub(crate) async fn read_changed(
+        &self,
+        id: MessageId,
+    ) -> Result<Option<StoredDocument>, StoreError> {
+        let documents = self.read_raw(doc! { "_id": bson_uuid(id) }).await?;
+        Ok(self.own_by_id(&documents)?.remove(&id))
+    }
+
+    /// Reads messages and tombstones. A document of another service counts as none.
+    pub(super) fn own_by_id(
+        &self,
+        documents: &[RawDocumentBuf],
+    ) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
+        StoredDocument::by_id(documents.iter().filter(|document| {
+            let is_ours = !matches!(document.get("created_by"), Ok(None));
+            if !is_ours {
+                self.unreadable.left_out(document, &unreadable("created_by is missing"));
+            }
+            is_ours
+        }))
     }
 
     pub(super) async fn read_stored_many(

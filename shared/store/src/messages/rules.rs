@@ -17,8 +17,12 @@ const _: () = assert!(Precondition::MAX_SPAN <= REMEMBERED_COMMANDS as u64);
 impl UpdateCommand {
     /// Returns the filter of the documents that the command applies to.
     pub(super) fn filter(&self) -> Document {
-        let mut filter =
-            doc! { "_id": bson_uuid(self.message_id), "deleted_at": { "$exists": false } };
+        let mut filter = doc! {
+            "_id": bson_uuid(self.message_id),
+            "deleted_at": { "$exists": false },
+            // A document of another service stays as it is.
+            "created_by": { "$exists": true },
+        };
         let mut version = Document::new();
         if let Some(allowed) = &self.precondition.if_match {
             version.insert("$in", bson_versions(allowed));

@@ -27,7 +27,7 @@ impl Store {
                 // The tombstone stays unread: that of a damaged document is damaged, too.
                 Some(_) if matches!(command.update, Update::Delete) => return Ok(Outcome::Deleted),
                 Some(document) => Some(StoredDocument::from_raw(&document)?),
-                None => self.read_stored(command.message_id).await?,
+                None => self.read_changed(command.message_id).await?,
             };
             if let Some(outcome) = command.outcome(stored) {
                 return Ok(outcome);

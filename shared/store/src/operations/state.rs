@@ -49,7 +49,7 @@ impl Store {
             }
             None => without_record(id.command_id),
         };
-        let Some(stored) = self.read_stored(id.message_id).await? else {
+        let Some(stored) = self.read_changed(id.message_id).await? else {
             return Ok(without_trace);
         };
         // A failure would be recorded. So a pending command that the message cannot remember, because
