@@ -10,7 +10,7 @@ use mongodb::{
     bson::{self, Binary, Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId},
 };
 use serde_json::Value;
-use testkit::{ServiceBuilder, Subscriber, TestEnvironment, eventually};
+use testkit::{PrivateMongod, ServiceBuilder, Subscriber, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_mins(1);
 
@@ -315,6 +315,46 @@ async fn an_import_goes_on_after_it_was_killed_and_after_it_was_stopped() -> Res
     assert!(!last.printed.contains("already imported: 0\n"), "{}", last.printed);
     assert_eq!(messages.count_documents(doc! {}).await?, DOCUMENTS);
     assert_eq!(u64::try_from(last.ids.len())?, DOCUMENTS);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_import_goes_on_after_an_outage_of_the_server_that_has_both_sides() -> Result<()> {
+    const DOCUMENTS: u64 = 40_000;
+    /// A batch and the source are lost, and found again.
+    const MAX_LINES: usize = 4;
+    let mongod = PrivateMongod::start().await?;
+    let env = TestEnvironment::builder().mongod(&mongod).build().await;
+    let source = collection::<Document>(&env, SOURCE).await?;
+    // Ids of three types, of which a query by comparison would find one.
+    let id = |number: u64| -> Bson {
+        match number % 3 {
+            0 => ObjectId::new().into(),
+            1 => format!("m-{number}").into(),
+            _ => i64::try_from(number).unwrap_or_default().into(),
+        }
+    };
+    let documents = (0..DOCUMENTS).map(|number| legacy(id(number), &format!("number {number}")));
+    source.insert_many(documents).await?;
+    let messages = collection::<Document>(&env, "messages").await?;
+    let importing = importer(&env).spawn()?;
+    eventually("some are imported", SOON, async || {
+        ensure!(messages.estimated_document_count().await? > 2_000);
+        Ok(())
+    })
+    .await;
+    mongod.freeze()?;
+    eventually("it retries", SOON, async || importing.log_text().contains("retrying")).await;
+    mongod.thaw()?;
+    let status = importing.exited(SOON).await?;
+    let printed = importing.log_text();
+    assert_eq!(status.code(), Some(0), "{printed}");
+    assert!(printed.contains("rejected:         0 "), "{printed}");
+    assert_eq!(messages.count_documents(doc! {}).await?, DOCUMENTS);
+    let ids = std::fs::read_to_string(env.dir().join("ids"))?;
+    assert_eq!(u64::try_from(ids.lines().count())?, DOCUMENTS, "{printed}");
+    let told = printed.lines().filter(|line| line.contains("cannot") || line.contains("again"));
+    assert!(told.count() <= MAX_LINES, "{printed}");
     Ok(())
 }
 

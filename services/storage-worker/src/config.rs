@@ -85,6 +85,9 @@ impl ServiceConfig for Config {
         let mut warnings = self.broker.warnings();
         warnings.extend(self.store.warnings());
         warnings.extend(self.traces.warnings());
+        if let Some(Command::Import(import)) = &self.command {
+            warnings.extend(import.warnings());
+        }
         warnings
     }
 }

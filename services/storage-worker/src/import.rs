@@ -15,7 +15,8 @@ use clap::Args;
 use futures_util::{FutureExt, StreamExt, stream};
 use service::{ConfigError, Shutdown};
 use store::{
-    DatabaseName, MongoUri, SourceCollection, SourceError, Store, StoreConfig, StoreSettings,
+    DatabaseName, MongoUri, SourceCollection, SourceError, SourceUri, Store, StoreConfig,
+    StoreSettings,
 };
 
 use batch::Importer;
@@ -39,7 +40,7 @@ pub struct ImportCommand {
     from_collection: String,
     /// Server that has the collection, as a MongoDB connection string [default: `MONGO_URI`]
     #[arg(long, env = "IMPORT_FROM_URI", value_name = "IMPORT_FROM_URI", hide_env_values = true)]
-    from_uri: Option<MongoUri>,
+    from_uri: Option<SourceUri>,
     /// Database that has the collection [default: the one in the connection string, else `MONGO_DATABASE`]
     #[arg(long, value_name = "NAME")]
     from_database: Option<DatabaseName>,
@@ -121,15 +122,24 @@ async fn import(
         };
         let Some(batch) = batch else { return Ok(()) };
         let batch = batch?;
-        files.append(&batch)?;
+        // It is stored, also if the files cannot be written.
+        let written = files.append(&batch);
         progress.add(batch);
+        written?;
     }
 }
 
 impl ImportCommand {
+    /// Returns what has no effect.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        let source = self.from_uri.iter();
+        source.flat_map(|uri| uri.warnings("--from-uri (IMPORT_FROM_URI)"))
+    }
+
     fn source(&self, target: &StoreConfig) -> StoreConfig {
-        let uri = self.from_uri.clone().unwrap_or_else(|| target.uri.clone());
-        let named = self.from_uri.as_ref().and_then(MongoUri::database);
+        let given = self.from_uri.as_ref().map(SourceUri::uri);
+        let uri = given.unwrap_or(&target.uri).clone();
+        let named = given.and_then(MongoUri::database);
         let named = || named.and_then(|name| name.parse().ok());
         let database = self.from_database.clone().or_else(named);
         StoreConfig { uri, database: database.unwrap_or_else(|| target.database.clone()) }

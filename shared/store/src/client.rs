@@ -13,7 +13,7 @@ use mongodb::{
     },
 };
 use telemetry::{
-    error_chain,
+    OutageLog,
     metrics::{Histogram, catalog},
 };
 use tokio::{
@@ -150,9 +150,13 @@ impl Store {
 /// the domain name system; a server of that which is away does not make the string wrong.
 async fn client_options(uri: ConnectionString) -> Result<ClientOptions, StoreError> {
     let deadline = Instant::now() + LOOKUP_TIMEOUT;
+    let outage = OutageLog::new("look up MongoDB's hosts");
     loop {
         let error = match ClientOptions::parse(uri.clone()).await {
-            Ok(options) => return Ok(options),
+            Ok(options) => {
+                outage.succeeded();
+                return Ok(options);
+            }
             Err(error) => error,
         };
         let is_away = matches!(&*error.kind, ErrorKind::DnsResolve { .. })
@@ -162,7 +166,7 @@ async fn client_options(uri: ConnectionString) -> Result<ClientOptions, StoreErr
         if !is_away {
             return Err(error);
         }
-        tracing::warn!(error = %error_chain(&error), "cannot look up MongoDB's hosts; retrying");
+        outage.failed(&error);
         sleep(LOOKUP_PAUSE).await;
     }
 }

@@ -39,4 +39,4 @@ pub use messages::{
     sample::Sample,
 };
 pub use operations::{RecordedOutcome, state::OperationState};
-pub use uri::{InvalidMongoUri, InvalidOption, MongoUri};
+pub use uri::{InvalidMongoUri, InvalidOption, MongoUri, SourceUri};

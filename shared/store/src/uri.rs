@@ -2,6 +2,7 @@
 //! break a promise: what has no effect is a warning, and what would weaken a promise is an error.
 
 mod options;
+mod source;
 
 use std::{fmt, str::FromStr};
 
@@ -12,6 +13,7 @@ use mongodb::{
 
 pub use options::InvalidOption;
 use options::Options;
+pub use source::SourceUri;
 
 /// A MongoDB connection string. Its debug form shows no password.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! Importing one batch of documents.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use broker::Backoff;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use service::Shutdown;
 use store::{FieldProblem, ImportOutcome, LegacyDocument, LegacyMessage, Store, StoreError};
-use telemetry::error_chain;
+use telemetry::OutageLog;
 use tokio::time::Instant;
 
 /// Time for which a batch is retried while MongoDB fails.
@@ -23,6 +23,8 @@ pub(super) struct Importer {
     target: Store,
     dry_run: bool,
     shutdown: Shutdown,
+    /// Of all batches in flight.
+    outage: Arc<OutageLog>,
 }
 
 /// What became of a batch.
@@ -59,7 +61,8 @@ struct Mapping<'a> {
 
 impl Importer {
     pub(super) fn new(target: Store, dry_run: bool, shutdown: Shutdown) -> Self {
-        Self { target, dry_run, shutdown }
+        let outage = Arc::new(OutageLog::new("import a batch"));
+        Self { target, dry_run, shutdown, outage }
     }
 
     pub(super) async fn import(
@@ -113,9 +116,14 @@ impl Importer {
         loop {
             let error = match self.target.import_many(messages, self.dry_run).await {
                 Err(error) if !error.is_permanent() && begun.elapsed() < RETRY_LIMIT => error,
-                done => return done,
+                done => {
+                    if done.is_ok() {
+                        self.outage.succeeded();
+                    }
+                    return done;
+                }
             };
-            tracing::warn!(error = %error_chain(&error), "cannot import a batch; retrying");
+            self.outage.failed(&error);
             tokio::select! {
                 () = backoff.pause() => {}
                 () = self.shutdown.requested() => return Err(error),

@@ -31,6 +31,8 @@ pub(super) struct Progress {
     already_imported: u64,
     rejected: u64,
     other_fields: BTreeMap<String, u64>,
+    /// True if there are more fields than the summary names.
+    has_more_fields: bool,
 }
 
 impl Progress {
@@ -46,6 +48,7 @@ impl Progress {
             already_imported: 0,
             rejected: 0,
             other_fields: BTreeMap::new(),
+            has_more_fields: false,
         }
     }
 
@@ -70,6 +73,8 @@ impl Progress {
         for (name, documents) in batch.other_fields {
             if self.other_fields.len() < MAX_FIELDS || self.other_fields.contains_key(&name) {
                 *self.other_fields.entry(name).or_default() += documents;
+            } else {
+                self.has_more_fields = true;
             }
         }
     }
@@ -112,12 +117,17 @@ impl Progress {
             ("rejected:", format!("{} ({})", grouped(self.rejected), command.rejects.display())),
             ("old and new ids:", command.mapping.display().to_string()),
         ];
-        let left_out = self.other_fields.iter().map(|(name, documents)| {
-            ("left out:", format!("the field {name} of {} documents", grouped(*documents)))
-        });
-        rows.extend(left_out);
+        rows.extend(self.left_out().into_iter().map(|fields| ("left out:", fields)));
         let rows = rows.iter().map(|(name, value)| format!("{name:<18}{value}\n"));
         std::iter::once(note.to_owned()).chain(rows).collect()
+    }
+
+    fn left_out(&self) -> Vec<String> {
+        let named = (self.other_fields.iter()).map(|(name, documents)| {
+            format!("the field {name} of {} documents", grouped(*documents))
+        });
+        let more = self.has_more_fields.then(|| "more fields, which are not named here".to_owned());
+        named.chain(more).collect()
     }
 
     fn done(&self) -> u64 {
@@ -179,6 +189,18 @@ mod tests {
             "1,001 of 1,001 documents (100 %), 9/s, 0:00 left, 0 rejected"
         );
         assert!(line(0, 0, 0, 0).starts_with("0 of 0 documents (100 %)"));
+    }
+
+    #[test]
+    fn the_summary_says_that_there_are_more_fields_than_it_names() {
+        let fields = |count: usize| {
+            let mut progress = Progress::new(1, false);
+            let other_fields = (0..count).map(|number| (format!("field{number}"), 1)).collect();
+            progress.add(ImportedBatch { other_fields, ..ImportedBatch::default() });
+            progress.left_out().len()
+        };
+        assert_eq!(fields(MAX_FIELDS), MAX_FIELDS);
+        assert_eq!(fields(MAX_FIELDS + 5), MAX_FIELDS + 1);
     }
 
     #[test]

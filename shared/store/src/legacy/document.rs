@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{id::LegacyId, timestamp::timestamp};
 
 /// Fields that an import reads; it leaves out all others.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 11] = [
     "_id",
     "id",
     "from_user_id",
@@ -16,7 +16,15 @@ const KNOWN: [&str; 8] = [
     "publish_timestamp",
     "edit_timestamp",
     "deleted_at",
+    "deleted",
+    "is_deleted",
+    "fingerprint",
 ];
+
+const MARKS_DELETED: &str = "marks the message as deleted";
+
+/// Fields by which other services mark a document as deleted, besides `deleted_at`.
+const DELETED: [&str; 2] = ["deleted", "is_deleted"];
 
 /// A document of a source collection. Serializes as MongoDB's Extended JSON.
 #[derive(Clone, Debug, Serialize)]
@@ -74,7 +82,10 @@ impl LegacyDocument {
         fields.optional("fingerprint", |_| {
             Err::<(), _>("is that of a message of this system".to_owned())
         });
-        fields.optional("deleted_at", |_| Err::<(), _>("marks the message as deleted".to_owned()));
+        fields.optional("deleted_at", |_| Err::<(), _>(MARKS_DELETED.to_owned()));
+        for field in DELETED {
+            fields.optional(field, not_deleted);
+        }
         match (old_id, from_user_id, to_user_id, content, publish_timestamp) {
             (
                 Some(old_id),
@@ -100,7 +111,14 @@ impl LegacyDocument {
     pub fn other_fields(&self) -> impl Iterator<Item = &str> {
         let names =
             self.0.iter_elements().filter_map(Result::ok).map(|element| element.key().as_str());
-        names.filter(|name| !KNOWN.contains(name))
+        names.filter(|name| !KNOWN.contains(name) || *name == "id" && self.has_unreadable_id())
+    }
+
+    /// Returns true if the field `id` has a value that the file of ids cannot have.
+    fn has_unreadable_id(&self) -> bool {
+        self.0.get("id").ok().flatten().is_some_and(|value| {
+            value.element_type() != ElementType::Null && LegacyId::from_raw(value).is_none()
+        })
     }
 }
 
@@ -169,13 +187,26 @@ fn content(value: RawBsonRef<'_>) -> Result<Content, String> {
     text.to_owned().try_into().map_err(|error: InvalidText| error.to_string())
 }
 
+/// Refuses `true`, also as a number.
+fn not_deleted(value: RawBsonRef<'_>) -> Result<(), String> {
+    let is_deleted = match value {
+        RawBsonRef::Boolean(is_deleted) => is_deleted,
+        RawBsonRef::Int32(number) => number != 0,
+        RawBsonRef::Int64(number) => number != 0,
+        RawBsonRef::Double(number) => number != 0.0,
+        // A date, above all.
+        _ => true,
+    };
+    if is_deleted { Err(MARKS_DELETED.to_owned()) } else { Ok(()) }
+}
+
 fn timestamp_text(value: RawBsonRef<'_>) -> Result<Timestamp, String> {
     timestamp(value).map_err(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
-    use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
+    use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 
     use super::*;
 
@@ -256,6 +287,35 @@ mod tests {
         let legacy = legacy(&document);
         assert_eq!(legacy.other_fields().collect::<Vec<_>>(), ["read"]);
         assert_eq!(legacy.message().unwrap().public_id.unwrap().text(), "f3a1");
+    }
+
+    #[test]
+    fn a_document_that_is_marked_as_deleted_is_no_message() {
+        for name in ["deleted", "is_deleted"] {
+            for mark in [Bson::from(true), 1.into(), DateTime::now().into()] {
+                assert_eq!(problems(doc! { name: mark })[0].0, name);
+            }
+            for none in [Bson::from(false), 0.into(), Bson::Null] {
+                let mut document = complete();
+                document.insert(name, none);
+                let legacy = legacy(&document);
+                assert!(legacy.message().is_ok(), "{document}");
+                assert_eq!(legacy.other_fields().count(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_public_id_that_cannot_be_read_is_told_and_a_fingerprint_is_a_problem_only() {
+        let mut document = complete();
+        document.insert("id", true);
+        let found = legacy(&document);
+        assert!(found.message().unwrap().public_id.is_none());
+        assert_eq!(found.other_fields().collect::<Vec<_>>(), ["id"]);
+        document.extend(doc! { "id": null, "fingerprint": "f" });
+        let found = legacy(&document);
+        assert_eq!(found.message().unwrap_err()[0].field, "fingerprint");
+        assert_eq!(found.other_fields().count(), 0);
     }
 
     #[test]

@@ -1,13 +1,21 @@
 //! The collection that legacy documents are read from. Nothing here writes to it.
 
+use std::time::Duration;
+
 use contracts::MAX_BATCH_BYTES;
 use futures_util::TryStreamExt;
 use mongodb::{
     Collection,
-    bson::{Binary, RawDocumentBuf, doc},
+    bson::{Binary, Document, RawDocumentBuf, doc, rawdoc},
+    error::Error,
+    options::Hint,
     results::{CollectionSpecification, CollectionType},
 };
-use tokio::sync::mpsc;
+use telemetry::OutageLog;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use super::document::LegacyDocument;
 use crate::{Store, StoreError};
@@ -20,6 +28,12 @@ const BATCH_BYTES: usize = 4 * MAX_BATCH_BYTES;
 
 /// Maximum number of batches that are read ahead.
 const READ_AHEAD: usize = 2;
+
+/// Time for which reading is retried while MongoDB fails.
+const RETRY_LIMIT: Duration = Duration::from_mins(1);
+
+/// Pause between two tries.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A collection of another service.
 #[derive(Clone)]
@@ -91,45 +105,92 @@ impl SourceCollection {
         self.store.run(async move { collection.estimated_document_count().await }).await
     }
 
-    /// Reads all documents in batches. Reading ends when the receiver is dropped.
+    /// Reads all documents in batches, each once. If MongoDB fails, reading goes on where it was, unless that
+    /// fails for a minute. Reading ends when the receiver is dropped.
     #[must_use]
     pub fn read(&self) -> mpsc::Receiver<Result<Vec<LegacyDocument>, StoreError>> {
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         let collection = self.collection.clone();
+        let reader = Reader { collection, sender, batch: Vec::new(), batch_bytes: 0, last: None };
         // A task of its own, since a future of the driver must not be dropped half way.
-        tokio::spawn(async move {
-            if let Err(error) = send_all(&collection, &sender).await {
-                // A receiver that is gone needs no error.
-                let _ = sender.send(Err(error.into())).await;
-            }
-        });
+        tokio::spawn(reader.run());
         receiver
     }
 }
 
-async fn send_all(
-    collection: &Collection<RawDocumentBuf>,
-    sender: &mpsc::Sender<Result<Vec<LegacyDocument>, StoreError>>,
-) -> Result<(), mongodb::error::Error> {
-    let batch_size = u32::try_from(BATCH_DOCUMENTS).unwrap_or(u32::MAX);
-    // Along the documents themselves: an order would cost an index scan, and none is needed.
-    let mut documents = collection.find(doc! {}).batch_size(batch_size).await?;
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    while let Some(document) = documents.try_next().await? {
-        bytes += document.as_bytes().len();
-        batch.push(LegacyDocument(document));
-        if batch.len() == BATCH_DOCUMENTS || bytes >= BATCH_BYTES {
-            bytes = 0;
-            if sender.send(Ok(std::mem::take(&mut batch))).await.is_err() {
-                return Ok(());
+/// Reads the documents of a collection in the order of their ids.
+struct Reader {
+    collection: Collection<RawDocumentBuf>,
+    sender: mpsc::Sender<Result<Vec<LegacyDocument>, StoreError>>,
+    batch: Vec<LegacyDocument>,
+    batch_bytes: usize,
+    /// The `_id` of the last document, as a document.
+    last: Option<RawDocumentBuf>,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        let outage = OutageLog::new("read from the source");
+        let mut progress = Instant::now();
+        loop {
+            let before = self.last.clone();
+            let error = match self.send_rest(&outage).await {
+                Ok(()) => return,
+                Err(error) => StoreError::from(error),
+            };
+            if before != self.last {
+                progress = Instant::now();
+            }
+            if error.is_permanent() || progress.elapsed() >= RETRY_LIMIT {
+                // A receiver that is gone needs no error.
+                let _ = self.sender.send(Err(error)).await;
+                return;
+            }
+            outage.failed(&error);
+            tokio::select! {
+                () = sleep(RETRY_PAUSE) => {}
+                () = self.sender.closed() => return,
             }
         }
     }
-    if !batch.is_empty() {
-        // As above.
-        let _ = sender.send(Ok(batch)).await;
+
+    /// Sends the documents that come after the last one.
+    async fn send_rest(&mut self, outage: &OutageLog) -> Result<(), Error> {
+        let batch_size = u32::try_from(BATCH_DOCUMENTS).unwrap_or(u32::MAX);
+        let by_id = doc! { "_id": 1 };
+        let mut find = self.collection.find(doc! {}).sort(by_id.clone()).batch_size(batch_size);
+        let last = self.last.clone();
+        if let Some(last) = &last {
+            // Ids may have any types, and `$gt` would find those of one type. A bound of the index finds
+            // all, the last one included.
+            find = find.hint(Hint::Keys(by_id)).min(Document::try_from(last)?);
+        }
+        let mut documents = find.await?;
+        while let Some(document) = documents.try_next().await? {
+            outage.succeeded();
+            let id = document.get("_id")?.map(|id| rawdoc! { "_id": id.to_owned() });
+            if id.is_some() && id == last {
+                continue;
+            }
+            self.last = id;
+            self.batch_bytes += document.as_bytes().len();
+            self.batch.push(LegacyDocument(document));
+            let is_full = self.batch.len() == BATCH_DOCUMENTS || self.batch_bytes >= BATCH_BYTES;
+            if is_full && !self.send_batch().await {
+                return Ok(());
+            }
+        }
+        if !self.batch.is_empty() {
+            self.send_batch().await;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Returns false if the receiver is gone.
+    async fn send_batch(&mut self) -> bool {
+        self.batch_bytes = 0;
+        self.sender.send(Ok(std::mem::take(&mut self.batch))).await.is_ok()
+    }
 }
 
 impl Store {

@@ -1,4 +1,4 @@
-//! Timestamps as Python services store them: dates of BSON, or texts in ISO 8601 with or without a zone.
+//! Timestamps as Python services store them: dates of BSON, or texts of RFC 3339 with or without a zone.
 
 use contracts::Timestamp;
 use mongodb::bson::RawBsonRef;
@@ -11,14 +11,15 @@ pub(super) fn timestamp(value: RawBsonRef<'_>) -> Result<Timestamp, &'static str
         RawBsonRef::DateTime(date) => {
             from_bson_date(date).map_err(|_| "must be a date of the years 0 to 9999")
         }
-        RawBsonRef::String(text) => from_iso(text)
-            .ok_or("must be a date and time in ISO 8601, such as 2026-01-31T12:00:00.000Z"),
-        _ => Err("must be a date, or a date and time as a string in ISO 8601"),
+        RawBsonRef::String(text) => from_text(text).ok_or(
+            "must be a date and time of RFC 3339, such as 2026-01-31T12:00:00.000Z; the zone may be missing",
+        ),
+        _ => Err("must be a date, or a date and time of RFC 3339 as a string"),
     }
 }
 
 /// Reads what `datetime.isoformat` and `str` of a `datetime` write, with what RFC 3339 needs put in.
-fn from_iso(text: &str) -> Option<Timestamp> {
+fn from_text(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.trim().split_at_checked(10)?;
     let rest = rest.strip_prefix(['T', 't', ' '])?;
     let (time, zone) = rest.split_at(rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len()));
@@ -77,6 +78,11 @@ mod tests {
             "2024-02-29T12:00:00 CET",
             "ééééééééééé",
             "1709210096",
+            // ISO 8601 has these, RFC 3339 does not.
+            "20240229T123456Z",
+            "2024-02-29T12:34:56,789Z",
+            "2024-02-29T24:00:00Z",
+            "2024-02-29T12:34:56+00:00:30",
         ] {
             assert_eq!(read(text), None, "{text}");
         }
