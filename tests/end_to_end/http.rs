@@ -46,6 +46,33 @@ async fn only_configured_origins_may_call_from_a_page() -> Result<()> {
     let answer = api.send(read).await?;
     assert_eq!(answer.header("access-control-allow-origin"), Some("http://x"));
     assert!(answer.header("access-control-expose-headers").is_some_and(|all| all.contains("etag")));
+    // A refusal of any kind can be read by the page, too.
+    for (method, path, header, value, status) in [
+        (Method::GET, "/nowhere", "accept", "*/*", 404),
+        (Method::PATCH, "/livez", "accept", "*/*", 405),
+        (Method::GET, "/livez", "if-match", "\"7\"", 412),
+        (Method::GET, "/livez", "expect", "tea", 417),
+        (Method::PUT, "/api/messages/x", "content-range", "bytes 0-1/2", 400),
+    ] {
+        let request = api.request(method, path).header(header, value);
+        let answer = api.send(request.header("origin", "http://x")).await?;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("http://x"), "{status}");
+        let exposed = answer.header("access-control-expose-headers").context("none exposed")?;
+        assert!(exposed.contains("allow") && exposed.contains("accept-encoding"), "{exposed}");
+    }
+    // A broken preflight is refused as any other request.
+    let broken = api.send(preflight("http://x").header("expect", "tea")).await?;
+    assert_eq!(broken.status, 417);
+    // Not every OPTIONS is a preflight.
+    for (path, status) in [("/nope", 404), ("/api/messages", 204)] {
+        let options = api.request(Method::OPTIONS, path);
+        assert_eq!(api.send(options).await?.status, status, "{path}");
+        let options = api.request(Method::OPTIONS, path).header("origin", "http://x");
+        let answer = api.send(options).await?;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("http://x"), "{path}");
+    }
     // None is sent by default.
     let read = system.api.request(Method::GET, "/livez").header("origin", "http://x");
     assert_eq!(system.api.send(read).await?.header("access-control-allow-origin"), None);

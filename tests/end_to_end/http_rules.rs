@@ -55,7 +55,7 @@ impl Services {
                     "/openapi.json",
                 ],
             ),
-            (&self.system.worker, &["/livez", "/readyz", "/metrics"]),
+            (&self.system.worker, &["/livez", "/readyz", "/metrics", "/problems", "/problems/internal"]),
             (&self.broadcaster, &["/livez", "/readyz", "/metrics", "/api/chat", "/asyncapi.json"]),
         ]
     }
@@ -227,8 +227,73 @@ async fn every_path_says_which_methods_it_has() -> Result<()> {
         }
         let any = self::ask(service, "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").await?;
         assert_eq!(any.status, 204);
+        for (headers, status) in [
+            ("", 400),
+            ("Host: a\r\nHost: a\r\n", 400),
+            ("Host: h\r\nExpect: tea\r\n", 417),
+            ("Host: h\r\nTransfer-Encoding: gzip, chunked\r\n", 501),
+        ] {
+            let request = format!("OPTIONS * HTTP/1.1\r\n{headers}\r\n");
+            self::ask(service, &request).await?.is_problem(status).context(request)?;
+        }
+        // Only what is about the method says which methods there are.
+        for (headers, status) in
+            [("", 400), ("Host: h\r\nTransfer-Encoding: gzip, chunked\r\n", 501)]
+        {
+            let request = format!("POST /livez HTTP/1.1\r\n{headers}\r\n");
+            let refused = self::ask(service, &request).await?;
+            refused.is_problem(status)?;
+            assert_eq!(refused.header("allow"), None, "{}", refused.head);
+        }
+        self::ask(service, "CONNECT a:1 HTTP/1.1\r\n\r\n").await?.is_problem(400)?;
         self::ask(service, "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n").await?.is_problem(501)?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_read_has_preconditions() -> Result<()> {
+    let services = Services::start().await?;
+    for (service, _) in services.all() {
+        let tagged = if service.address() == services.broadcaster.address() {
+            "/asyncapi.json"
+        } else {
+            "/problems/internal"
+        };
+        let ask = async |method: &str, path: &str, headers: &str| {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
+            ask(service, &request).await
+        };
+        for path in ["/livez", tagged] {
+            ask("GET", path, "If-Match: \"7\"\r\n").await?.is_problem(412).context(path)?;
+            let refused = ask("GET", path, "If-Match: 7\r\n").await?;
+            refused.is_problem(400).context(path)?;
+            assert_eq!(refused.header("cache-control"), Some("no-store"), "{}", refused.head);
+            assert_eq!(refused.header("etag"), None, "{}", refused.head);
+            assert_eq!(ask("GET", path, "If-Match: *\r\n").await?.status, 200);
+            for method in ["GET", "HEAD"] {
+                let known = ask(method, path, "If-None-Match: *\r\n").await?;
+                assert_eq!((known.status, &*known.body), (304, ""), "{path}");
+                assert_eq!(known.header("content-length"), None, "{method} {path}");
+            }
+        }
+        let read = ask("GET", tagged, "").await?;
+        let etag = read.header("etag").with_context(|| format!("{tagged} has no ETag"))?;
+        let again = ask("GET", tagged, &format!("If-None-Match: {etag}\r\n")).await?;
+        assert_eq!((again.status, again.header("etag")), (304, Some(etag)));
+        assert_eq!(again.header("cache-control"), read.header("cache-control"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_last_response_of_a_connection_of_http_1_0_does_not_offer_to_keep_it() -> Result<()> {
+    let services = Services::start().await?;
+    let request = "GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let closing = ask(&services.broadcaster, request).await?;
+    assert_eq!(closing.header("connection"), Some("close"), "{}", closing.head);
+    let kept = ask(&services.system.worker, request).await?;
+    assert_eq!(kept.header("connection"), Some("keep-alive"), "{}", kept.head);
     Ok(())
 }
 

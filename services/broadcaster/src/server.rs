@@ -28,8 +28,8 @@ use hyper::upgrade::OnUpgrade;
 use service::{
     Health, Phases,
     http::{
-        Body, Listener, ListenerSettings, Peer, RequestBody, early_response, into_tcp_stream,
-        methods, problem_page,
+        Body, Listener, ListenerSettings, Peer, ReadPreconditions, RequestBody, early_response,
+        into_tcp_stream, methods, problem_page,
     },
 };
 use telemetry::{
@@ -156,12 +156,14 @@ impl Server {
             .or_else(|| problem_page::route(path))
             .or_else(|| handshake::route(path));
         let span = tracing::info_span!("request", %method, path);
+        let preconditions = ReadPreconditions::of(&request);
         let response = early_response(&request)
             .or_else(|| methods::unless_read(&method).filter(|_| route.is_some()))
             .or_else(|| self.health.answer(&method, path))
             .or_else(|| asyncapi::respond(&method, path))
             .or_else(|| problem_page::respond(&method, path, request.headers()))
             .unwrap_or_else(|| self.subscribe(&mut request).unwrap_or_else(Refusal::into_response));
+        let response = preconditions.and_then(|it| it.refuse(&response)).unwrap_or(response);
         let response = match response.status() {
             http::StatusCode::SWITCHING_PROTOCOLS => response,
             _ => with_close(response),

@@ -5,11 +5,11 @@ use std::{any::Any, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderName, header},
     response::{IntoResponse, Response},
 };
 use broker::PublishError;
 use contracts::{Failure, Outcome, Problem, ProblemKind as Kind};
+use service::http::preconditions;
 use store::StoreError;
 use telemetry::error_chain;
 
@@ -65,14 +65,8 @@ pub(crate) fn problem(kind: Kind) -> Problem {
         Kind::FieldConflict => {
             "only content can be edited; the fields in errors differ from the stored message"
         }
-        Kind::VersionMismatch => {
-            "the message's version is not one that If-Match and If-None-Match allow; fetch the \
-             message, then retry with its ETag"
-        }
-        Kind::PreconditionFailed => {
-            "this resource has none of the entity tags in If-Match; send its ETag if it has one, or \
-             leave If-Match out"
-        }
+        Kind::VersionMismatch => preconditions::VERSION_MISMATCH,
+        Kind::PreconditionFailed => preconditions::PRECONDITION_FAILED,
         Kind::OperationExpired => {
             "an operation with this id would be older than 24 hours; if there was one, its outcome \
              is no longer known; fetch the message to see its state"
@@ -115,14 +109,6 @@ pub(crate) fn problem(kind: Kind) -> Problem {
         | Kind::TooManyFromAddress => kind.title(),
     };
     Problem::new(kind, detail)
-}
-
-pub(crate) fn invalid_entity_tags(name: &HeaderName, reason: &str) -> Problem {
-    let name = if *name == header::IF_MATCH { "If-Match" } else { "If-None-Match" };
-    let detail = format!(
-        "the header {name} is invalid: {reason}; send ETags such as \"3\", separated by commas, or *"
-    );
-    Problem::new(Kind::BadRequest, detail)
 }
 
 pub(crate) fn if_match_on_create() -> Problem {

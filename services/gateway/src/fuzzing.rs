@@ -11,6 +11,7 @@ use axum::{
 };
 use contracts::{Content, MessageId, Timestamp, UserId, VersionSet};
 use serde_json::Value;
+use service::http::ReadPreconditions;
 use store::Position;
 use url::form_urlencoded;
 use uuid::Uuid;
@@ -19,8 +20,7 @@ use crate::{
     commands::Wait,
     config::MAX_WRITE_WAIT,
     http::{
-        conditional::{self, ReadPreconditions},
-        cursor,
+        conditional, cursor,
         fields::{self, Fields},
         idempotency,
         path::parse_uuid,
@@ -150,7 +150,9 @@ pub fn conditional(data: &[u8]) {
         *request.headers_mut() = header_lines(&name, data);
         let response = ([(header::ETAG, "\"3\"")], "hello").into_response();
         let read = match ReadPreconditions::of(&request) {
-            Some(preconditions) => preconditions.apply(response).status().as_u16(),
+            Some(preconditions) => {
+                preconditions.refuse(&response).map_or(200, |refused| refused.status().as_u16())
+            }
             None => 200,
         };
         let Ok(precondition) = conditional::of_write(request.headers()) else { continue };

@@ -31,6 +31,7 @@ use telemetry::traces::Tracer;
 
 use commands::{CommandSubmitter, broker_clients::BrokerClients, pending::Pending};
 pub use config::{Command, Config};
+use http::middleware::cors::Cors;
 use proxy::Tunnel;
 use state::AppState;
 
@@ -101,12 +102,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         health,
         requests: Requests::default(),
         access_log: common.log.access,
+        cors: Cors::new(&config.cors_origins),
         tracer: tracer.clone(),
         tunnel: tunnel.clone(),
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),
     };
-    let router = router::router(state, &config.cors_origins, MAX_REQUESTS)?;
+    let router = router::router(state, MAX_REQUESTS)?;
     let settings = ListenerSettings {
         max_connections: fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS),
         ..ListenerSettings::default()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Router, body::Body, http::Method, middleware::from_fn_with_state};
 use contracts::ProblemKind;
-use service::{OriginPattern, http::methods};
+use service::http::methods;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi as _, openapi::OpenApi};
@@ -17,7 +17,7 @@ use crate::{
         operations, problems,
     },
     error::{self, ProblemResponse},
-    http::middleware::{cors, load_shed::shed_load, observe},
+    http::middleware::{load_shed::shed_load, observe},
     openapi,
     state::AppState,
     web,
@@ -25,11 +25,7 @@ use crate::{
 
 /// Returns the whole HTTP surface of the gateway. `max_requests` is the limit of `/api/messages`
 /// and `/api/operations`.
-pub(crate) fn router(
-    state: AppState,
-    cors_origins: &[OriginPattern],
-    max_requests: usize,
-) -> anyhow::Result<Router> {
+pub(crate) fn router(state: AppState, max_requests: usize) -> anyhow::Result<Router> {
     let state = Arc::new(state);
     let (api, document) = api(max_requests);
     let router = api
@@ -39,8 +35,6 @@ pub(crate) fn router(
             methods::unsupported(&method).map(Body::new)
         })
         .layer(CatchPanicLayer::custom(error::panicked));
-    let router =
-        if cors_origins.is_empty() { router } else { router.layer(cors::layer(cors_origins)) };
     Ok(router.layer(from_fn_with_state(Arc::clone(&state), observe)).with_state(state))
 }
 

@@ -7,7 +7,7 @@ use store::Store;
 use telemetry::{logging::AccessLog, metrics::Requests, traces::Tracer};
 use tokio_util::sync::CancellationToken;
 
-use crate::{commands::CommandSubmitter, proxy::Tunnel};
+use crate::{commands::CommandSubmitter, http::middleware::cors::Cors, proxy::Tunnel};
 
 /// Everything that handlers and layers need.
 pub(crate) struct AppState {
@@ -19,6 +19,8 @@ pub(crate) struct AppState {
     pub(crate) health: Health,
     pub(crate) requests: Requests,
     pub(crate) access_log: AccessLog,
+    /// `None` if no page of another origin may call the API.
+    pub(crate) cors: Option<Cors>,
     pub(crate) tracer: Tracer,
     pub(crate) draining: CancellationToken,
 }

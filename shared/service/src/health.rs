@@ -23,7 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Phases,
-    http::{Body, Listener, ListenerSettings, RequestBody, body, early_response, methods, problem},
+    http::{
+        Body, Listener, ListenerSettings, ReadPreconditions, RequestBody, body, early_response,
+        methods, problem, problem_page,
+    },
 };
 
 const LIVE: &str = "/livez";
@@ -211,20 +214,24 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
     Listener::bind(address, settings)
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics`, and nothing else.
+/// Serves `/livez`, `/readyz`, `/metrics` and the pages of the problem types, and nothing else.
 pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, phases: &Phases) {
     let requests = Requests::default();
     let service = tower::service_fn(move |request: Request<RequestBody>| {
         let begun = Instant::now();
         let (method, path) = (request.method(), request.uri().path());
-        let route = Health::route(path);
+        let route = Health::route(path).or_else(|| problem_page::route(path));
         let answered = early_response(&request)
             .or_else(|| methods::unless_read(method).filter(|_| route.is_some()))
-            .or_else(|| health.answer(method, path));
+            .or_else(|| health.answer(method, path))
+            .or_else(|| problem_page::respond(method, path, request.headers()));
         let mut response = answered.unwrap_or_else(|| {
             let detail = "this port serves health checks only";
             problem::response(&Problem::new(ProblemKind::UnknownPath, detail), RETRY_AFTER)
         });
+        if let Some(refusal) = ReadPreconditions::of(&request).and_then(|it| it.refuse(&response)) {
+            response = refusal;
+        }
         if !request.body().is_end_stream() && request.version() < Version::HTTP_2 {
             // The body is not read, so the connection cannot take another request.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -11,18 +11,21 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
+    http::header,
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use service::http::early_response;
+use service::http::{ReadPreconditions, early_response};
 use tracing::{Instrument, field};
 
-use crate::{http::conditional::ReadPreconditions, state::AppState};
+use crate::state::AppState;
 use connection::Connection;
+use cors::Cors;
 use request_id::X_REQUEST_ID;
 
-/// Serves a request with an id, a trace span, a log span and metrics, decides the preconditions of a
-/// read, and says if its response is the last of the connection.
+/// Serves a request with an id, a trace span, a log span and metrics, holds it to the rules of HTTP,
+/// decides the preconditions of a read, adds the headers of CORS, and says if its response is the
+/// last of the connection.
 ///
 /// One layer does all of it, because every request pays for a layer: `from_fn` boxes a future for
 /// each, while a call is free. Nothing here waits for a response's body, so that bodies can stream.
@@ -44,21 +47,12 @@ pub(crate) async fn observe(
         path = request.uri().path(),
         trace_id = trace_span.as_ref().map(|span| field::display(span.trace_id())),
     );
-    let preconditions = ReadPreconditions::of(&request);
     let (request, connection) = Connection::watch(request);
-
-    let response = match early_response(&request) {
-        Some(response) => {
-            // Its body is read, or not, as that of any other request.
-            drop(request);
-            response.map(Body::new)
+    let response = match &state.cors {
+        Some(cors) => {
+            respond_across_origins(cors, request, next).instrument(log_span.clone()).await
         }
-        None => next.run(request).instrument(log_span.clone()).await,
-    };
-
-    let response = match preconditions {
-        Some(preconditions) => preconditions.apply(response),
-        None => response,
+        None => respond(request, next).instrument(log_span.clone()).await,
     };
     let status = response.status();
     let route = route.as_ref().map(MatchedPath::as_str);
@@ -67,4 +61,25 @@ pub(crate) async fn observe(
     trace::end(trace_span, status);
     let response = ([(X_REQUEST_ID, request_id)], response).into_response();
     connection.close_if_needed(response, &state.draining).await
+}
+
+/// Returns the response by the rules that hold for every request. Its body is dropped unread if one is broken.
+async fn respond(request: Request, next: Next) -> Response {
+    if let Some(refusal) = early_response(&request) {
+        return refusal.map(Body::new);
+    }
+    let preconditions = ReadPreconditions::of(&request);
+    let response = next.run(request).await;
+    let refusal = preconditions.and_then(|it| it.refuse(&response));
+    refusal.map_or(response, |refusal| refusal.map(Body::new))
+}
+
+/// Does the same for pages of other origins, which must be able to read refusals, too.
+async fn respond_across_origins(cors: &Cors, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    if cors::is_preflight(&request) && early_response(&request).is_none() {
+        return cors.preflight(request).await;
+    }
+    let response = respond(request, next).await;
+    cors.allow(origin, response).await
 }

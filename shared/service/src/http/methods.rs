@@ -1,6 +1,6 @@
 //! Methods that a path does not have, and the two that every path has: `HEAD` wherever there is `GET`, and `OPTIONS`.
 
-use ::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use ::http::{HeaderValue, Method, Response, StatusCode, header};
 use contracts::{Problem, ProblemKind};
 
 use super::{
@@ -31,14 +31,6 @@ pub fn unsupported(method: &Method) -> Response<Body> {
     }
     let detail = "this path does not support this method; see the Allow header";
     problem::response(&Problem::new(ProblemKind::MethodNotAllowed, detail), problem::NO_RETRY)
-}
-
-/// Adds `OPTIONS`, which a router does not know of, to `Allow`.
-pub(super) fn add_options(headers: &mut HeaderMap) {
-    let Some(allow) = headers.get_mut(header::ALLOW) else { return };
-    if let Ok(all) = HeaderValue::try_from([allow.as_bytes(), b",OPTIONS"].concat()) {
-        *allow = all;
-    }
 }
 
 pub(super) fn no_content() -> Response<Body> {

@@ -21,16 +21,21 @@ const HOST_FORM: &str = "a host name or an address, and a port if it is not the 
 /// Returns the response to a request that breaks a rule, or that asks for the server as a whole; `None` if the service
 /// must respond.
 pub fn early_response<B: HttpBody>(request: &Request<B>) -> Option<Response<Body>> {
-    if request.uri().path() == "*" && request.method() == Method::OPTIONS {
-        return Some(methods::no_content());
-    }
-    let broken = check_target(request).and_then(|()| check_body(request)).err()?;
+    let checked = check_target(request).and_then(|()| check_body(request));
+    let Err(broken) = checked else {
+        return is_for_the_server(request).then(methods::no_content);
+    };
     let mut response = problem::response(&broken, problem::NO_RETRY);
     if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         let identity = HeaderValue::from_static("identity");
         response.headers_mut().insert(header::ACCEPT_ENCODING, identity);
     }
     Some(response)
+}
+
+/// Returns true for `OPTIONS *`, which asks for no resource.
+fn is_for_the_server<B>(request: &Request<B>) -> bool {
+    request.method() == Method::OPTIONS && request.uri().path() == "*"
 }
 
 fn bad_request(detail: impl Into<String>) -> Problem {
@@ -40,15 +45,24 @@ fn bad_request(detail: impl Into<String>) -> Problem {
 /// Checks the target of a request, and the `Host` that is a part of it.
 fn check_target<B>(request: &Request<B>) -> Result<(), Problem> {
     let uri = request.uri();
-    if request.method() == Method::CONNECT {
-        let detail = "this service is not a proxy; send the request without CONNECT";
-        return Err(Problem::new(ProblemKind::NotImplemented, detail));
-    }
+    let is_connect = request.method() == Method::CONNECT;
     let is_http = uri.scheme().is_none_or(|it| *it == Scheme::HTTP || *it == Scheme::HTTPS);
-    if !uri.path().starts_with('/') || !is_http {
+    let has_path = uri.path().starts_with('/') || is_for_the_server(request);
+    if !is_connect && !(has_path && is_http) {
         let detail = "the request's target must be a path, such as /api/messages, or a URL that begins with http";
         return Err(bad_request(detail));
     }
+    check_host(request)?;
+    if is_connect {
+        let detail = "this service is not a proxy; send the request without CONNECT";
+        return Err(Problem::new(ProblemKind::NotImplemented, detail));
+    }
+    Ok(())
+}
+
+/// Checks that a request names one host, in its target or in `Host`.
+fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
+    let uri = request.uri();
     let target = match uri.authority() {
         Some(authority) => Some(host_and_port(authority.as_str().as_bytes()).ok_or_else(|| {
             bad_request(format!("the request's target must name {HOST_FORM}, and no user"))
@@ -269,6 +283,29 @@ mod tests {
         assert_eq!(asked(Method::OPTIONS, "*"), Some(204));
         assert_eq!(asked(Method::OPTIONS, "/"), None);
         assert_eq!(asked(Method::CONNECT, "h:80"), Some(501));
+        // They keep the rules of any other request.
+        let broken = |name: HeaderName, value: &'static str, method, target: &'static str| {
+            status(|request| {
+                *request.method_mut() = method;
+                *request.uri_mut() = target.parse().unwrap();
+                request.headers_mut().remove(header::HOST);
+                request.headers_mut().append(name, HeaderValue::from_static(value));
+            })
+        };
+        for (method, target) in [(Method::OPTIONS, "*"), (Method::CONNECT, "h:80")] {
+            assert_eq!(broken(header::ACCEPT, "*/*", method.clone(), target), Some(400));
+            assert_eq!(broken(header::HOST, "a,b", method, target), Some(400));
+        }
+        for (name, value, refusal) in
+            [(header::EXPECT, "tea", 417), (header::TRANSFER_ENCODING, "gzip, chunked", 501)]
+        {
+            let refused = status(|request| {
+                *request.method_mut() = Method::OPTIONS;
+                *request.uri_mut() = "*".parse().unwrap();
+                request.headers_mut().append(name, HeaderValue::from_static(value));
+            });
+            assert_eq!(refused, Some(refusal));
+        }
     }
 
     #[test]

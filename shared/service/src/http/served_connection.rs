@@ -31,7 +31,7 @@ use super::{
     body::{BoxError, RequestBody},
     connection_state::ConnectionState,
     connection_stream::ConnectionStream,
-    methods, paths,
+    paths, responses,
     settings::{ListenerSettings, WriteTimeout},
 };
 use crate::Phases;
@@ -77,7 +77,7 @@ pub(super) async fn serve<S, B>(
         paths::normalize(request.uri_mut());
         async move {
             let mut response = service.oneshot(request).await?;
-            methods::add_options(response.headers_mut());
+            responses::complete(&mut response, version);
             let route_timeout = response.extensions().get().map(|WriteTimeout(timeout)| *timeout);
             let mut activity = state.activity();
             activity.write_timeout = route_timeout.unwrap_or(write_timeout);

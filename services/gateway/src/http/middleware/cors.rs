@@ -1,10 +1,15 @@
 //! CORS (the Fetch standard): which pages of other origins may call the API.
 
-use std::time::Duration;
+use std::{convert::Infallible, future::ready, time::Duration};
 
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::{
+    extract::Request,
+    http::{self, HeaderName, HeaderValue, Method, header},
+    response::Response,
+};
 use service::OriginPattern;
 use telemetry::traces::TRACEPARENT;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::request_id::X_REQUEST_ID;
@@ -12,8 +17,52 @@ use super::request_id::X_REQUEST_ID;
 /// Time for which a browser may cache a preflight response.
 const MAX_AGE: Duration = Duration::from_hours(1);
 
-/// Returns the layer that allows these origins. Credentials are not allowed: the API has no cookies.
-pub(crate) fn layer(origins: &[OriginPattern]) -> CorsLayer {
+/// The rules of CORS. Their layer is applied to a response that is there already: it takes any `OPTIONS` for a preflight,
+/// and as a layer it would miss the refusals of the layers around it.
+#[derive(Clone)]
+pub(crate) struct Cors(CorsLayer);
+
+impl Cors {
+    /// Returns rules that allow these origins, `None` without any. Credentials are not allowed: the API has no cookies.
+    pub(crate) fn new(origins: &[OriginPattern]) -> Option<Self> {
+        (!origins.is_empty()).then(|| Self(layer(origins)))
+    }
+
+    /// Returns the response to a preflight.
+    pub(super) async fn preflight(&self, request: Request) -> Response {
+        self.apply(request.map(drop), Response::default()).await
+    }
+
+    /// Adds the headers that let a page of `origin` read the response.
+    pub(super) async fn allow(&self, origin: Option<HeaderValue>, response: Response) -> Response {
+        let mut request = http::Request::new(());
+        if let Some(origin) = origin {
+            request.headers_mut().insert(header::ORIGIN, origin);
+        }
+        self.apply(request, response).await
+    }
+
+    async fn apply(&self, request: http::Request<()>, response: Response) -> Response {
+        let mut response = Some(response);
+        let respond = service_fn(|_| {
+            // It is called at most once.
+            ready(Ok::<_, Infallible>(response.take().unwrap_or_default()))
+        });
+        match self.0.layer(respond).oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Returns true for a preflight (the Fetch standard): a browser's question if a page may send a request.
+pub(super) fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn layer(origins: &[OriginPattern]) -> CorsLayer {
     let allowed = if origins.iter().any(OriginPattern::is_any) {
         AllowOrigin::any()
     } else {
@@ -35,6 +84,8 @@ pub(crate) fn layer(origins: &[OriginPattern]) -> CorsLayer {
             TRACEPARENT,
         ])
         .expose_headers([
+            header::ACCEPT_ENCODING,
+            header::ALLOW,
             header::ETAG,
             header::LINK,
             header::LOCATION,
