@@ -47,6 +47,18 @@ async fn the_documentation_page_loads_all_it_needs_from_the_service_itself() -> 
             assert!(!ELSEWHERE.iter().any(|elsewhere| answer.text.contains(elsewhere)));
         }
     }
+    let bundle = async |accepted: &str| {
+        let request = system.api.request(Method::GET, "/docs/swagger-ui-bundle.js");
+        system.api.send(request.header("accept-encoding", accepted)).await
+    };
+    let (plain, gzip) = (bundle("identity").await?, bundle("gzip").await?);
+    assert_eq!(plain.header("content-encoding"), None);
+    assert!(plain.text.contains("SwaggerUIBundle"));
+    assert_eq!(gzip.header("content-encoding"), Some("gzip"));
+    assert_ne!(plain.header("etag"), gzip.header("etag"));
+    for answer in [plain, gzip] {
+        assert_eq!(answer.header("vary"), Some("accept-encoding"));
+    }
     assert_eq!(system.api.get("/docs/nothing.js").await?.status, 404);
     Ok(())
 }

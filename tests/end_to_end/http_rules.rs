@@ -53,9 +53,14 @@ impl Services {
                     "/docs",
                     "/docs/start.js",
                     "/openapi.json",
+                    "/problems",
+                    "/problems/internal",
                 ],
             ),
-            (&self.system.worker, &["/livez", "/readyz", "/metrics", "/problems", "/problems/internal"]),
+            (
+                &self.system.worker,
+                &["/livez", "/readyz", "/metrics", "/problems", "/problems/internal"],
+            ),
             (&self.broadcaster, &["/livez", "/readyz", "/metrics", "/api/chat", "/asyncapi.json"]),
         ]
     }

@@ -52,7 +52,8 @@ pub(crate) fn api(max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics));
-    let problems = OpenApiRouter::new().routes(routes!(problems::explain));
+    let problems =
+        OpenApiRouter::new().routes(routes!(problems::list)).routes(routes!(problems::explain));
     let (router, document) = OpenApiRouter::with_openapi(openapi::Base::openapi())
         .merge(resources)
         .merge(broadcast)

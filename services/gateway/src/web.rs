@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use axum::{
     Router,
     body::Bytes,
-    http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY},
+    http::{HeaderMap, header::CONTENT_SECURITY_POLICY},
     routing::get,
 };
 use utoipa::openapi::OpenApi;
@@ -39,7 +39,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
         ("/docs/favicon-32x32.png", swagger_ui("favicon-32x32.png", "image/png")?),
     ];
     Ok(assets.into_iter().fold(Router::new(), |router, (path, asset)| {
-        router.route(path, get(async move || asset.respond()))
+        router.route(path, get(async move |headers: HeaderMap| asset.respond(&headers)))
     }))
 }
 
@@ -53,7 +53,6 @@ fn swagger_ui(name: &str, content_type: &'static str) -> anyhow::Result<Asset> {
         Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         Cow::Owned(bytes) => Bytes::from(bytes),
     };
-    let asset = Asset::new(content_type, bytes);
-    // The crate has it only compressed, which every browser accepts.
-    Ok(if file.gzpipped { asset.with(CONTENT_ENCODING, "gzip") } else { asset })
+    let create = if file.gzpipped { Asset::gzip } else { Asset::new };
+    Ok(create(content_type, bytes))
 }

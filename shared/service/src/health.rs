@@ -226,7 +226,7 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
             .or_else(|| health.answer(method, path))
             .or_else(|| problem_page::respond(method, path, request.headers()));
         let mut response = answered.unwrap_or_else(|| {
-            let detail = "this port serves health checks only";
+            let detail = "this port serves health checks and the pages of problem types only";
             problem::response(&Problem::new(ProblemKind::UnknownPath, detail), RETRY_AFTER)
         });
         if let Some(refusal) = ReadPreconditions::of(&request).and_then(|it| it.refuse(&response)) {

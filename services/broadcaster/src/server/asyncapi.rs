@@ -6,7 +6,7 @@ use bytes::Bytes;
 use contracts::Message;
 use http::{HeaderValue, Method, Response, header};
 use serde_json::{Value, json};
-use service::http::{Body, body};
+use service::http::{Body, body, preconditions};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{close_reason::CloseReason, deadlines::Timeouts, session::MAX_MESSAGE_BYTES};
@@ -16,6 +16,8 @@ const PATH: &str = "/asyncapi.json";
 
 /// The document as it is served.
 static JSON: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+
+static ETAG: LazyLock<HeaderValue> = LazyLock::new(|| preconditions::tag_of(&JSON));
 
 /// Returns the route of `path` if it is the description's.
 pub(super) fn route(path: &str) -> Option<&'static str> {
@@ -30,6 +32,7 @@ pub(super) fn respond(method: &Method, path: &str) -> Option<Response<Body>> {
     let mut response = Response::new(body::full(JSON.clone()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ETAG, ETAG.clone());
     // Tools on pages of any origin may read it.
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     Some(response)
@@ -103,8 +106,9 @@ fn channel(timeouts: &Timeouts) -> String {
          and expects a pong within {limit} s, or later if the pong is queued behind unread data. A \
          client that is slower than the frames receives only the newest one. A client that closes gets \
          its own code back, if it may be sent (RFC 6455, section 7.4). Refused handshakes get problem \
-         details (RFC 9457): 400 for a malformed request or one with a body, 403 for a page whose origin is not allowed, 426 for a request without \
-         a WebSocket upgrade (version 13), 429 at the limit of subscribers from one address, 503 at \
+         details (RFC 9457): 400 for a malformed request or one with a body, 403 for a page whose origin is \
+         not allowed, 405 for another method, 415 for a body with a Content-Encoding, 417 for an Expect \
+         other than 100-continue, 426 for a request without a WebSocket upgrade (version 13), 429 at the limit of subscribers from one address, 501 for a Transfer-Encoding other than chunked, 503 at \
          the limit of all subscribers and while the server stops; 429 and 503 have Retry-After."
     )
 }

@@ -1,4 +1,4 @@
-//! `GET /problems/{type}`: the page behind the `type` of a problem.
+//! `GET /problems/{type}`: the page behind the `type` of a problem. `GET /problems` lists them.
 
 use axum::{body::Body, extract::Request};
 use contracts::{ProblemKind, ProblemType};
@@ -26,6 +26,30 @@ use crate::{error::HandlerResult, openapi::parameters::AcceptHeader};
     )),
 )]
 pub(crate) async fn explain(request: Request) -> HandlerResult {
+    page(&request)
+}
+
+/// List all problem types
+///
+/// Says of each type what `GET /problems/{type}` does.
+#[utoipa::path(
+    get,
+    path = "/problems",
+    operation_id = "listProblems",
+    tag = "problems",
+    params(AcceptHeader),
+    responses((
+        status = 200,
+        description = "All problem types",
+        content((Vec<ProblemType> = "application/json"), (String = "text/html")),
+        headers(("Cache-Control"), ("Vary")),
+    )),
+)]
+pub(crate) async fn list(request: Request) -> HandlerResult {
+    page(&request)
+}
+
+fn page(request: &Request) -> HandlerResult {
     let page = problem_page::respond(request.method(), request.uri().path(), request.headers());
     Ok(page.ok_or(ProblemKind::UnknownPath)?.map(Body::new))
 }

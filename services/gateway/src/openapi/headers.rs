@@ -42,6 +42,10 @@ pub(super) fn describe(name: &str, status: &str) -> Option<Header> {
             "How long the response may be stored",
             text().enum_values(Some(["no-store", "max-age=3600"])),
         ),
+        "Accept-Encoding" => (
+            "Present if a `Content-Encoding` was refused: the one that is accepted",
+            one_of("identity"),
+        ),
         "Vary" => ("Request header that the response depends on", one_of("accept")),
         "Connection" => ("RFC 6455", one_of("Upgrade")),
         "Upgrade" => ("RFC 6455", one_of("websocket")),

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use contracts::{
     FieldError, Problem,
     ProblemKind::{
-        self, BadRequest, BodyTooLarge, BroadcasterUnavailable, DeadLettered, FieldConflict,
-        Internal, InvalidInput, KeyReused, MalformedJson, MessageDeleted, MessageNotFound,
-        NotAccepted, OperationExpired, OperationNotFound, OriginForbidden, OutcomeUnknown,
-        Overloaded, PreconditionFailed, RequestTimeout, StorageUnavailable, TooManyFromAddress,
-        UnknownPath, UnsupportedMediaType, UpgradeRequired, VersionMismatch,
+        self, BadRequest, BodyTooLarge, BroadcasterUnavailable, DeadLettered, ExpectationFailed,
+        FieldConflict, Internal, InvalidInput, KeyReused, MalformedJson, MessageDeleted,
+        MessageNotFound, NotAccepted, NotImplemented, OperationExpired, OperationNotFound,
+        OriginForbidden, OutcomeUnknown, Overloaded, PreconditionFailed, RequestTimeout,
+        StorageUnavailable, TooManyFromAddress, UnknownPath, UnsupportedMediaType, UpgradeRequired,
+        VersionMismatch,
     },
 };
 use serde_json::json;
@@ -18,14 +19,17 @@ use utoipa::openapi::{
     example::ExampleBuilder, schema::AllOfBuilder,
 };
 
-/// Problems of every operation, of reads, of writes, of bodies, of the preconditions of a resource without versions, and of
-/// subscribing.
+/// Problems of every operation: rules of HTTP that a request breaks, whatever it asks for.
+const EVERY: &[ProblemKind] =
+    &[BadRequest, UnsupportedMediaType, ExpectationFailed, NotImplemented];
+
+/// Problems of the API's operations, of reads, of writes, of bodies, of the preconditions of a resource without versions,
+/// and of subscribing.
 const ANY: &[ProblemKind] = &[Internal, Overloaded];
 const READ: &[ProblemKind] = &[InvalidInput, StorageUnavailable];
 const WRITE: &[ProblemKind] = &[InvalidInput, DeadLettered, NotAccepted, OutcomeUnknown];
-const BODY: &[ProblemKind] =
-    &[BadRequest, MalformedJson, RequestTimeout, BodyTooLarge, UnsupportedMediaType];
-const PRECONDITIONS: &[ProblemKind] = &[BadRequest, PreconditionFailed];
+const BODY: &[ProblemKind] = &[MalformedJson, RequestTimeout, BodyTooLarge];
+const PRECONDITIONS: &[ProblemKind] = &[PreconditionFailed];
 const SUBSCRIBE: &[ProblemKind] =
     &[OriginForbidden, UpgradeRequired, TooManyFromAddress, BroadcasterUnavailable];
 
@@ -36,22 +40,22 @@ pub(super) fn responses(operation_id: &str) -> BTreeMap<String, Response> {
             [BODY, WRITE, &[MessageDeleted, KeyReused, PreconditionFailed], ANY].concat()
         }
         "listMessages" => [READ, PRECONDITIONS, ANY].concat(),
-        "readMessage" => [READ, &[BadRequest, VersionMismatch, MessageNotFound], ANY].concat(),
+        "readMessage" => [READ, &[VersionMismatch, MessageNotFound], ANY].concat(),
         "editMessage" => {
             let own = &[StorageUnavailable, MessageNotFound, FieldConflict, VersionMismatch];
             [BODY, WRITE, own, ANY].concat()
         }
-        "deleteMessage" => [WRITE, &[BadRequest, MessageNotFound, VersionMismatch], ANY].concat(),
+        "deleteMessage" => [WRITE, &[MessageNotFound, VersionMismatch], ANY].concat(),
         "readOperation" => {
             [READ, PRECONDITIONS, &[OperationNotFound, OperationExpired], ANY].concat()
         }
         "explainProblem" => [PRECONDITIONS, &[UnknownPath]].concat(),
         // The broadcaster responds with most of these; the gateway passes them on.
-        "chat" => [SUBSCRIBE, &[BadRequest], ANY].concat(),
+        "chat" => [SUBSCRIBE, ANY].concat(),
         _ => PRECONDITIONS.to_vec(),
     };
     let mut by_status: BTreeMap<u16, Vec<ProblemKind>> = BTreeMap::new();
-    for kind in kinds {
+    for kind in EVERY.iter().copied().chain(kinds) {
         by_status.entry(kind.status()).or_default().push(kind);
     }
     let response = |(status, kinds): (u16, Vec<_>)| (status.to_string(), response(status, &kinds));
@@ -70,10 +74,10 @@ fn response(status: u16, kinds: &[ProblemKind]) -> Response {
     let response = ResponseBuilder::new()
         .description(titles.join(", or "))
         .content("application/problem+json", content.build());
-    if matches!(status, 429 | 503) {
-        response.header("Retry-After", Header::default()).build()
-    } else {
-        response.build()
+    match status {
+        415 => response.header("Accept-Encoding", Header::default()).build(),
+        429 | 503 => response.header("Retry-After", Header::default()).build(),
+        _ => response.build(),
     }
 }
 

@@ -58,6 +58,7 @@ fn all_operations_are_there_and_named_once() {
         ("editMessage", ("/api/messages/{id}", "put")),
         ("explainProblem", ("/problems/{type}", "get")),
         ("listMessages", ("/api/messages", "get")),
+        ("listProblems", ("/problems", "get")),
         ("live", ("/livez", "get")),
         ("metrics", ("/metrics", "get")),
         ("readMessage", ("/api/messages/{id}", "get")),
@@ -115,6 +116,19 @@ fn every_response_names_its_request_and_every_error_is_a_problem() {
             if is_problem && status == "503" {
                 assert!(headers.contains_key("Retry-After"), "{at}");
             }
+        }
+    }
+}
+
+#[test]
+fn every_operation_names_the_refusals_of_every_request() {
+    let document = document();
+    for (path, method, operation) in operations(&document) {
+        for status in ["400", "415", "417", "501"] {
+            let response = &operation["responses"][status];
+            assert!(response.is_object(), "{method} {path} {status}");
+            let accepted = &response["headers"]["Accept-Encoding"];
+            assert_eq!(accepted.is_object(), status == "415", "{method} {path} {status}");
         }
     }
 }

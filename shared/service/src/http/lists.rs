@@ -44,6 +44,15 @@ pub fn parameters(element: &[u8]) -> impl Iterator<Item = Option<Parameter<'_>>>
     split(element, b';', Quotes::Strings).map(parameter)
 }
 
+/// Returns the weight among an element's parameters (RFC 9110, section 12.4.2): 1 if there is none, `None` if it is
+/// malformed.
+pub fn weight<'a>(mut parameters: impl Iterator<Item = Parameter<'a>>) -> Option<f32> {
+    let weight = parameters.find(|parameter| parameter.name.eq_ignore_ascii_case("q"));
+    let Some(value) = weight.and_then(|weight| weight.value) else { return Some(1.0) };
+    let weight: f32 = std::str::from_utf8(&value).ok()?.parse().ok()?;
+    Some(weight.clamp(0.0, 1.0))
+}
+
 /// Returns true if the header `name`, a list of tokens, has `token` in any of its lines. Case does not matter.
 #[must_use]
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {

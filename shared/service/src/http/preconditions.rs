@@ -6,6 +6,7 @@
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use contracts::{Problem, ProblemKind, Version};
+use uuid::Uuid;
 
 use super::{
     body::{self, Body},
@@ -97,6 +98,14 @@ impl ReadPreconditions {
         }
         Ok(if_none_match.is_some_and(|tags| tags.match_current(current, Comparison::Weak)))
     }
+}
+
+/// Returns a strong entity tag of a body: the same on all replicas of one build.
+#[must_use]
+pub fn tag_of(body: &[u8]) -> HeaderValue {
+    // A UUIDv5 is a SHA-1 of the body. Its hexadecimal digits in quotes are valid in a header.
+    let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, body).simple();
+    HeaderValue::try_from(format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 /// Returns a 304, which has the headers of the success but those of its body (section 15.4.5).

@@ -1,4 +1,5 @@
-//! The page behind the `type` of a problem (RFC 9457, section 3.1.1): HTML for people, JSON for programs.
+//! The page behind the `type` of a problem (RFC 9457, section 3.1.1), and the list of them: HTML for people, JSON for
+//! programs.
 
 use std::fmt::Write as _;
 
@@ -8,14 +9,21 @@ use contracts::{ProblemKind, ProblemType};
 use super::{
     body::{self, Body},
     lists::{self, Quotes},
+    preconditions,
 };
+
+/// Where the list is.
+const LIST: &str = "/problems";
 
 /// Where the pages are; the rest of the path names the type.
 const PREFIX: &str = "/problems/";
 
-/// The page is only text: it loads nothing, runs nothing and sends nothing.
-const POLICY: &str =
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const STYLE: &str =
+    "body{max-width:42rem;margin:2rem auto;padding:0 1rem;font:1rem/1.5 system-ui,sans-serif}";
+
+/// The page is only text: it loads nothing, runs nothing and sends nothing. The hash is that of its style.
+const POLICY: &str = "default-src 'none'; style-src 'sha256-0J+2fJ2LwLaOfao3DvFs9pRXeXv4NL1dZt7nd+bmZio='; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// A page changes only with a new version of the service.
 const CACHE_CONTROL: &str = "max-age=3600";
@@ -23,22 +31,30 @@ const CACHE_CONTROL: &str = "max-age=3600";
 /// Returns the route of `path`, for metrics, if it is a page's.
 #[must_use]
 pub fn route(path: &str) -> Option<&'static str> {
+    if path == LIST {
+        return Some(LIST);
+    }
     ProblemKind::from_type_uri(path).map(|_| "/problems/{type}")
 }
 
-/// Returns the response to a `GET` or `HEAD` of a problem type's page, `None` to any other request.
+/// Returns the response to a `GET` or `HEAD` of a problem type's page or of their list, `None` to any other request.
 #[must_use]
 pub fn respond(method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
-    if !path.starts_with(PREFIX) || !matches!(*method, Method::GET | Method::HEAD) {
+    let is_here = path == LIST || path.starts_with(PREFIX);
+    if !is_here || !matches!(*method, Method::GET | Method::HEAD) {
         return None;
     }
-    let kind = ProblemKind::from_type_uri(path)?.explain();
-    let (content_type, text) = if prefers_json(headers) {
-        // A struct of texts and a number always serializes.
-        ("application/json", serde_json::to_string(&kind).unwrap_or_default())
+    let json = prefers_json(headers);
+    // Structs of texts and a number always serialize.
+    let text = if path == LIST {
+        let all = ProblemKind::ALL.map(ProblemKind::explain);
+        if json { serde_json::to_string(&all[..]).unwrap_or_default() } else { list(&all) }
     } else {
-        ("text/html; charset=utf-8", html(&kind))
+        let kind = ProblemKind::from_type_uri(path)?.explain();
+        if json { serde_json::to_string(&kind).unwrap_or_default() } else { html(&kind) }
     };
+    let content_type = if json { "application/json" } else { "text/html; charset=utf-8" };
+    let etag = preconditions::tag_of(text.as_bytes());
     let mut response = Response::new(body::full(text));
     for (name, value) in [
         (header::CONTENT_TYPE, content_type),
@@ -48,18 +64,42 @@ pub fn respond(method: &Method, path: &str, headers: &HeaderMap) -> Option<Respo
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+    response.headers_mut().insert(header::ETAG, etag);
     Some(response)
 }
 
 fn html(kind: &ProblemType) -> String {
     let ProblemType { type_uri, title, status, meaning, remedy } = kind;
     let [title, meaning, remedy] = [title, meaning, remedy].map(|text| marked_up(text));
+    page(
+        &title,
+        &format!(
+            "<p>Status {status}, type <code>{type_uri}</code></p>\n\
+             <h2>What it means</h2>\n<p>{meaning}</p>\n<h2>What to do</h2>\n<p>{remedy}</p>\n\
+             <p><a href=\"..{LIST}\">All problem types</a></p>\n"
+        ),
+    )
+}
+
+fn list(kinds: &[ProblemType]) -> String {
+    let mut items = String::new();
+    for ProblemType { type_uri, title, status, meaning, .. } in kinds {
+        let (title, meaning) = (marked_up(title), marked_up(meaning));
+        let link = type_uri.trim_start_matches('/');
+        // Writing to a string never fails.
+        writeln!(items, "<li>{status} <a href=\"{link}\">{title}</a>: {meaning}</li>")
+            .unwrap_or_default();
+    }
+    page("Problem types", &format!("<ul>\n{items}</ul>\n"))
+}
+
+/// Returns a page with this title and content, which are HTML. Its links are relative, so that it may lie under a prefix.
+fn page(title: &str, content: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n</head>\n<body>\n\
-         <h1>{title}</h1>\n<p>Status {status}, type <code>{type_uri}</code></p>\n\
-         <h2>What it means</h2>\n<p>{meaning}</p>\n<h2>What to do</h2>\n<p>{remedy}</p>\n</body>\n</html>\n"
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{content}</body>\n</html>\n"
     )
 }
 
@@ -106,12 +146,9 @@ fn quality(headers: &HeaderMap, kind: &str, subtype: &str) -> u16 {
         } else {
             return None;
         };
-        let weight = parameters.find(|parameter| parameter.name.eq_ignore_ascii_case("q"));
-        let weight = weight
-            .and_then(|weight| weight.value)
-            .map_or(Some(1.0), |value| std::str::from_utf8(&value).ok()?.parse::<f32>().ok())?;
+        let weight = lists::weight(parameters)?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let thousandths = (weight.clamp(0.0, 1.0) * 1000.0).round() as u16;
+        let thousandths = (weight * 1000.0).round() as u16;
         Some((precision, thousandths))
     });
     qualities.max().map_or(0, |(_, thousandths)| thousandths)
@@ -119,6 +156,10 @@ fn quality(headers: &HeaderMap, kind: &str, subtype: &str) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    use http_body_util::BodyExt;
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn page(path: &str, accept: Option<&'static str>) -> Option<Response<Body>> {
@@ -132,7 +173,7 @@ mod tests {
             assert!(page(kind.type_uri(), None).is_some(), "{kind:?}");
             assert!(route(kind.type_uri()).is_some(), "{kind:?}");
         }
-        for path in ["/problems/", "/problems/nothing", "/problems", "/problems/internal/"] {
+        for path in ["/problems/", "/problems/nothing", "/problem", "/problems/internal/"] {
             assert!(page(path, None).is_none(), "{path}");
         }
         let post = respond(&Method::POST, "/problems/internal", &HeaderMap::new());
@@ -160,6 +201,35 @@ mod tests {
             assert_eq!(response.headers()[header::VARY], "accept");
             assert!(response.headers().contains_key(header::CONTENT_SECURITY_POLICY));
         }
+    }
+
+    #[tokio::test]
+    async fn the_list_links_to_every_type_and_each_page_to_the_list() {
+        let text = async |path: &str, accept: Option<&'static str>| {
+            let body = page(path, accept).unwrap().into_body().collect().await.unwrap();
+            String::from_utf8(body.to_bytes().to_vec()).unwrap()
+        };
+        let html = text("/problems", None).await;
+        let json = text("/problems", Some("application/json")).await;
+        let json: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+        assert_eq!(json.len(), ProblemKind::ALL.len());
+        for kind in ProblemKind::ALL {
+            let link = format!("href=\"{}\"", kind.type_uri().trim_start_matches('/'));
+            assert!(html.contains(&link), "{link}");
+        }
+        assert_eq!(route("/problems"), Some("/problems"));
+        assert!(text("/problems/internal", None).await.contains("href=\"../problems\""));
+    }
+
+    #[test]
+    fn the_policy_allows_the_style_and_each_form_of_a_page_has_its_tag() {
+        let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+        assert!(POLICY.contains(&format!("style-src 'sha256-{hash}';")), "{hash}");
+        let tag = |path, accept| page(path, accept).unwrap().headers()[header::ETAG].clone();
+        let json = Some("application/json");
+        assert_eq!(tag("/problems/internal", None), tag("/problems/internal", None));
+        assert_ne!(tag("/problems/internal", None), tag("/problems/internal", json));
+        assert_ne!(tag("/problems/internal", None), tag("/problems/overloaded", None));
     }
 
     #[test]
