@@ -48,7 +48,7 @@ fn check_target<B>(request: &Request<B>) -> Result<(), Problem> {
     let is_connect = request.method() == Method::CONNECT;
     let is_http = uri.scheme().is_none_or(|it| *it == Scheme::HTTP || *it == Scheme::HTTPS);
     let has_path = uri.path().starts_with('/') || is_for_the_server(request);
-    if !is_connect && !(has_path && is_http) {
+    if !(is_connect || has_path && is_http) {
         let detail = "the request's target must be a path, such as /api/messages, or a URL that begins with http";
         return Err(bad_request(detail));
     }
