@@ -191,11 +191,12 @@ async fn only_tombstones_of_this_system_expire() -> Result<()> {
         .collect();
     let [name] = expiring.as_slice() else { anyhow::bail!("{expiring:?}") };
     // The documents in the index are those that expire.
-    let indexed =
+    let expiring_documents =
         messages.find(doc! { "deleted_at": { "$exists": true }, "applied": { "$exists": true } });
-    let indexed: Vec<Document> =
-        indexed.hint(Hint::Name(name.clone())).await?.try_collect().await?;
-    let ids: Vec<_> = indexed.iter().map(|document| document.get("_id").cloned()).collect();
+    let expiring_documents: Vec<Document> =
+        expiring_documents.hint(Hint::Name(name.clone())).await?.try_collect().await?;
+    let ids: Vec<_> =
+        expiring_documents.iter().map(|document| document.get("_id").cloned()).collect();
     assert_eq!(ids, [Some(bson::Uuid::from_bytes(Uuid::from(id).into_bytes()).into())]);
     Ok(())
 }

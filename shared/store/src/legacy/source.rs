@@ -168,7 +168,7 @@ impl Reader {
         let mut documents = find.await?;
         while let Some(document) = documents.try_next().await? {
             outage.succeeded();
-            let id = document.get("_id")?.map(|id| rawdoc! { "_id": id.to_owned() });
+            let id = document.get("_id")?.map(|id| rawdoc! { "_id": id });
             if id.is_some() && id == last {
                 continue;
             }
