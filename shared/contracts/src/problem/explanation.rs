@@ -42,7 +42,8 @@ impl ProblemKind {
             Self::MalformedJson => "The body is not valid JSON in UTF-8. `detail` says where.",
             Self::BadRequest => {
                 "The request cannot be read: its target or `Host` is missing or invalid, the body ends early, \
-                 `If-Match` or `If-None-Match` is not a list of entity tags, or the WebSocket handshake is malformed."
+                 `If-Match` or `If-None-Match` is not a list of entity tags, a `PUT` has a `Content-Range`, or the \
+                 WebSocket handshake is malformed."
             }
             Self::OriginForbidden => {
                 "The page's origin is not in `ALLOWED_ORIGINS` (`/api/chat` only)."
@@ -109,7 +110,9 @@ impl ProblemKind {
 
     const fn remedy(self) -> &'static str {
         match self {
-            Self::MalformedJson | Self::BadRequest => "Fix the request.",
+            Self::MalformedJson | Self::BadRequest => {
+                "Fix the part of the request that `detail` names."
+            }
             Self::OriginForbidden => "Add the origin to the broadcaster's configuration.",
             Self::MessageNotFound => "After a 202, wait for the operation to succeed.",
             Self::OperationNotFound => "Use the `Location` of a 202.",

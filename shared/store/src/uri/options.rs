@@ -186,8 +186,8 @@ impl Options {
         let named =
             self.kept.iter().filter(|it| text.contains(&it.key)).max_by_key(|it| it.key.len());
         let hinted = || {
-            let hints = HINTS.iter().filter(|(part, _)| text.contains(part));
-            hints.filter_map(|(_, key)| self.kept.iter().find(|it| it.key == *key)).next()
+            let mut hints = HINTS.iter().filter(|(part, _)| text.contains(part));
+            hints.find_map(|(_, key)| self.kept.iter().find(|it| it.key == *key))
         };
         let name = named.or_else(hinted).map_or_else(
             // One of them it is.
