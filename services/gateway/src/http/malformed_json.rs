@@ -282,7 +282,7 @@ mod tests {
         let digits = r"\u must have four hexadecimal digits";
         let escape = r"a string has an invalid escape (a backslash itself is written \\)";
         for (body, (column, expected)) in [
-            (r#"{"a":fals}"#, value("fals", 9)),
+            (r#"{"a":nu}"#, value("nu", 7)),
             (r#"{"a":nul,"b":1}"#, value("nul", 8)),
             (r#"{"a":t }"#, value("t", 6)),
             (r#"{"a":falsy}"#, value("falsy", 10)),

@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn a_target_that_nothing_has_is_noticed() {
         let unknown = |text: &str| unknown_targets(&parse(text).unwrap());
-        assert_eq!(unknown("gatway=debug,info"), ["gatway"]);
+        assert_eq!(unknown("gateways=debug,info"), ["gateways"]);
         assert_eq!(unknown("storage-worker=debug,brokr::url=info,lapin=warn"), ["brokr::url"]);
-        for known in ["info", "gateway::commands=trace,mongodb=off", "gatway[request]=debug"] {
+        for known in ["info", "gateway::commands=trace,mongodb=off", "gateways[request]=debug"] {
             assert!(unknown(known).is_empty(), "{known}");
         }
     }
