@@ -83,7 +83,12 @@ pub(crate) struct ListQuery {
     #[param(required = false, minimum = 1, maximum = 200, default = json!(DEFAULT_LIMIT))]
     limit: u16,
     /// Start of the page. Opaque: follow the `Link` header instead of building one.
-    #[param(required = false, min_length = 48, max_length = 48, pattern = "^000[0-9a-f]{45}$")]
+    #[param(
+        required = false,
+        min_length = 48,
+        max_length = 48,
+        pattern = "^0000[0-9a-d][0-9a-f]{43}$"
+    )]
     cursor: String,
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct MessageEdit {
 #[schema(
     min_length = 64,
     max_length = 64,
-    pattern = "^[0-9a-f]{12}7[0-9a-f]{51}$",
+    pattern = "^[0-9a-d][0-9a-f]{11}7[0-9a-f]{51}$",
     examples("0199f0c16a3e7c559d0e2f4b8a6c1e120199f0c16a3e7c559d0e2f4b8a6c1e11")
 )]
 pub(crate) struct OperationId(String);
