@@ -56,7 +56,7 @@ pub fn edit_command(
 ) -> Result<Command> {
     let content = content.to_owned().try_into()?;
     let precondition = if_match.map(Precondition::version).unwrap_or_default();
-    let action = Action::Edit { content, edit_timestamp, precondition };
+    let action = Action::Edit { content, edit_timestamp, precondition, seen: None };
     Ok(Command::new(id, edit_timestamp, action))
 }
 

@@ -19,6 +19,7 @@ mod replays;
 mod report;
 mod run;
 mod settle;
+mod storage_formats;
 mod subscribers;
 mod system;
 mod workload;

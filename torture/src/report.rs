@@ -30,6 +30,8 @@ pub struct Report {
     pub recoveries: Vec<Recovery>,
     /// Number of deliveries that were delivered again on purpose.
     pub replayed: u64,
+    /// Number of documents that were rewritten in storage format 1.
+    pub rewritten: u64,
     /// Number of frames that subscribers received.
     pub frames: usize,
     /// Longest time between two of them without an excuse.
@@ -164,7 +166,8 @@ impl Report {
         }
         let worst = self.recoveries.iter().filter_map(|recovery| recovery.took).max();
         let worst = worst.unwrap_or_default().as_secs_f64();
-        writeln!(f, "  worst recovery {worst:.1} s; {} deliveries replayed", self.replayed)
+        writeln!(f, "  worst recovery {worst:.1} s; {} deliveries replayed", self.replayed)?;
+        writeln!(f, "  {} documents rewritten in storage format 1", self.rewritten)
     }
 
     fn write_waits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -24,6 +24,7 @@ use crate::{
     replays::Replays,
     report::{Recovery, Report},
     settle::settle,
+    storage_formats::mix,
     subscribers::listen,
     system::System,
     workload::{Shared, Worker},
@@ -50,6 +51,7 @@ pub async fn run(
     let shared = Arc::new(Shared::new(options.operations.unwrap_or(u64::MAX)));
     let mut clients = start_clients(options, seed, &system, &history, &shared)?;
     let mut subscribers = listen(&system, &history, &shared.stop);
+    let formats = mix(&system, shared.stop.clone());
     let mut torture = Torture {
         plan: Plan::new(seed, options.kinds()?),
         replays: Replays::new(system.env.management().clone()),
@@ -68,6 +70,7 @@ pub async fn run(
     let until = history.now();
     while subscribers.join_next().await.is_some() {}
     while clients.join_next().await.is_some() {}
+    let rewritten = formats.await.context("rewriting documents failed")?;
     let lasted = history.now();
     let watch = Watch {
         subscribers: system.broadcasters.len(),
@@ -87,6 +90,7 @@ pub async fn run(
         lasted,
         recoveries,
         replayed: replays.replayed,
+        rewritten,
         frames: watch.frames.len(),
         worst_gap: worst_gap(&operations, &watch),
         worst_overtime: worst_overtime(&operations, &watch),

@@ -33,6 +33,7 @@ async fn the_promises_are_kept_under_faults() -> Result<()> {
     let report = torture(options).await?;
     assert!(report.is_clean(), "{report}");
     assert!(!report.recoveries.is_empty());
+    assert!(report.rewritten > 0, "all documents were in storage format 2");
     Ok(())
 }
 

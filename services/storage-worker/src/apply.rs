@@ -174,8 +174,8 @@ fn creates_and_updates<'a>(
                 creates.push((received, create));
                 continue;
             }
-            Action::Edit { content, edit_timestamp, precondition } => {
-                (Update::Edit { content, edit_timestamp }, precondition)
+            Action::Edit { content, edit_timestamp, precondition, seen } => {
+                (Update::Edit { content, edit_timestamp, seen }, precondition)
             }
             Action::Delete { precondition } => (Update::Delete, precondition),
         };

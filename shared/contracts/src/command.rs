@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::IgnoredAny};
 
-use crate::{CommandId, Content, MessageId, Precondition, Timestamp, UserId};
+use crate::{CommandId, Content, MessageId, Precondition, Timestamp, UserId, Version};
 
 /// Version of the command format that this code writes and reads.
 const FORMAT: u32 = 1;
@@ -71,6 +71,10 @@ pub enum Action {
         /// Versions that the message may have. Those of `if_match` span less than [`Precondition::MAX_SPAN`].
         #[serde(flatten)]
         precondition: Precondition,
+        /// The message that the gateway read; `None` in commands of 0.1. The worker applies the edit without
+        /// reading the message if it is still the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<SeenMessage>,
     },
     /// Replaces the message with a tombstone.
     Delete {
@@ -78,6 +82,21 @@ pub enum Action {
         #[serde(flatten)]
         precondition: Precondition,
     },
+}
+
+/// What a gateway saw of a message that it asks to change, except for what the change replaces. Publish timestamp and
+/// version tell this state of the message from all others: also from those of a new message that has its id, which an
+/// idempotency key allows 7 days after a deletion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenMessage {
+    /// Version of the message.
+    pub version: Version,
+    /// Sender of the message.
+    pub from_user_id: UserId,
+    /// Recipient of the message.
+    pub to_user_id: UserId,
+    /// Time at which the message was published.
+    pub publish_timestamp: Timestamp,
 }
 
 impl Command {
@@ -184,6 +203,7 @@ mod tests {
             r#"{"create":{"from_user_id":"alice","to_user_id":"bob","content":"hello"}}"#,
             r#"{"edit":{"content":"hi","edit_timestamp":"2026-01-31T12:00:00.001Z"}}"#,
             r#"{"edit":{"content":"hi","edit_timestamp":"2026-01-31T12:00:00.001Z","if_match":3}}"#,
+            r#"{"edit":{"content":"hi","edit_timestamp":"2026-01-31T12:00:00.001Z","if_match":3,"seen":{"version":3,"from_user_id":"alice","to_user_id":"bob","publish_timestamp":"2026-01-31T11:00:00.000Z"}}}"#,
             r#"{"delete":{}}"#,
             r#"{"delete":{"if_match":3}}"#,
             r#"{"delete":{"if_match":[]}}"#,

@@ -15,7 +15,7 @@ mod trace;
 
 pub use command::{
     Action, Command, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS, MessageCommand,
-    Payload,
+    Payload, SeenMessage,
 };
 pub use id::{CommandId, InvalidOperationId, MessageId, OperationId};
 pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessage};

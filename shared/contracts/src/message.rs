@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 
 use crate::{MessageId, Timestamp};
 
-/// Version of a message: 1 when created, one more with each edit. The `ETag` is this number in quotes.
+/// Version of a message: 1 when created, one more with each edit, and with the deletion. The `ETag` is this number in
+/// quotes.
 pub type Version = u64;
 
 /// A message, as clients see it and as WebSocket frames carry it.

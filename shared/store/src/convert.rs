@@ -23,14 +23,20 @@ pub(crate) fn from_bson_date(date: DateTime) -> Result<Timestamp, StoreError> {
     Timestamp::from_unix_millis(date.timestamp_millis()).map_err(unreadable)
 }
 
+/// Reads a UUID; `None` if the value is none.
+pub(crate) fn to_uuid(value: RawBsonRef<'_>) -> Option<Uuid> {
+    match value {
+        RawBsonRef::Binary(id) if id.subtype == BinarySubtype::Uuid => {
+            Uuid::from_slice(id.bytes).ok()
+        }
+        _ => None,
+    }
+}
+
 /// Reads the `_id` of a document.
 pub(crate) fn raw_uuid(document: &RawDocument) -> Result<Uuid, StoreError> {
-    match document.get("_id") {
-        Ok(Some(RawBsonRef::Binary(id))) if id.subtype == BinarySubtype::Uuid => {
-            Uuid::from_slice(id.bytes).map_err(unreadable)
-        }
-        _ => Err(unreadable("its _id is not a UUID")),
-    }
+    let id = document.get("_id").ok().flatten().and_then(to_uuid);
+    id.ok_or_else(|| unreadable("its _id is not a UUID"))
 }
 
 pub(crate) fn unreadable(error: impl std::fmt::Display) -> StoreError {

@@ -1,6 +1,5 @@
 //! The collection `messages`: its documents, the rule of each write, and the reads.
 
-mod bulk_write;
 pub(crate) mod command;
 pub(crate) mod create;
 pub(crate) mod document;

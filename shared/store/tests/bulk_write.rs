@@ -31,7 +31,7 @@ fn edit(create: &CreateCommand, content: String, after_millis: i64) -> Result<Up
     let edited_at = create.publish_timestamp.unix_millis() + after_millis;
     let content = content.try_into()?;
     let edit_timestamp = Timestamp::from_unix_millis(edited_at)?;
-    Ok(update(create.message_id, Update::Edit { content, edit_timestamp }))
+    Ok(update(create.message_id, Update::Edit { content, edit_timestamp, seen: None }))
 }
 
 fn delete(message_id: MessageId) -> UpdateCommand {

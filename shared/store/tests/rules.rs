@@ -7,24 +7,47 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use contracts::{
-    CommandId, Content, Failure, Message, MessageId, Outcome, Precondition, Timestamp, UserId,
-    Version, VersionSet, VersionedMessage,
+    CommandId, Content, Failure, Message, MessageId, Outcome, Precondition, SeenMessage, Timestamp,
+    UserId, Version, VersionSet, VersionedMessage,
 };
 use proptest::{
     prelude::{Just, Strategy, any},
     prop_oneof,
+    sample::Index,
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use store::{CreateCommand, Store, Update, UpdateCommand};
-use testkit::TestEnvironment;
+use testkit::{FormatOne, TestEnvironment};
 
 /// A command before its ids are made. Timestamps are offsets from the create's, few enough that
 /// commands meet at the same instant.
 #[derive(Clone, Debug)]
 enum Draft {
     Create { content: u8 },
-    Edit { content: u8, at: i64, precondition: Precondition },
+    Edit { content: u8, at: i64, precondition: Precondition, seen: Seen },
     Delete { precondition: Precondition },
+}
+
+/// What the gateway saw of the message when the edit was first delivered, or before.
+#[derive(Clone, Debug)]
+enum Seen {
+    /// Nothing, as in release 0.1.
+    Nothing,
+    /// One of the versions that it had until then.
+    Version(Index),
+    /// A version of an earlier message with its id.
+    OtherMessage(Index),
+}
+
+/// How a command is delivered.
+#[derive(Clone, Debug)]
+struct Delivered {
+    /// Index of the command.
+    command: usize,
+    /// By itself or together with another: both ways have the same rules.
+    among_others: bool,
+    /// Before it, the message is rewritten as release 0.1 would have stored it.
+    after_format_1: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -68,21 +91,36 @@ fn preconditions() -> impl Strategy<Value = Precondition> {
         .prop_map(|(if_match, if_none_match)| Precondition { if_match, if_none_match })
 }
 
+fn seen() -> impl Strategy<Value = Seen> {
+    prop_oneof![
+        2 => Just(Seen::Nothing),
+        4 => any::<Index>().prop_map(Seen::Version),
+        1 => any::<Index>().prop_map(Seen::OtherMessage),
+    ]
+}
+
 fn drafts() -> impl Strategy<Value = Vec<Draft>> {
     let draft = prop_oneof![
         3 => (0..2_u8).prop_map(|content| Draft::Create { content }),
-        6 => (any::<u8>(), -2..6_i64, preconditions())
-            .prop_map(|(content, at, precondition)| Draft::Edit { content, at, precondition }),
+        6 => (any::<u8>(), -2..6_i64, preconditions(), seen())
+            .prop_map(|(content, at, precondition, seen)| {
+                Draft::Edit { content, at, precondition, seen }
+            }),
         1 => preconditions().prop_map(|precondition| Draft::Delete { precondition }),
     ];
     proptest::collection::vec(draft, 1..8)
 }
 
 /// The commands, and in which order and how often they are delivered.
-fn deliveries() -> impl Strategy<Value = (Vec<Draft>, Vec<usize>)> {
+fn deliveries() -> impl Strategy<Value = (Vec<Draft>, Vec<Delivered>)> {
     drafts().prop_flat_map(|drafts| {
-        let count = drafts.len();
-        (Just(drafts), proptest::collection::vec(0..count, 1..24))
+        let delivered = (0..drafts.len(), any::<bool>(), proptest::bool::weighted(0.2));
+        let delivered = delivered.prop_map(|(command, among_others, after_format_1)| Delivered {
+            command,
+            among_others,
+            after_format_1,
+        });
+        (Just(drafts), proptest::collection::vec(delivered, 1..24))
     })
 }
 
@@ -91,43 +129,60 @@ fn any_interleaving_and_repetition_ends_in_the_state_that_the_rules_predict() ->
     let runtime = tokio::runtime::Runtime::new()?;
     let env = runtime.block_on(TestEnvironment::new());
     let store = runtime.block_on(common::open(&env))?;
+    let format_1 = runtime.block_on(FormatOne::connect(env.mongo_uri(), env.database()))?;
     let mut runner =
         TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
-    runner.run(&deliveries(), |(drafts, order)| {
+    runner.run(&deliveries(), |(drafts, deliveries)| {
         runtime
-            .block_on(check(&store, &drafts, &order))
+            .block_on(check(&store, &format_1, &drafts, &deliveries))
             .map_err(|error| TestCaseError::fail(format!("{error:#}")))
     })?;
     Ok(())
 }
 
-async fn check(store: &Store, drafts: &[Draft], order: &[usize]) -> Result<()> {
+async fn check(
+    store: &Store,
+    format_1: &FormatOne,
+    drafts: &[Draft],
+    deliveries: &[Delivered],
+) -> Result<()> {
     let id = MessageId::generate();
     let begun = Timestamp::now();
-    let commands: Vec<Issued> =
-        drafts.iter().map(|draft| issue(draft.clone(), id, begun)).collect::<Result<_>>()?;
+    // By their ids the commands are in the order of the drafts, which is not that of their deliveries.
+    let ids: Vec<CommandId> = drafts.iter().map(|_| CommandId::generate()).collect();
+    let mut issued: Vec<Option<Issued>> = vec![None; drafts.len()];
+    let mut versions = Vec::new();
     let mut model = Model::Absent;
-    for (step, &index) in order.iter().enumerate() {
-        let expected = model.apply(&commands[index]);
-        // By itself and together with others in turn: both ways have the same rules.
-        let actual = if step % 2 == 1 {
-            apply_among_others(store, &commands[index]).await?
-        } else {
-            apply(store, &commands[index]).await?
+    for Delivered { command: index, among_others, after_format_1 } in deliveries {
+        if *after_format_1 {
+            format_1.rewrite(Some(id.into())).await?;
+        }
+        let command = match &mut issued[*index] {
+            Some(command) => command,
+            none => none.insert(issue(drafts[*index].clone(), ids[*index], id, begun, &versions)?),
         };
-        anyhow::ensure!(
-            actual == expected,
-            "{actual:?} is not {expected:?} of {:?}",
-            commands[index]
-        );
+        let expected = model.apply(command);
+        let actual = if *among_others {
+            apply_among_others(store, command).await?
+        } else {
+            apply(store, command).await?
+        };
+        anyhow::ensure!(actual == expected, "{actual:?} is not {expected:?} of {command:?}");
         let stored = store.find(id).await?;
         anyhow::ensure!(stored == model.stored(), "{stored:?} is not {:?}", model.stored());
+        versions.extend(stored);
     }
     Ok(())
 }
 
-fn issue(draft: Draft, message_id: MessageId, begun: Timestamp) -> Result<Issued> {
-    let command_id = CommandId::generate();
+/// Makes the command, as a gateway does that saw one of these versions.
+fn issue(
+    draft: Draft,
+    command_id: CommandId,
+    message_id: MessageId,
+    begun: Timestamp,
+    versions: &[VersionedMessage],
+) -> Result<Issued> {
     let content = |number: u8| Content::try_from(format!("content {number}"));
     Ok(match draft {
         Draft::Create { content: number } => Issued::Create(CreateCommand {
@@ -138,10 +193,27 @@ fn issue(draft: Draft, message_id: MessageId, begun: Timestamp) -> Result<Issued
             content: content(number)?,
             publish_timestamp: begun,
         }),
-        Draft::Edit { content: number, at, precondition } => {
-            let content = content(number)?;
-            let edit_timestamp = Timestamp::from_unix_millis(begun.unix_millis() + at)?;
-            let update = Update::Edit { content, edit_timestamp };
+        Draft::Edit { content: number, at, precondition, seen } => {
+            let mut edit_timestamp = Timestamp::from_unix_millis(begun.unix_millis() + at)?;
+            let (index, earlier_by) = match seen {
+                Seen::Nothing => (None, 0),
+                Seen::Version(index) => (Some(index), 0),
+                Seen::OtherMessage(index) => (Some(index), 1),
+            };
+            let seen = index.filter(|_| !versions.is_empty()).map(|index| index.get(versions));
+            let seen = seen.map(|VersionedMessage { message, version }| {
+                let changed_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
+                edit_timestamp = edit_timestamp.max(changed_at.next_millisecond());
+                let published = message.publish_timestamp.unix_millis() - earlier_by;
+                anyhow::Ok(SeenMessage {
+                    version: *version,
+                    from_user_id: message.from_user_id.clone(),
+                    to_user_id: message.to_user_id.clone(),
+                    publish_timestamp: Timestamp::from_unix_millis(published)?,
+                })
+            });
+            let seen = seen.transpose()?;
+            let update = Update::Edit { content: content(number)?, edit_timestamp, seen };
             Issued::Update(UpdateCommand { command_id, message_id, precondition, update })
         }
         Draft::Delete { precondition } => {
@@ -198,7 +270,7 @@ impl Model {
         match command {
             Issued::Create(create) => self.create(create),
             Issued::Update(update) => match &update.update {
-                Update::Edit { content, edit_timestamp } => {
+                Update::Edit { content, edit_timestamp, .. } => {
                     self.edit(update, content, *edit_timestamp)
                 }
                 Update::Delete => self.delete(update),

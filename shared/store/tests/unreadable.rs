@@ -146,6 +146,7 @@ async fn the_document_of_another_service_is_not_found_and_stays_as_it_is() -> Re
     let edit = Update::Edit {
         content: "changed".to_owned().try_into()?,
         edit_timestamp: Timestamp::from_unix_millis(MILLIS + 1_000)?,
+        seen: None,
     };
     assert_eq!(store.find(id).await?, None);
     let not_found = Outcome::Failed(Failure::NotFound);

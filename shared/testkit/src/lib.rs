@@ -21,6 +21,7 @@ pub mod provision;
 mod proxy;
 mod service;
 pub mod settings;
+mod storage_format;
 mod subscriber;
 mod tls;
 
@@ -37,5 +38,6 @@ pub use process::{Group, Process, ProcessId, log_tail};
 pub use progress::{Progress, Silent, Steps};
 pub use proxy::Proxy;
 pub use service::{Service, ServiceBuilder, ServiceProcess};
+pub use storage_format::FormatOne;
 pub use subscriber::Subscriber;
 pub use tls::TlsFiles;

@@ -62,7 +62,7 @@ impl CommandStore for LyingStore {
         }
         let known = self.0.find(command.message_id).await?;
         let lie = match (&command.update, self.1, known) {
-            (Update::Edit { content, edit_timestamp }, Lie::Edits, Some(mut edited)) => {
+            (Update::Edit { content, edit_timestamp, .. }, Lie::Edits, Some(mut edited)) => {
                 edited.message.content = content.clone();
                 edited.message.edit_timestamp = Some(*edit_timestamp);
                 edited.version += 1;

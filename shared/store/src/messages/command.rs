@@ -1,6 +1,6 @@
 //! Writes as the store takes them.
 
-use contracts::{CommandId, Content, MessageId, Precondition, Timestamp, UserId};
+use contracts::{CommandId, Content, MessageId, Precondition, SeenMessage, Timestamp, UserId};
 
 /// A command that stores a new message.
 #[derive(Clone, Debug)]
@@ -41,6 +41,9 @@ pub enum Update {
         content: Content,
         /// Time of the edit. With `If-Match` a later one may be stored.
         edit_timestamp: Timestamp,
+        /// The message that was seen when the command was made, if one was. The edit timestamp is later than all of
+        /// that message.
+        seen: Option<SeenMessage>,
     },
     /// Replaces the message by a tombstone.
     Delete,

@@ -25,7 +25,8 @@ impl Store {
         if self.run(insert).await? {
             return Ok(Outcome::Created);
         }
-        outcome_of_duplicate(self.read_stored(command.message_id).await?, command)
+        let id = command.message_id;
+        outcome_of_duplicate(self.read_stored(vec![id]).await?.remove(&id), command)
     }
 
     /// Stores new messages in one operation. Returns one outcome for each command, in their order;
@@ -46,7 +47,7 @@ impl Store {
             .filter(|(index, _)| failures.get(index) == Some(&DUPLICATE_KEY))
             .map(|(_, command)| command.message_id)
             .collect();
-        let stored = self.read_stored_many(duplicates).await?;
+        let stored = self.read_stored(duplicates).await?;
         let outcome = |(index, command): (usize, &CreateCommand)| match failures.get(&index) {
             None => Ok(Some(Outcome::Created)),
             Some(&DUPLICATE_KEY) => {
@@ -85,7 +86,7 @@ fn outcome_of_duplicate(
     // A tombstone may expire between the insert and the read.
     let stored = stored.ok_or(StoreError::Contended)?;
     // Also if the message was deleted since: the command took effect, and does so once.
-    if stored.created_by == bson_uuid(command.command_id) {
+    if stored.created_by == command.command_id {
         return Ok(Outcome::Created);
     }
     let repeated = stored.fingerprint == Some(fingerprint(command));

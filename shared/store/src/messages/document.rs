@@ -1,27 +1,41 @@
 //! Documents of the collection `messages`, and their way to the wire types.
 
-use std::collections::HashMap;
-
 use contracts::{CommandId, Message, MessageId, Version, VersionedMessage};
-use mongodb::bson::{self, Binary, RawBsonRef, RawDocument, RawDocumentBuf};
-use serde::Deserialize;
+use mongodb::bson::{Binary, RawBsonRef, RawDocument};
 
 use crate::{
-    convert::{bson_uuid, from_bson_date, raw_uuid, unreadable},
+    convert::{from_bson_date, raw_uuid, to_uuid, unreadable},
     error::StoreError,
 };
 
 /// Number of commands that a message remembers of those that changed it.
 pub(crate) const REMEMBERED_COMMANDS: i32 = 32;
 
+/// What stands under the id of a message.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// A message or its tombstone.
+    Stored(Box<StoredDocument>),
+    /// A message that cannot be read. It can only be deleted.
+    Damaged {
+        /// Version of the message, if that can be read.
+        version: Option<Version>,
+        /// Tells whether an import stored the message.
+        imported: bool,
+        /// The reason why it cannot be read.
+        error: StoreError,
+    },
+}
+
 /// A message or its tombstone, which has enough of it to stop every command that would bring it back.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct StoredDocument {
     /// The message; `None` in a tombstone.
-    #[serde(skip)]
     pub(crate) message: Option<VersionedMessage>,
     /// The command that created the message.
-    pub(crate) created_by: bson::Uuid,
+    pub(crate) created_by: CommandId,
+    /// Tells whether an import stored the message.
+    pub(crate) imported: bool,
     /// SHA-256 of sender, recipient and content as created. It tells a repeat of an idempotency key
     /// from its reuse, also after edits. A tombstone has none.
     pub(crate) fingerprint: Option<Binary>,
@@ -29,42 +43,100 @@ pub(crate) struct StoredDocument {
     pub(crate) applied: Vec<AppliedCommand>,
 }
 
-/// A command that changed a message, and the version that it made.
-#[derive(Clone, Debug, Deserialize)]
+/// A command that changed a message, and the version that it made. In a tombstone of format 1, the version of the
+/// deletion is the one that it met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AppliedCommand {
-    pub(crate) command: bson::Uuid,
-    version: Version,
+    pub(crate) command: CommandId,
+    pub(crate) version: Version,
+}
+
+impl Found {
+    /// Reads a document that has a `created_by`.
+    pub(super) fn read(document: &RawDocument) -> Self {
+        match StoredDocument::from_raw(document) {
+            Ok(stored) => Self::Stored(Box::new(stored)),
+            Err(error) => {
+                let version = document.get_i64("version").ok();
+                Self::Damaged {
+                    version: version.and_then(|version| version.try_into().ok()),
+                    imported: is_imported(document),
+                    error,
+                }
+            }
+        }
+    }
+
+    /// Returns the document, or the reason why it cannot be read.
+    pub(crate) fn stored(self) -> Result<StoredDocument, StoreError> {
+        match self {
+            Self::Stored(stored) => Ok(*stored),
+            Self::Damaged { error, .. } => Err(error),
+        }
+    }
 }
 
 impl StoredDocument {
     pub(crate) fn from_raw(document: &RawDocument) -> Result<Self, StoreError> {
-        let stored: Self = bson::deserialize_from_slice(document.as_bytes()).map_err(unreadable)?;
+        let field = |name| document.get(name).map_err(unreadable);
         // Only a tombstone has this field.
-        let deleted = document.get("deleted_at").map_err(unreadable)?.is_some();
-        let message = if deleted { None } else { Some(raw_message(document)?) };
-        Ok(Self { message, ..stored })
-    }
-
-    pub(super) fn by_id<'a>(
-        documents: impl IntoIterator<Item = &'a RawDocumentBuf>,
-    ) -> Result<HashMap<MessageId, Self>, StoreError> {
-        let parsed = documents
-            .into_iter()
-            .map(|document| Ok((MessageId::from(raw_uuid(document)?), Self::from_raw(document)?)));
-        parsed.collect()
+        let message =
+            if field("deleted_at")?.is_some() { None } else { Some(raw_message(document)?) };
+        let created_by = field("created_by")?.and_then(to_uuid);
+        Ok(Self {
+            message,
+            created_by: created_by.ok_or_else(|| unreadable("created_by is no UUID"))?.into(),
+            imported: is_imported(document),
+            fingerprint: field("fingerprint")?.and_then(|fingerprint| match fingerprint {
+                RawBsonRef::Binary(binary) => Some(binary.to_binary()),
+                _ => None,
+            }),
+            applied: applied_commands(document)?,
+        })
     }
 
     /// Returns the version that a remembered command made.
     pub(crate) fn version_made_by(&self, command: CommandId) -> Option<Version> {
-        let command = bson_uuid(command);
         self.applied.iter().find(|entry| entry.command == command).map(|entry| entry.version)
     }
+}
+
+/// Reads the remembered commands. Each raises the version by one, so its place tells the version that it made. In format
+/// 1, deletions did not; each entry there has its version, and edits in format 2 stand before such entries.
+fn applied_commands(document: &RawDocument) -> Result<Vec<AppliedCommand>, StoreError> {
+    let version = document.get_i64("version").ok();
+    let mut applied = Vec::new();
+    for (entry, made_before) in
+        document.get_array("applied").map_err(unreadable)?.into_iter().zip(0..)
+    {
+        let made = match entry.map_err(unreadable)? {
+            RawBsonRef::Document(entry) => {
+                let command = entry.get("command").ok().flatten().and_then(to_uuid);
+                command.zip(entry.get_i64("version").ok())
+            }
+            entry => to_uuid(entry).zip(version.map(|version| version.saturating_sub(made_before))),
+        };
+        // What is no command does not keep the others from being known.
+        if let Some((command, version)) = made
+            && let Ok(version) = version.try_into()
+        {
+            applied.push(AppliedCommand { command: command.into(), version });
+        }
+    }
+    Ok(applied)
+}
+
+/// An import stores a message as if created by a command that has the message's id.
+fn is_imported(document: &RawDocument) -> bool {
+    let id = |name| document.get(name).ok().flatten().and_then(to_uuid);
+    id("_id").is_some_and(|message| id("created_by") == Some(message))
 }
 
 /// Reads a message without serde, which takes several times as long. A page has many.
 pub(crate) fn raw_message(document: &RawDocument) -> Result<VersionedMessage, StoreError> {
     let (mut from, mut to, mut content) = (None, None, None);
     let (mut published, mut edited, mut version) = (None, None, None);
+    let mut created = false;
     for element in document {
         let (key, value) = element.map_err(unreadable)?;
         match (key.as_str(), value) {
@@ -75,6 +147,7 @@ pub(crate) fn raw_message(document: &RawDocument) -> Result<VersionedMessage, St
             ("edit_timestamp", RawBsonRef::DateTime(date)) => edited = Some(Some(date)),
             ("edit_timestamp", RawBsonRef::Null) => edited = Some(None),
             ("version", RawBsonRef::Int64(number)) => version = Some(number),
+            ("created_by", _) => created = true,
             _ => {}
         }
     }
@@ -91,5 +164,8 @@ pub(crate) fn raw_message(document: &RawDocument) -> Result<VersionedMessage, St
             .transpose()?,
     };
     let version = version.ok_or_else(damaged("version"))?;
+    if !created {
+        return Err(damaged("created_by")());
+    }
     Ok(VersionedMessage { message, version: Version::try_from(version).map_err(unreadable)? })
 }

@@ -6,11 +6,11 @@ use contracts::{MessageId, VersionedMessage};
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 
-use super::document::{StoredDocument, raw_message};
+use super::document::{Found, StoredDocument, raw_message};
 use crate::{
     Store, StoreError,
     batcher::Worker,
-    convert::{bson_uuid, bson_uuids, unreadable},
+    convert::{bson_uuid, bson_uuids, raw_uuid, unreadable},
 };
 
 /// Maximum number of messages in one query: MongoDB's first batch of a result.
@@ -55,46 +55,43 @@ impl Store {
         Ok(documents.iter().filter_map(read).collect())
     }
 
-    /// Returns the document that has the id of a new message.
-    pub(super) async fn read_stored(
-        &self,
-        id: MessageId,
-    ) -> Result<Option<StoredDocument>, StoreError> {
-        Ok(self.read_stored_many(vec![id]).await?.remove(&id))
-    }
-
     /// Returns a message or tombstone, which tells what became of a command.
     pub(crate) async fn read_changed(
         &self,
         id: MessageId,
     ) -> Result<Option<StoredDocument>, StoreError> {
         let documents = self.read_raw(doc! { "_id": bson_uuid(id) }).await?;
-        Ok(self.own_by_id(&documents)?.remove(&id))
+        self.own_by_id(&documents)?.remove(&id).map(Found::stored).transpose()
     }
 
     /// Reads messages and tombstones. A document of another service counts as none.
     pub(super) fn own_by_id(
         &self,
         documents: &[RawDocumentBuf],
-    ) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
-        StoredDocument::by_id(documents.iter().filter(|document| {
+    ) -> Result<HashMap<MessageId, Found>, StoreError> {
+        let own = documents.iter().filter(|document| {
             let is_ours = !matches!(document.get("created_by"), Ok(None));
             if !is_ours {
                 self.unreadable.left_out(document, &unreadable("created_by is missing"));
             }
             is_ours
-        }))
+        });
+        own.map(|document| Ok((raw_uuid(document)?.into(), Found::read(document)))).collect()
     }
 
-    pub(super) async fn read_stored_many(
+    /// Returns the documents that have the ids of new messages.
+    pub(super) async fn read_stored(
         &self,
         ids: Vec<MessageId>,
     ) -> Result<HashMap<MessageId, StoredDocument>, StoreError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let filter = doc! { "_id": { "$in": bson_uuids(ids) } };
-        StoredDocument::by_id(&self.read_raw(filter).await?)
+        let documents = self.read_raw(doc! { "_id": { "$in": bson_uuids(ids) } }).await?;
+        let read = |document: &RawDocumentBuf| {
+            Ok((raw_uuid(document)?.into(), StoredDocument::from_raw(document)?))
+        };
+        documents.iter().map(read).collect()
     }
 
     async fn read_raw(&self, filter: Document) -> Result<Vec<RawDocumentBuf>, StoreError> {

@@ -1,116 +1,91 @@
 //! The rules of edits and deletions. They apply to the versions that their precondition allows. Without
 //! `if_match`, a deletion applies to any of these, and the newest edit stands, by timestamp and then by
 //! command id.
+//!
+//! An edit is written to exactly the version for which the rules were looked at: the one that the gateway saw, or else the
+//! one that is stored. A deletion is written to what its filter allows.
 
-use contracts::{Failure, Outcome, Precondition, VersionSet, VersionedMessage};
-use mongodb::bson::{Bson, Document, doc};
+use contracts::{
+    Content, Failure, Message, Outcome, Precondition, SeenMessage, Timestamp, Version, VersionSet,
+    VersionedMessage,
+};
+use mongodb::bson::{Document, doc};
 
 use super::{
     command::{Update, UpdateCommand},
-    document::{AppliedCommand, REMEMBERED_COMMANDS, StoredDocument},
+    document::{Found, REMEMBERED_COMMANDS},
 };
-use crate::convert::{bson_date, bson_uuid};
+use crate::{
+    StoreError,
+    convert::{bson_date, bson_uuid},
+};
 
 /// A message remembers an edit for as long as its version may be one that the edit lists.
 const _: () = assert!(Precondition::MAX_SPAN <= REMEMBERED_COMMANDS as u64);
 
+/// An operation on one document, and the outcome of its command if it matches.
+#[derive(Clone, Debug)]
+pub(super) struct Statement {
+    pub(super) filter: Document,
+    pub(super) update: Document,
+    pub(super) outcome: Outcome,
+}
+
+/// What is to be done about a command, by what is stored.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// The command has this outcome.
+    Ended(Outcome),
+    /// The command applies.
+    Write(Statement),
+}
+
+/// A message that is to become a tombstone.
+#[derive(Clone, Copy)]
+enum Deletable {
+    Created,
+    /// Stored by an import.
+    Imported,
+    /// A damaged one, with the version that its deletion makes.
+    Damaged {
+        imported: bool,
+        version: Version,
+    },
+}
+
 impl UpdateCommand {
-    /// Returns the filter of the documents that the command applies to.
-    pub(super) fn filter(&self) -> Document {
-        let mut filter = doc! {
-            "_id": bson_uuid(self.message_id),
-            "deleted_at": { "$exists": false },
-            // A document of another service stays as it is.
-            "created_by": { "$exists": true },
-        };
-        let mut version = Document::new();
-        if let Some(allowed) = &self.precondition.if_match {
-            version.insert("$in", bson_versions(allowed));
-            if allowed.iter().len() > 1 {
-                // An edit makes a version that may be listed, too. It must not apply again to that one.
-                filter.insert("applied.command", doc! { "$ne": bson_uuid(self.command_id) });
+    /// Returns the statement that most likely applies, as far as it is known without a read.
+    pub(super) fn first_statement(&self) -> Option<Statement> {
+        match &self.update {
+            Update::Edit { content, edit_timestamp, seen } => {
+                let seen = seen.as_ref()?;
+                let applies = self.precondition.allows(seen.version);
+                applies.then(|| self.edit(seen.clone(), content, *edit_timestamp))
             }
+            Update::Delete => Some(self.delete(Deletable::Created)),
         }
-        if !self.precondition.if_none_match.is_empty() {
-            version.insert("$nin", bson_versions(&self.precondition.if_none_match));
-        }
-        if !version.is_empty() {
-            filter.insert("version", version);
-        }
-        if let (None, Update::Edit { edit_timestamp, .. }) =
-            (&self.precondition.if_match, &self.update)
-        {
-            let edited_at = bson_date(*edit_timestamp);
-            filter.insert("publish_timestamp", doc! { "$lt": edited_at });
-            filter.insert(
-                "$or",
-                vec![
-                    doc! { "edit_timestamp": null },
-                    doc! { "edit_timestamp": { "$lt": edited_at } },
-                    doc! {
-                        "edit_timestamp": edited_at,
-                        "applied.0.command": { "$lt": bson_uuid(self.command_id) },
-                    },
-                ],
-            );
-        }
-        filter
     }
 
-    /// Returns the stage that changes such a document.
-    pub(super) fn stage(&self) -> Document {
-        let (content, edit_timestamp) = match &self.update {
-            Update::Edit { content, edit_timestamp } => (content, edit_timestamp),
-            Update::Delete => {
-                // A damaged document can still be deleted.
-                let earlier = doc! { "$cond": [{ "$isArray": "$applied" }, "$applied", []] };
-                // An import may be repeated at any time, so the tombstone of an imported message must not
-                // expire. Only dates do.
-                let is_imported = doc! { "$eq": ["$created_by", "$_id"] };
-                let deleted_at = doc! { "$cond": [is_imported, { "imported": "$$NOW" }, "$$NOW"] };
-                return doc! { "$replaceWith": {
-                    "_id": "$_id",
-                    "deleted_at": deleted_at,
-                    "created_by": "$created_by",
-                    "applied": self.remembered("$version".into(), earlier.into()),
-                } };
+    /// Applies the rules to what is stored.
+    pub(super) fn decide(&self, found: Option<Found>) -> Result<Decision, StoreError> {
+        let stored = match (found, &self.update) {
+            (None, _) => return Ok(Decision::Ended(Outcome::Failed(Failure::NotFound))),
+            (Some(Found::Damaged { version, imported, .. }), Update::Delete) => {
+                return Ok(self.decide_damaged(version, imported));
             }
+            (Some(found), _) => found.stored()?,
         };
-        let mut edited_at = Bson::from(bson_date(*edit_timestamp));
-        if self.precondition.if_match.is_some() {
-            // The version decides here, but the timestamp must not run backwards either.
-            let changed_at = doc! { "$ifNull": ["$edit_timestamp", "$publish_timestamp"] };
-            edited_at = doc! { "$max": [edited_at, { "$add": [changed_at, 1_i64] }] }.into();
-        }
-        let version = doc! { "$add": ["$version", 1_i64] };
-        doc! { "$set": {
-            // Literally: a content may look like an expression.
-            "content": { "$literal": content.as_str() },
-            "edit_timestamp": edited_at,
-            "version": version.clone(),
-            "applied": self.remembered(version.into(), "$applied".into()),
-        } }
-    }
-
-    /// Returns the list of remembered commands with this one in front of the earlier ones.
-    fn remembered(&self, version: Bson, earlier: Bson) -> Document {
-        let entry = doc! { "command": bson_uuid(self.command_id), "version": version };
-        doc! { "$slice": [{ "$concatArrays": [[entry], earlier] }, REMEMBERED_COMMANDS] }
-    }
-
-    /// Returns the outcome, given the document as it is after the operation; `None` if the filter
-    /// would match it now.
-    pub(super) fn outcome(&self, stored: Option<StoredDocument>) -> Option<Outcome> {
-        let Some(stored) = stored else { return Some(Outcome::Failed(Failure::NotFound)) };
         let applied = stored.version_made_by(self.command_id);
         let Some(current) = stored.message else {
-            return Some(match (&self.update, applied) {
+            return Ok(Decision::Ended(match (&self.update, applied) {
                 (_, None) => Outcome::Failed(Failure::NotFound),
                 (Update::Edit { .. }, Some(version)) => Outcome::EditedThenDeleted { version },
                 (Update::Delete, Some(_)) => Outcome::Deleted,
-            });
+            }));
         };
-        if let (Update::Edit { content, edit_timestamp }, Some(version)) = (&self.update, applied) {
+        if let (Update::Edit { content, edit_timestamp, .. }, Some(version)) =
+            (&self.update, applied)
+        {
             let VersionedMessage { mut message, version: newest } = current;
             // If other edits came after this one, their version would be a validator for content that
             // this edit's client has never seen.
@@ -118,28 +93,131 @@ impl UpdateCommand {
                 message.content = content.clone();
                 message.edit_timestamp = Some(*edit_timestamp);
             }
-            return Some(Outcome::Edited(VersionedMessage { message, version }));
+            return Ok(Decision::Ended(Outcome::Edited(VersionedMessage { message, version })));
         }
         if !self.precondition.allows(current.version) {
-            return Some(Outcome::Failed(Failure::VersionMismatch));
+            return Ok(Decision::Ended(Outcome::Failed(Failure::VersionMismatch)));
         }
-        let is_superseded = self.precondition.if_match.is_none()
-            && !self.is_newer(&current, stored.applied.first());
-        is_superseded.then_some(Outcome::Superseded(current))
+        let Update::Edit { content, edit_timestamp, .. } = &self.update else {
+            let deletable = if stored.imported { Deletable::Imported } else { Deletable::Created };
+            return Ok(Decision::Write(self.delete(deletable)));
+        };
+        let message = &current.message;
+        let changed_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
+        let edit_timestamp = if self.precondition.if_match.is_some() {
+            // The version decides here, but the timestamp must not run backwards either.
+            (*edit_timestamp).max(changed_at.next_millisecond())
+        } else if *edit_timestamp > changed_at
+            || message.edit_timestamp == Some(*edit_timestamp)
+                && stored.applied.first().is_some_and(|last| last.command < self.command_id)
+        {
+            *edit_timestamp
+        } else {
+            return Ok(Decision::Ended(Outcome::Superseded(current)));
+        };
+        let seen = SeenMessage {
+            version: current.version,
+            from_user_id: current.message.from_user_id,
+            to_user_id: current.message.to_user_id,
+            publish_timestamp: current.message.publish_timestamp,
+        };
+        Ok(Decision::Write(self.edit(seen, content, edit_timestamp)))
     }
 
-    /// Applies the rule of [`Self::filter`] for commands without `if_match`.
-    fn is_newer(&self, current: &VersionedMessage, last: Option<&AppliedCommand>) -> bool {
-        let Update::Edit { edit_timestamp, .. } = &self.update else { return true };
-        let message = &current.message;
-        let command = bson_uuid(self.command_id).bytes();
-        *edit_timestamp > message.edit_timestamp.unwrap_or(message.publish_timestamp)
-            || message.edit_timestamp == Some(*edit_timestamp)
-                && last.is_some_and(|last| last.command.bytes() < command)
+    /// A damaged message can still be deleted. It has the version of no precondition if its version is damaged.
+    fn decide_damaged(&self, version: Option<Version>, imported: bool) -> Decision {
+        let applies = match version {
+            Some(version) => self.precondition.allows(version),
+            None => self.precondition.if_match.is_none(),
+        };
+        if !applies {
+            return Decision::Ended(Outcome::Failed(Failure::VersionMismatch));
+        }
+        let version = version.unwrap_or_default().saturating_add(1);
+        Decision::Write(self.delete(Deletable::Damaged { imported, version }))
+    }
+
+    fn edit(&self, seen: SeenMessage, content: &Content, edit_timestamp: Timestamp) -> Statement {
+        let SeenMessage { version, from_user_id, to_user_id, publish_timestamp } = seen;
+        let edited = Message {
+            id: self.message_id,
+            from_user_id,
+            to_user_id,
+            content: content.clone(),
+            publish_timestamp,
+            edit_timestamp: Some(edit_timestamp),
+        };
+        Statement {
+            filter: doc! {
+                "_id": bson_uuid(self.message_id),
+                "version": bson_version(version),
+                "publish_timestamp": bson_date(publish_timestamp),
+            },
+            update: doc! {
+                "$set": { "content": content.as_str(), "edit_timestamp": bson_date(edit_timestamp) },
+                "$inc": { "version": 1_i64 },
+                "$push": self.remembered(),
+            },
+            outcome: Outcome::Edited(VersionedMessage {
+                message: edited,
+                version: version.saturating_add(1),
+            }),
+        }
+    }
+
+    fn delete(&self, message: Deletable) -> Statement {
+        let id = bson_uuid(self.message_id);
+        let imported = match message {
+            Deletable::Created => false,
+            Deletable::Imported => true,
+            Deletable::Damaged { imported, .. } => imported,
+        };
+        let mut filter = doc! {
+            "_id": id,
+            "deleted_at": { "$exists": false },
+            // A document of another service stays as it is.
+            "created_by": if imported { doc! { "$eq": id } } else { doc! { "$exists": true, "$ne": id } },
+        };
+        // An import may be repeated at any time, so the tombstone of an imported message must not
+        // expire. Only dates do.
+        let deleted_at = if imported { "deleted_at.imported" } else { "deleted_at" };
+        let mut update = doc! {
+            "$currentDate": { deleted_at: true },
+            "$unset": { "content": "", "publish_timestamp": "", "edit_timestamp": "", "fingerprint": "" },
+            "$rename": { "from_user_id": "participants.from", "to_user_id": "participants.to" },
+        };
+        if let Deletable::Damaged { version, .. } = message {
+            let remembered = vec![bson_uuid(self.command_id)];
+            update.insert("$set", doc! { "version": bson_version(version), "applied": remembered });
+        } else {
+            let mut version = Document::new();
+            if let Some(allowed) = &self.precondition.if_match {
+                version.insert("$in", bson_versions(allowed));
+            }
+            if !self.precondition.if_none_match.is_empty() {
+                version.insert("$nin", bson_versions(&self.precondition.if_none_match));
+            }
+            if !version.is_empty() {
+                filter.insert("version", version);
+            }
+            update.insert("$inc", doc! { "version": 1_i64 });
+            update.insert("$push", self.remembered());
+        }
+        Statement { filter, update, outcome: Outcome::Deleted }
+    }
+
+    /// Returns the operand of a `$push` that puts this command in front of the earlier ones.
+    fn remembered(&self) -> Document {
+        let command = vec![bson_uuid(self.command_id)];
+        doc! { "applied": { "$each": command, "$position": 0, "$slice": REMEMBERED_COMMANDS } }
     }
 }
 
 /// Real versions fit into 63 bits. A client's invented one that does not equals no message's.
+fn bson_version(version: Version) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
 fn bson_versions(versions: &VersionSet) -> Vec<i64> {
-    versions.iter().map(|version| i64::try_from(version).unwrap_or(i64::MAX)).collect()
+    versions.iter().map(bson_version).collect()
 }

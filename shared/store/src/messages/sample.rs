@@ -30,12 +30,13 @@ const FALLBACK_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_TIME_EXPIRED: i32 = 50;
 
 /// Types of the fields of every message.
-const FIELD_TYPES: [(&str, &str); 5] = [
+const FIELD_TYPES: [(&str, &str); 6] = [
     ("from_user_id", "string"),
     ("to_user_id", "string"),
     ("content", "string"),
     ("publish_timestamp", "date"),
     ("version", "long"),
+    ("created_by", "binData"),
 ];
 
 /// Messages in random order, as candidates for [`Store::first_of`].

@@ -7,7 +7,6 @@ use contracts::{CommandId, Failure, OperationId, Timestamp};
 use super::{LIFETIME, RecordedOutcome};
 use crate::{
     Store, StoreError,
-    convert::bson_uuid,
     messages::document::{REMEMBERED_COMMANDS, StoredDocument},
 };
 
@@ -54,7 +53,7 @@ impl Store {
         };
         // A failure would be recorded. So a pending command that the message cannot remember, because
         // of many later ones, took effect.
-        let succeeded = stored.created_by == bson_uuid(id.command_id)
+        let succeeded = stored.created_by == id.command_id
             || stored.version_made_by(id.command_id).is_some()
             || without_trace == OperationState::Pending
                 && remembers_only_later(&stored, id.command_id);
@@ -74,7 +73,6 @@ fn without_record(command: CommandId) -> OperationState {
 }
 
 fn remembers_only_later(stored: &StoredDocument, command: CommandId) -> bool {
-    let command = bson_uuid(command).bytes();
     stored.applied.len() >= REMEMBERED_COMMANDS as usize
-        && stored.applied.iter().all(|entry| entry.command.bytes() > command)
+        && stored.applied.iter().all(|entry| entry.command > command)
 }

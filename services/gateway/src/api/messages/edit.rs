@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::HeaderMap};
 use contracts::{
-    Action, Command, FieldError, Message, MessageId, Outcome, Problem, ProblemKind, Timestamp,
-    UserId, VersionedMessage,
+    Action, Command, FieldError, Message, MessageId, Outcome, Problem, ProblemKind, SeenMessage,
+    Timestamp, UserId, VersionedMessage,
 };
 
 use super::write;
@@ -66,7 +66,13 @@ pub(crate) async fn edit(
     let now = Timestamp::now();
     let edit_timestamp = now.max(stored_at.next_millisecond());
     let precondition = precondition.narrowed_to(version);
-    let action = Action::Edit { content: content.clone(), edit_timestamp, precondition };
+    let seen = Some(SeenMessage {
+        version,
+        from_user_id: message.from_user_id.clone(),
+        to_user_id: message.to_user_id.clone(),
+        publish_timestamp: message.publish_timestamp,
+    });
+    let action = Action::Edit { content: content.clone(), edit_timestamp, precondition, seen };
     let command = Command::new(id, now, action);
     let edited = Message { content, edit_timestamp: Some(edit_timestamp), ..message };
     write(&state, &headers, &trace, command, |submission| match submission {
