@@ -30,4 +30,5 @@ mod srv;
 mod start_order;
 mod tls;
 mod traces;
+mod upgrade;
 mod websocket;
