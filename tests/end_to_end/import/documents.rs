@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use contracts::Message;
 use end_to_end::{System, created};
 use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
+use serde_json::{Value, json};
 use testkit::TestEnvironment;
 
 use super::{
-    SOURCE, changed, collection, ended, every_kind, import, importer, legacy, raw_documents,
+    SOURCE, UUID, changed, collection, ended, every_kind, import, importer, legacy, raw_documents,
 };
 
 #[tokio::test]
@@ -23,6 +24,12 @@ async fn every_kind_of_document_is_imported_and_importing_again_changes_nothing(
     let first = import(&system.env).await?;
     first.assert(0, 0);
     first.assert_printed(&format!("imported:         {}\n", documents.len()));
+    let told = std::fs::read_to_string(system.env.dir().join("ids"))?;
+    let public_ids: Vec<Value> = (told.lines().filter(|line| line.contains("old_public_id")))
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let [told] = public_ids.as_slice() else { anyhow::bail!("{public_ids:?}") };
+    assert_eq!((&told["old_id"], &told["old_public_id"]), (&json!("m-8"), &json!(UUID)));
     let listed = system.list("1", "2").await?;
     assert_eq!(listed.len(), documents.len());
     let message = |content: &str| -> Result<&Message> {
@@ -99,7 +106,7 @@ async fn a_rejected_document_is_in_the_file_with_every_reason() -> Result<()> {
     let wrong = [
         doc! { "_id": "bare" },
         changed(legacy("two reasons", ""), doc! { "from_user_id": 1.5 }),
-        changed(legacy("long", &"x".repeat(4_001)), doc! { "read": true }),
+        changed(legacy("long", &"x".repeat(4_001)), doc! { "read": true, "\u{1b}[31m": true }),
         changed(legacy("control", "x"), doc! { "to_user_id": "a\u{7}b" }),
         changed(legacy("late", "x"), doc! { "publish_timestamp": "tomorrow" }),
         changed(legacy("seconds", "x"), doc! { "publish_timestamp": 1_700_000_000_i64 }),
@@ -112,6 +119,7 @@ async fn a_rejected_document_is_in_the_file_with_every_reason() -> Result<()> {
     ended.assert(1, 8);
     ended.assert_printed("8 documents are not imported");
     ended.assert_printed("the field read of 1 documents");
+    assert!(!ended.printed.contains('\u{1b}'), "a terminal would act on it: {}", ended.printed);
     assert_eq!(ended.ids.len(), every_kind()?.len());
     let fields: BTreeMap<String, Vec<&str>> = (ended.rejects.iter())
         .map(|reject| {
