@@ -52,6 +52,12 @@ fn metric(sample: &str) -> &str {
     sample.split('{').next().unwrap_or(sample)
 }
 
+/// Returns the name of a histogram, whose samples have names with endings.
+fn family(name: &str) -> &str {
+    let ending = ["_bucket", "_sum", "_count"].into_iter().find_map(|it| name.strip_suffix(it));
+    ending.unwrap_or(name)
+}
+
 #[tokio::test]
 async fn metrics_follow_what_the_services_do() -> Result<()> {
     let mut system = System::start().await?;
@@ -71,6 +77,11 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
         }
     }
     dashboard.append(&mut alerts);
+    let shown = names(&dashboard, OURS);
+    for name in exported.iter().filter(|name| name.starts_with(OURS)) {
+        let is_shown = shown.iter().any(|shown| family(shown) == family(name));
+        assert!(is_shown, "neither the dashboard nor an alert has {name}");
+    }
     let selected = selected(&dashboard);
     assert!(selected.len() > 5, "{selected:?}");
     for (name, label) in selected {

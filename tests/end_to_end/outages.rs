@@ -207,19 +207,10 @@ async fn while_the_broker_is_blocked_by_an_alarm_writes_are_503() -> Result<()> 
 #[tokio::test]
 async fn a_full_queue_refuses_writes_and_says_that_a_repeat_is_safe() -> Result<()> {
     let system = System::start().await?;
-    let gateway = system.env.gateway().env("WRITE_WAIT_MS", 0).start().await?;
-    let api = gateway.api()?;
-    system.worker.terminate(SOON).await?;
-    let management = system.env.management();
-    management.set_policy("full", "^messages.commands$", json!({ "max-length-bytes": 1 })).await?;
-    let refused = eventually("the queue is full", SOON, async || {
-        let answer = post(&api, "one more").await?;
-        anyhow::ensure!(answer.status == 503, "{}", answer.status);
-        Ok(answer)
-    })
-    .await;
+    let (gateway, refused) = system.fill_queue().await?;
     assert_eq!(refused.json::<Problem>()?.type_uri, "/problems/not-accepted");
-    management.clear_policy("full").await?;
+    system.lift_queue_limit().await?;
+    let api = gateway.api()?;
     eventually("the queue takes writes again", SOON, async || {
         post(&api, "room again").await.is_ok_and(|answer| answer.status == 202)
     })

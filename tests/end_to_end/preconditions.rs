@@ -1,11 +1,15 @@
 //! Conditional requests (RFC 9110, section 13), method by method.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use contracts::Message;
 use end_to_end::{System, draft};
 use reqwest::{Method, RequestBuilder, header::HeaderValue};
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::Answer;
+
+const SOON: Duration = Duration::from_secs(20);
 
 const IF_MATCH: &str = "if-match";
 const IF_NONE_MATCH: &str = "if-none-match";
@@ -94,6 +98,36 @@ async fn a_write_whose_precondition_is_met_is_applied() -> Result<()> {
             assert_eq!(answer.status, 404, "{preconditions:?}: {}", answer.text);
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_version_that_is_too_old_says_more_than_a_field_that_differs() -> Result<()> {
+    let system = System::start().await?;
+    let message = system.create("alice", "bob", "first").await?;
+    system.edit(&message, "second").await?;
+    for (version, status) in [(&b"\"1\""[..], 412), (b"\"2\"", 409)] {
+        let stale = json!({ "content": "third", "edit_timestamp": null });
+        let edit = system.api.request(Method::PUT, &path(&message)).json(&stale);
+        let answer = system.api.send(edit.header(IF_MATCH, version)).await?;
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_edit_names_only_versions_that_its_message_can_have_meanwhile() -> Result<()> {
+    let system = System::start().await?;
+    let message = system.create("alice", "bob", "first").await?;
+    system.worker.terminate(SOON).await?;
+    let edit = system.api.request(Method::PUT, &path(&message));
+    let edit = edit.json(&json!({ "content": "second" })).header("prefer", "respond-async");
+    let answer = system.api.send(edit.header(IF_MATCH, "\"32\", \"0\", \"33\", \"1\"")).await?;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let published = system.env.management().take("messages.commands", 1).await?;
+    let published = published.first().context("nothing published")?;
+    let commands: Value = serde_json::from_slice(&published.payload)?;
+    assert_eq!(commands[0]["action"]["edit"]["if_match"], json!([1, 32]), "{commands}");
     Ok(())
 }
 

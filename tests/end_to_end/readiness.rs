@@ -121,17 +121,7 @@ async fn broker_is_away(services: &Services) {
 #[tokio::test]
 async fn a_full_queue_of_commands_degrades_the_gateway() -> Result<()> {
     let system = System::start().await?;
-    let gateway = system.env.gateway().env("WRITE_WAIT_MS", 0).start().await?;
-    let api = gateway.api()?;
-    system.worker.terminate(SOON).await?;
-    let management = system.env.management();
-    management.set_policy("full", "^messages.commands$", json!({ "max-length-bytes": 1 })).await?;
-    eventually("the queue is full", SOON, async || {
-        let answer = api.post("/api/messages", &draft("alice", "bob", "one more")).await?;
-        ensure!(answer.status == 503, "{}", answer.status);
-        Ok(())
-    })
-    .await;
+    let (gateway, _) = system.fill_queue().await?;
     becomes(&gateway, 200, "degraded", &["command_queue"]).await;
     // Nobody tries any more, so nobody knows.
     becomes(&gateway, 200, "ready", &[]).await;

@@ -14,6 +14,25 @@ use testkit::{
 
 const SOON: Duration = Duration::from_secs(30);
 
+/// Servers that speak TLS, and the environment on them, which goes first.
+struct TlsServers {
+    env: TestEnvironment,
+    broker: PrivateBroker,
+    mongod: PrivateMongod,
+    files: TlsFiles,
+}
+
+impl TlsServers {
+    /// Starts them. `mongod` gets the files of its certificates.
+    async fn start(mongod: impl AsyncFnOnce(&TlsFiles) -> Result<PrivateMongod>) -> Result<Self> {
+        let files = TlsFiles::make()?;
+        let (broker, mongod) =
+            tokio::try_join!(PrivateBroker::start_with_tls(&files), mongod(&files))?;
+        let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
+        Ok(Self { env, broker, mongod, files })
+    }
+}
+
 /// A service that reaches both over TLS.
 fn over_tls(
     env: &TestEnvironment,
@@ -32,18 +51,13 @@ fn over_tls(
 
 #[tokio::test]
 async fn all_three_services_trust_an_authority_of_your_own_and_no_other() -> Result<()> {
-    let dir = testkit::settings::scratch_dir("tls-")?;
-    let files = TlsFiles::make(dir.path())?;
-    let (broker, mongod) = tokio::try_join!(
-        PrivateBroker::start_with_tls(&files),
-        PrivateMongod::start_with_tls(&files)
-    )?;
-    let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
+    let servers = TlsServers::start(PrivateMongod::start_with_tls).await?;
+    let TlsServers { env, broker, mongod, files, .. } = &servers;
     let authority = files.authority.display();
     let untrusting = format!("{}&tls=true", mongod.url());
     let trusting = format!("{untrusting}&tlsCAFile={authority}");
     let start = async |service| {
-        let builder = over_tls(&env, &broker, service)?;
+        let builder = over_tls(env, broker, service)?;
         builder
             .env("MONGO_URI", &trusting)
             .env("SSL_CERT_FILE", authority.to_string())
@@ -62,7 +76,7 @@ async fn all_three_services_trust_an_authority_of_your_own_and_no_other() -> Res
     // Who does not trust the authority sends it nothing.
     for service in Service::ALL {
         let suspicious =
-            over_tls(&env, &broker, service)?.env("MONGO_URI", &untrusting).start_unready().await?;
+            over_tls(env, broker, service)?.env("MONGO_URI", &untrusting).start_unready().await?;
         eventually("it says why it does not connect", SOON, async || {
             let log = suspicious.log_text();
             let complaints = log.lines().filter(|line| line.to_lowercase().contains("certificate"));
@@ -86,13 +100,8 @@ async fn all_three_services_trust_an_authority_of_your_own_and_no_other() -> Res
 
 #[tokio::test]
 async fn a_certificate_is_enough_to_log_in_to_both() -> Result<()> {
-    let dir = testkit::settings::scratch_dir("tls-")?;
-    let files = TlsFiles::make(dir.path())?;
-    let (broker, mut mongod) = tokio::try_join!(
-        PrivateBroker::start_with_tls(&files),
-        PrivateMongod::start_standalone_with_tls(&files)
-    )?;
-    let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
+    let mut servers = TlsServers::start(PrivateMongod::start_standalone_with_tls).await?;
+    let TlsServers { env, broker, mongod, files, .. } = &mut servers;
     let (user, vhost) = (TlsFiles::CLIENT, env.vhost());
     let no_password = json!({ "password_hash": "", "tags": "" });
     let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
@@ -143,13 +152,8 @@ async fn a_certificate_is_enough_to_log_in_to_both() -> Result<()> {
 /// Each of these says in an operator's words what is wrong.
 #[tokio::test]
 async fn a_wrong_port_is_named_as_such() -> Result<()> {
-    let dir = testkit::settings::scratch_dir("tls-")?;
-    let files = TlsFiles::make(dir.path())?;
-    let (broker, mongod) = tokio::try_join!(
-        PrivateBroker::start_with_tls(&files),
-        PrivateMongod::start_with_tls(&files)
-    )?;
-    let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
+    let servers = TlsServers::start(PrivateMongod::start_with_tls).await?;
+    let TlsServers { env, broker, mongod, .. } = &servers;
     let (amqps, http) = (broker.tls_address(), broker.management().base().replace("http://", ""));
     let amqp = broker.url().replace("amqp://guest:guest@", "").replace("/%2f", "");
     let mongodb = mongod.url().replace("mongodb://", "");

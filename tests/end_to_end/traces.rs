@@ -289,8 +289,7 @@ async fn a_dead_letter_keeps_its_trace() -> Result<()> {
 
 #[tokio::test]
 async fn spans_are_sent_over_tls_to_a_collector_that_is_trusted() -> Result<()> {
-    let dir = testkit::settings::scratch_dir("tls-")?;
-    let files = TlsFiles::make(dir.path())?;
+    let files = TlsFiles::make()?;
     let collector = Collector::start_with_tls(&files).await?;
     let env = TestEnvironment::new().await;
     let worker = env.storage_worker().start().await?;

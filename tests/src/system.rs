@@ -1,10 +1,17 @@
 //! A gateway and a storage-worker in the environment of one test.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use contracts::Message;
 use serde_json::{Value, json};
 use store::{Store, StoreConfig, StoreSettings};
-use testkit::{Api, ServiceProcess, TestEnvironment};
+use testkit::{Answer, Api, ServiceProcess, TestEnvironment, eventually};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Policy that limits the queue of commands.
+const FULL: &str = "full";
 
 /// A running system. The services are dropped before the environment that they use.
 pub struct System {
@@ -30,6 +37,28 @@ impl System {
             tokio::try_join!(env.storage_worker().start(), env.gateway().start())?;
         let api = gateway.api()?;
         Ok(Self { worker, gateway, api, env })
+    }
+
+    /// Stops the worker, limits the queue of commands and fills it. Returns the gateway that found it full, and the
+    /// refusal.
+    pub async fn fill_queue(&self) -> Result<(ServiceProcess, Answer)> {
+        let gateway = self.env.gateway().env("WRITE_WAIT_MS", 0).start().await?;
+        let api = gateway.api()?;
+        self.worker.terminate(SOON).await?;
+        let smallest = json!({ "max-length-bytes": 1 });
+        self.env.management().set_policy(FULL, "^messages.commands$", smallest).await?;
+        let refusal = eventually("the queue is full", SOON, async || {
+            let answer = api.post("/api/messages", &draft("alice", "bob", "one more")).await?;
+            ensure!(answer.status == 503, "{}", answer.status);
+            Ok(answer)
+        })
+        .await;
+        Ok((gateway, refusal))
+    }
+
+    /// Lets a filled queue take commands again.
+    pub async fn lift_queue_limit(&self) -> Result<()> {
+        self.env.management().clear_policy(FULL).await
     }
 
     /// Creates a message and waits until it is stored.

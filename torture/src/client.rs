@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use testkit::{Answer, Api};
 
 use crate::{
+    condition::Condition,
     history::{Failure, History, Operation, OperationStatus, Request, Response},
     system::WRITE_WAIT,
 };
@@ -121,11 +122,6 @@ pub(crate) async fn operation_status(api: &Api, operation: OperationId) -> Resul
 
 fn http_request(api: &Api, request: &Request) -> RequestBuilder {
     let path = |id: &MessageId| format!("/api/messages/{id}");
-    let conditional = |call: RequestBuilder, if_match: &Option<Version>| match if_match {
-        // A list, of which the other tags match no message.
-        Some(version) => call.header("if-match", format!("\"0\", \"{version}\", W/\"v\"")),
-        None => call,
-    };
     match request {
         Request::Create { from, to, content, key, .. } => {
             let body = json!({ "from_user_id": from, "to_user_id": to, "content": content });
@@ -135,15 +131,30 @@ fn http_request(api: &Api, request: &Request) -> RequestBuilder {
                 None => call,
             }
         }
-        Request::Edit { id, content, if_match } => {
+        Request::Edit { id, content, condition } => {
             let call = api.request(Method::PUT, &path(id)).json(&json!({ "content": content }));
-            conditional(call, if_match)
+            conditional(call, condition)
         }
-        Request::Delete { id, if_match } => {
-            conditional(api.request(Method::DELETE, &path(id)), if_match)
+        Request::Delete { id, condition } => {
+            conditional(api.request(Method::DELETE, &path(id)), condition)
         }
         Request::Read { id } => api.request(Method::GET, &path(id)),
     }
+}
+
+/// Adds the headers of a condition, each with tags that match no message.
+fn conditional(mut call: RequestBuilder, condition: &Condition) -> RequestBuilder {
+    let list = |versions: &[Version], weak: &str| {
+        let tags = versions.iter().map(|version| format!("{weak}\"{version}\""));
+        tags.collect::<Vec<_>>().join(", ")
+    };
+    if let Some(versions) = &condition.if_match {
+        call = call.header("if-match", format!("\"0\", {}, W/\"v\"", list(versions, "")));
+    }
+    if condition.if_none_match.is_empty() {
+        return call;
+    }
+    call.header("if-none-match", format!("{}, \"v\"", list(&condition.if_none_match, "W/")))
 }
 
 /// Interprets an answer, and adds the id of a new message to its request.

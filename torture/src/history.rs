@@ -11,6 +11,8 @@ use std::{
 
 use contracts::{Message, MessageId, OperationId, Version, VersionedMessage};
 
+use crate::condition::Condition;
+
 /// One request and its response. Times count from the run's start.
 #[derive(Clone, Debug)]
 pub struct Operation {
@@ -66,15 +68,15 @@ pub enum Request {
         id: MessageId,
         /// The new content. No two edits have the same one.
         content: String,
-        /// `If-Match`.
-        if_match: Option<Version>,
+        /// `If-Match` and `If-None-Match`.
+        condition: Condition,
     },
     /// `DELETE`.
     Delete {
         /// The message's id.
         id: MessageId,
-        /// `If-Match`.
-        if_match: Option<Version>,
+        /// `If-Match` and `If-None-Match`.
+        condition: Condition,
     },
     /// `GET`.
     Read {
@@ -161,7 +163,7 @@ impl Operation {
         }
     }
 
-    /// Returns its effect. A plain edit may have been superseded if the response has another content, or if its
+    /// Returns its effect. An edit without `If-Match` may have been superseded if the response has another content, or if its
     /// operation has succeeded.
     #[must_use]
     pub fn effect(&self) -> Effect {
@@ -169,14 +171,14 @@ impl Operation {
             return Effect::Excluded;
         }
         match (&self.response, &self.request) {
-            (Response::Stored { state, .. }, Request::Edit { content, if_match, .. }) => {
+            (Response::Stored { state, .. }, Request::Edit { content, condition, .. }) => {
                 let own = state.message.content.as_str() == content;
-                if own || if_match.is_some() { Effect::Certain } else { Effect::Possible }
+                if own || condition.if_match.is_some() { Effect::Certain } else { Effect::Possible }
             }
             (
                 Response::Accepted { status: OperationStatus::Succeeded, .. },
-                Request::Edit { if_match: None, .. },
-            ) => Effect::Possible,
+                Request::Edit { condition, .. },
+            ) if condition.if_match.is_none() => Effect::Possible,
             (
                 Response::Stored { .. }
                 | Response::Deleted
@@ -214,15 +216,15 @@ impl Operation {
         }
     }
 
-    /// Returns the version at its end, as far as the response tells: the one that it saw, or that a conditional
-    /// edit made.
+    /// Returns the version at its end, as far as the response tells: the one that it saw, or the earliest that an edit with
+    /// `If-Match` can have made.
     #[must_use]
     pub fn reached(&self) -> Option<Version> {
         match (&self.request, &self.response) {
             (
-                Request::Edit { if_match: Some(condition), .. },
+                Request::Edit { condition, .. },
                 Response::Accepted { status: OperationStatus::Succeeded, .. },
-            ) => Some(condition + 1),
+            ) => condition.earliest().map(|version| version + 1),
             _ => self.seen().map(|state| state.version),
         }
     }
@@ -294,16 +296,11 @@ impl fmt::Display for Operation {
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let condition = |if_match: &Option<Version>| {
-            if_match.map(|version| format!(" if-match {version}")).unwrap_or_default()
-        };
         match self {
             Self::Create { content, key: None, .. } => write!(f, "create {content}"),
             Self::Create { content, key: Some(key), .. } => write!(f, "create {content} key {key}"),
-            Self::Edit { content, if_match, .. } => {
-                write!(f, "edit {content}{}", condition(if_match))
-            }
-            Self::Delete { if_match, .. } => write!(f, "delete{}", condition(if_match)),
+            Self::Edit { content, condition, .. } => write!(f, "edit {content}{condition}"),
+            Self::Delete { condition, .. } => write!(f, "delete{condition}"),
             Self::Read { .. } => f.write_str("read"),
         }
     }

@@ -10,6 +10,7 @@
 
 pub mod checker;
 mod client;
+pub mod condition;
 mod faults;
 pub mod history;
 mod options;

@@ -10,6 +10,7 @@ use contracts::MessageId;
 
 use crate::{
     checker::Violation,
+    condition::Condition,
     history::{Operation, OperationStatus, Request, Response},
     plan::Kind,
 };
@@ -242,9 +243,9 @@ fn kind_of(request: &Request) -> &'static str {
     match request {
         Request::Create { key: None, .. } => "create",
         Request::Create { key: Some(_), .. } => "keyed create",
-        Request::Edit { if_match: None, .. } => "edit",
+        Request::Edit { condition, .. } if *condition == Condition::default() => "edit",
         Request::Edit { .. } => "edit if",
-        Request::Delete { if_match: None, .. } => "delete",
+        Request::Delete { condition, .. } if *condition == Condition::default() => "delete",
         Request::Delete { .. } => "delete if",
         Request::Read { .. } => "read",
     }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, Prefer},
+    condition::Condition,
     history::{Failure, Operation, Request, Response},
     plan::REPLICAS,
 };
@@ -181,7 +182,7 @@ impl Worker {
         request
     }
 
-    fn on_own(&mut self, what: fn(&Self, Known) -> Request) -> Request {
+    fn on_own(&mut self, what: fn(&mut Self, Known) -> Request) -> Request {
         if self.own.is_empty() {
             return self.create();
         }
@@ -192,7 +193,7 @@ impl Worker {
         }
     }
 
-    fn on_contended(&mut self, what: fn(&Self, Known) -> Request) -> (Request, bool) {
+    fn on_contended(&mut self, what: fn(&mut Self, Known) -> Request) -> (Request, bool) {
         let place = self.rng.random_range(0..CONTENDED);
         let known = self.shared.contended().get(place).copied();
         let request = match known {
@@ -203,28 +204,43 @@ impl Worker {
         (request, true)
     }
 
-    fn read(&self, known: Known) -> Request {
+    fn read(&mut self, known: Known) -> Request {
         let _ = self;
         Request::Read { id: known.id }
     }
 
-    fn edit(&self, known: Known) -> Request {
-        Request::Edit { id: known.id, content: self.client.history.token("e"), if_match: None }
-    }
-
-    fn conditional_edit(&self, known: Known) -> Request {
+    fn edit(&mut self, known: Known) -> Request {
         let content = self.client.history.token("e");
-        Request::Edit { id: known.id, content, if_match: known.version.or(Some(1)) }
+        Request::Edit { id: known.id, content, condition: Condition::default() }
     }
 
-    fn delete(&self, known: Known) -> Request {
-        let _ = self;
-        Request::Delete { id: known.id, if_match: None }
+    fn conditional_edit(&mut self, known: Known) -> Request {
+        let content = self.client.history.token("e");
+        Request::Edit { id: known.id, content, condition: self.choose_condition(known) }
     }
 
-    fn conditional_delete(&self, known: Known) -> Request {
+    fn delete(&mut self, known: Known) -> Request {
         let _ = self;
-        Request::Delete { id: known.id, if_match: known.version.or(Some(1)) }
+        Request::Delete { id: known.id, condition: Condition::default() }
+    }
+
+    fn conditional_delete(&mut self, known: Known) -> Request {
+        Request::Delete { id: known.id, condition: self.choose_condition(known) }
+    }
+
+    /// Chooses a condition about the version that the client knows and those that come next.
+    fn choose_condition(&mut self, known: Known) -> Condition {
+        let version = known.version.unwrap_or(1);
+        match self.rng.random_range(0..10) {
+            0..5 => Condition::version(version),
+            5..7 => Condition::any_of(vec![version, version + 1, version + 3]),
+            7 => Condition {
+                if_none_match: vec![version],
+                ..Condition::any_of(vec![version, version + 1])
+            },
+            8 => Condition::none_of(vec![version]),
+            _ => Condition::none_of(vec![version + 1, version + 2]),
+        }
     }
 
     /// Updates the remembered messages from a response.

@@ -3,7 +3,6 @@
 //! The [`hub`] writes a [`frame`] to the [`subscriber_sink`] of each subscriber, and that to the
 //! socket, which the [`paced_stream`] wraps. The session does everything else with the same sink.
 
-mod close_code;
 pub(crate) mod frame;
 pub(crate) mod hub;
 pub(crate) mod paced_stream;

@@ -17,13 +17,18 @@ const MISSED_FRAMES: u32 = 5;
 /// Watches whether frames arrive; while nothing is stored, none are expected. Must be called in a tokio
 /// runtime.
 pub(crate) fn start(hub: &Hub, store: &Store, tick_interval: Duration) -> watch::Receiver<bool> {
-    let silence = MIN_SILENCE.max(tick_interval * MISSED_FRAMES);
+    let silence = silence(tick_interval);
     let store = store.clone();
     // Without MongoDB, nobody knows, and no frames come.
     let expected = async move || store.sample().await.map_or(true, |sample| !sample.ids.is_empty());
     let (sender, up) = watch::channel(true);
     tokio::spawn(follow(hub.newest(), silence, expected, sender));
     up
+}
+
+/// Returns the time without a frame that is a fault.
+fn silence(tick_interval: Duration) -> Duration {
+    MIN_SILENCE.max(tick_interval * MISSED_FRAMES)
 }
 
 /// Notes each change, until the hub is gone.
@@ -60,6 +65,12 @@ mod tests {
     use super::*;
 
     const SILENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_fault_is_several_missed_frames_and_never_less_than_an_election_takes() {
+        assert_eq!(silence(Duration::from_millis(50)), MIN_SILENCE);
+        assert_eq!(silence(Duration::from_mins(1)), Duration::from_mins(5));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn frames_that_do_not_come_are_a_fault_only_while_something_is_stored() {

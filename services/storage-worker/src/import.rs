@@ -154,3 +154,36 @@ async fn open(config: StoreConfig, setting: &'static str) -> anyhow::Result<Stor
     };
     Ok(Store::new(settings).await.map_err(|error| ConfigError::new(setting, error))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_in_the_database_that_is_named_closest_to_it() {
+        let target =
+            StoreConfig { uri: "mongodb://target".parse().unwrap(), database: name("target") };
+        for (uri, database, expected) in [
+            (None, None, "target"),
+            (None, Some("flag"), "flag"),
+            (Some("mongodb://source"), None, "target"),
+            (Some("mongodb://source/path"), None, "path"),
+            (Some("mongodb://source/path"), Some("flag"), "flag"),
+        ] {
+            let command = ImportCommand {
+                from_collection: "old".to_owned(),
+                from_uri: uri.map(|uri| uri.parse().unwrap()),
+                from_database: database.map(name),
+                dry_run: false,
+                rejects: PathBuf::new(),
+                mapping: PathBuf::new(),
+            };
+            let found = format!("{:?}", command.source(&target).database);
+            assert_eq!(found, format!("{:?}", name(expected)), "{uri:?} {database:?}");
+        }
+    }
+
+    fn name(text: &str) -> DatabaseName {
+        text.parse().unwrap()
+    }
+}

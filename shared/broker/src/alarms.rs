@@ -109,7 +109,8 @@ mod tests {
         let alarms = Alarms::default();
         let reason = alarms.reason();
         let first = alarms.begin("low on disk".to_owned());
-        let second = alarms.begin("low on disk".to_owned());
+        let second = alarms.begin("low on memory".to_owned());
+        assert_eq!(reason.borrow().as_deref(), Some("low on disk"));
         drop(first);
         assert_eq!(reason.borrow().as_deref(), Some("low on disk"));
         drop(second);

@@ -218,7 +218,7 @@ mod tests {
     struct Other {
         #[arg(long, env = "SOURCE", value_name = "SOURCE", value_parser = number(1_u16..=9))]
         source: Option<u16>,
-        #[arg(long)]
+        #[arg(long, env = "FILE")]
         file: Option<String>,
         #[arg(long)]
         dry: bool,
@@ -320,6 +320,24 @@ mod tests {
             panic!("refused")
         };
         assert_eq!((other.file.as_deref(), other.dry), (Some("--dry"), true));
+    }
+
+    #[test]
+    fn a_dash_alone_is_a_value_and_what_is_no_flag_stays_as_it_is() {
+        let parsed = |arguments: &[&str]| {
+            let variable = |name: &OsStr| (name == "FILE").then(|| "a".into());
+            match parse::<Plain>([&["service"], arguments].concat(), variable) {
+                Ok(Invocation::Run(Plain { tool: Some(Tool::Other(other)), .. })) => Ok(other.file),
+                Ok(_) => unreachable!("another command"),
+                Err(error) => Err(error.kind()),
+            }
+        };
+        assert_eq!(parsed(&["other"]), Ok(Some("a".to_owned())));
+        assert_eq!(parsed(&["other", "--file", "-"]), Ok(Some("-".to_owned())));
+        // An empty text is no setting: neither behind a flag without a value nor behind `--`.
+        for arguments in [&["other", "--dry", ""][..], &["other", "--", "--file", ""]] {
+            assert_eq!(parsed(arguments), Err(ErrorKind::UnknownArgument), "{arguments:?}");
+        }
     }
 
     #[test]

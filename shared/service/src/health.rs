@@ -1,13 +1,7 @@
 //! `/livez` and `/readyz`, which tell an orchestrator when to restart a process and when to send it
 //! work, and `/metrics` for Prometheus.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use bytes::Bytes;
@@ -35,9 +29,6 @@ const METRICS: &str = "/metrics";
 
 /// Connections of a listener that serves health checks only.
 const MAX_CONNECTIONS: usize = 64;
-
-/// Retry interval of a problem of that listener, which has none that is worth a retry.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A part outside the service that it needs, which is up or down.
 #[derive(Clone, Debug)]
@@ -227,7 +218,7 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
             .or_else(|| problem_page::respond(method, path, request.headers()));
         let mut response = answered.unwrap_or_else(|| {
             let detail = "this port serves health checks and the pages of problem types only";
-            problem::response(&Problem::new(ProblemKind::UnknownPath, detail), RETRY_AFTER)
+            problem::response(&Problem::new(ProblemKind::UnknownPath, detail), problem::NO_RETRY)
         });
         if let Some(refusal) = ReadPreconditions::of(&request).and_then(|it| it.refuse(&response)) {
             response = refusal;
@@ -246,6 +237,8 @@ pub async fn serve(listener: Listener, health: Health, access_log: AccessLog, ph
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;

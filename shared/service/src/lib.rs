@@ -11,6 +11,7 @@ mod healthcheck;
 pub mod http;
 pub mod origin;
 pub mod shutdown;
+pub mod websocket;
 
 use std::{any::Any, error::Error, process::ExitCode};
 

@@ -148,6 +148,7 @@ mod tests {
     fn it_matches_what_browsers_send() {
         assert!(matches("https://App.Example:443/", "https://app.example"));
         assert!(matches("http://a:81", "http://a:81"));
+        assert!(matches("http://a:81", "HTTP://A:81"), "case does not matter");
         assert!(!matches("http://a:81", "http://a"));
         assert!(matches("http://[::1]:81", "http://[::1]:81"));
         assert!(matches("null", "null"));
@@ -158,7 +159,11 @@ mod tests {
     #[test]
     fn a_wildcard_stands_for_subdomains_of_any_depth() {
         let pattern = "https://*.example.com:8443";
-        for origin in ["https://a.example.com:8443", "https://a.b-c.Example.com:8443"] {
+        for origin in [
+            "https://a.example.com:8443",
+            "https://a.b-c.Example.com:8443",
+            "HTTPS://a.example.com:8443",
+        ] {
             assert!(matches(pattern, origin), "{origin}");
         }
         for origin in [
@@ -170,6 +175,7 @@ mod tests {
             "https://evil.test:1.example.com:8443",
             "https://a.example.com",
             "http://a.example.com:8443",
+            "httpx://a.example.com:8443",
             "https://a.example.com.evil.test:8443",
             "null",
             "",
@@ -208,6 +214,8 @@ mod tests {
             "https://*.10.0.0.1",
             "https://*.",
             "https://a.example?x",
+            "https://a.example#x",
+            "https://:p@a.example",
         ] {
             assert!(text.parse::<OriginPattern>().is_err(), "{text}");
         }

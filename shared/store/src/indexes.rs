@@ -19,14 +19,23 @@ const TOMBSTONE_LIFETIME: Duration = Duration::from_hours(7 * 24);
 /// Lifetime of recorded delivery attempts. Longer than any series of redeliveries.
 const DELIVERY_ATTEMPTS_LIFETIME: Duration = Duration::from_hours(24);
 
-/// Name of the index by which tombstones expire.
-const TOMBSTONES: &str = "tombstones";
-
 /// MongoDB's code for a collection that does not exist.
 const NAMESPACE_NOT_FOUND: i32 = 26;
 
 /// MongoDB's code for an index that does not exist.
 const INDEX_NOT_FOUND: i32 = 27;
+
+/// An index by which documents of this system expire. Another service may have documents in a collection of the same name,
+/// with a date of the same name. Those must not expire.
+struct Expiry {
+    collection: &'static str,
+    name: &'static str,
+    /// Date from which the lifetime counts.
+    date: &'static str,
+    /// Field that only documents of this system have.
+    marker: &'static str,
+    lifetime: Duration,
+}
 
 impl Store {
     /// Creates the indexes that are missing.
@@ -35,55 +44,80 @@ impl Store {
             doc! { "from_user_id": 1, "to_user_id": 1, "publish_timestamp": -1, "_id": -1 };
         let conversations = IndexModel::builder().keys(conversations).build();
         let messages = self.database.collection::<Document>("messages");
-        self.run(async move { drop_former_expiry(&messages).await }).await?;
-        // Another service may mark its own documents with a date of this name. Those must not expire, and
-        // only this system's messages remember commands.
-        let tombstones = doc! { "deleted_at": { "$exists": true }, "applied": { "$exists": true } };
-        let mut tombstones = expiry("deleted_at", TOMBSTONE_LIFETIME, Some(tombstones));
-        if let Some(options) = &mut tombstones.options {
-            options.name = Some(TOMBSTONES.to_owned());
-        }
-        let outcomes = expiry("recorded_at", OUTCOME_LIFETIME, None);
-        let attempts = expiry("tried_at", DELIVERY_ATTEMPTS_LIFETIME, None);
-        for (collection, indexes) in [
-            ("messages", vec![conversations, tombstones]),
-            ("operations", vec![outcomes]),
-            ("suspects", vec![attempts]),
-        ] {
-            let collection = self.database.collection::<Document>(collection);
-            self.run(async move { collection.create_indexes(indexes).await }).await?;
+        self.run(async move { messages.create_index(conversations).await }).await?;
+        for expiry in expiries() {
+            let collection = self.database.collection::<Document>(expiry.collection);
+            self.run(async move { expiry.ensure(&collection).await }).await?;
         }
         Ok(())
     }
 }
 
-/// Returns the index by which documents expire, if they match the filter.
-fn expiry(field: &str, lifetime: Duration, filter: Option<Document>) -> IndexModel {
-    let options =
-        IndexOptions::builder().expire_after(lifetime).partial_filter_expression(filter).build();
-    IndexModel::builder().keys(doc! { field: 1 }).options(options).build()
+fn expiries() -> [Expiry; 3] {
+    [
+        Expiry {
+            collection: "messages",
+            name: "tombstones",
+            date: "deleted_at",
+            marker: "applied",
+            lifetime: TOMBSTONE_LIFETIME,
+        },
+        Expiry {
+            collection: "operations",
+            name: "outcomes",
+            date: "recorded_at",
+            marker: "ending",
+            lifetime: OUTCOME_LIFETIME,
+        },
+        Expiry {
+            collection: "suspects",
+            name: "delivery_attempts",
+            date: "tried_at",
+            marker: "tries",
+            lifetime: DELIVERY_ATTEMPTS_LIFETIME,
+        },
+    ]
 }
 
-/// Drops the index of earlier versions, by which also documents of another service expired. An index that
-/// another service made under its name stays.
-async fn drop_former_expiry(messages: &Collection<Document>) -> Result<(), Error> {
-    let indexes: Vec<IndexModel> = match messages.list_indexes().await {
-        Ok(indexes) => indexes.try_collect().await?,
-        Err(error) if has_code(&error, NAMESPACE_NOT_FOUND) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let filter = Some(doc! { "deleted_at": { "$exists": true } });
-    let mut options = indexes.into_iter().filter_map(|index| index.options);
-    let Some(name) = options
-        .find(|it| it.expire_after.is_some() && it.partial_filter_expression == filter)
-        .and_then(|it| it.name)
-    else {
-        return Ok(());
-    };
-    match messages.drop_index(name).await {
-        // Another worker was faster.
-        Err(error) if has_code(&error, INDEX_NOT_FOUND) => Ok(()),
-        dropped => dropped,
+impl Expiry {
+    async fn ensure(&self, collection: &Collection<Document>) -> Result<(), Error> {
+        self.drop_former(collection).await?;
+        let filter = doc! { self.date: { "$exists": true }, self.marker: { "$exists": true } };
+        let options = IndexOptions::builder()
+            .name(self.name.to_owned())
+            .expire_after(self.lifetime)
+            .partial_filter_expression(filter)
+            .build();
+        let index = IndexModel::builder().keys(doc! { self.date: 1 }).options(options).build();
+        collection.create_index(index).await.map(drop)
+    }
+
+    /// Drops the index of earlier versions, by which also documents of another service expired. An index that
+    /// another service made under its name stays.
+    async fn drop_former(&self, collection: &Collection<Document>) -> Result<(), Error> {
+        let indexes: Vec<IndexModel> = match collection.list_indexes().await {
+            Ok(indexes) => indexes.try_collect().await?,
+            Err(error) if has_code(&error, NAMESPACE_NOT_FOUND) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let Some(name) = indexes.into_iter().find_map(|index| self.former_name(index)) else {
+            return Ok(());
+        };
+        match collection.drop_index(name).await {
+            // Another worker was faster.
+            Err(error) if has_code(&error, INDEX_NOT_FOUND) => Ok(()),
+            dropped => dropped,
+        }
+    }
+
+    /// Returns the name of an index that an earlier version made: no filter asks for the marker.
+    fn former_name(&self, index: IndexModel) -> Option<String> {
+        let options = index.options?;
+        let only_dated = doc! { self.date: { "$exists": true } };
+        let is_former = index.keys == doc! { self.date: 1 }
+            && options.expire_after == Some(self.lifetime)
+            && options.partial_filter_expression.is_none_or(|filter| filter == only_dated);
+        options.name.filter(|_| is_former)
     }
 }
 

@@ -72,13 +72,13 @@ fn id_text(document: &RawDocument) -> String {
 }
 
 fn other_id_text(id: RawBsonRef<'_>) -> String {
-    let text: String = format!("{id:?}").chars().take(64).collect();
-    text.escape_debug().to_string()
+    // The debug form has its texts escaped.
+    format!("{id:?}").chars().take(64).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use mongodb::bson::{oid::ObjectId, rawdoc};
+    use mongodb::bson::{RawBson, oid::ObjectId, rawdoc};
 
     use super::*;
 
@@ -100,5 +100,8 @@ mod tests {
         assert_eq!(id_text(&rawdoc! { "_id": id }), "objectId 66f0a1b2c3d4e5f601020304");
         assert_eq!(id_text(&rawdoc! { "_id": true }), "Boolean(true)");
         assert_eq!(id_text(&rawdoc! {}), "none");
+        let code = RawBson::JavaScriptCode("\u{1b}\n".repeat(40));
+        let shown = id_text(&rawdoc! { "_id": code });
+        assert!(shown.len() <= 64 && !shown.contains(char::is_control), "{shown:?}");
     }
 }

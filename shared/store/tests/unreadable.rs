@@ -2,17 +2,13 @@
 
 mod common;
 
-use std::time::Duration;
-
 use anyhow::Result;
 use contracts::{CommandId, Failure, MessageId, Outcome, Precondition, Timestamp, UserId};
-use futures_util::TryStreamExt;
 use mongodb::{
-    Client, Collection, IndexModel,
+    Client, Collection,
     bson::{
         self, Binary, Bson, DateTime, Document, Regex, doc, oid::ObjectId, spec::BinarySubtype,
     },
-    options::{Hint, IndexOptions},
 };
 use store::{CreateCommand, ListQuery, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
@@ -156,49 +152,6 @@ async fn the_document_of_another_service_is_not_found_and_stays_as_it_is() -> Re
         assert_eq!(outcomes, [Some(not_found.clone())]);
     }
     assert_eq!(messages.find_one(doc! {}).await?, Some(stored));
-    Ok(())
-}
-
-#[tokio::test]
-async fn only_tombstones_of_this_system_expire() -> Result<()> {
-    let env = TestEnvironment::new().await;
-    let messages = raw(&env).await?;
-    // As earlier versions made it: documents of another service expired.
-    let expiry = |filter: Option<Document>| {
-        let options = IndexOptions::builder().expire_after(Duration::from_hours(7 * 24));
-        let options = options.partial_filter_expression(filter).build();
-        IndexModel::builder().keys(doc! { "deleted_at": 1 }).options(options).build()
-    };
-    messages.create_index(expiry(Some(doc! { "deleted_at": { "$exists": true } }))).await?;
-    let store = common::open(&env).await?;
-    // Again, as each worker does that starts.
-    store.ensure_indexes().await?;
-    let mut deleted = other("deleted");
-    deleted.insert("deleted_at", DateTime::from_millis(MILLIS));
-    messages.insert_one(deleted).await?;
-    let id = create(&store, 1).await?[0];
-    let delete = UpdateCommand {
-        command_id: CommandId::generate(),
-        message_id: id,
-        precondition: Precondition::default(),
-        update: Update::Delete,
-    };
-    assert_eq!(store.update(&delete).await?, Outcome::Deleted);
-
-    let indexes: Vec<IndexModel> = messages.list_indexes().await?.try_collect().await?;
-    let expiring: Vec<String> = (indexes.into_iter().filter_map(|index| index.options))
-        .filter(|options| options.expire_after.is_some())
-        .filter_map(|options| options.name)
-        .collect();
-    let [name] = expiring.as_slice() else { anyhow::bail!("{expiring:?}") };
-    // The documents in the index are those that expire.
-    let expiring_documents =
-        messages.find(doc! { "deleted_at": { "$exists": true }, "applied": { "$exists": true } });
-    let expiring_documents: Vec<Document> =
-        expiring_documents.hint(Hint::Name(name.clone())).await?.try_collect().await?;
-    let ids: Vec<_> =
-        expiring_documents.iter().map(|document| document.get("_id").cloned()).collect();
-    assert_eq!(ids, [Some(bson::Uuid::from_bytes(Uuid::from(id).into_bytes()).into())]);
     Ok(())
 }
 

@@ -1,14 +1,14 @@
 //! Certificates of a test's own authority, for servers on loopback.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
 
-/// PEM files with which a server speaks TLS, and a client trusts it.
+use crate::settings;
+
+/// PEM files with which a server speaks TLS, and a client trusts it. They go with the last clone.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// The certificate of the authority.
@@ -23,14 +23,16 @@ pub struct TlsFiles {
     pub client: PathBuf,
     /// The key of the client's certificate, alone.
     pub client_key: PathBuf,
+    _dir: Arc<TempDir>,
 }
 
 impl TlsFiles {
     /// Common name of the client's certificate.
     pub const CLIENT: &str = "client-of-tests";
 
-    /// Makes a new authority, a server's certificate and a client's in this directory.
-    pub fn make(dir: &Path) -> Result<Self> {
+    /// Makes a new authority, a server's certificate and a client's, in a directory of their own.
+    pub fn make() -> Result<Self> {
+        let dir = settings::scratch_dir("tls-")?;
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.distinguished_name.push(DnType::CommonName, "an authority of tests");
@@ -48,7 +50,7 @@ impl TlsFiles {
         let client = client.signed_by(&client_key, &issuer)?.pem();
         let client_key = client_key.serialize_pem();
         let write = |name: &str, pem: &str| {
-            let path = dir.join(name);
+            let path = dir.path().join(name);
             fs::write(&path, pem).map(|()| path)
         };
         Ok(Self {
@@ -58,6 +60,7 @@ impl TlsFiles {
             client_key: write("client.key", &client_key)?,
             certificate: write("server.crt", &certificate)?,
             key: write("server.key", &key)?,
+            _dir: Arc::new(dir),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use contracts::Outcome;
+use contracts::{Outcome, Precondition};
 use service::Shutdown;
 use storage_worker::{CommandStore, Config};
 use store::{CreateCommand, Store, StoreError, StoreSettings, Update, UpdateCommand};
@@ -57,7 +57,7 @@ impl CommandStore for LyingStore {
     }
 
     async fn update(&self, command: &UpdateCommand) -> Result<Outcome, StoreError> {
-        if command.precondition.if_match.is_some() {
+        if command.precondition != Precondition::default() {
             return self.0.update(command).await;
         }
         let known = self.0.find(command.message_id).await?;

@@ -139,24 +139,23 @@ fn makers_of_states<'a>(
 }
 
 fn made_from_its_condition(case: &mut Case<'_>, version: Version, writer: &Operation) {
-    if let Request::Edit { if_match: Some(condition), .. } = writer.request
-        && version != condition + 1
+    if let Request::Edit { condition, .. } = &writer.request
+        && !condition.allows(version - 1)
     {
         let detail = format!("version {version} was made by\n  {writer}");
-        case.violated("If-Match decides what an edit is applied to", detail);
+        case.violated("the condition decides what an edit is applied to", detail);
     }
 }
 
-/// Adds conditional edits that had their effect: each made the version after its condition, seen or not.
+/// Adds edits that had their effect on the one version that they were for: each made the next one, seen or not.
 fn makers_by_condition<'a>(
     case: &mut Case<'_>,
     operations: &[&'a Operation],
     makers: &mut Makers<'a>,
 ) {
     for &operation in operations {
-        let Request::Edit { if_match: Some(condition), content, .. } = &operation.request else {
-            continue;
-        };
+        let Request::Edit { condition, content, .. } = &operation.request else { continue };
+        let Some(condition) = condition.only() else { continue };
         if operation.effect() != Effect::Certain {
             continue;
         }

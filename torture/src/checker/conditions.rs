@@ -1,25 +1,27 @@
 //! Responses that say why a write changed nothing: 412, and superseded edits.
 
-use contracts::Version;
-
 use super::Case;
-use crate::history::{Failure, Operation, OperationStatus, Request, Response};
+use crate::{
+    condition::Condition,
+    history::{Failure, Operation, OperationStatus, Request, Response},
+};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let operations = case.operations.clone();
     for operation in &operations {
         if operation.failure() == Some(Failure::VersionMismatch)
-            && let Some(condition) = condition(operation)
+            && let Request::Edit { condition, .. } | Request::Delete { condition, .. } =
+                &operation.request
         {
             mismatch(case, &operations, operation, condition);
         }
-        if let (Response::Stored { state, .. }, Request::Edit { content, if_match, .. }) =
+        if let (Response::Stored { state, .. }, Request::Edit { content, condition, .. }) =
             (&operation.response, &operation.request)
             && state.message.content.as_str() != content
         {
-            match if_match {
+            match condition.if_match.as_ref().and(condition.earliest()) {
                 // A redelivery, after which another write came.
-                Some(condition) if state.version > condition + 1 => {}
+                Some(earliest) if state.version > earliest + 1 => {}
                 Some(_) => {
                     let detail = operation.to_string();
                     case.violated("a conditional edit is answered with its state or newer", detail);
@@ -30,26 +32,21 @@ pub(super) fn check(case: &mut Case<'_>) {
     }
 }
 
-fn condition(operation: &Operation) -> Option<Version> {
-    match operation.request {
-        Request::Edit { if_match, .. } | Request::Delete { if_match, .. } => if_match,
-        Request::Create { .. } | Request::Read { .. } => None,
-    }
-}
-
-/// Checks a 412: it is wrong if the version matched before and after.
+/// Checks a 412: it is wrong if the condition allows all versions that the message can have had meanwhile.
 fn mismatch(
     case: &mut Case<'_>,
     operations: &[&Operation],
     operation: &Operation,
-    condition: Version,
+    condition: &Condition,
 ) {
-    let shows = |it: &&&Operation| it.seen().is_some_and(|seen| seen.version == condition);
-    let before = operations.iter().filter(shows).find(|it| it.ended < operation.began);
-    let after = operations.iter().filter(shows).find(|it| it.began > operation.ended);
-    if let (Some(before), Some(after)) = (before, after) {
+    let seen = |it: &&&Operation| it.seen().map(|seen| seen.version);
+    let before = operations.iter().filter(|it| it.ended < operation.began).max_by_key(seen);
+    let after = operations.iter().filter(|it| it.began > operation.ended && seen(it).is_some());
+    let (Some(before), Some(after)) = (before, after.min_by_key(seen)) else { return };
+    let (Some(from), Some(to)) = (seen(&before), seen(&after)) else { return };
+    if from <= to && (from..=to).all(|version| condition.allows(version)) {
         let detail = format!("between\n  {before}\n  and\n  {after}\n  came\n  {operation}");
-        case.violated("412 only where the version is another one", detail);
+        case.violated("412 only where the condition does not allow the version", detail);
     }
 }
 

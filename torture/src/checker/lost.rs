@@ -1,4 +1,4 @@
-//! Plain edits with a 202 whose operation has succeeded: each has made a version, or a newer edit superseded it.
+//! Edits without `If-Match` and with a 202 whose operation has succeeded: each has made a version, or a newer edit superseded it.
 //! Only the states around it show which.
 
 use contracts::Version;
@@ -25,7 +25,7 @@ pub(super) fn check(case: &mut Case<'_>, makers: &Makers<'_>) {
 }
 
 fn is_accepted_plain_edit(operation: &Operation) -> bool {
-    matches!(operation.request, Request::Edit { if_match: None, .. })
+    matches!(&operation.request, Request::Edit { condition, .. } if condition.if_match.is_none())
         && matches!(
             operation.response,
             Response::Accepted { status: OperationStatus::Succeeded, .. }

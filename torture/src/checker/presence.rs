@@ -89,12 +89,12 @@ fn deleted_once(case: &mut Case<'_>, operations: &[&Operation]) {
         .filter_map(|operation| Some((operation.seen()?.version, *operation)))
         .max_by_key(|(version, _)| *version);
     for delete in done {
-        if let (Request::Delete { if_match: Some(condition), .. }, Some((version, seen))) =
+        if let (Request::Delete { condition, .. }, Some((version, seen))) =
             (&delete.request, newest)
-            && version > *condition
+            && !condition.allows_from(version)
         {
             let detail = format!("with version {version} there\n  {seen}\n  {delete}");
-            case.violated("If-Match decides what a delete is applied to", detail);
+            case.violated("the condition decides what a delete is applied to", detail);
         }
     }
 }

@@ -8,7 +8,10 @@ use contracts::{CommandId, Message, OperationId, Timestamp, Version, VersionedMe
 use uuid::Uuid;
 
 use super::*;
-use crate::history::{Failure, Request};
+use crate::{
+    condition::Condition,
+    history::{Failure, Request},
+};
 
 const ID: Uuid = Uuid::from_u128(1);
 
@@ -70,15 +73,19 @@ fn create(content: &str) -> Request {
 }
 
 fn edit(content: &str) -> Request {
-    Request::Edit { id: id(), content: content.to_owned(), if_match: None }
+    edit_on(content, Condition::default())
 }
 
 fn edit_if(content: &str, version: Version) -> Request {
-    Request::Edit { id: id(), content: content.to_owned(), if_match: Some(version) }
+    edit_on(content, Condition::version(version))
+}
+
+fn edit_on(content: &str, condition: Condition) -> Request {
+    Request::Edit { id: id(), content: content.to_owned(), condition }
 }
 
 fn delete() -> Request {
-    Request::Delete { id: id(), if_match: None }
+    Request::Delete { id: id(), condition: Condition::default() }
 }
 
 fn read() -> Request {
@@ -220,16 +227,73 @@ fn if_match_decides_what_an_edit_is_applied_to() {
             .contains(&"two writes made one version, so one is lost")
     );
     let wrong = at(40, 50, edit_if("e2", 1), state(3, "e2", 40));
-    assert!(broken(vec![first(), wrong]).contains(&"If-Match decides what an edit is applied to"));
+    assert!(
+        broken(vec![first(), wrong]).contains(&"the condition decides what an edit is applied to")
+    );
     // After an own edit of unknown outcome.
     let mismatch = || at(40, 50, edit_if("e2", 1), Response::Failed(Failure::VersionMismatch));
     assert!(broken(vec![at(20, 30, edit_if("e1", 1), unknown()), mismatch()]).is_empty());
     let still = at(60, 70, read(), state(1, "new", 0));
-    assert_eq!(broken(vec![mismatch(), still]), ["412 only where the version is another one"]);
-    let deleting = Request::Delete { id: id(), if_match: Some(1) };
+    assert_eq!(
+        broken(vec![mismatch(), still]),
+        ["412 only where the condition does not allow the version"]
+    );
+    let deleting = Request::Delete { id: id(), condition: Condition::version(1) };
     assert_eq!(
         broken(vec![first(), at(40, 50, deleting, Response::Deleted)]),
-        ["If-Match decides what a delete is applied to"]
+        ["the condition decides what a delete is applied to"]
+    );
+}
+
+#[test]
+fn a_condition_may_allow_several_versions() {
+    let listed = || edit_on("e2", Condition::any_of(vec![1, 2]));
+    let excluding = |versions| edit_on("e2", Condition::none_of(versions));
+    let first = || at(20, 30, edit("e1"), state(2, "e1", 20));
+    let second = |request| at(40, 50, request, state(3, "e2", 40));
+    for request in [listed(), excluding(vec![1, 3])] {
+        assert!(broken(vec![first(), second(request)]).is_empty());
+    }
+    let both = Condition { if_none_match: vec![2], ..Condition::any_of(vec![1, 2]) };
+    for request in
+        [edit_on("e2", Condition::any_of(vec![1, 3])), excluding(vec![2]), edit_on("e2", both)]
+    {
+        let rules = broken(vec![first(), second(request)]);
+        assert_eq!(rules[0], "the condition decides what an edit is applied to");
+    }
+    // Nobody has seen which of them it was applied to, but one it was.
+    let unseen = || at(40, 50, listed(), accepted(OperationStatus::Succeeded));
+    let stale = at(60, 70, read(), state(1, "new", 0));
+    assert!(
+        broken(vec![unseen(), stale]).contains(&"an acknowledged state was undone, or not seen")
+    );
+    assert!(broken(vec![unseen(), at(60, 70, read(), state(2, "e2", 20))]).is_empty());
+    // A 412 is right if the message may have had another version.
+    let refused = |request| at(40, 50, request, Response::Failed(Failure::VersionMismatch));
+    let now = |version: Version| match version {
+        2 => at(60, 70, read(), state(2, "e1", 20)),
+        _ => at(60, 70, read(), state(3, "e3", 20)),
+    };
+    let third = || at(35, 65, edit("e3"), unknown());
+    let rule = ["412 only where the condition does not allow the version"];
+    for request in [listed(), excluding(vec![1, 3])] {
+        assert_eq!(broken(vec![first(), refused(request.clone()), now(2)]), rule);
+        assert!(broken(vec![first(), third(), refused(request), now(3)]).is_empty());
+    }
+    let either = edit_on("e2", Condition::any_of(vec![2, 3]));
+    assert_eq!(broken(vec![first(), third(), refused(either), now(3)]), rule);
+    assert!(broken(vec![first(), refused(excluding(vec![2])), now(2)]).is_empty());
+    // So is a deletion.
+    let delete_on =
+        |condition| at(40, 50, Request::Delete { id: id(), condition }, Response::Deleted);
+    for condition in
+        [Condition::any_of(vec![1, 2]), Condition::any_of(vec![3]), Condition::none_of(vec![1])]
+    {
+        assert!(broken(vec![first(), delete_on(condition)]).is_empty());
+    }
+    assert_eq!(
+        broken(vec![first(), delete_on(Condition::any_of(vec![0, 1]))]),
+        ["the condition decides what a delete is applied to"]
     );
 }
 

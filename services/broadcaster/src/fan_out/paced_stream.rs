@@ -9,14 +9,13 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use service::websocket::FrameTracker;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     time::Instant,
 };
-
-use super::close_code::CloseCode;
 
 /// Bytes that are read between two pauses. A subscriber that only answers pings sends them in hours.
 pub(crate) const READ_AT_A_TIME: usize = 2 * 1024;
@@ -47,7 +46,7 @@ pub(crate) struct PacedStream {
 #[derive(Debug)]
 struct Input {
     reading: Reading,
-    close_code: CloseCode,
+    frames: FrameTracker,
 }
 
 /// The pace of reading. Without it, twenty subscribers that send as fast as they can would use up the
@@ -65,16 +64,17 @@ enum Reading {
 impl PacedStream {
     /// Wraps a socket, which is not read for a `pause` after each [`READ_AT_A_TIME`]. `read_ahead` was read before.
     pub(crate) fn new(stream: TcpStream, read_ahead: &[u8], pause: Duration) -> Self {
-        let mut close_code = CloseCode::default();
-        close_code.advance(read_ahead);
+        let mut frames = FrameTracker::default();
+        frames.advance(read_ahead);
         let reading = Reading::Paced { left: READ_AT_A_TIME, pause };
-        let (rest, input) = (Bytes::new(), Box::new(Input { reading, close_code }));
+        let (rest, input) = (Bytes::new(), Box::new(Input { reading, frames }));
         Self { stream, rest, input, drained: false, progressed: false }
     }
 
-    /// Returns the code of the subscriber's close frame, as it was sent.
+    /// Returns the code of the subscriber's close frame, as it was sent. The WebSocket library replaces one that must not be
+    /// sent, and hands out its reply only: the metric could not tell that from a close with the reply's own code.
     pub(crate) fn close_code(&self) -> Option<u16> {
-        self.input.close_code.get()
+        self.input.frames.close_code()
     }
 
     /// Returns the end of the pause in reading, if there is one. Nothing wakes the reader then: it must
@@ -185,7 +185,7 @@ impl AsyncRead for PacedStream {
         self.drained = read.is_pending();
         ready!(read)?;
         self.count_read(buffer.filled().len() - filled);
-        self.input.close_code.advance(&buffer.filled()[filled..]);
+        self.input.frames.advance(&buffer.filled()[filled..]);
         Poll::Ready(Ok(()))
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use service::websocket::FrameTracker;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     time::{Instant, sleep, timeout},
@@ -73,18 +74,18 @@ async fn pass_down(
     mut to_client: impl AsyncWrite + Unpin,
     cut_off: &AtomicBool,
 ) -> io::Result<()> {
-    let mut position = Position::default();
+    let mut frames = FrameTracker::default();
     let mut buffer = [0; BUFFER_BYTES];
     loop {
         let length = timeout(MAX_SILENCE, from_broadcaster.read(&mut buffer)).await??;
         if length == 0 {
-            let may_close = position.between_frames() && !position.closed;
+            let may_close = frames.between_frames() && !frames.closed();
             if cut_off.load(Ordering::Relaxed) && may_close {
                 to_client.write_all(GOING_AWAY_TO_CLIENT).await?;
             }
             return to_client.shutdown().await;
         }
-        position.advance(&buffer[..length]);
+        frames.advance(&buffer[..length]);
         to_client.write_all(&buffer[..length]).await?;
     }
 }
@@ -99,7 +100,7 @@ async fn pass_up(
     let mut closing = pin!(closing);
     let mut frame_end = pin!(sleep(Duration::ZERO));
     let (mut close_due, mut close_sent) = (false, false);
-    let mut position = Position::default();
+    let mut frames = FrameTracker::default();
     let mut buffer = [0; BUFFER_BYTES];
     loop {
         tokio::select! {
@@ -119,71 +120,16 @@ async fn pass_up(
                 }
                 // Nothing may follow a close frame, so whatever the client still sends is dropped.
                 if !close_sent {
-                    position.advance(bytes);
+                    frames.advance(bytes);
                     to_broadcaster.write_all(bytes).await?;
                 }
             }
         }
-        if close_due && !close_sent && position.between_frames() {
+        if close_due && !close_sent && frames.between_frames() {
             to_broadcaster.write_all(GOING_AWAY).await?;
             close_sent = true;
         }
     }
-}
-
-/// The opcode of a close frame.
-const CLOSE: u8 = 0x8;
-
-/// The position in a stream of WebSocket frames. A frame can be inserted only between two others.
-#[derive(Default)]
-struct Position {
-    head: [u8; 14],
-    head_length: usize,
-    payload_left: u64,
-    /// A close frame has begun.
-    closed: bool,
-}
-
-impl Position {
-    fn between_frames(&self) -> bool {
-        self.head_length == 0 && self.payload_left == 0
-    }
-
-    fn advance(&mut self, mut bytes: &[u8]) {
-        while let [first, rest @ ..] = bytes {
-            if self.payload_left > 0 {
-                let available = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                let passed = self.payload_left.min(available);
-                self.payload_left -= passed;
-                bytes = &bytes[usize::try_from(passed).unwrap_or(bytes.len())..];
-                continue;
-            }
-            self.head[self.head_length] = *first;
-            self.head_length += 1;
-            bytes = rest;
-            if let Some(payload) = payload_length(&self.head[..self.head_length]) {
-                self.closed |= self.head[0] & 0x0f == CLOSE;
-                self.head_length = 0;
-                self.payload_left = payload;
-            }
-        }
-    }
-}
-
-/// Returns the payload's length from a frame's head (RFC 6455, section 5.2) once it is complete.
-fn payload_length(head: &[u8]) -> Option<u64> {
-    let second = *head.get(1)?;
-    let mask = if second & 0x80 == 0 { 0 } else { 4 };
-    let (extended, short) = match second & 0x7f {
-        126 => (2, 0),
-        127 => (8, 0),
-        short => (0, u64::from(short)),
-    };
-    if head.len() < 2 + extended + mask {
-        return None;
-    }
-    let extended = &head[2..2 + extended];
-    Some(extended.iter().fold(short, |length, byte| length << 8 | u64::from(*byte)))
 }
 
 #[cfg(test)]
@@ -255,36 +201,5 @@ mod tests {
         let [0x88, 0x8c, 0, 0, 0, 0, payload @ ..] = GOING_AWAY else { panic!("{GOING_AWAY:?}") };
         assert_eq!(payload, b"\x03\xe9going away");
         assert_eq!(GOING_AWAY_TO_CLIENT, [&[0x88, 0x0c], payload].concat());
-    }
-
-    #[test]
-    fn the_position_is_known_however_the_bytes_arrive() {
-        let masked = |length: &[u8], payload: usize| {
-            [&[0x82], length, &[1, 2, 3, 4], vec![0xff; payload].as_slice()].concat()
-        };
-        let frames = [
-            masked(&[0x80], 0),
-            masked(&[0x80 | 5], 5),
-            masked(&[0x80 | 0x7e, 1, 4], 260),
-            masked(&[0x80 | 0x7f, 0, 0, 0, 0, 0, 1, 0, 2], 65_538),
-            vec![0x89, 0],
-        ];
-        let ends: Vec<usize> = frames
-            .iter()
-            .scan(0, |end, frame| {
-                *end += frame.len();
-                Some(*end)
-            })
-            .collect();
-        let stream = frames.concat();
-        for step in [1, 3, 7, 1000] {
-            let mut position = Position::default();
-            let mut passed = 0;
-            for bytes in stream.chunks(step) {
-                position.advance(bytes);
-                passed += bytes.len();
-                assert_eq!(position.between_frames(), ends.contains(&passed), "at {passed}");
-            }
-        }
     }
 }

@@ -116,6 +116,7 @@ mod tests {
         }
         assert!(OutputFiles::create(&path("a"), &path("b")).is_ok());
         assert_eq!(fs::read_to_string(path("a")).unwrap(), "");
+        assert_eq!(fs::metadata(path("b")).unwrap().mode() & 0o077, 0, "others can read it");
         fs::remove_dir_all(&dir).unwrap();
     }
 

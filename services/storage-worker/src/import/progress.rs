@@ -193,14 +193,20 @@ mod tests {
 
     #[test]
     fn the_summary_says_that_there_are_more_fields_than_it_names() {
-        let fields = |count: usize| {
+        let fields = |batches: &[usize]| {
             let mut progress = Progress::new(1, false);
-            let other_fields = (0..count).map(|number| (format!("field{number}"), 1)).collect();
-            progress.add(ImportedBatch { other_fields, ..ImportedBatch::default() });
-            progress.left_out().len()
+            for count in batches {
+                let other_fields =
+                    (0..*count).map(|number| (format!("field{number}"), 1)).collect();
+                progress.add(ImportedBatch { other_fields, ..ImportedBatch::default() });
+            }
+            progress.left_out()
         };
-        assert_eq!(fields(MAX_FIELDS), MAX_FIELDS);
-        assert_eq!(fields(MAX_FIELDS + 5), MAX_FIELDS + 1);
+        assert_eq!(fields(&[MAX_FIELDS]).len(), MAX_FIELDS);
+        assert_eq!(fields(&[MAX_FIELDS + 5]).len(), MAX_FIELDS + 1);
+        let twice = fields(&[MAX_FIELDS, MAX_FIELDS]);
+        assert_eq!(twice.len(), MAX_FIELDS);
+        assert_eq!(twice[0], "the field field0 of 2 documents");
     }
 
     #[test]

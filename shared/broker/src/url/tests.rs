@@ -17,6 +17,20 @@ fn a_vhost_and_a_password_survive_and_what_is_not_said_is_added() {
 }
 
 #[test]
+fn some_connections_have_another_heartbeat_or_larger_frames() {
+    let url = BrokerUrl::parse("amqp://localhost?heartbeat=30&frame_max=32768").unwrap();
+    let limits = |url: BrokerUrl| {
+        let again: AMQPUri = url.expose().parse().unwrap();
+        (again.query.heartbeat, again.query.frame_max)
+    };
+    assert_eq!(limits(url.with_heartbeat(2)), (Some(2), Some(32_768)));
+    assert_eq!(limits(url.with_largest_frames()), (Some(30), Some(131_072)));
+    assert!(!url.names_mechanism());
+    let named = BrokerUrl::parse("amqp://localhost?auth_mechanism=PLAIN").unwrap();
+    assert!(named.names_mechanism());
+}
+
+#[test]
 fn an_ipv6_address_is_a_host() {
     let endpoint = |text| BrokerUrl::parse(text).unwrap().endpoint().as_ref().clone();
     assert_eq!(endpoint("amqp://[::1]:5673").host, "::1");
@@ -93,9 +107,19 @@ fn parameters_have_an_effect() {
     assert_eq!(limits.channel_max, Some(64));
     assert_eq!(url.connect_timeout(), Duration::from_secs(2));
     assert_eq!(limits.auth_mechanism.unwrap().name(), "AMQPLAIN");
+    let spaced = BrokerUrl::parse("amqp://localhost?heartbeat=%2030%20").unwrap();
+    assert_eq!(spaced.uri.query.heartbeat, Some(30));
     let url =
         BrokerUrl::parse("amqps://localhost?verify=verify_peer&server_name_indication=mq.example");
     assert_eq!(url.unwrap().endpoint().tls.as_ref().unwrap().server_name, "mq.example");
+}
+
+#[test]
+fn the_key_is_in_its_own_file_or_in_that_of_the_certificate() {
+    for (text, key) in [("certfile=/a", "/a"), ("certfile=/a&keyfile=/b", "/b")] {
+        let identity = Query::parse(text, true).unwrap().tls.identity.unwrap();
+        assert_eq!((identity.certificate, identity.key), ("/a".into(), key.into()), "{text}");
+    }
 }
 
 #[test]
@@ -125,6 +149,9 @@ fn a_parameter_without_effect_is_never_ignored_silently() {
         ("cacertfile=/nowhere/ca.pem", "/nowhere/ca.pem"),
         ("certfile=/nowhere/cert.pem", "/nowhere/cert.pem"),
         ("server_name_indication=a%20b", "a b"),
+        ("cacertfile=/nowhere/a+b.pem", "/nowhere/a+b.pem"),
+        ("cacertfile=%20", "cacertfile has no value"),
+        ("a:b/c=1", "parameter (not shown) is unknown"),
     ] {
         let error = error(&format!("amqps://localhost/%2f?{query}"));
         assert!(error.contains(name), "{query}: {error}");

@@ -48,9 +48,12 @@ pub fn parameters(element: &[u8]) -> impl Iterator<Item = Option<Parameter<'_>>>
 /// malformed.
 pub fn weight<'a>(mut parameters: impl Iterator<Item = Parameter<'a>>) -> Option<f32> {
     let weight = parameters.find(|parameter| parameter.name.eq_ignore_ascii_case("q"));
-    let Some(value) = weight.and_then(|weight| weight.value) else { return Some(1.0) };
-    let weight: f32 = std::str::from_utf8(&value).ok()?.parse().ok()?;
-    Some(weight.clamp(0.0, 1.0))
+    let Some(weight) = weight else { return Some(1.0) };
+    let value = weight.value?;
+    // Numbers have other forms, such as `inf`.
+    let is_decimal = value.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let weight = std::str::from_utf8(&value).ok().filter(|_| is_decimal)?;
+    weight.parse().ok().map(|weight: f32| weight.min(1.0))
 }
 
 /// Returns true if the header `name`, a list of tokens, has `token` in any of its lines. Case does not matter.
@@ -165,6 +168,8 @@ mod tests {
             [r#"\"a,b\\\""#, r#"W/\"c\""#]
         );
         assert_eq!(list(&[br#""a,b"#], Quotes::Plain), [r#"\"a"#, "b"]);
+        // Outside of quotes, a backslash escapes nothing.
+        assert_eq!(list(&[br"a\,b"], Quotes::Strings), [r"a\\", "b"]);
         assert_eq!(list(&[b"\"\xe4,\xf6\",\xfc"], Quotes::Strings), [r#"\"\xe4,\xf6\""#, r"\xfc"]);
     }
 
@@ -200,6 +205,27 @@ mod tests {
             r#""a""#,
         ] {
             assert_eq!(read(malformed), [None], "{malformed}");
+        }
+    }
+
+    #[test]
+    fn a_weight_is_a_decimal_number_up_to_1() {
+        let weight_of = |element: &str| weight(parameters(element.as_bytes()).flatten());
+        for (element, expected) in [
+            ("gzip", Some(1.0)),
+            ("gzip;q=0.5", Some(0.5)),
+            ("gzip ; Q=\"0.25\"", Some(0.25)),
+            ("text/html;level=1;q=0", Some(0.0)),
+            ("gzip;q=7", Some(1.0)),
+            ("gzip;q", None),
+            ("gzip;q=x", None),
+            ("gzip;q=-1", None),
+            ("gzip;q=inf", None),
+            ("gzip;q=NaN", None),
+            ("gzip;q=1e-1", None),
+            ("gzip;q=.", None),
+        ] {
+            assert_eq!(weight_of(element), expected, "{element}");
         }
     }
 

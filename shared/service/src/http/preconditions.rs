@@ -238,6 +238,7 @@ mod tests {
         let version = Some("\"2\"");
         assert_eq!(read(version, &[if_match(b"\"1\"")]), 412);
         assert_eq!(read(version, &[if_match(b"W/\"2\"")]), 412);
+        assert_eq!(read(Some("W/\"2\""), &[if_match(b"\"2\"")]), 412);
         assert_eq!(read(version, &[if_match(b"\"1\""), if_match(b"\"2\"")]), 200);
         assert_eq!(read(version, &[if_match(b"*")]), 200);
         assert_eq!(read(version, &[if_none_match(b"\"1\", W/\"2\"")]), 304);
@@ -267,6 +268,25 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_which_precondition_failed_or_what_is_malformed() {
+        let refusal = |etag: &'static [u8], value: &[u8]| {
+            let preconditions =
+                ReadPreconditions::of(&request(&[(header::IF_MATCH, value)])).unwrap();
+            preconditions.decide(EntityTag::parse(etag)).unwrap_err()
+        };
+        let mismatch = refusal(b"\"2\"", b"\"1\"");
+        assert_eq!(mismatch.type_uri, ProblemKind::VersionMismatch.type_uri());
+        let other_resource = refusal(b"\"a\"", b"\"1\"");
+        assert_eq!(other_resource.type_uri, ProblemKind::PreconditionFailed.type_uri());
+        for (value, reason) in
+            [(&b"*, \"1\""[..], "stand alone"), (b",", "empty"), (b"1", "not an entity tag")]
+        {
+            let detail = refusal(b"\"1\"", value).detail;
+            assert!(detail.contains(reason), "{detail}");
+        }
+    }
+
+    #[test]
     fn only_a_read_that_succeeds_has_preconditions() {
         let mut request = request(&[(header::IF_NONE_MATCH, b"*")]);
         let preconditions = ReadPreconditions::of(&request).unwrap();
@@ -287,6 +307,8 @@ mod tests {
             (header::VARY, "accept"),
             (header::CONTENT_TYPE, "text/html"),
             (header::CONTENT_LENGTH, "5"),
+            (header::CONTENT_ENCODING, "gzip"),
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         ]);
         let headers = |lines: &[(HeaderName, &[u8])]| {
             let refused =
@@ -296,13 +318,14 @@ mod tests {
         let not_modified = headers(&[(header::IF_NONE_MATCH, b"\"1\"")]);
         assert_eq!(not_modified[header::CACHE_CONTROL], "max-age=3600");
         assert_eq!(not_modified[header::ETAG], "\"1\"");
-        assert_eq!(not_modified.len(), 4, "{not_modified:?}");
+        assert_eq!(not_modified.len(), 5, "{not_modified:?}");
         for bad in [&b"\"2\""[..], b"2"] {
             let refused = headers(&[(header::IF_MATCH, bad)]);
             assert_eq!(refused[header::CACHE_CONTROL], "no-store");
             assert_eq!(refused[header::VARY], "accept");
             assert_eq!(refused[header::CONTENT_TYPE], "application/problem+json");
-            assert_eq!(refused.len(), 3, "{refused:?}");
+            assert_eq!(refused[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+            assert_eq!(refused.len(), 4, "{refused:?}");
         }
     }
 }

@@ -287,15 +287,20 @@ mod tests {
         let legacy = legacy(&document);
         assert_eq!(legacy.other_fields().collect::<Vec<_>>(), ["read"]);
         assert_eq!(legacy.message().unwrap().public_id.unwrap().text(), "f3a1");
+        // It would tell nothing new.
+        document.insert("id", "66f0a1b2c3d4e5f601020304");
+        assert_eq!(self::legacy(&document).message().unwrap().public_id, None);
     }
 
     #[test]
     fn a_document_that_is_marked_as_deleted_is_no_message() {
         for name in ["deleted", "is_deleted"] {
-            for mark in [Bson::from(true), 1.into(), DateTime::now().into()] {
+            for mark in
+                [Bson::from(true), 1.into(), 1_i64.into(), 0.5.into(), DateTime::now().into()]
+            {
                 assert_eq!(problems(doc! { name: mark })[0].0, name);
             }
-            for none in [Bson::from(false), 0.into(), Bson::Null] {
+            for none in [Bson::from(false), 0.into(), 0_i64.into(), 0.0.into(), Bson::Null] {
                 let mut document = complete();
                 document.insert(name, none);
                 let legacy = legacy(&document);

@@ -79,6 +79,13 @@ mod tests {
     }
 
     #[test]
+    fn what_promises_enough_has_no_warning() {
+        let source: SourceUri =
+            "mongodb://host/?w=Majority&journal=TRUE&readPreference=Primary".parse().unwrap();
+        assert_eq!(source.warnings("IMPORT_FROM_URI").count(), 0);
+    }
+
+    #[test]
     fn anything_else_is_as_strict() {
         for text in [
             "http://host",

@@ -19,6 +19,7 @@ fn a_bad_connection_string_is_refused_without_repeating_it() {
         "mongodb://user:a/hunter2@host",
         "mongodb://user:a%hunter2@host",
         "mongodb://user:%€hunter2@host",
+        "mongodb://user:€hunter2@host",
         "mongodb://user:a?hunter2@host",
         "mongodb://user:a?hunter2@host/?tls=true",
         "mongodb://user:1?hunter2=a@host",
@@ -29,6 +30,14 @@ fn a_bad_connection_string_is_refused_without_repeating_it() {
     ] {
         let error = error(uri);
         assert!(!error.contains("hunter2"), "{uri}: {error}");
+    }
+}
+
+#[test]
+fn what_must_be_percent_encoded_is_told() {
+    for user in ["user:a%b", "user:%", "us%er:p", "user:p?"] {
+        let error = error(&format!("mongodb://{user}@host/"));
+        assert!(error.contains("special characters in user and password"), "{user}: {error}");
     }
 }
 
@@ -93,6 +102,19 @@ fn what_would_break_a_promise_is_refused_by_name() {
 }
 
 #[test]
+fn the_one_option_that_is_wrong_is_named() {
+    for (query, reason) in [
+        ("replicaSet=a&retryWrites=perhaps", "option retryWrites cannot be used"),
+        ("retryWrites=true&authMechanism=PLAIN", "option authMechanism cannot be used"),
+        ("replicaSet=a&tls=", "option tls has no value"),
+        ("a:b/c=1", "option (not shown) cannot be used"),
+    ] {
+        let error = error(&format!("mongodb://host/?{query}"));
+        assert!(error.contains(reason), "{query}: {error}");
+    }
+}
+
+#[test]
 fn an_option_with_two_names_is_there_once() {
     for query in ["ssl=true&tls=false", "tls=true&ssl=true", "journal=true&j=true"] {
         let error = error(&format!("mongodb://host/?{query}"));
@@ -108,6 +130,9 @@ fn what_other_drivers_accept_is_accepted() {
         "uuidRepresentation=standard",
         "compressors=zlib,snappy&zlibCompressionLevel=6",
         "authMechanism=MONGODB-OIDC&authMechanismProperties=ENVIRONMENT:k8s",
+        "authMechanism=MONGODB-OIDC&authMechanismProperties=ENVIRONMENT%3Ak8s",
+        "compressors=zlib%2Csnappy",
+        "w= majority &journal=true ",
         "tls=true&tlsInsecure=false&tlsAllowInvalidHostnames=false&maxStalenessSeconds=-1",
         "retryWrites=false&retryReads=true&directConnection=false&maxIdleTimeMS=60000",
         "",
@@ -123,6 +148,8 @@ fn what_other_drivers_accept_is_accepted() {
         ("appName=devrel", "appName"),
         ("maxPoolSize=10", "maxPoolSize"),
         ("compressors=zstd,zlib", "compressors"),
+        ("compressors=zstd", "compressors"),
+        ("wtimeout=5000", "wtimeout"),
         ("compressors=snappy&zlibCompressionLevel=3", "zlibCompressionLevel"),
     ] {
         assert!(warnings(option).contains(named), "{option}");
@@ -135,5 +162,8 @@ fn a_database_without_effect_is_noticed() {
     assert_eq!(unused("mongodb://host/chat"), Some("chat".to_owned()));
     assert_eq!(unused("mongodb://u:p@host/chat?authSource=admin"), Some("chat".to_owned()));
     assert_eq!(unused("mongodb://u:p@host/admin"), None);
+    for without in ["mongodb://host", "mongodb://host/", "mongodb://host?replicaSet=rs0"] {
+        assert_eq!(unused(without), None, "{without}");
+    }
     assert_eq!(unused("mongodb+srv://u:p@host.example.com/?tls=false"), None);
 }

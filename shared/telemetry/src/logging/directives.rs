@@ -121,6 +121,8 @@ mod tests {
             "gateway:debug",
             "gateway=debug;broker=info",
             "gateway=debug broker=info",
+            "gate way=debug",
+            "gateway/commands=debug",
             "7",
             "",
             ",",
@@ -138,7 +140,7 @@ mod tests {
             let filter = parse(text).unwrap().to_string();
             filter.split(',').any(|it| it == directive)
         };
-        assert!(has("gateway=debug", "warn"));
+        assert!(has("gateway=debug", "warn") && has("gateway=debug", "lapin=off"));
         assert!(has(" gateway = debug ,storage-worker=trace", "gateway=debug"));
         assert!(has("gateway=debug, storage-worker=trace", "storage_worker=trace"));
         assert!(has("off", "off") && !has("off", "warn"), "this is asked for");

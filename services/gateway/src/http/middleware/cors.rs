@@ -96,3 +96,27 @@ fn layer(origins: &[OriginPattern]) -> CorsLayer {
         ])
         .max_age(MAX_AGE)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn a_preflight_is_an_options_with_an_origin_and_a_method() {
+        let is_preflight = |method: Method, names: &[HeaderName]| {
+            let mut request = Request::new(Body::empty());
+            *request.method_mut() = method;
+            for name in names {
+                request.headers_mut().insert(name, HeaderValue::from_static("x"));
+            }
+            super::is_preflight(&request)
+        };
+        let [origin, asked] = [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD];
+        assert!(is_preflight(Method::OPTIONS, &[origin.clone(), asked.clone()]));
+        assert!(!is_preflight(Method::PUT, &[origin.clone(), asked.clone()]));
+        assert!(!is_preflight(Method::OPTIONS, &[origin]));
+        assert!(!is_preflight(Method::OPTIONS, &[asked]));
+    }
+}
