@@ -89,6 +89,12 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_follows_a_close_frame_costs_no_subscriber_the_reply() {
+        // More than the session reads at a time.
+        session(&[&[1, 0x88, 0][..], &[0x88, 0].repeat(1_000)].concat());
+    }
+
     proptest! {
         #[test]
         fn any_bytes(data in vec(any::<u8>(), 0..200)) {

@@ -105,7 +105,11 @@ fn parse(text: &str) -> Result<(String, bool), InvalidOrigin> {
         scheme if WITHOUT_ORIGIN.contains(&scheme) => return Err(InvalidOrigin::NoOrigin),
         _ => {}
     }
-    let nothing_else = matches!(url.path(), "" | "/")
+    // Parsing makes up for missing slashes, and resolves the dots of a path.
+    let has_no_path = text
+        .split_once("://")
+        .is_some_and(|(_, rest)| !rest.strip_suffix('/').unwrap_or(rest).contains(['/', '\\']));
+    let nothing_else = has_no_path
         && url.query().is_none()
         && url.fragment().is_none()
         && url.username().is_empty()
@@ -204,6 +208,11 @@ mod tests {
             "",
             "app.example",
             "https://a.example/path",
+            "https://a.example/*./..",
+            "https://a.example\\..",
+            "https://a.example//",
+            "https:a.example",
+            "https:/a.example",
             "https://u@a.example",
             "data:x",
             "*.example.com",

@@ -78,12 +78,12 @@ pub fn uri(data: &[u8]) {
 
 /// Returns what stands where a password does, if it is long enough not to stand elsewhere by chance.
 fn password(text: &str) -> Option<&str> {
-    let text = text.split('?').next()?;
-    let (before, after) = text.rsplit_once('@')?;
+    let (base, options) = text.split_once('?').unwrap_or((text, ""));
+    let (before, after) = base.rsplit_once('@')?;
     let (before, password) = before.rsplit_once(':')?;
     // The texts of errors have words.
     let has_digit = password.contains(|c: char| c.is_ascii_digit());
-    let elsewhere = before.contains(password) || after.contains(password);
+    let elsewhere = [before, after, options].iter().any(|part| part.contains(password));
     (password.len() >= 7 && has_digit && !elsewhere).then_some(password)
 }
 

@@ -176,7 +176,6 @@ async fn serve(
 
 /// Closes the WebSocket (RFC 6455, section 7), then the connection.
 async fn close(socket: &mut Socket, end: End) {
-    let mut closed_by_peer = matches!(end, End::ByPeer | End::ByInvalidClose);
     match end {
         End::Gone => return,
         End::ByPeer | End::ByInvalidClose => {}
@@ -189,14 +188,9 @@ async fn close(socket: &mut Socket, end: End) {
         }
     }
     // Reading sends a queued reply, and receives the subscriber's.
-    while let Some(Ok(message)) = socket.next().await {
-        closed_by_peer |= message.is_close();
-    }
-    if closed_by_peer {
-        return;
-    }
+    while let Some(Ok(_)) = socket.next().await {}
     // Closing a socket with unread bytes resets the connection, and the subscriber may lose the close
-    // frame. So this side ends first, then reads until the other does.
+    // frame. So this side ends first, then reads until the other does, also behind the subscriber's close frame.
     let stream = socket.get_mut();
     // On the heap: otherwise the task of every session would be that much larger.
     let mut rest = vec![0; READ_AT_A_TIME];
