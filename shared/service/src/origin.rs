@@ -105,10 +105,12 @@ fn parse(text: &str) -> Result<(String, bool), InvalidOrigin> {
         scheme if WITHOUT_ORIGIN.contains(&scheme) => return Err(InvalidOrigin::NoOrigin),
         _ => {}
     }
-    // Parsing makes up for missing slashes, and resolves the dots of a path.
-    let has_no_path = text
-        .split_once("://")
-        .is_some_and(|(_, rest)| !rest.strip_suffix('/').unwrap_or(rest).contains(['/', '\\']));
+    // Parsing makes up for missing slashes, resolves the dots of a path, and drops tabs and line ends.
+    let authority = text.get(url.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
+    let has_no_path = authority.is_some_and(|authority| {
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        !authority.contains(|c: char| matches!(c, '/' | '\\') || c.is_ascii_control())
+    });
     let nothing_else = has_no_path
         && url.query().is_none()
         && url.fragment().is_none()
@@ -213,6 +215,8 @@ mod tests {
             "https://a.example//",
             "https:a.example",
             "https:/a.example",
+            "http:/a.example/..://",
+            "https://a.\texample",
             "https://u@a.example",
             "data:x",
             "*.example.com",
