@@ -1,11 +1,12 @@
 //! Many edits and deletions at once, concurrently with those of others.
 
+mod commands;
 mod common;
 
 use std::collections::HashSet;
 
 use anyhow::{Context, Result};
-use contracts::{CommandId, Failure, MessageId, Outcome, Precondition, Timestamp, UserId};
+use contracts::{CommandId, Failure, MessageId, Outcome, Precondition, Timestamp};
 use futures_util::future::try_join_all;
 use store::{CreateCommand, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
@@ -14,12 +15,8 @@ async fn create(store: &Store, count: usize) -> Result<Vec<CreateCommand>> {
     let creates: Vec<CreateCommand> = (0..count)
         .map(|number| {
             Ok(CreateCommand {
-                command_id: CommandId::generate(),
-                message_id: MessageId::generate(),
-                from_user_id: UserId::try_from("alice".to_owned())?,
-                to_user_id: UserId::try_from("bob".to_owned())?,
                 content: format!("number {number}").try_into()?,
-                publish_timestamp: Timestamp::now(),
+                ..commands::create()?
             })
         })
         .collect::<Result<_>>()?;

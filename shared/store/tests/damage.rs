@@ -1,6 +1,7 @@
 //! Documents that this code did not write: errors about them differ from an outage, which would be
 //! waited for.
 
+mod commands;
 mod common;
 
 use std::time::Duration;
@@ -22,14 +23,7 @@ use testkit::TestEnvironment;
 use uuid::Uuid;
 
 fn create(message_id: MessageId) -> Result<CreateCommand> {
-    Ok(CreateCommand {
-        command_id: CommandId::generate(),
-        message_id,
-        from_user_id: UserId::try_from("alice".to_owned())?,
-        to_user_id: UserId::try_from("bob".to_owned())?,
-        content: "hello".to_owned().try_into()?,
-        publish_timestamp: Timestamp::now(),
-    })
+    Ok(CreateCommand { message_id, ..commands::create()? })
 }
 
 fn edit(message_id: MessageId) -> Result<UpdateCommand> {

@@ -1,11 +1,12 @@
 //! Documents of this system expire, and no others in its collections.
 
+mod commands;
 mod common;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result};
-use contracts::{CommandId, Failure, MessageId, Outcome, Precondition, Timestamp, UserId};
+use contracts::{CommandId, Failure, Outcome, Precondition};
 use futures_util::TryStreamExt;
 use mongodb::{
     Client, Collection, Database, IndexModel,
@@ -50,15 +51,8 @@ async fn expiring(collection: &Collection<Document>, date: &str) -> Result<Vec<D
 
 /// Makes a document of each collection that expires.
 async fn use_every_collection(store: &Store) -> Result<()> {
-    let (command_id, message_id) = (CommandId::generate(), MessageId::generate());
-    let create = CreateCommand {
-        command_id,
-        message_id,
-        from_user_id: UserId::try_from("alice".to_owned())?,
-        to_user_id: UserId::try_from("bob".to_owned())?,
-        content: "hello".to_owned().try_into()?,
-        publish_timestamp: Timestamp::now(),
-    };
+    let create = commands::create()?;
+    let CreateCommand { command_id, message_id, .. } = create;
     store.create_many(&[create]).await?;
     let delete = UpdateCommand {
         command_id: CommandId::generate(),

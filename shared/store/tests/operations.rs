@@ -1,9 +1,10 @@
 //! The state of an operation.
 
+mod commands;
 mod common;
 
 use anyhow::Result;
-use contracts::{CommandId, Failure, MessageId, OperationId, Timestamp, UserId};
+use contracts::{CommandId, Failure, MessageId, OperationId};
 use store::{CreateCommand, OperationState, RecordedOutcome};
 use testkit::TestEnvironment;
 
@@ -18,14 +19,7 @@ async fn a_command_that_took_effect_has_succeeded_though_it_was_dead_lettered_be
     let dead = Failure::DeadLettered;
     store.record_outcomes(&[(command_id, message_id, RecordedOutcome::Failed(dead))]).await?;
     assert_eq!(store.operation(operation).await?, OperationState::Failed(dead));
-    let create = CreateCommand {
-        command_id,
-        message_id,
-        from_user_id: UserId::try_from("alice".to_owned())?,
-        to_user_id: UserId::try_from("bob".to_owned())?,
-        content: "hello".to_owned().try_into()?,
-        publish_timestamp: Timestamp::now(),
-    };
+    let create = CreateCommand { command_id, message_id, ..commands::create()? };
     store.create_many(&[create]).await?;
     assert_eq!(store.operation(operation).await?, OperationState::Succeeded);
     Ok(())

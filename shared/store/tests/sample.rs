@@ -1,10 +1,11 @@
 //! Samples where hardly any message is left.
 
+mod commands;
 mod common;
 
 use anyhow::Result;
-use contracts::{CommandId, MessageId, Precondition, Timestamp, UserId};
-use store::{CreateCommand, Store, Update, UpdateCommand};
+use contracts::{CommandId, MessageId, Precondition};
+use store::{Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
 use tokio::task::JoinSet;
 
@@ -12,17 +13,7 @@ use tokio::task::JoinSet;
 const DELETED: usize = 5_000;
 
 async fn create(store: &Store, count: usize) -> Result<Vec<MessageId>> {
-    let command = || -> Result<CreateCommand> {
-        Ok(CreateCommand {
-            command_id: CommandId::generate(),
-            message_id: MessageId::generate(),
-            from_user_id: UserId::try_from("alice".to_owned())?,
-            to_user_id: UserId::try_from("bob".to_owned())?,
-            content: "hello".to_owned().try_into()?,
-            publish_timestamp: Timestamp::now(),
-        })
-    };
-    let commands: Vec<_> = (0..count).map(|_| command()).collect::<Result<_>>()?;
+    let commands: Vec<_> = (0..count).map(|_| commands::create()).collect::<Result<_>>()?;
     store.create_many(&commands).await?;
     Ok(commands.iter().map(|command| command.message_id).collect())
 }

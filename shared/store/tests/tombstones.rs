@@ -1,9 +1,10 @@
 //! What is left of a deleted message.
 
+mod commands;
 mod common;
 
 use anyhow::{Context, Result};
-use contracts::{CommandId, MessageId, Outcome, Precondition, Timestamp, UserId};
+use contracts::{CommandId, MessageId, Outcome, Precondition};
 use mongodb::{
     Client, Collection,
     bson::{self, Bson, Document, doc},
@@ -40,17 +41,6 @@ async fn edited(store: &Store, create: &CreateCommand) -> Result<CommandId> {
     Ok(edit.command_id)
 }
 
-fn create(message_id: MessageId, command_id: CommandId) -> Result<CreateCommand> {
-    Ok(CreateCommand {
-        command_id,
-        message_id,
-        from_user_id: UserId::try_from("alice".to_owned())?,
-        to_user_id: UserId::try_from("bob".to_owned())?,
-        content: "hello".to_owned().try_into()?,
-        publish_timestamp: Timestamp::now(),
-    })
-}
-
 struct Messages(Collection<Document>);
 
 impl Messages {
@@ -77,7 +67,9 @@ async fn a_tombstone_keeps_users_version_and_commands_but_no_content() -> Result
         let id = MessageId::generate();
         let created_by =
             if imported { CommandId::from(Uuid::from(id)) } else { CommandId::generate() };
-        let edit = edited(&store, &create(id, created_by)?).await?;
+        let create =
+            CreateCommand { command_id: created_by, message_id: id, ..commands::create()? };
+        let edit = edited(&store, &create).await?;
         if let Some(damage) = &damage {
             messages.0.update_one(doc! { "_id": bson_id(id) }, doc! { "$set": damage }).await?;
         }

@@ -1,5 +1,6 @@
 //! Documents that another service stored in the collection of messages.
 
+mod commands;
 mod common;
 
 use anyhow::Result;
@@ -28,12 +29,8 @@ async fn raw(env: &TestEnvironment) -> Result<Collection<Document>> {
 async fn create(store: &Store, count: usize) -> Result<Vec<MessageId>> {
     let command = || -> Result<CreateCommand> {
         Ok(CreateCommand {
-            command_id: CommandId::generate(),
-            message_id: MessageId::generate(),
-            from_user_id: UserId::try_from("alice".to_owned())?,
-            to_user_id: UserId::try_from("bob".to_owned())?,
-            content: "hello".to_owned().try_into()?,
             publish_timestamp: Timestamp::from_unix_millis(MILLIS)?,
+            ..commands::create()?
         })
     };
     let commands: Vec<_> = (0..count).map(|_| command()).collect::<Result<_>>()?;
