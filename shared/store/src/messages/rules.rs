@@ -41,16 +41,12 @@ pub(super) enum Decision {
 }
 
 /// A message that is to become a tombstone.
-#[derive(Clone, Copy)]
-enum Deletable {
-    Created,
-    /// Stored by an import.
-    Imported,
-    /// A damaged one, with the version that its deletion makes.
-    Damaged {
-        imported: bool,
-        version: Version,
-    },
+#[derive(Clone, Copy, Default)]
+struct Deletable {
+    /// Tells that an import stored the message.
+    imported: bool,
+    /// The version that the deletion makes, if the message is damaged.
+    repaired_version: Option<Version>,
 }
 
 impl UpdateCommand {
@@ -62,7 +58,7 @@ impl UpdateCommand {
                 let applies = self.precondition.allows(seen.version);
                 applies.then(|| self.edit(seen.clone(), content, *edit_timestamp))
             }
-            Update::Delete => Some(self.delete(Deletable::Created)),
+            Update::Delete => Some(self.delete(Deletable::default())),
         }
     }
 
@@ -99,8 +95,8 @@ impl UpdateCommand {
             return Ok(Decision::Ended(Outcome::Failed(Failure::VersionMismatch)));
         }
         let Update::Edit { content, edit_timestamp, .. } = &self.update else {
-            let deletable = if stored.imported { Deletable::Imported } else { Deletable::Created };
-            return Ok(Decision::Write(self.delete(deletable)));
+            let message = Deletable { imported: stored.imported, repaired_version: None };
+            return Ok(Decision::Write(self.delete(message)));
         };
         let message = &current.message;
         let changed_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
@@ -133,8 +129,8 @@ impl UpdateCommand {
         if !applies {
             return Decision::Ended(Outcome::Failed(Failure::VersionMismatch));
         }
-        let version = version.unwrap_or_default().saturating_add(1);
-        Decision::Write(self.delete(Deletable::Damaged { imported, version }))
+        let repaired_version = Some(version.unwrap_or_default().saturating_add(1));
+        Decision::Write(self.delete(Deletable { imported, repaired_version }))
     }
 
     fn edit(&self, seen: SeenMessage, content: &Content, edit_timestamp: Timestamp) -> Statement {
@@ -166,12 +162,8 @@ impl UpdateCommand {
     }
 
     fn delete(&self, message: Deletable) -> Statement {
+        let Deletable { imported, repaired_version } = message;
         let id = bson_uuid(self.message_id);
-        let imported = match message {
-            Deletable::Created => false,
-            Deletable::Imported => true,
-            Deletable::Damaged { imported, .. } => imported,
-        };
         let mut filter = doc! {
             "_id": id,
             "deleted_at": { "$exists": false },
@@ -186,7 +178,7 @@ impl UpdateCommand {
             "$unset": { "content": "", "publish_timestamp": "", "edit_timestamp": "", "fingerprint": "" },
             "$rename": { "from_user_id": "participants.from", "to_user_id": "participants.to" },
         };
-        if let Deletable::Damaged { version, .. } = message {
+        if let Some(version) = repaired_version {
             let remembered = vec![bson_uuid(self.command_id)];
             update.insert("$set", doc! { "version": bson_version(version), "applied": remembered });
         } else {
