@@ -76,6 +76,36 @@ async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Res
 }
 
 #[tokio::test]
+async fn a_damaged_version_is_none_that_a_deletion_may_list() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let id = MessageId::generate();
+    store.create_many(&[create(id)?]).await?;
+    damage(&env, id, doc! { "$set": { "version": "two" } }).await?;
+    let precondition = Precondition::version(1);
+    let conditional = UpdateCommand { precondition, ..delete(id) };
+    let mismatch = Outcome::Failed(Failure::VersionMismatch);
+    assert_eq!(store.update(&conditional).await?, mismatch);
+    let if_none_match = vec![1].try_into()?;
+    let precondition = Precondition { if_match: None, if_none_match };
+    let excluding = UpdateCommand { precondition, ..delete(id) };
+    assert_eq!(store.update(&excluding).await?, Outcome::Deleted);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_without_its_creator_is_no_message_for_reads_either() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let id = MessageId::generate();
+    store.create_many(&[create(id)?]).await?;
+    damage(&env, id, doc! { "$unset": { "created_by": "" } }).await?;
+    assert_eq!(store.find(id).await?, None);
+    assert_eq!(store.update(&edit(id)?).await?, Outcome::Failed(Failure::NotFound));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_damaged_message_costs_neither_its_conversation_nor_a_sample() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
