@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use end_to_end::{System, draft};
+use futures_util::future::try_join_all;
 use reqwest::Method;
 use testkit::eventually;
 use tokio::{
@@ -173,10 +174,16 @@ async fn a_connection_may_rest_between_requests() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_write_too_many_is_refused_while_the_others_wait() -> Result<()> {
+async fn a_write_too_many_waits_for_its_turn_and_is_refused_if_none_comes() -> Result<()> {
     let system = System::start().await?;
-    let gateway = system.env.gateway().env("MAX_WAITING_WRITES", 1).start().await?;
+    let gateway = system.env.gateway().env("MAX_WAITING_WRITES", 1);
+    let gateway = gateway.env("WRITE_WAIT_MS", 30_000).start().await?;
     let api = gateway.api()?;
+    let in_turn = draft("alice", "bob", "in turn");
+    let together = (0..8).map(|_| api.post("/api/messages", &in_turn));
+    for answer in try_join_all(together).await? {
+        assert_eq!(answer.status, 201, "{}", answer.text);
+    }
     system.worker.freeze()?;
     let waiting = tokio::spawn({
         let api = api.clone();
@@ -190,6 +197,19 @@ async fn a_write_too_many_is_refused_while_the_others_wait() -> Result<()> {
     let refused = api.post("/api/messages", &draft("alice", "bob", "second")).await?;
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert_eq!(refused.header("retry-after"), Some("1"));
+    eventually(
+        "a write with the broker gives its turn back",
+        Duration::from_secs(20),
+        async || {
+            let write =
+                api.request(Method::POST, "/api/messages").header("prefer", "respond-async");
+            let answer = api.send(write.json(&draft("alice", "bob", "third"))).await?;
+            anyhow::ensure!(answer.status == 202, "{}", answer.text);
+            Ok(())
+        },
+    )
+    .await;
+    assert!(!waiting.is_finished());
     system.worker.thaw()?;
     assert_eq!(waiting.await??.status, 201);
     Ok(())

@@ -1,5 +1,5 @@
 //! Back-pressure: twice the load that saturates the system, for a minute. The rate of accepted writes must
-//! stay near its peak, refusals must come at once, and memory must not grow.
+//! stay near its peak, refusals must come in time, and memory must not grow.
 //!
 //! The load shares the machine with the system and takes more of it than a closed loop does. So the peak is
 //! measured with the same generator on the same connections, at a rising rate.

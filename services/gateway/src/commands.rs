@@ -10,12 +10,12 @@ use contracts::{Command, Failure, OperationId, Outcome, Problem, ProblemKind};
 use telemetry::metrics::{CounterFamily, Gauge, GaugeGuard, Histogram, catalog};
 use telemetry::traces::Span;
 use tokio::{
-    sync::Semaphore,
+    sync::SemaphorePermit,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{error, spans::RequestTrace};
+use crate::{error, limit::Limit, spans::RequestTrace};
 use pending::Pending;
 
 /// Label values of writes that were answered without an outcome.
@@ -28,7 +28,7 @@ const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 pub(crate) struct CommandSubmitter {
     publisher: Publisher,
     pending: Pending,
-    permits: Semaphore,
+    limit: Limit,
     soft_deadline: CancellationToken,
     metrics: Metrics,
 }
@@ -61,33 +61,34 @@ pub(crate) enum Submission {
 }
 
 impl CommandSubmitter {
-    /// Allows `max_waiting` commands at a time. Their waits end at the soft deadline.
+    /// Allows `max_waiting` commands at a time; more wait for their turn. Waits for outcomes end at the soft deadline.
     pub(crate) fn new(
         publisher: Publisher,
         pending: Pending,
         max_waiting: usize,
         soft_deadline: CancellationToken,
     ) -> Self {
-        let permits = Semaphore::new(max_waiting);
-        Self { publisher, pending, permits, soft_deadline, metrics: Metrics::new() }
+        let limit = Limit::new(max_waiting);
+        Self { publisher, pending, limit, soft_deadline, metrics: Metrics::new() }
     }
 
-    /// Publishes a command, then waits. Fails within 2 s if the broker does not confirm.
+    /// Publishes a command, then waits. Fails within 2 s if the broker does not confirm, and sooner if too many other
+    /// commands are in progress.
     pub(crate) async fn submit(
         &self,
         command: Command,
         wait: Wait,
         trace: &RequestTrace,
     ) -> Result<Submission, Problem> {
-        let Ok(_permit) = self.permits.try_acquire() else {
+        let started = Instant::now();
+        let _waiting = GaugeGuard::new(&self.metrics.waiting);
+        let Some(turn) = self.limit.turn().await else {
             self.metrics.writes.count(NOT_ACCEPTED);
             let detail = "too many writes are waiting; nothing was written, retry later";
             return Err(Problem::new(ProblemKind::NotAccepted, detail));
         };
-        let started = Instant::now();
-        let _waiting = GaugeGuard::new(&self.metrics.waiting);
         let mut span = trace.publish(&command);
-        let result = self.publish_and_wait(&command, wait, &mut span).await;
+        let result = self.publish_and_wait(&command, wait, started, turn, &mut span).await;
         if let (Some(span), Err(error)) = (&mut span, &result) {
             span.set_error(|| error.to_string());
         }
@@ -96,21 +97,26 @@ impl CommandSubmitter {
         result.map_err(|error| error::publish_failed(&error))
     }
 
-    /// Publishes and waits. The confirm ends `span`.
+    /// Publishes and waits, both counted from `started`. The confirm ends `span`.
     async fn publish_and_wait(
         &self,
         command: &Command,
         wait: Wait,
+        started: Instant,
+        turn: SemaphorePermit<'_>,
         span: &mut Option<Span>,
     ) -> Result<Submission, PublishError> {
-        let publish = || self.publisher.publish(command, span.as_ref().and_then(Span::traceparent));
+        let publish = || {
+            let trace = span.as_ref().and_then(Span::traceparent);
+            self.publisher.publish(command, trace, started)
+        };
         let Wait::ForOutcome(wait) = wait else {
             publish()?.confirmed().await?;
             return Ok(accepted(command, false));
         };
         let mut waiter = self.pending.wait_for(command.id);
         let publishing = publish()?;
-        let deadline = Instant::now() + wait;
+        let deadline = started + wait;
         // The outcome implies the confirm. Only a trace needs to know when it arrived; otherwise
         // this task is not woken for it.
         if span.is_none() {
@@ -134,11 +140,17 @@ impl CommandSubmitter {
             }
         }
         *span = None;
-        tokio::select! {
-            biased;
-            outcome = waiter.outcome() => Ok(Submission::Completed(outcome)),
-            () = sleep_until(deadline) => Ok(accepted(command, true)),
-            () = self.soft_deadline.cancelled() => Ok(accepted(command, false)),
+        // The broker has the command. If its outcome takes this long, others may have its turn: while workers do nothing,
+        // commands are still accepted.
+        let mut turn = Some(turn);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = waiter.outcome() => return Ok(Submission::Completed(outcome)),
+                () = sleep_until(deadline) => return Ok(accepted(command, true)),
+                () = self.soft_deadline.cancelled() => return Ok(accepted(command, false)),
+                () = sleep_until(publishing.deadline()), if turn.is_some() => turn = None,
+            }
         }
     }
 }

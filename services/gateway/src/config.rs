@@ -62,11 +62,11 @@ pub struct Config {
         value_parser = number(1_u16..=64)
     )]
     pub publish_connections: u16,
-    /// Maximum number of writes that wait; beyond it the response is 503
+    /// Maximum number of writes in progress; more wait up to 0.8 s for their turn, then the response is 503
     #[arg(
         long,
         env = "MAX_WAITING_WRITES",
-        default_value_t = 4096,
+        default_value_t = 1024,
         value_parser = number(1_u32..=1_000_000)
     )]
     pub max_waiting_writes: u32,

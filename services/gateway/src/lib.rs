@@ -12,6 +12,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
+mod limit;
 mod openapi;
 mod proxy;
 mod router;
@@ -44,8 +45,9 @@ const STORE_TIMEOUT: Duration = Duration::from_millis(1800);
 /// Maximum client connections. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// Maximum requests at a time to messages and operations. More are answered 503.
-const MAX_REQUESTS: usize = 8_192;
+/// Maximum requests at a time to messages and operations: one for each connection, so that only requests over HTTP/2
+/// can be more. Those wait for their turn, and are then answered 503.
+const MAX_REQUESTS: usize = MAX_CONNECTIONS;
 
 /// Maximum tunnels to the broadcaster.
 const MAX_TUNNELS: usize = 1_000;

@@ -67,6 +67,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
     use crate::commands::pending_publish::EncodedCommand;
 
@@ -79,8 +81,10 @@ mod tests {
         let mut requesters = Vec::new();
         for (bytes, traced) in commands {
             let traceparent = traced.then(|| parent.parse().unwrap());
-            let (pending, handle) =
-                PendingPublish::new(EncodedCommand { json: vec![b' '; bytes], traceparent });
+            let (pending, handle) = PendingPublish::new(
+                EncodedCommand { json: vec![b' '; bytes], traceparent },
+                Instant::now(),
+            );
             sender.try_send(pending).unwrap();
             requesters.push(handle);
         }
@@ -115,7 +119,7 @@ mod tests {
         let mut requesters = Vec::new();
         for json in ["1", "2", "3"] {
             let command = EncodedCommand { json: json.into(), traceparent: None };
-            let (pending, handle) = PendingPublish::new(command);
+            let (pending, handle) = PendingPublish::new(command, Instant::now());
             sender.try_send(pending).unwrap();
             requesters.push(handle);
         }

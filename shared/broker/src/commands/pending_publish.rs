@@ -15,8 +15,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Maximum time from a command's acceptance to its confirm. It includes waiting in the queue and for
-/// a connection.
+/// Maximum time from a command's acceptance to its confirm. It includes waiting for a turn, in
+/// the queue and for a connection.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A confirmed command.
@@ -108,8 +108,8 @@ impl Drop for PublishHandle {
 }
 
 impl PendingPublish {
-    pub(crate) fn new(command: EncodedCommand) -> (Self, PublishHandle) {
-        let deadline = Instant::now() + CONFIRM_DEADLINE;
+    pub(crate) fn new(command: EncodedCommand, accepted: Instant) -> (Self, PublishHandle) {
+        let deadline = accepted + CONFIRM_DEADLINE;
         let (bytes, traced) = (command.json.len(), command.traceparent.is_some());
         let state = State { command: Some(command), result: None, wake_on_confirm: false };
         let publish = Arc::new(Publish { state: Mutex::new(state), wake: Notify::new() });
@@ -199,7 +199,10 @@ mod tests {
     const REPLY_FOLLOWS: PublishResult = Ok(Confirmed { reply_expected: true });
 
     fn publish() -> (PendingPublish, PublishHandle) {
-        PendingPublish::new(EncodedCommand { json: b"{}".to_vec(), traceparent: None })
+        PendingPublish::new(
+            EncodedCommand { json: b"{}".to_vec(), traceparent: None },
+            Instant::now(),
+        )
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use contracts::{Command, TraceParent};
 use telemetry::metrics::catalog;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -76,15 +79,17 @@ impl Publisher {
         self.queue_has_room.clone()
     }
 
-    /// Hands a command to the publish connections, with its trace if that is recorded.
+    /// Hands a command to the publish connections, with its trace if that is recorded. The time for its confirm counts
+    /// from `accepted`.
     pub fn publish(
         &self,
         command: &Command,
         traceparent: Option<TraceParent>,
+        accepted: Instant,
     ) -> Result<PublishHandle, PublishError> {
         let json = serde_json::to_vec(command)
             .map_err(|_| PublishError::NotAccepted("the command cannot be written as JSON"))?;
-        let (pending, handle) = PendingPublish::new(EncodedCommand { json, traceparent });
+        let (pending, handle) = PendingPublish::new(EncodedCommand { json, traceparent }, accepted);
         self.queue.try_send(pending).map_err(|_| PublishError::NotAccepted(TOO_MANY))?;
         Ok(handle)
     }
@@ -135,7 +140,7 @@ mod tests {
         let action = contracts::Action::Delete { precondition: contracts::Precondition::default() };
         let now = contracts::Timestamp::now();
         let command = Command::new(contracts::MessageId::generate(), now, action);
-        let publish = async || publisher.publish(&command, None)?.confirmed().await;
+        let publish = async || publisher.publish(&command, None, Instant::now())?.confirmed().await;
         let fill = || futures_util::future::join_all((0..9).map(|_| publish()));
         let expected = |why| Err(PublishError::NotAccepted(why));
         for _ in 0..2 {

@@ -46,7 +46,7 @@ catalog! {
     /// Writes by their end: an outcome; accepted (202 without waiting) or `timed_out` (202 after
     /// waiting); `not_accepted` or `outcome_unknown` (503) (label: outcome).
     WRITES: CounterName = "messages_writes_total";
-    /// Writes that wait for their outcome.
+    /// Writes that wait for their turn, their confirm or their outcome.
     WRITES_WAITING: GaugeName = "messages_writes_waiting";
     /// Time from publishing a batch of commands to the broker's confirm.
     PUBLISH_CONFIRM_DURATION: HistogramName = "messages_publish_confirm_duration_seconds";
