@@ -5,6 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use anyhow::Result;
 use contracts::Message;
 use end_to_end::System;
+use futures_util::future::try_join_all;
 use testkit::{ServiceProcess, Subscriber, TestEnvironment, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -55,6 +56,28 @@ async fn every_message_is_sampled_sooner_or_later() -> Result<()> {
         unseen.remove(&subscriber.next_json::<Message>(SOON).await?.id);
     }
     assert!(unseen.is_empty(), "never sampled: {unseen:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_deleted_after_the_sample_for_its_frame_is_not_in_it() -> Result<()> {
+    let system = System::start().await?;
+    // More than a sample holds, so that one serves several frames.
+    let creating = (0..60)
+        .map(async |number| system.create("alice", "bob", &format!("number {number}")).await);
+    let mut messages = try_join_all(creating).await?;
+    let broadcaster = system.env.broadcaster().env("BROADCAST_INTERVAL_MS", 500).start().await?;
+    let mut subscriber = subscribe(&broadcaster).await?;
+    for _ in 0..2 {
+        subscriber.next_json::<Message>(SOON).await?;
+    }
+    let kept = messages.pop();
+    try_join_all(messages.iter().map(|message| system.delete(message))).await?;
+    // One may have been read just before.
+    subscriber.next_json::<Message>(SOON).await?;
+    for _ in 0..4 {
+        assert_eq!(Some(subscriber.next_json::<Message>(SOON).await?), kept);
+    }
     Ok(())
 }
 

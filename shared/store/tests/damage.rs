@@ -134,7 +134,7 @@ async fn a_damaged_message_costs_neither_its_conversation_nor_a_sample() -> Resu
         }
         assert_eq!(listed, [ids[2], ids[0]], "pages of {limit}");
     }
-    let sampled = store.first_of(&[ids[1], ids[0]]).await?;
+    let sampled = store.next_of(&mut vec![ids[0], ids[1]]).await?;
     assert_eq!(sampled.map(|message| message.id), Some(ids[0]));
     Ok(())
 }

@@ -29,8 +29,8 @@ fn delete(message_id: MessageId) -> UpdateCommand {
 }
 
 async fn sample(store: &Store) -> Result<Option<MessageId>> {
-    let candidates = store.sample().await?.ids;
-    Ok(store.first_of(&candidates).await?.map(|message| message.id))
+    let mut candidates = store.sample().await?.ids;
+    Ok(store.next_of(&mut candidates).await?.map(|message| message.id))
 }
 
 #[tokio::test]
@@ -65,13 +65,26 @@ async fn a_message_deleted_after_the_sample_is_passed_over() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     create(&store, 2).await?;
-    let candidates = store.sample().await?.ids;
+    let sample = store.sample().await?;
+    assert!(sample.of_few);
+    let mut candidates = sample.ids.clone();
     assert_eq!(candidates.len(), 2);
-    for (index, &message_id) in candidates.iter().enumerate() {
-        let left = store.first_of(&candidates).await?.map(|message| message.id);
-        assert_eq!(left, candidates.get(index).copied());
-        store.update(&delete(message_id)).await?;
-    }
-    assert!(store.first_of(&candidates).await?.is_none());
+    let (left, deleted) = (candidates[0], candidates[1]);
+    store.update(&delete(deleted)).await?;
+    let found = store.next_of(&mut candidates).await?.map(|message| message.id);
+    assert_eq!(found, Some(left));
+    assert!(candidates.is_empty());
+    store.update(&delete(left)).await?;
+    assert!(store.next_of(&mut sample.ids.clone()).await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sample_of_more_than_it_holds_is_not_of_few() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    create(&store, 500).await?;
+    let sample = store.sample().await?;
+    assert!(!sample.of_few && sample.ids.len() > 8, "{sample:?}");
     Ok(())
 }

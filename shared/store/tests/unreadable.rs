@@ -50,8 +50,8 @@ fn binary(subtype: BinarySubtype, bytes: Vec<u8>) -> Bson {
 }
 
 async fn sampled(store: &Store) -> Result<(Option<MessageId>, bool)> {
-    let sample = store.sample().await?;
-    let message = store.first_of(&sample.ids).await?;
+    let mut sample = store.sample().await?;
+    let message = store.next_of(&mut sample.ids).await?;
     Ok((message.map(|message| message.id), sample.met_unreadable))
 }
 

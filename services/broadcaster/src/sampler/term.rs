@@ -1,6 +1,6 @@
 //! One term of the leader: a sample and a frame at each tick.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, mem, time::Duration};
 
 use broker::{BrokerError, Leader};
 use contracts::Message;
@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 /// Number of failures in a row after which another replica may try: perhaps only this one cannot
 /// reach the database.
 const MAX_FAILURES: u32 = 3;
+
+/// Maximum age of a sample. A message that is stored meanwhile cannot be in a frame before the next one.
+const MAX_SAMPLE_AGE: Duration = Duration::from_secs(10);
 
 /// The end of a term.
 pub(super) enum TermEnd {
@@ -52,7 +55,7 @@ pub(super) async fn lead(
         let tick = in_term(leader, stop, ticks.tick()).await?;
         let begun = Instant::now();
         let sample = in_term(leader, stop, candidates.choose(store)).await?;
-        metrics.record(&sample, candidates.took + begun.elapsed());
+        metrics.record(&sample, mem::take(&mut candidates.took) + begun.elapsed());
         match &sample {
             Ok(_) => {
                 outage.succeeded();
@@ -73,6 +76,9 @@ pub(super) async fn lead(
         }
         // The frame is out by then. If this fails, the tick samples again and logs a failure.
         in_term(leader, stop, sleep_until(tick + tick_interval / 2)).await?;
+        if candidates.suffice() {
+            continue;
+        }
         candidates = in_term(leader, stop, Candidates::sample(store)).await?.unwrap_or_default();
         if let Some(sample) = &candidates.sample {
             readable.send_replace(!(sample.ids.is_empty() && sample.met_unreadable));
@@ -94,13 +100,14 @@ async fn in_term<T>(
     }
 }
 
-/// Messages for the next frame. They are sampled between two ticks: that takes the database tens of
+/// Messages for the next frames. They are sampled between two ticks: that takes the database tens of
 /// milliseconds, which would delay the frame.
 #[derive(Default)]
 struct Candidates {
-    /// `None` if sampling failed.
+    /// Those that no frame had yet. `None` if sampling failed.
     sample: Option<Sample>,
-    /// Time that sampling took.
+    sampled_at: Option<Instant>,
+    /// Time that sampling took; none after the first frame.
     took: Duration,
 }
 
@@ -108,20 +115,30 @@ impl Candidates {
     async fn sample(store: &Store) -> Result<Self, StoreError> {
         let begun = Instant::now();
         let sample = store.sample().await?;
-        Ok(Self { sample: Some(sample), took: begun.elapsed() })
+        Ok(Self { sample: Some(sample), sampled_at: Some(begun), took: begun.elapsed() })
     }
 
-    /// Reads the first candidate that still exists. If none does, samples again, unless there was no
+    /// Returns false if the next frame needs a new sample. One serves several frames, because it costs the database as
+    /// much as hundreds of reads. Where few messages are stored it costs little, and a new message is soon in a frame.
+    fn suffice(&self) -> bool {
+        let is_young =
+            self.sampled_at.is_some_and(|sampled_at| sampled_at.elapsed() < MAX_SAMPLE_AGE);
+        is_young && self.sample.as_ref().is_some_and(|it| !it.ids.is_empty() && !it.of_few)
+    }
+
+    /// Takes the first candidate that still exists. If none does, samples again, unless there was no
     /// message half a tick ago.
-    async fn choose(&self, store: &Store) -> Result<Option<Message>, StoreError> {
-        let ids = self.sample.as_ref().map(|sample| sample.ids.as_slice());
-        if ids.is_some_and(<[_]>::is_empty) {
-            return Ok(None);
+    async fn choose(&mut self, store: &Store) -> Result<Option<Message>, StoreError> {
+        if let Some(Sample { ids, .. }) = &mut self.sample {
+            if ids.is_empty() {
+                return Ok(None);
+            }
+            if let Some(message) = store.next_of(ids).await? {
+                return Ok(Some(message));
+            }
         }
-        match store.first_of(ids.unwrap_or_default()).await? {
-            Some(message) => Ok(Some(message)),
-            None => store.first_of(&store.sample().await?.ids).await,
-        }
+        let Sample { mut ids, .. } = store.sample().await?;
+        store.next_of(&mut ids).await
     }
 }
 
@@ -149,4 +166,27 @@ fn encode(message: &Message) -> Option<Vec<u8>> {
         tracing::error!(%error, message.id = %message.id, "bug: a message does not serialize");
     };
     serde_json::to_vec(message).inspect_err(log).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::MessageId;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sample_of_many_serves_until_it_is_old_or_used_up() {
+        let candidates = |count: usize, of_few| {
+            let ids = (0..count).map(|_| MessageId::generate()).collect();
+            let sample = Some(Sample { ids, of_few, ..Sample::default() });
+            Candidates { sample, sampled_at: Some(Instant::now()), took: Duration::ZERO }
+        };
+        let many = candidates(2, false);
+        assert!(many.suffice());
+        assert!(!candidates(2, true).suffice(), "a new message would not be in it");
+        assert!(!candidates(0, false).suffice());
+        assert!(!Candidates::default().suffice());
+        tokio::time::advance(MAX_SAMPLE_AGE).await;
+        assert!(!many.suffice());
+    }
 }

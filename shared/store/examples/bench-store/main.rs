@@ -63,7 +63,7 @@ async fn samples(options: Samples) -> Result<Value> {
     let mut times = Vec::with_capacity(options.count);
     for _ in 0..options.count {
         let begun = Instant::now();
-        store.first_of(&store.sample().await?.ids).await?.context("nothing is stored")?;
+        store.next_of(&mut store.sample().await?.ids).await?.context("nothing is stored")?;
         times.push(begun.elapsed());
     }
     Ok(

@@ -39,22 +39,26 @@ const FIELD_TYPES: [(&str, &str); 6] = [
     ("created_by", "binData"),
 ];
 
-/// Messages in random order, as candidates for [`Store::first_of`].
+/// Messages in random order, as candidates for [`Store::next_of`].
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     /// Ids of the messages; none if no message was found.
     pub ids: Vec<MessageId>,
     /// Tells that documents were found that are no messages.
     pub met_unreadable: bool,
+    /// True if it was taken from every document there is, because they are few.
+    pub of_few: bool,
 }
 
 impl Store {
     /// Returns random messages; none if no message is stored. This is the slow half of sampling, and can
-    /// run ahead of time.
+    /// run ahead of time: however few it returns, MongoDB reads 4 MiB of random documents for it, which takes a hundred
+    /// milliseconds of CPU time where much is written.
     pub async fn sample(&self) -> Result<Sample, StoreError> {
         let mut sample = Sample::default();
         for size in SAMPLE_SIZES {
             let sampled = self.sample_documents(size).await?;
+            sample.of_few = i64::try_from(sampled.len()).is_ok_and(|found| found < size);
             for document in &sampled {
                 match candidate(document) {
                     Ok(id) => sample.ids.extend(id),
@@ -72,11 +76,14 @@ impl Store {
         Ok(sample.shuffled())
     }
 
-    /// Returns the first candidate that is still stored, as it is now. It may have been edited since
-    /// the sample, and the candidates before it deleted.
-    pub async fn first_of(&self, candidates: &[MessageId]) -> Result<Option<Message>, StoreError> {
-        for id in candidates {
-            match self.find(*id).await {
+    /// Takes candidates until one is still stored, and returns it as it is now. It may have been edited since
+    /// the sample, and those before it deleted.
+    pub async fn next_of(
+        &self,
+        candidates: &mut Vec<MessageId>,
+    ) -> Result<Option<Message>, StoreError> {
+        while let Some(id) = candidates.pop() {
+            match self.find(id).await {
                 Ok(Some(found)) => return Ok(Some(found.message)),
                 // A damaged message must not cost a frame.
                 Ok(None) | Err(StoreError::Unreadable(_)) => {}
