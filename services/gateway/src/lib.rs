@@ -45,8 +45,8 @@ const STORE_TIMEOUT: Duration = Duration::from_millis(1800);
 /// Maximum client connections. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// Maximum requests at a time to messages and operations: one for each connection, so that only requests over HTTP/2
-/// can be more. Those wait for their turn, and are then answered 503.
+/// Maximum requests at a time to messages and operations: one for each connection. Only over HTTP/2 can there be more;
+/// those are answered 503 at once, because each that waited would take memory.
 const MAX_REQUESTS: usize = MAX_CONNECTIONS;
 
 /// Maximum tunnels to the broadcaster.
@@ -75,10 +75,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let pending = Pending::default();
     let max_waiting = config.max_waiting_writes as usize;
+    // Commands that were given up stay in the queue, without their bytes, until a publish connection takes them.
+    let queue_length = MAX_REQUESTS + max_waiting;
     let broker = BrokerClients::start(
         config.broker.url,
         usize::from(config.publish_connections),
-        max_waiting,
+        queue_length,
         pending.clone(),
     )?;
     let health = Health::new(

@@ -1,8 +1,8 @@
-//! Limits of what is in progress at the same time. At a limit, a request waits a while for its turn.
+//! The limit of writes in progress at the same time. At the limit, a write waits a while for its turn.
 //!
 //! A refusal at once invites the next request at once: with thousands of connections, most of the gateway's
 //! processor time would go into refusals, and what it stores would fall to a half or less. A connection that waits
-//! costs nothing.
+//! sends nothing.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-/// Maximum time for which a request waits for its turn.
+/// Maximum time for which a write waits for its turn.
 pub(crate) const MAX_WAIT: Duration = Duration::from_millis(800);
 
-/// A limit. Turns are given in the order in which requests came.
+/// A limit. Turns are given in the order in which they are asked for.
 pub(crate) struct Limit(Semaphore);
 
 impl Limit {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{Router, body::Body, http::Method, middleware::from_fn_with_state};
 use contracts::ProblemKind;
 use service::http::methods;
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -17,7 +18,6 @@ use crate::{
     },
     error::{self, ProblemResponse},
     http::middleware::{load_shed::shed_load, observe},
-    limit::Limit,
     openapi,
     state::AppState,
     web,
@@ -44,7 +44,7 @@ pub(crate) fn api(max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
         .routes(routes!(list::list, create::create))
         .routes(routes!(get::get, edit::edit, delete::delete))
         .routes(routes!(operations::get))
-        .route_layer(from_fn_with_state(Arc::new(Limit::new(max_requests)), shed_load));
+        .route_layer(from_fn_with_state(Arc::new(Semaphore::new(max_requests)), shed_load));
     // The tunnel has its own limit.
     let broadcast = OpenApiRouter::new().routes(routes!(chat::chat));
     // No limit: an overloaded gateway must still answer its probes.

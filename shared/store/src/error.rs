@@ -80,12 +80,11 @@ pub(crate) fn is_permanent_code(code: i32) -> bool {
     const TYPE_MISMATCH: i32 = 14;
     const VALIDATION_FAILURE: i32 = 121;
     const TOO_LARGE: i32 = 10334;
-    /// `$add` met a stored value that is not a number or date.
-    const NO_NUMBER: i32 = 16554;
-    /// `$concatArrays` met a stored value that is not an array.
-    const NO_ARRAY: i32 = 28664;
-    let permanent = [BAD_VALUE, FAILED_TO_PARSE, TYPE_MISMATCH, VALIDATION_FAILURE, TOO_LARGE];
-    permanent.contains(&code) || code == NO_NUMBER || code == NO_ARRAY
+    /// `$rename` met a stored value that is no document, and cannot hold the field.
+    const PATH_NOT_VIABLE: i32 = 28;
+    let permanent =
+        [BAD_VALUE, FAILED_TO_PARSE, TYPE_MISMATCH, PATH_NOT_VIABLE, VALIDATION_FAILURE, TOO_LARGE];
+    permanent.contains(&code)
 }
 
 pub(crate) fn is_duplicate_key(error: &Error) -> bool {
@@ -132,7 +131,7 @@ mod tests {
     fn a_server_without_a_journal_is_no_fault_of_what_it_is_asked_to_store() {
         let message = "cannot use 'j' option when a host does not have journaling enabled";
         assert!(!command_error(BAD_VALUE, "BadValue", message).is_permanent());
-        assert!(command_error(14, "TypeMismatch", "$add only supports numbers").is_permanent());
+        assert!(command_error(14, "TypeMismatch", "the field must be an array").is_permanent());
         assert!(is_permanent_code(BAD_VALUE), "of one document");
     }
 }

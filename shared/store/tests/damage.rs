@@ -76,6 +76,65 @@ async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Res
 }
 
 #[tokio::test]
+async fn a_damaged_tombstone_is_a_permanent_error_and_not_written_for_ever() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let id = MessageId::generate();
+    store.create_many(&[create(id)?]).await?;
+    damage(&env, id, doc! { "$set": { "created_by": "somebody" } }).await?;
+    let deletion = delete(id);
+    assert_eq!(store.update(&deletion).await?, Outcome::Deleted);
+    for again in [deletion, delete(id)] {
+        let error = store.update(&again).await.unwrap_err();
+        assert!(error.is_permanent(), "{error:?}");
+        assert_eq!(store.bulk_write(&[again, delete(MessageId::generate())]).await?[0], None);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_field_in_the_way_of_a_tombstone_is_a_permanent_error() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let id = MessageId::generate();
+    store.create_many(&[create(id)?]).await?;
+    damage(&env, id, doc! { "$set": { "participants": "two" } }).await?;
+    let error = store.update(&delete(id)).await.unwrap_err();
+    assert!(error.is_permanent(), "{error:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_remembers_32_commands_with_the_versions_that_they_made() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let id = MessageId::generate();
+    store.create_many(&[create(id)?]).await?;
+    let now = Timestamp::now().unix_millis();
+    let mut edits = Vec::new();
+    for number in 0..33 {
+        let content = format!("edit {number}").try_into()?;
+        let edit_timestamp = Timestamp::from_unix_millis(now + 1_000 + number)?;
+        let edit = update(id, Update::Edit { content, edit_timestamp, seen: None });
+        assert!(matches!(store.update(&edit).await?, Outcome::Edited(_)));
+        edits.push(edit);
+    }
+    let version = async |index: usize| match store.update(&edits[index]).await? {
+        Outcome::Edited(edited) => Ok(Some(edited.version)),
+        Outcome::Superseded(_) => Ok(None),
+        other => anyhow::bail!("{other:?}"),
+    };
+    assert_eq!(version(0).await?, None, "it is forgotten, and older than what is stored");
+    assert_eq!(version(1).await?, Some(3));
+    assert_eq!(version(32).await?, Some(34));
+    assert_eq!(store.update(&delete(id)).await?, Outcome::Deleted);
+    let then_deleted = Outcome::EditedThenDeleted { version: 34 };
+    assert_eq!(store.update(&edits[32]).await?, then_deleted);
+    assert_eq!(store.update(&edits[1]).await?, Outcome::Failed(Failure::NotFound));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_damaged_version_is_none_that_a_deletion_may_list() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;

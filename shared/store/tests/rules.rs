@@ -270,8 +270,8 @@ impl Model {
         match command {
             Issued::Create(create) => self.create(create),
             Issued::Update(update) => match &update.update {
-                Update::Edit { content, edit_timestamp, .. } => {
-                    self.edit(update, content, *edit_timestamp)
+                Update::Edit { content, edit_timestamp, seen } => {
+                    self.edit(update, content, *edit_timestamp, seen.as_ref())
                 }
                 Update::Delete => self.delete(update),
             },
@@ -316,6 +316,7 @@ impl Model {
         edit: &UpdateCommand,
         content: &Content,
         edit_timestamp: Timestamp,
+        seen: Option<&SeenMessage>,
     ) -> Outcome {
         match self {
             Self::Absent => Outcome::Failed(Failure::NotFound),
@@ -336,6 +337,9 @@ impl Model {
             Self::Live { stored, applied, last, .. } => {
                 let message = &stored.message;
                 let changed_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
+                if seen.is_some_and(|it| it.publish_timestamp != message.publish_timestamp) {
+                    return Outcome::Failed(Failure::NotFound);
+                }
                 if !holds(&edit.precondition, stored.version) {
                     return Outcome::Failed(Failure::VersionMismatch);
                 }

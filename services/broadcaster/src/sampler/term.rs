@@ -1,4 +1,4 @@
-//! One term of the leader: a sample and a frame at each tick.
+//! One term of the leader: a frame at each tick.
 
 use std::{convert::Infallible, mem, time::Duration};
 
@@ -35,7 +35,7 @@ pub(super) struct Metrics {
     samples: CounterFamily,
 }
 
-/// Samples once a tick, and only after the sample before has ended: a slow store leads to fewer
+/// Publishes a frame once a tick, and samples when it needs to, only after the sample before has ended: a slow store leads to fewer
 /// frames, not to more queries.
 pub(super) async fn lead(
     leader: &Leader,

@@ -193,6 +193,7 @@ mod tests {
     };
 
     use futures_util::FutureExt;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -217,6 +218,15 @@ mod tests {
         assert_eq!(pending.take().unwrap().json, b"{}");
         handle.publish.give_up();
         assert!(matches!(result(&handle), Err(PublishError::OutcomeUnknown(_))));
+    }
+
+    #[tokio::test]
+    async fn the_time_for_the_confirm_counts_from_the_acceptance() {
+        let accepted = Instant::now().checked_sub(CONFIRM_DEADLINE).unwrap();
+        let command = EncodedCommand { json: b"{}".to_vec(), traceparent: None };
+        let (_pending, handle) = PendingPublish::new(command, accepted);
+        let ended = timeout(CONFIRM_DEADLINE / 2, handle.confirmed()).await.unwrap();
+        assert!(ended.is_err());
     }
 
     #[test]

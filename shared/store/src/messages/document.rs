@@ -16,8 +16,10 @@ pub(crate) const REMEMBERED_COMMANDS: i32 = 32;
 pub(crate) enum Found {
     /// A message or its tombstone.
     Stored(Box<StoredDocument>),
-    /// A message that cannot be read. It can only be deleted.
+    /// A message or tombstone that cannot be read. A message can still be deleted.
     Damaged {
+        /// Tells that it is a tombstone.
+        deleted: bool,
         /// Version of the message, if that can be read.
         version: Option<Version>,
         /// Tells whether an import stored the message.
@@ -59,6 +61,7 @@ impl Found {
             Err(error) => {
                 let version = document.get_i64("version").ok();
                 Self::Damaged {
+                    deleted: is_deleted(document),
                     version: version.and_then(|version| version.try_into().ok()),
                     imported: is_imported(document),
                     error,
@@ -79,9 +82,7 @@ impl Found {
 impl StoredDocument {
     pub(crate) fn from_raw(document: &RawDocument) -> Result<Self, StoreError> {
         let field = |name| document.get(name).map_err(unreadable);
-        // Only a tombstone has this field.
-        let message =
-            if field("deleted_at")?.is_some() { None } else { Some(raw_message(document)?) };
+        let message = if is_deleted(document) { None } else { Some(raw_message(document)?) };
         let created_by = field("created_by")?.and_then(to_uuid);
         Ok(Self {
             message,
@@ -124,6 +125,11 @@ fn applied_commands(document: &RawDocument) -> Result<Vec<AppliedCommand>, Store
         }
     }
     Ok(applied)
+}
+
+/// Only a tombstone has this field.
+pub(super) fn is_deleted(document: &RawDocument) -> bool {
+    matches!(document.get("deleted_at"), Ok(Some(_)))
 }
 
 /// An import stores a message as if created by a command that has the message's id.

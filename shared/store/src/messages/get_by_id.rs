@@ -6,7 +6,7 @@ use contracts::{MessageId, VersionedMessage};
 use futures_util::TryStreamExt;
 use mongodb::bson::{RawDocumentBuf, doc};
 
-use super::document::{Found, StoredDocument, raw_message};
+use super::document::{Found, StoredDocument, is_deleted, raw_message};
 use crate::{
     Store, StoreError,
     batcher::Worker,
@@ -46,8 +46,6 @@ impl Store {
         let documents = self.read_by_id(ids).await?;
         // Told apart here: MongoDB answers an equality on _id alone without its query planner, which costs more than the
         // read.
-        let is_deleted =
-            |document: &&RawDocumentBuf| matches!(document.get("deleted_at"), Ok(Some(_)));
         let read = |document: &RawDocumentBuf| match raw_message(document) {
             Ok(stored) => Some((stored.message.id, stored)),
             Err(error) => {

@@ -66,7 +66,7 @@ impl UpdateCommand {
     pub(super) fn decide(&self, found: Option<Found>) -> Result<Decision, StoreError> {
         let stored = match (found, &self.update) {
             (None, _) => return Ok(Decision::Ended(Outcome::Failed(Failure::NotFound))),
-            (Some(Found::Damaged { version, imported, .. }), Update::Delete) => {
+            (Some(Found::Damaged { deleted: false, version, imported, .. }), Update::Delete) => {
                 return Ok(self.decide_damaged(version, imported));
             }
             (Some(found), _) => found.stored()?,
@@ -90,6 +90,13 @@ impl UpdateCommand {
                 message.edit_timestamp = Some(*edit_timestamp);
             }
             return Ok(Decision::Ended(Outcome::Edited(VersionedMessage { message, version })));
+        }
+        // An idempotency key allows a new message with the id of one that was deleted long ago. An operator may replay an
+        // edit of that one.
+        if let Update::Edit { seen: Some(seen), .. } = &self.update
+            && seen.publish_timestamp != current.message.publish_timestamp
+        {
+            return Ok(Decision::Ended(Outcome::Failed(Failure::NotFound)));
         }
         if !self.precondition.allows(current.version) {
             return Ok(Decision::Ended(Outcome::Failed(Failure::VersionMismatch)));

@@ -95,9 +95,9 @@ catalog! {
     FRAMES_DROPPED: CounterName = "messages_frames_dropped_total";
     /// Sessions that ended: gone or `by_peer`, or why this side closed them (label: reason).
     SESSIONS_CLOSED: CounterName = "messages_sessions_closed_total";
-    /// Duration of sampling messages.
+    /// Time to find the message of a frame: to read it, and to sample before, where that was needed.
     SAMPLE_DURATION: HistogramName = "messages_sample_duration_seconds";
-    /// Samples by result: sampled, empty or failed (label: result).
+    /// Ticks of the leader by result: sampled, empty or failed (label: result).
     SAMPLES: CounterName = "messages_samples_total";
     /// 1 while this replica is the leader, which samples and publishes frames.
     LEADER: GaugeName = "messages_leader";
