@@ -75,12 +75,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let pending = Pending::default();
     let max_waiting = config.max_waiting_writes as usize;
-    // Commands that were given up stay in the queue, without their bytes, until a publish connection takes them.
-    let queue_length = MAX_REQUESTS + max_waiting;
     let broker = BrokerClients::start(
         config.broker.url,
         usize::from(config.publish_connections),
-        queue_length,
+        max_waiting,
         pending.clone(),
     )?;
     let health = Health::new(

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// Maximum time for which a write waits for its turn.
-pub(crate) const MAX_WAIT: Duration = Duration::from_millis(800);
+const MAX_WAIT: Duration = Duration::from_millis(800);
 
 /// A limit. Turns are given in the order in which they are asked for.
 pub(crate) struct Limit(Semaphore);

@@ -35,8 +35,8 @@ pub(super) struct Metrics {
     samples: CounterFamily,
 }
 
-/// Publishes a frame once a tick, and samples when it needs to, only after the sample before has ended: a slow store leads to fewer
-/// frames, not to more queries.
+/// Publishes a frame once a tick. Samples when it needs to, and only after the sample before has ended: a slow store
+/// leads to fewer frames, not to more queries.
 pub(super) async fn lead(
     leader: &Leader,
     store: &Store,
