@@ -2,6 +2,7 @@
 //! (`Command`, `Reply`). No I/O and no async, so that every other crate can depend on it.
 
 mod command;
+mod event;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -17,6 +18,7 @@ pub use command::{
     Action, Command, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS, MessageCommand,
     Payload, SeenMessage,
 };
+pub use event::{Change, ChangeKind, Hint, LogEntry, MAX_ENTRY_CHANGES};
 pub use id::{CommandId, InvalidOperationId, MessageId, OperationId};
 pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessage};
 pub use outcome::{Failure, Outcome, Reply};

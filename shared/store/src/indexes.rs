@@ -45,6 +45,9 @@ impl Store {
         let conversations = IndexModel::builder().keys(conversations).build();
         let messages = self.database.collection::<Document>("messages");
         self.run(async move { messages.create_index(conversations).await }).await?;
+        let by_user = IndexModel::builder().keys(doc! { "users": 1, "_id": 1 }).build();
+        let events = self.database.collection::<Document>("events");
+        self.run(async move { events.create_index(by_user).await }).await?;
         for expiry in expiries() {
             let collection = self.database.collection::<Document>(expiry.collection);
             self.run(async move { expiry.ensure(&collection).await }).await?;

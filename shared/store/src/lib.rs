@@ -13,6 +13,7 @@ mod convert;
 mod delivery_attempts;
 mod driver_error;
 mod error;
+mod events;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -29,6 +30,7 @@ pub use config::{DatabaseName, InvalidDatabaseName, StoreConfig, StoreSettings};
 pub use delivery_attempts::AttemptId;
 pub use driver_error::DriverError;
 pub use error::StoreError;
+pub use events::append::{LogAppender, PendingEntry};
 pub use legacy::{
     FieldProblem, LegacyDocument, LegacyId, LegacyMessage, SourceCollection, SourceError,
 };

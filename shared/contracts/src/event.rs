@@ -1,0 +1,115 @@
+//! The log of changes: what happened to messages, in one order for all. Storage workers append to it, broadcasters read
+//! it. It has no content: that is read when an event is delivered, so that deleted text does not come back.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{MessageId, Timestamp, UserId, Version};
+
+/// Maximum number of changes in one entry of the log.
+pub const MAX_ENTRY_CHANGES: usize = 256;
+
+/// One change of one message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What happened.
+    #[serde(rename = "k")]
+    pub kind: ChangeKind,
+    /// The message.
+    #[serde(rename = "m")]
+    pub message_id: MessageId,
+    /// Version of the message after the change.
+    #[serde(rename = "v")]
+    pub version: Version,
+    /// Sender of the message.
+    #[serde(rename = "f")]
+    pub from_user_id: UserId,
+    /// Recipient of the message.
+    #[serde(rename = "t")]
+    pub to_user_id: UserId,
+}
+
+/// The kinds of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// The message was stored.
+    Created,
+    /// Its content was replaced.
+    Edited,
+    /// It was replaced by a tombstone.
+    Deleted,
+}
+
+/// The changes that a worker appended to the log together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Number of the entry: from 1, without holes.
+    pub seq: u64,
+    /// Identifies the append that wrote the entry.
+    pub append: Uuid,
+    /// Time of the append, by the worker's clock.
+    pub at: Timestamp,
+    /// At least one, and at most [`MAX_ENTRY_CHANGES`].
+    pub changes: Vec<Change>,
+}
+
+/// An entry as workers announce it to broadcasters. It may be lost: the log is the truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hint {
+    /// Identifies the log. Another one begins after a backup was restored.
+    pub epoch: Uuid,
+    /// The entry.
+    pub entry: LogEntry,
+}
+
+impl Change {
+    /// Returns true if the user has sent or received the message.
+    #[must_use]
+    pub fn concerns(&self, user: &UserId) -> bool {
+        self.from_user_id == *user || self.to_user_id == *user
+    }
+}
+
+impl LogEntry {
+    /// Returns everyone whom a change of the entry concerns, once each.
+    #[must_use]
+    pub fn users(&self) -> BTreeSet<&UserId> {
+        self.changes.iter().flat_map(|change| [&change.from_user_id, &change.to_user_id]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        name.to_owned().try_into().unwrap()
+    }
+
+    #[test]
+    fn an_entry_concerns_each_user_once() {
+        let change = |from, to| Change {
+            kind: ChangeKind::Created,
+            message_id: MessageId::generate(),
+            version: 1,
+            from_user_id: user(from),
+            to_user_id: user(to),
+        };
+        let changes = vec![change("bob", "alice"), change("alice", "carol"), change("dan", "dan")];
+        assert!(changes[0].concerns(&user("alice")) && !changes[0].concerns(&user("carol")));
+        let entry = LogEntry { seq: 1, append: Uuid::nil(), at: Timestamp::now(), changes };
+        let users: Vec<&str> = entry.users().into_iter().map(UserId::as_str).collect();
+        assert_eq!(users, ["alice", "bob", "carol", "dan"]);
+    }
+
+    /// Other releases read what this one writes.
+    #[test]
+    fn a_hint_is_written_as_ever() {
+        let json = r#"{"epoch":"019aa000-0000-7000-8000-000000000001","entry":{"seq":7,"append":"019aa000-0000-7000-8000-000000000002","at":"2026-01-31T12:00:00.000Z","changes":[{"k":"deleted","m":"019aa000-0000-7000-8000-000000000003","v":4,"f":"alice","t":"bob"}]}}"#;
+        let hint: Hint = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&hint).unwrap(), json);
+    }
+}

@@ -1,0 +1,87 @@
+//! The collection `events`: the log of changes, one document for each entry; and the log's epoch in the collection `meta`.
+//!
+//! The numbers of the entries have no holes, also not after a change of the primary: see [`LogAppender`]. Trimming deletes
+//! a prefix.
+
+pub(crate) mod append;
+mod epoch;
+mod read;
+mod trim;
+
+use contracts::{Change, ChangeKind, LogEntry, UserId};
+use mongodb::bson::{self, DateTime, RawDocument, RawDocumentBuf};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    StoreError,
+    convert::{bson_date, bson_uuid, from_bson_date, unreadable},
+};
+
+/// A document of the collection.
+#[derive(Serialize, Deserialize)]
+struct EntryDocument {
+    #[serde(rename = "_id")]
+    seq: i64,
+    append: bson::Uuid,
+    at: DateTime,
+    /// For the index by which a user's entries are found.
+    users: Vec<UserId>,
+    changes: Vec<ChangeDocument>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChangeDocument {
+    k: ChangeKind,
+    m: bson::Uuid,
+    v: i64,
+    f: UserId,
+    t: UserId,
+}
+
+fn to_document(entry: &LogEntry) -> Result<RawDocumentBuf, StoreError> {
+    let document = EntryDocument {
+        seq: number(entry.seq)?,
+        append: bson_uuid(entry.append),
+        at: bson_date(entry.at),
+        users: entry.users().into_iter().cloned().collect(),
+        changes: entry
+            .changes
+            .iter()
+            .map(|change| {
+                Ok(ChangeDocument {
+                    k: change.kind,
+                    m: bson_uuid(change.message_id),
+                    v: number(change.version)?,
+                    f: change.from_user_id.clone(),
+                    t: change.to_user_id.clone(),
+                })
+            })
+            .collect::<Result<_, StoreError>>()?,
+    };
+    bson::serialize_to_raw_document_buf(&document).map_err(unreadable)
+}
+
+fn from_document(document: &RawDocument) -> Result<LogEntry, StoreError> {
+    let EntryDocument { seq, append, at, changes, .. } =
+        bson::deserialize_from_slice(document.as_bytes()).map_err(unreadable)?;
+    let change = |ChangeDocument { k, m, v, f, t }| {
+        Ok::<_, StoreError>(Change {
+            kind: k,
+            message_id: uuid::Uuid::from_bytes(m.bytes()).into(),
+            version: v.try_into().map_err(unreadable)?,
+            from_user_id: f,
+            to_user_id: t,
+        })
+    };
+    Ok(LogEntry {
+        seq: seq.try_into().map_err(unreadable)?,
+        append: uuid::Uuid::from_bytes(append.bytes()),
+        at: from_bson_date(at)?,
+        changes: changes.into_iter().map(change).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Returns a number as MongoDB stores it.
+fn number(value: u64) -> Result<i64, StoreError> {
+    value.try_into().map_err(unreadable)
+}

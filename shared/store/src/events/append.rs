@@ -1,0 +1,120 @@
+//! Appending to the log of changes.
+
+use std::time::Duration;
+
+use contracts::{Change, LogEntry, Timestamp};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::to_document;
+use crate::{Store, StoreError, error::is_duplicate_key};
+
+/// Pause before a number is looked at again whose entry no majority has yet.
+const VISIBLE_PAUSE: Duration = Duration::from_millis(5);
+
+/// Time for which the newest known number stays good. An appender that was idle must look anew: what follows its number
+/// may have been written and trimmed since, and its entry would land in the trimmed part, where nobody reads. The log is
+/// kept for hours at least.
+const NEWEST_LIFETIME: Duration = Duration::from_mins(1);
+
+/// Appends entries to the log, one at a time.
+///
+/// It claims the number after the newest one by inserting its entry there, and only if a majority has the newest one: so a
+/// number exists only where the one before it can no longer be rolled back. A counter, or a number after one that was
+/// merely seen, would leave holes when the primary changes. Of two appenders, one gets the number, and the other tries the
+/// next.
+pub struct LogAppender {
+    store: Store,
+    /// A number whose entry a majority has, and when that was known.
+    newest: Option<(u64, Instant)>,
+}
+
+/// An entry on its way into the log. It stays the same, however often it is tried.
+#[derive(Debug)]
+pub struct PendingEntry {
+    entry: LogEntry,
+    /// Tells that an insert of the entry under its number was begun.
+    claiming: bool,
+    /// Number of times that another appender was faster.
+    pub conflicts: u32,
+}
+
+/// What an insert met.
+enum Claim {
+    Won,
+    /// The number is taken: by another entry, or by this one if an answer was lost.
+    Taken,
+}
+
+impl PendingEntry {
+    /// Makes an entry of changes, of which there are [`contracts::MAX_ENTRY_CHANGES`] at most.
+    #[must_use]
+    pub fn new(changes: Vec<Change>) -> Self {
+        let entry = LogEntry { seq: 0, append: Uuid::new_v4(), at: Timestamp::now(), changes };
+        Self { entry, claiming: false, conflicts: 0 }
+    }
+}
+
+impl LogAppender {
+    /// Makes an appender that knows nothing yet.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, newest: None }
+    }
+
+    /// Appends an entry, and returns it with its number once a majority has it. After an error it is not known whether the
+    /// entry is in the log: the same entry must be appended again before any other. It is then in the log once.
+    pub async fn append<'a>(
+        &mut self,
+        pending: &'a mut PendingEntry,
+    ) -> Result<&'a LogEntry, StoreError> {
+        loop {
+            if !pending.claiming {
+                pending.entry.seq = self.newest().await? + 1;
+                pending.claiming = true;
+            }
+            let seq = pending.entry.seq;
+            match self.claim(&pending.entry).await? {
+                Claim::Won => break,
+                Claim::Taken => match self.store.log_entry(seq).await? {
+                    Some(found) if found.append == pending.entry.append => break,
+                    Some(_) => {
+                        self.newest = Some((seq, Instant::now()));
+                        pending.claiming = false;
+                        pending.conflicts += 1;
+                    }
+                    // It may yet be rolled back, and then the number is free.
+                    None => sleep(VISIBLE_PAUSE).await,
+                },
+            }
+        }
+        self.newest = Some((pending.entry.seq, Instant::now()));
+        Ok(&pending.entry)
+    }
+
+    /// Returns the newest number that a majority has, 0 for an empty log.
+    async fn newest(&mut self) -> Result<u64, StoreError> {
+        if let Some((newest, known_at)) = self.newest
+            && known_at.elapsed() < NEWEST_LIFETIME
+        {
+            return Ok(newest);
+        }
+        let known_at = Instant::now();
+        let newest = self.store.newest_log_entry().await?.map_or(0, |entry| entry.seq);
+        self.newest = Some((newest, known_at));
+        Ok(newest)
+    }
+
+    async fn claim(&self, entry: &LogEntry) -> Result<Claim, StoreError> {
+        let document = to_document(entry)?;
+        let events = self.store.events.clone();
+        let insert = async move {
+            match events.insert_one(document).await {
+                Ok(_) => Ok(Claim::Won),
+                Err(error) if is_duplicate_key(&error) => Ok(Claim::Taken),
+                Err(error) => Err(error),
+            }
+        };
+        self.store.run(insert).await
+    }
+}

@@ -1,0 +1,42 @@
+//! The epoch of the log: it tells positions in this log from those in the log before a backup was restored.
+
+use mongodb::{
+    bson::{self, RawDocumentBuf, doc},
+    options::ReturnDocument,
+};
+use uuid::Uuid;
+
+use crate::{
+    Store, StoreError,
+    convert::{bson_uuid, to_uuid, unreadable},
+};
+
+/// `_id` of the document in the collection `meta`.
+const ID: &str = "events";
+
+impl Store {
+    /// Returns the epoch, and makes one if there is none.
+    pub async fn log_epoch(&self) -> Result<Uuid, StoreError> {
+        self.update_epoch(doc! { "$setOnInsert": { "epoch": new_epoch() } }).await
+    }
+
+    /// Replaces the epoch. Every subscriber then starts over.
+    pub async fn renew_log_epoch(&self) -> Result<Uuid, StoreError> {
+        self.update_epoch(doc! { "$set": { "epoch": new_epoch() } }).await
+    }
+
+    async fn update_epoch(&self, update: bson::Document) -> Result<Uuid, StoreError> {
+        let meta = self.meta.clone();
+        let upsert = async move {
+            let update = meta.find_one_and_update(doc! { "_id": ID }, update).upsert(true);
+            update.return_document(ReturnDocument::After).await
+        };
+        let document: Option<RawDocumentBuf> = self.run(upsert).await?;
+        let epoch = document.as_ref().and_then(|it| it.get("epoch").ok().flatten());
+        epoch.and_then(to_uuid).ok_or_else(|| unreadable("the log's epoch is no UUID"))
+    }
+}
+
+fn new_epoch() -> bson::Uuid {
+    bson_uuid(Uuid::new_v4())
+}

@@ -1,0 +1,56 @@
+//! Reads of the log of changes. They see only what a majority has.
+
+use contracts::{LogEntry, UserId};
+use futures_util::TryStreamExt;
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+
+use super::{from_document, number};
+use crate::{Store, StoreError};
+
+impl Store {
+    /// Returns the entry with this number, if it is in the log.
+    pub async fn log_entry(&self, seq: u64) -> Result<Option<LogEntry>, StoreError> {
+        let filter = doc! { "_id": number(seq)? };
+        Ok(self.log_entries(filter, 1, 1).await?.pop())
+    }
+
+    /// Returns the newest entry; `None` if the log is empty.
+    pub async fn newest_log_entry(&self) -> Result<Option<LogEntry>, StoreError> {
+        Ok(self.log_entries(doc! {}, -1, 1).await?.pop())
+    }
+
+    /// Returns the oldest entry; `None` if the log is empty.
+    pub async fn oldest_log_entry(&self) -> Result<Option<LogEntry>, StoreError> {
+        Ok(self.log_entries(doc! {}, 1, 1).await?.pop())
+    }
+
+    /// Returns entries in the order of the log, from this number on.
+    pub async fn log_from(&self, seq: u64, limit: u16) -> Result<Vec<LogEntry>, StoreError> {
+        self.log_entries(doc! { "_id": { "$gte": number(seq)? } }, 1, limit).await
+    }
+
+    /// Returns those of them that concern a user. Their other changes are in them, too.
+    pub async fn log_of_user_from(
+        &self,
+        user: &UserId,
+        seq: u64,
+        limit: u16,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let filter = doc! { "users": user.as_str(), "_id": { "$gte": number(seq)? } };
+        self.log_entries(filter, 1, limit).await
+    }
+
+    async fn log_entries(
+        &self,
+        filter: Document,
+        direction: i32,
+        limit: u16,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let events = self.events.clone();
+        let find = async move {
+            let found = events.find(filter).sort(doc! { "_id": direction }).limit(limit.into());
+            found.await?.try_collect::<Vec<RawDocumentBuf>>().await
+        };
+        self.run(find).await?.iter().map(|document| from_document(document)).collect()
+    }
+}

@@ -1,0 +1,46 @@
+//! Trimming the log of changes.
+
+use std::time::Duration;
+
+use contracts::Timestamp;
+use futures_util::TryStreamExt;
+use mongodb::bson::{RawDocumentBuf, doc};
+
+use super::number;
+use crate::{
+    Store, StoreError,
+    convert::{bson_date, unreadable},
+};
+
+/// Maximum number of entries that are deleted together.
+const MAX_DELETED: u64 = 10_000;
+
+impl Store {
+    /// Deletes entries that are older than `retention`, oldest first, and returns their number; 0 if there are none. It
+    /// deletes a prefix of the log, up to the first younger entry, so that a clock that was wrong delays it and makes no
+    /// hole. The newest entry stays: from it the next number follows.
+    pub async fn trim_log(&self, retention: Duration) -> Result<u64, StoreError> {
+        let Some(oldest) = self.oldest_log_entry().await? else { return Ok(0) };
+        let Some(newest) = self.newest_log_entry().await? else { return Ok(0) };
+        let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        let cutoff = Timestamp::now().unix_millis().saturating_sub(retention);
+        let cutoff = Timestamp::from_unix_millis(cutoff).map_err(unreadable)?;
+        if oldest.at >= cutoff || oldest.seq >= newest.seq {
+            return Ok(0);
+        }
+        let end = newest.seq.min(oldest.seq.saturating_add(MAX_DELETED));
+        let expired_range = doc! { "$gte": number(oldest.seq)?, "$lt": number(end)? };
+        let young = doc! { "_id": expired_range, "at": { "$gte": bson_date(cutoff) } };
+        let events = self.events.clone();
+        let trim = async move {
+            let find = events.find(young).sort(doc! { "_id": 1 }).limit(1);
+            let young: Vec<RawDocumentBuf> = find.await?.try_collect().await?;
+            let end = match young.first() {
+                Some(young) => young.get_i64("_id").map_err(mongodb::error::Error::custom)?,
+                None => i64::try_from(end).unwrap_or(i64::MAX),
+            };
+            Ok(events.delete_many(doc! { "_id": { "$lt": end } }).await?.deleted_count)
+        };
+        self.run(trim).await
+    }
+}

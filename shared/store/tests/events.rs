@@ -1,0 +1,135 @@
+//! The log of changes: numbers without holes, each entry once, trimming from its start.
+
+mod common;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use contracts::{Change, ChangeKind, LogEntry, MessageId, Timestamp, UserId};
+use futures_util::future::try_join_all;
+use mongodb::{
+    Client, Collection,
+    bson::{DateTime, Document, doc},
+};
+use store::{LogAppender, PendingEntry, Store};
+use testkit::TestEnvironment;
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn user(name: &str) -> UserId {
+    name.to_owned().try_into().unwrap()
+}
+
+fn change(from: &str, to: &str) -> Change {
+    Change {
+        kind: ChangeKind::Created,
+        message_id: MessageId::generate(),
+        version: 1,
+        from_user_id: user(from),
+        to_user_id: user(to),
+    }
+}
+
+async fn append(appender: &mut LogAppender, changes: Vec<Change>) -> Result<LogEntry> {
+    let mut pending = PendingEntry::new(changes);
+    Ok(appender.append(&mut pending).await?.clone())
+}
+
+/// Appends `count` entries, and returns their numbers.
+async fn append_many(store: Store, count: usize) -> Result<Vec<u64>> {
+    let mut appender = LogAppender::new(store);
+    let mut numbers = Vec::new();
+    for _ in 0..count {
+        numbers.push(append(&mut appender, vec![change("alice", "bob")]).await?.seq);
+    }
+    Ok(numbers)
+}
+
+async fn stored(store: &Store) -> Result<Vec<u64>> {
+    Ok(store.log_from(0, 1000).await?.into_iter().map(|entry| entry.seq).collect())
+}
+
+async fn raw(env: &TestEnvironment) -> Result<Collection<Document>> {
+    let client = Client::with_uri_str(env.mongo_uri()).await?;
+    Ok(client.database(env.database()).collection("events"))
+}
+
+#[tokio::test]
+async fn appenders_that_compete_leave_no_hole_and_lose_nothing() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let appending = (0..4).map(|_| append_many(store.clone(), 50));
+    let mut numbers = try_join_all(appending).await?.concat();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
+    assert_eq!(stored(&store).await?, numbers);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entry_whose_answer_was_lost_is_appended_once() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let mut pending = PendingEntry::new(vec![change("alice", "bob")]);
+    let first = LogAppender::new(store.clone()).append(&mut pending).await?.clone();
+    // As after an error: the same entry again, after others have appended theirs.
+    append_many(store.clone(), 3).await?;
+    let again = LogAppender::new(store.clone()).append(&mut pending).await?.clone();
+    assert_eq!(again, first);
+    assert_eq!(stored(&store).await?, [1, 2, 3, 4]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entry_is_read_as_it_was_appended_by_number_and_by_user() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    assert_eq!(store.newest_log_entry().await?, None);
+    let mut appender = LogAppender::new(store.clone());
+    let first = append(&mut appender, vec![change("alice", "bob"), change("carol", "bob")]).await?;
+    let second = append(&mut appender, vec![change("dan", "dan")]).await?;
+    assert_eq!(store.oldest_log_entry().await?, Some(first.clone()));
+    assert_eq!(store.newest_log_entry().await?, Some(second.clone()));
+    assert_eq!(store.log_entry(2).await?, Some(second.clone()));
+    assert_eq!(store.log_entry(3).await?, None);
+    assert_eq!(store.log_of_user_from(&user("carol"), 1, 10).await?, [first]);
+    assert_eq!(store.log_of_user_from(&user("carol"), 2, 10).await?, []);
+    assert_eq!(store.log_of_user_from(&user("dan"), 1, 10).await?, [second]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn trimming_deletes_a_prefix_and_never_the_newest() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    assert_eq!(store.trim_log(DAY).await?, 0);
+    append_many(store.clone(), 6).await?;
+    assert_eq!(store.trim_log(DAY).await?, 0);
+    let old = DateTime::from_millis(Timestamp::now().unix_millis() - 2 * 86_400_000);
+    let events = raw(&env).await?;
+    let make_old = async |numbers: &[i64]| {
+        let filter = doc! { "_id": { "$in": numbers } };
+        events.update_many(filter, doc! { "$set": { "at": old } }).await
+    };
+    // The clock that wrote the fourth one was wrong.
+    make_old(&[1, 2, 4]).await?;
+    assert_eq!(store.trim_log(DAY).await?, 2);
+    assert_eq!(stored(&store).await?, [3, 4, 5, 6]);
+    make_old(&[3, 5, 6]).await?;
+    assert_eq!(store.trim_log(DAY).await?, 3);
+    assert_eq!(store.trim_log(DAY).await?, 0);
+    assert_eq!(append_many(store.clone(), 1).await?, [7]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_epoch_stays_until_it_is_renewed() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let epochs = try_join_all((0..4).map(|_| store.log_epoch())).await?;
+    assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+    let renewed = store.renew_log_epoch().await?;
+    assert_ne!(renewed, epochs[0]);
+    assert_eq!(store.log_epoch().await?, renewed);
+    Ok(())
+}
