@@ -20,7 +20,7 @@ mod worker;
 
 use std::time::Duration;
 
-use broker::{CommandSource, DeadLetterPublisher, ReplyPublisher};
+use broker::{CommandSource, DeadLetterPublisher, TransientPublisher};
 use service::{ConfigError, Dependency, Health, Shutdown, health};
 use store::{Store, StoreSettings};
 use telemetry::{metrics::Exporter, traces::Tracer};
@@ -81,7 +81,7 @@ pub async fn run_with(
     let stop = phases.draining.clone();
     let source = CommandSource::new(&url, config.prefetch, stop.clone());
     let retry = Retry::new(phases.clone());
-    let (replies, sending) = ReplyPublisher::start(url.clone());
+    let (replies, sending) = TransientPublisher::start(url.clone());
     let dead_letters = DeadLetterPublisher::new(url, stop);
     let health = Health::new(
         vec![

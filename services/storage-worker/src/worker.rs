@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broker::{CommandSource, DeadLetter, DeadLetterPublisher, Delivery, ReplyPublisher};
+use broker::{CommandSource, DeadLetter, DeadLetterPublisher, Delivery, TransientPublisher};
 use contracts::{Failure, MAX_CREATE_AGE_DAYS, Outcome, Reply, Timestamp};
 use telemetry::{
     metrics::{CounterFamily, Histogram, catalog},
@@ -24,7 +24,7 @@ pub(crate) struct Worker<S> {
     pub(crate) source: CommandSource,
     pub(crate) store: S,
     pub(crate) dead_letters: DeadLetterPublisher,
-    pub(crate) replies: ReplyPublisher,
+    pub(crate) replies: TransientPublisher,
     pub(crate) retry: Retry,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,

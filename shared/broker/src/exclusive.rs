@@ -1,9 +1,9 @@
-//! Consuming a queue that belongs to one connection: a gateway's replies, a broadcaster's frames.
+//! Consuming a queue that belongs to one connection: a gateway's replies, a broadcaster's frames and hints.
 //! Messages may be lost with their queue, so there are no acks.
 
 use std::time::Duration;
 
-use contracts::Reply;
+use contracts::{Hint, Reply};
 use futures_util::StreamExt;
 use lapin::{Channel, Connection, Consumer, options::BasicConsumeOptions, types::FieldTable};
 use telemetry::OutageLog;
@@ -42,6 +42,7 @@ pub struct ExclusiveConsumer {
 enum Kind {
     Replies,
     Frames,
+    Hints,
 }
 
 struct Link {
@@ -71,6 +72,20 @@ impl ExclusiveConsumer {
     pub fn frames(url: &BrokerUrl, on_frame: impl Fn(Vec<u8>) + Send + Sync + 'static) -> Self {
         let url = url.with_heartbeat(FRAMES_HEARTBEAT_SECS);
         Self::start(Connector::new(url, "broadcaster frames"), Kind::Frames, on_frame)
+    }
+
+    /// Consumes the hints for one broadcaster. They are not sent again after a fault: the log has them.
+    pub fn hints(url: &BrokerUrl, on_hint: impl Fn(Hint) + Send + Sync + 'static) -> Self {
+        let url = url.with_heartbeat(FRAMES_HEARTBEAT_SECS);
+        let unreadable = OutageLog::new("read a worker's hint");
+        let on_body = move |body: Vec<u8>| match serde_json::from_slice(&body) {
+            Ok(hint) => {
+                unreadable.succeeded();
+                on_hint(hint);
+            }
+            Err(error) => unreadable.failed(&error),
+        };
+        Self::start(Connector::new(url, "broadcaster hints"), Kind::Hints, on_body)
     }
 
     fn start(
@@ -125,6 +140,7 @@ async fn consume(
     let outage = OutageLog::new(match kind {
         Kind::Replies => "receive replies",
         Kind::Frames => "receive frames",
+        Kind::Hints => "receive hints of new log entries",
     });
     let mut backoff = Backoff::default();
     loop {
@@ -157,12 +173,14 @@ impl Link {
         let purpose = match kind {
             Kind::Replies => Purpose::Replies,
             Kind::Frames => Purpose::Broadcast,
+            Kind::Hints => Purpose::Hints,
         };
         let channel = open_channel(&connection, purpose).await?;
         let (queue_name, consumer) = in_time(RPC_TIMEOUT, async {
             let queue_name = match kind {
                 Kind::Replies => topology::declare_reply_queue(&channel).await?,
                 Kind::Frames => topology::declare_frame_queue(&channel).await?,
+                Kind::Hints => topology::declare_hint_queue(&channel).await?,
             };
             let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
             let name = queue_name.as_str().into();
@@ -200,6 +218,7 @@ impl Link {
         match self.kind {
             Kind::Replies => topology::message_count(channel, name).await.map(drop),
             Kind::Frames => topology::bind_frame_queue(channel, name).await,
+            Kind::Hints => topology::bind_hint_queue(channel, name).await,
         }
     }
 }

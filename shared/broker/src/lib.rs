@@ -20,10 +20,10 @@ mod exclusive;
 pub mod fuzzing;
 mod headers;
 mod publish_channel;
-mod replies;
 mod tls;
 mod topology;
 mod traceparents;
+mod transient;
 mod transport;
 mod url;
 
@@ -36,7 +36,7 @@ pub use dead_letters::{DeadLetter, DeadLetterPublisher, DeadLetterQueue, Fetched
 pub use election::{Election, Leader};
 pub use error::BrokerError;
 pub use exclusive::ExclusiveConsumer;
-pub use replies::ReplyPublisher;
 pub use topology::COMMANDS;
 pub use traceparents::TraceParents;
+pub use transient::TransientPublisher;
 pub use url::{BrokerUrl, InvalidBrokerUrl, InvalidParameter};

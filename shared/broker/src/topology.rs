@@ -17,6 +17,9 @@ pub(crate) const DEAD_LETTERS: &str = "messages.dead";
 /// The exchange that carries frames to every broadcaster.
 pub(crate) const BROADCAST: &str = "messages.broadcast";
 
+/// The exchange that carries hints, which are new entries of the log of changes, to every broadcaster.
+pub(crate) const EVENTS: &str = "messages.events";
+
 /// The queue whose holder is the leader.
 pub(crate) const BROADCAST_LEADER: &str = "messages.broadcast.leader";
 
@@ -32,6 +35,9 @@ const DELIVERY_LIMIT: i64 = 1_000_000;
 /// Maximum number of frames that wait for a broadcaster. Only the newest matters.
 const MAX_WAITING_FRAMES: i64 = 2;
 
+/// Maximum number of hints that wait for a broadcaster. It reads what it missed from the log.
+const MAX_WAITING_HINTS: i64 = 256;
+
 /// Purpose of a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
@@ -40,7 +46,12 @@ pub(crate) enum Purpose {
     PublishCommands,
     /// Publishes or consumes frames.
     Broadcast,
+    /// Consumes replies.
     Replies,
+    /// Consumes hints.
+    Hints,
+    /// Publishes replies and hints.
+    PublishTransient,
 }
 
 /// Declares the shared exchanges and queues that a channel needs. A service's user needs permissions
@@ -54,6 +65,9 @@ pub(crate) async fn declare(channel: &Channel, purpose: Purpose) -> lapin::Resul
         Purpose::Broadcast => declare_exchange(channel, BROADCAST, ExchangeKind::Fanout).await,
         // Replies take the default exchange to a gateway's own queue.
         Purpose::Replies => Ok(()),
+        Purpose::Hints | Purpose::PublishTransient => {
+            declare_exchange(channel, EVENTS, ExchangeKind::Fanout).await
+        }
     }
 }
 
@@ -65,19 +79,38 @@ pub(crate) async fn declare_reply_queue(channel: &Channel) -> lapin::Result<Stri
 
 /// Declares this connection's own queue of frames; its name is the broker's.
 pub(crate) async fn declare_frame_queue(channel: &Channel) -> lapin::Result<String> {
+    declare_fan_out_queue(channel, BROADCAST, MAX_WAITING_FRAMES).await
+}
+
+/// Declares this connection's own queue of hints; its name is the broker's.
+pub(crate) async fn declare_hint_queue(channel: &Channel) -> lapin::Result<String> {
+    declare_fan_out_queue(channel, EVENTS, MAX_WAITING_HINTS).await
+}
+
+/// Declares a queue of what a fan-out exchange carries from now on. A broadcaster that is frozen must not fill the broker.
+async fn declare_fan_out_queue(
+    channel: &Channel,
+    exchange: &str,
+    max_waiting: i64,
+) -> lapin::Result<String> {
     let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), MAX_WAITING_FRAMES.into());
-    // The oldest goes first: a subscriber wants the newest frame only.
+    arguments.insert("x-max-length".into(), max_waiting.into());
+    // The oldest goes first: only the newest frame is wanted, and the log has every hint.
     arguments.insert("x-overflow".into(), text("drop-head"));
     let queue = channel.queue_declare("".into(), exclusive(), arguments).await?;
     let name = queue.name().to_string();
-    bind_frame_queue(channel, &name).await?;
+    bind(channel, &name, exchange, "").await?;
     Ok(name)
 }
 
 /// Binds a queue of frames. Fails if the queue or the exchange is gone.
 pub(crate) async fn bind_frame_queue(channel: &Channel, name: &str) -> lapin::Result<()> {
     bind(channel, name, BROADCAST, "").await
+}
+
+/// Does the same for a queue of hints.
+pub(crate) async fn bind_hint_queue(channel: &Channel, name: &str) -> lapin::Result<()> {
+    bind(channel, name, EVENTS, "").await
 }
 
 /// Returns the number of messages in a queue that can be delivered. Fails if the queue is gone.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::{CommandId, MessageId, OperationId, Timestamp, TraceParent};
+use crate::{CommandId, EventPosition, MessageId, OperationId, Timestamp, TraceParent};
 
 /// A timestamp can be written and parsed again, and texts sort as their instants do.
 pub fn timestamp(data: &[u8]) {
@@ -38,6 +38,10 @@ pub fn ids(data: &[u8]) {
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
     assert_eq!(text.parse::<MessageId>().ok().map(Uuid::from), Uuid::try_parse(text).ok());
+    if let Ok(position) = text.parse::<EventPosition>() {
+        written_as_read(position);
+        assert_eq!(position.to_string(), text);
+    }
     if let Ok(operation) = text.parse::<OperationId>() {
         written_as_read(operation);
         assert!(operation.to_string().eq_ignore_ascii_case(text));
@@ -99,6 +103,11 @@ mod tests {
 
         #[test]
         fn operation_ids(text in "[0-9a-fA-F]{12}7[0-9a-fA-F]{51}") {
+            ids(text.as_bytes());
+        }
+
+        #[test]
+        fn event_positions(text in "A[QR][0-9A-Za-z_-]{28}[0-9A-Za-z_-]") {
             ids(text.as_bytes());
         }
 

@@ -3,6 +3,7 @@
 
 mod command;
 mod event;
+mod event_position;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -19,6 +20,7 @@ pub use command::{
     Payload, SeenMessage,
 };
 pub use event::{Change, ChangeKind, Hint, LogEntry, MAX_ENTRY_CHANGES};
+pub use event_position::{EventPosition, InvalidEventPosition};
 pub use id::{CommandId, InvalidOperationId, MessageId, OperationId};
 pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessage};
 pub use outcome::{Failure, Outcome, Reply};

@@ -17,7 +17,7 @@ use testkit::TestEnvironment;
 const DAY: Duration = Duration::from_hours(24);
 
 fn user(name: &str) -> UserId {
-    name.to_owned().try_into().unwrap()
+    name.to_owned().try_into().expect("a valid user id")
 }
 
 fn change(from: &str, to: &str) -> Change {
@@ -126,10 +126,10 @@ async fn trimming_deletes_a_prefix_and_never_the_newest() -> Result<()> {
 async fn the_epoch_stays_until_it_is_renewed() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
-    let epochs = try_join_all((0..4).map(|_| store.log_epoch())).await?;
+    let epochs = try_join_all((0..4).map(|_| store.ensure_log_epoch())).await?;
     assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
     let renewed = store.renew_log_epoch().await?;
     assert_ne!(renewed, epochs[0]);
-    assert_eq!(store.log_epoch().await?, renewed);
+    assert_eq!(store.ensure_log_epoch().await?, renewed);
     Ok(())
 }

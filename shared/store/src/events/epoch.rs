@@ -1,7 +1,7 @@
 //! The epoch of the log: it tells positions in this log from those in the log before a backup was restored.
 
 use mongodb::{
-    bson::{self, RawDocumentBuf, doc},
+    bson::{self, RawDocument, RawDocumentBuf, doc},
     options::ReturnDocument,
 };
 use uuid::Uuid;
@@ -15,8 +15,15 @@ use crate::{
 const ID: &str = "events";
 
 impl Store {
+    /// Returns the epoch; `None` before a worker has made one.
+    pub async fn log_epoch(&self) -> Result<Option<Uuid>, StoreError> {
+        let meta = self.meta.clone();
+        let found = self.run(async move { meta.find_one(doc! { "_id": ID }).await }).await?;
+        found.map(|document| read(&document)).transpose()
+    }
+
     /// Returns the epoch, and makes one if there is none.
-    pub async fn log_epoch(&self) -> Result<Uuid, StoreError> {
+    pub async fn ensure_log_epoch(&self) -> Result<Uuid, StoreError> {
         self.update_epoch(doc! { "$setOnInsert": { "epoch": new_epoch() } }).await
     }
 
@@ -32,9 +39,13 @@ impl Store {
             update.return_document(ReturnDocument::After).await
         };
         let document: Option<RawDocumentBuf> = self.run(upsert).await?;
-        let epoch = document.as_ref().and_then(|it| it.get("epoch").ok().flatten());
-        epoch.and_then(to_uuid).ok_or_else(|| unreadable("the log's epoch is no UUID"))
+        read(&document.unwrap_or_default())
     }
+}
+
+fn read(document: &RawDocument) -> Result<Uuid, StoreError> {
+    let epoch = document.get("epoch").ok().flatten().and_then(to_uuid);
+    epoch.ok_or_else(|| unreadable("the log's epoch is no UUID"))
 }
 
 fn new_epoch() -> bson::Uuid {

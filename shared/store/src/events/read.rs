@@ -1,11 +1,14 @@
 //! Reads of the log of changes. They see only what a majority has.
 
-use contracts::{LogEntry, UserId};
+use contracts::{EventPosition, LogEntry, UserId};
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 
 use super::{from_document, number};
-use crate::{Store, StoreError};
+use crate::{
+    Store, StoreError,
+    convert::{to_uuid, unreadable},
+};
 
 impl Store {
     /// Returns the entry with this number, if it is in the log.
@@ -17,6 +20,23 @@ impl Store {
     /// Returns the newest entry; `None` if the log is empty.
     pub async fn newest_log_entry(&self) -> Result<Option<LogEntry>, StoreError> {
         Ok(self.log_entries(doc! {}, -1, 1).await?.pop())
+    }
+
+    /// Returns the position behind the newest entry; `None` before a worker has made the log.
+    pub async fn log_end(&self) -> Result<Option<EventPosition>, StoreError> {
+        let Some(epoch) = self.log_epoch().await? else { return Ok(None) };
+        let events = self.events.clone();
+        let find = async move {
+            let newest = events.find_one(doc! {}).sort(doc! { "_id": -1 });
+            newest.projection(doc! { "append": 1 }).await
+        };
+        let Some(newest) = self.run(find).await? else {
+            return Ok(Some(EventPosition::start(epoch)));
+        };
+        let seq = newest.get_i64("_id").map_err(unreadable)?.try_into().map_err(unreadable)?;
+        let append = newest.get("append").map_err(unreadable)?.and_then(to_uuid);
+        let append = append.ok_or_else(|| unreadable("the append of a log entry is no UUID"))?;
+        Ok(Some(EventPosition::behind(epoch, seq, append)))
     }
 
     /// Returns the oldest entry; `None` if the log is empty.

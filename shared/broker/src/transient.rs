@@ -1,9 +1,10 @@
-//! Sending replies from a storage worker to the gateway that waits for them. A reply may get lost:
-//! the gateway then answers 202, and the outcome is read from the store.
+//! Sending what may get lost from a storage worker: replies to the gateways that wait for them, and hints to the
+//! broadcasters. Without a reply, the gateway answers 202, and the outcome is read from the store. Without a hint,
+//! broadcasters read the log.
 
 use std::time::Duration;
 
-use contracts::Reply;
+use contracts::{Hint, Reply};
 use telemetry::{
     OutageLog,
     metrics::{CounterFamily, catalog},
@@ -21,31 +22,36 @@ use crate::{
     connection::{ConnectionPool, Connector, in_time},
     error::BrokerError,
     publish_channel::PublishChannel,
-    topology::Purpose,
+    topology::{EVENTS, Purpose},
     url::BrokerUrl,
 };
 
-/// Maximum number of deliveries whose replies wait for the connection. Further ones are dropped.
+/// Maximum number of messages that wait for the connection: the replies of a delivery are one, a hint is one. Further ones
+/// are dropped.
 const MAX_WAITING: usize = 256;
 
 /// Time after which a reply is dropped: gateways wait 5 s by default.
 const REPLY_LIFETIME: Duration = Duration::from_secs(5);
 
-/// Maximum time for publishing the replies of a delivery.
+/// Time after which a hint is dropped: broadcasters read the log each second.
+const HINT_LIFETIME: Duration = Duration::from_secs(1);
+
+/// Maximum time for publishing a message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sends replies to gateways. Cheap to clone.
+/// Sends replies and hints. Cheap to clone.
 #[derive(Clone)]
-pub struct ReplyPublisher {
-    queue: mpsc::Sender<QueuedReplies>,
+pub struct TransientPublisher {
+    queue: mpsc::Sender<Queued>,
     up: watch::Receiver<bool>,
     alarm: watch::Receiver<Option<String>>,
     counted: CounterFamily,
 }
 
-/// The replies to the commands of one delivery.
-struct QueuedReplies {
-    reply_to: String,
+/// A message that waits for the connection.
+struct Queued {
+    exchange: &'static str,
+    routing_key: String,
     body: Vec<u8>,
     expires: Instant,
 }
@@ -53,14 +59,14 @@ struct QueuedReplies {
 struct Sending {
     pool: ConnectionPool,
     alarms: Alarms,
-    queue: mpsc::Receiver<QueuedReplies>,
-    /// Replies whose sending failed.
-    unsent: Option<QueuedReplies>,
+    queue: mpsc::Receiver<Queued>,
+    /// A message whose sending failed.
+    unsent: Option<Queued>,
     up: watch::Sender<bool>,
     counted: CounterFamily,
 }
 
-impl ReplyPublisher {
+impl TransientPublisher {
     /// Starts the task that sends; it ends once every clone of the publisher is dropped.
     #[must_use]
     pub fn start(url: BrokerUrl) -> (Self, JoinHandle<()>) {
@@ -99,10 +105,24 @@ impl ReplyPublisher {
             return;
         };
         let expires = Instant::now() + REPLY_LIFETIME;
-        let replies = QueuedReplies { reply_to: reply_to.to_owned(), body, expires };
-        if self.queue.try_send(replies).is_err() {
+        // By way of the default exchange.
+        self.queue(Queued { exchange: "", routing_key: reply_to.to_owned(), body, expires });
+    }
+
+    /// Announces a new entry of the log to all broadcasters. Drops the hint if too much waits.
+    pub fn announce(&self, hint: &Hint) {
+        let Ok(body) = serde_json::to_vec(hint) else {
+            tracing::error!("failed to write a hint as JSON; broadcasters read the log instead");
+            return;
+        };
+        let expires = Instant::now() + HINT_LIFETIME;
+        self.queue(Queued { exchange: EVENTS, routing_key: String::new(), body, expires });
+    }
+
+    fn queue(&self, message: Queued) {
+        if self.queue.try_send(message).is_err() {
             self.counted.count("dropped");
-            tracing::debug!("replies dropped: too many wait for the broker");
+            tracing::debug!("reply or hint dropped: too many wait for the broker");
         }
     }
 }
@@ -112,7 +132,7 @@ impl Sending {
         let outage = OutageLog::new("send replies");
         let mut backoff = Backoff::default();
         loop {
-            let opening = PublishChannel::open(&self.pool, Purpose::Replies, &self.alarms);
+            let opening = PublishChannel::open(&self.pool, Purpose::PublishTransient, &self.alarms);
             let error = match opening.await {
                 Ok(channel) => {
                     backoff = Backoff::default();
@@ -132,7 +152,7 @@ impl Sending {
         }
     }
 
-    /// Sends until every clone of the publisher is dropped and all replies are sent.
+    /// Sends until every clone of the publisher is dropped and everything is sent.
     async fn send_all(&mut self, channel: &PublishChannel) -> Result<(), BrokerError> {
         let mut probes = interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -150,16 +170,16 @@ impl Sending {
                 },
                 unsent => unsent,
             };
-            let Some(replies) = next else { return Ok(()) };
-            // A blocked connection would only pile replies up in the client library.
-            if replies.expires < Instant::now() || channel.is_blocked() {
+            let Some(message) = next else { return Ok(()) };
+            // A blocked connection would only pile messages up in the client library.
+            if message.expires < Instant::now() || channel.is_blocked() {
                 self.counted.count("dropped");
                 continue;
             }
-            let publishing =
-                publish_unconfirmed(&channel.channel, "", &replies.reply_to, &replies.body);
+            let Queued { exchange, routing_key, body, .. } = &message;
+            let publishing = publish_unconfirmed(&channel.channel, exchange, routing_key, body);
             if let Err(error) = in_time(SEND_TIMEOUT, publishing).await {
-                self.unsent = Some(replies);
+                self.unsent = Some(message);
                 return Err(error);
             }
             self.counted.count("sent");
