@@ -1,0 +1,294 @@
+//! The tail of the log of changes: the newest entries in memory, and the streams that wait for more.
+//!
+//! Hints bring new entries within milliseconds, but may be lost. So the tail takes a hint only if it is the next entry, and
+//! otherwise reads the log, which it also does each second without a hint.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use contracts::{Change, EventPosition, Hint, LogEntry, Timestamp, UserId};
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use super::{
+    memory::Memory,
+    metrics::Metrics,
+    request::Follows,
+};
+
+/// Maximum number of changes that a scan looks at before others have their turn, about a tenth of a millisecond.
+const MAX_SCANNED: usize = 8_192;
+
+/// Number of changes that end a scan, at the end of an entry.
+const ENOUGH: usize = 64;
+
+/// What a waiting stream wants nothing from.
+const NOTHING: u64 = u64::MAX;
+
+/// The tail of one broadcaster.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    state: Mutex<State>,
+    /// Notified when the log must be read.
+    pub(super) behind: Notify,
+    /// Set while the tail follows the log.
+    up: watch::Sender<bool>,
+    pub(super) metrics: Metrics,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` before the log was read for the first time.
+    log: Option<Log>,
+    waiting: HashMap<UserId, Vec<Arc<Waiting>>>,
+    /// Number of entries that were taken from hints.
+    hints: u64,
+}
+
+/// The log as far as the tail knows it.
+#[derive(Debug)]
+pub(super) struct Log {
+    epoch: Uuid,
+    /// The newest entry's number, 0 without any, and the append that wrote it.
+    newest: (u64, Uuid),
+    memory: Memory,
+}
+
+/// A stream as the tail knows it.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    follows: Follows,
+    /// Number of the first entry that may have a change for the stream. The tail's lock guards it.
+    first: AtomicU64,
+    pub(super) woken: Notify,
+}
+
+/// A place in the log: the next change to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) seq: u64,
+    pub(super) index: u16,
+}
+
+/// A change that a stream wants, and the position behind it.
+#[derive(Clone, Debug)]
+pub(super) struct Due {
+    pub(super) change: Change,
+    pub(super) position: EventPosition,
+}
+
+/// What a scan of the memory found.
+#[derive(Debug)]
+pub(super) enum Scan {
+    /// Changes that the stream wants, if any, up to its new place. There may be more.
+    Found(Vec<Due>),
+    /// The stream has everything.
+    AtEnd(EventPosition),
+    /// The place is no longer in memory: the log has to be read, at least up to this entry.
+    ReadLog { newest: u64 },
+    /// The log is another one. The stream continues at its end.
+    OtherLog { epoch: Uuid, end: EventPosition },
+}
+
+impl Tail {
+    pub(crate) fn new() -> Arc<Self> {
+        let (up, behind) = (watch::Sender::new(false), Notify::new());
+        Arc::new(Self { state: Mutex::default(), behind, up, metrics: Metrics::new() })
+    }
+
+    /// Returns whether the tail follows the log.
+    pub(crate) fn up(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    /// Takes a hint. Must not wait, and must not trust it: hints come late, twice, or not at all.
+    pub(crate) fn hint(&self, hint: Hint) {
+        let mut state = self.state();
+        let Some(log) = &state.log else { return };
+        if log.epoch != hint.epoch || hint.entry.seq > log.newest.0 + 1 {
+            self.behind.notify_one();
+        } else if hint.entry.seq == log.newest.0 + 1 {
+            state.hints += 1;
+            self.take(&mut state, hint.entry);
+        }
+    }
+
+    /// Takes entries that were read from the log with this epoch.
+    pub(super) fn take_read(&self, epoch: Uuid, entries: Vec<LogEntry>) {
+        let mut state = self.state();
+        for entry in entries {
+            let next = state.log.as_ref().map(|log| (log.epoch, log.newest.0 + 1));
+            if next == Some((epoch, entry.seq)) {
+                self.take(&mut state, entry);
+            }
+        }
+    }
+
+    /// Takes the next entry, and wakes the streams that want it.
+    fn take(&self, state: &mut State, entry: LogEntry) {
+        let Some(log) = &mut state.log else { return };
+        self.metrics.lag.record(entry.at.elapsed_until(Timestamp::now()));
+        log.newest = (entry.seq, entry.append);
+        for change in &entry.changes {
+            let Change { from_user_id: from, to_user_id: to, .. } = change;
+            let to = (from != to).then_some(to);
+            let waiting = [Some(from), to].into_iter().flatten();
+            let waiting = waiting.filter_map(|user| state.waiting.get(user)).flatten();
+            for waiting in waiting.filter(|it| it.follows.wants(change)) {
+                waiting.want(entry.seq);
+            }
+        }
+        log.memory.push(Arc::new(entry));
+    }
+
+    /// Begins to follow a log, from these newest entries on. Streams that followed another one start over.
+    pub(super) fn follow_log(&self, epoch: Uuid, newest: (u64, Uuid), entries: Vec<LogEntry>) {
+        let mut memory = Memory::default();
+        entries.into_iter().for_each(|entry| memory.push(Arc::new(entry)));
+        let mut state = self.state();
+        state.log = Some(Log { epoch, newest, memory });
+        for waiting in state.waiting.values().flatten() {
+            waiting.woken.notify_one();
+        }
+        drop(state);
+        self.up.send_replace(true);
+    }
+
+    pub(super) fn lost_log(&self) {
+        self.up.send_replace(false);
+    }
+
+    /// Returns epoch and newest entry of the log that the tail follows, and how many hints it has taken.
+    pub(super) fn followed(&self) -> Option<(Uuid, (u64, Uuid), u64)> {
+        let state = self.state();
+        state.log.as_ref().map(|log| (log.epoch, log.newest, state.hints))
+    }
+
+    /// Registers a stream, which has everything so far. Returns `None` before the log was read.
+    pub(super) fn register(&self, follows: Follows) -> Option<(Arc<Waiting>, Uuid, EventPosition)> {
+        let mut state = self.state();
+        let log = state.log.as_ref()?;
+        let (epoch, end) = (log.epoch, log.end());
+        let user = follows.user.clone();
+        let (first, woken) = (AtomicU64::new(NOTHING), Notify::new());
+        let waiting = Arc::new(Waiting { follows, first, woken });
+        state.waiting.entry(user).or_default().push(Arc::clone(&waiting));
+        Some((waiting, epoch, end))
+    }
+
+    /// Forgets a stream.
+    pub(super) fn unregister(&self, waiting: &Arc<Waiting>) {
+        let mut state = self.state();
+        let user = &waiting.follows.user;
+        let Some(of_user) = state.waiting.get_mut(user) else { return };
+        of_user.retain(|other| !Arc::ptr_eq(other, waiting));
+        if of_user.is_empty() {
+            state.waiting.remove(user);
+        }
+    }
+
+    /// Makes the next scan of a stream begin at this place.
+    pub(super) fn resume_at(&self, waiting: &Waiting, place: Place) {
+        let _state = self.state();
+        waiting.want(place.seq);
+    }
+
+    /// Looks for changes that a stream wants from `place` on, and moves that on.
+    pub(super) fn scan(&self, waiting: &Waiting, epoch: Uuid, place: &mut Place) -> Scan {
+        let state = self.state();
+        // Streams register after the log was read.
+        let Some(log) = &state.log else { return Scan::Found(Vec::new()) };
+        if log.epoch != epoch {
+            *place = log.after_all();
+            waiting.first.store(NOTHING, Ordering::Relaxed);
+            return Scan::OtherLog { epoch: log.epoch, end: log.end() };
+        }
+        let first = Place { seq: waiting.first.load(Ordering::Relaxed), index: 0 };
+        // Nothing between the place and the first entry is wanted.
+        *place = (*place).max(first.min(log.after_all()));
+        if *place >= log.after_all() {
+            waiting.first.store(NOTHING, Ordering::Relaxed);
+            return Scan::AtEnd(log.end());
+        }
+        if !log.memory.covers(place.seq) {
+            return Scan::ReadLog { newest: log.newest.0 };
+        }
+        let (mut found, mut scanned) = (Vec::new(), 0);
+        for entry in log.memory.from(place.seq) {
+            if scanned >= MAX_SCANNED || found.len() >= ENOUGH {
+                break;
+            }
+            let skipped = if entry.seq == place.seq { place.index } else { 0 };
+            for (change, index) in entry.changes.iter().zip(1..).skip(skipped.into()) {
+                if waiting.follows.wants(change) {
+                    let position = EventPosition::within(epoch, entry.seq, entry.append, index);
+                    found.push(Due { change: change.clone(), position });
+                }
+            }
+            scanned += entry.changes.len();
+            *place = Place { seq: entry.seq + 1, index: 0 };
+        }
+        let first = if *place >= log.after_all() { NOTHING } else { place.seq };
+        waiting.first.store(first, Ordering::Relaxed);
+        Scan::Found(found)
+    }
+
+    /// Returns the append of an entry that is in memory.
+    pub(super) fn append_of(&self, epoch: Uuid, seq: u64) -> Option<Uuid> {
+        let state = self.state();
+        let log = state.log.as_ref().filter(|log| log.epoch == epoch)?;
+        if log.newest.0 == seq {
+            return Some(log.newest.1);
+        }
+        log.memory.get(seq).map(|entry| entry.append)
+    }
+
+    /// Returns the number of changes from `place` on that are wanted, `max` at most; `None` if they are not all in memory.
+    pub(super) fn count(&self, follows: &Follows, place: Place, max: usize) -> Option<usize> {
+        let state = self.state();
+        let log = state.log.as_ref()?;
+        if place >= log.after_all() {
+            return Some(0);
+        }
+        if !log.memory.covers(place.seq) {
+            return None;
+        }
+        let changes = log.memory.from(place.seq).flat_map(|entry| &entry.changes);
+        Some(changes.filter(|change| follows.wants(change)).take(max).count())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under the lock can panic half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    /// Returns the position behind all entries.
+    fn end(&self) -> EventPosition {
+        match self.newest {
+            (0, _) => EventPosition::start(self.epoch),
+            (seq, append) => EventPosition::behind(self.epoch, seq, append),
+        }
+    }
+
+    fn after_all(&self) -> Place {
+        Place { seq: self.newest.0 + 1, index: 0 }
+    }
+}
+
+impl Waiting {
+    pub(super) fn follows(&self) -> &Follows {
+        &self.follows
+    }
+
+    fn want(&self, seq: u64) {
+        self.first.fetch_min(seq, Ordering::Relaxed);
+        self.woken.notify_one();
+    }
+}
