@@ -96,7 +96,7 @@ async fn an_entry_is_read_as_it_was_appended_by_number_and_by_user() -> Result<(
     assert_eq!(store.log_before(2, 10).await?, [first.clone()]);
     assert_eq!(store.oldest_log_number().await?, Some(1));
     let changes_of = async |name, seq, max| -> Result<Vec<(u64, u16)>> {
-        let changes = store.logged_changes_of(&user(name), seq, max).await?;
+        let changes = store.logged_changes_of(&user(name), None, seq, max).await?;
         let entry = |seq| if seq == 1 { &first } else { &second };
         assert!(changes.iter().all(|it| it.append == entry(it.seq).append));
         assert!(changes.iter().all(|it| it.change == entry(it.seq).changes[usize::from(it.index)]));
@@ -106,9 +106,14 @@ async fn an_entry_is_read_as_it_was_appended_by_number_and_by_user() -> Result<(
     assert_eq!(changes_of("carol", 1, 10).await?, [(1, 1)]);
     assert_eq!(changes_of("carol", 2, 10).await?, []);
     assert_eq!(changes_of("dan", 1, 1).await?, [(2, 0)]);
-    assert_eq!(store.count_logged_changes_of(&user("bob"), 1, 10).await?, 2);
-    assert_eq!(store.count_logged_changes_of(&user("bob"), 1, 1).await?, 1);
-    assert_eq!(store.count_logged_changes_of(&user("bob"), 2, 10).await?, 0);
+    assert_eq!(store.count_logged_changes_of(&user("bob"), None, 1, 10).await?, 2);
+    assert_eq!(store.count_logged_changes_of(&user("bob"), None, 1, 1).await?, 1);
+    assert_eq!(store.count_logged_changes_of(&user("bob"), None, 2, 10).await?, 0);
+    let (bob, carol) = (user("bob"), user("carol"));
+    assert_eq!(store.count_logged_changes_of(&bob, Some(&carol), 1, 10).await?, 1);
+    assert_eq!(store.logged_changes_of(&bob, Some(&carol), 1, 10).await?[0].index, 1);
+    assert_eq!(store.append_of_log_entry(2).await?, Some(second.append));
+    assert_eq!(store.append_of_log_entry(3).await?, None);
     Ok(())
 }
 

@@ -50,10 +50,18 @@ struct State {
     hints: u64,
 }
 
+/// Which log a stream follows: after a backup was restored, it is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogId {
+    pub(super) epoch: Uuid,
+    /// Number of logs that this tail followed before.
+    number: u64,
+}
+
 /// The log as far as the tail knows it.
 #[derive(Debug)]
-pub(super) struct Log {
-    epoch: Uuid,
+struct Log {
+    id: LogId,
     /// The newest entry's number, 0 without any, and the append that wrote it.
     newest: (u64, Uuid),
     memory: Memory,
@@ -92,7 +100,7 @@ pub(super) enum Scan {
     /// The place is no longer in memory: the log has to be read, at least up to this entry.
     ReadLog { newest: u64 },
     /// The log is another one. The stream continues at its end.
-    OtherLog { epoch: Uuid, end: EventPosition },
+    OtherLog { log: LogId, end: EventPosition },
 }
 
 impl Tail {
@@ -110,7 +118,7 @@ impl Tail {
     pub(crate) fn hint(&self, hint: Hint) {
         let mut state = self.state();
         let Some(log) = &state.log else { return };
-        if log.epoch != hint.epoch || hint.entry.seq > log.newest.0 + 1 {
+        if log.id.epoch != hint.epoch || hint.entry.seq > log.newest.0 + 1 {
             self.behind.notify_one();
         } else if hint.entry.seq == log.newest.0 + 1 {
             state.hints += 1;
@@ -118,12 +126,12 @@ impl Tail {
         }
     }
 
-    /// Takes entries that were read from the log with this epoch.
-    pub(super) fn take_read(&self, epoch: Uuid, entries: Vec<LogEntry>) {
+    /// Takes entries that were read from the log.
+    pub(super) fn take_read(&self, log: LogId, entries: Vec<LogEntry>) {
         let mut state = self.state();
         for entry in entries {
-            let next = state.log.as_ref().map(|log| (log.epoch, log.newest.0 + 1));
-            if next == Some((epoch, entry.seq)) {
+            let next = state.log.as_ref().map(|log| (log.id, log.newest.0 + 1));
+            if next == Some((log, entry.seq)) {
                 self.take(&mut state, entry);
             }
         }
@@ -151,7 +159,8 @@ impl Tail {
         let mut memory = Memory::default();
         entries.into_iter().for_each(|entry| memory.push(Arc::new(entry)));
         let mut state = self.state();
-        state.log = Some(Log { epoch, newest, memory });
+        let number = state.log.as_ref().map_or(0, |before| before.id.number + 1);
+        state.log = Some(Log { id: LogId { epoch, number }, newest, memory });
         for waiting in state.waiting.values().flatten() {
             waiting.woken.notify_one();
         }
@@ -159,26 +168,32 @@ impl Tail {
         self.up.send_replace(true);
     }
 
+    /// Notes that the log was read.
+    pub(super) fn found_log(&self) {
+        self.up.send_if_modified(|up| !std::mem::replace(up, true));
+    }
+
+    /// Notes that the log cannot be read.
     pub(super) fn lost_log(&self) {
         self.up.send_replace(false);
     }
 
-    /// Returns epoch and newest entry of the log that the tail follows, and how many hints it has taken.
-    pub(super) fn followed(&self) -> Option<(Uuid, (u64, Uuid), u64)> {
+    /// Returns the log that the tail follows and its newest entry, and how many hints it has taken.
+    pub(super) fn followed(&self) -> Option<(LogId, (u64, Uuid), u64)> {
         let state = self.state();
-        state.log.as_ref().map(|log| (log.epoch, log.newest, state.hints))
+        state.log.as_ref().map(|log| (log.id, log.newest, state.hints))
     }
 
     /// Registers a stream, which has everything so far. Returns `None` before the log was read.
-    pub(super) fn register(&self, follows: Follows) -> Option<(Arc<Waiting>, Uuid, EventPosition)> {
+    pub(super) fn register(&self, follows: Follows) -> Option<(Arc<Waiting>, LogId, EventPosition)> {
         let mut state = self.state();
         let log = state.log.as_ref()?;
-        let (epoch, end) = (log.epoch, log.end());
+        let (id, end) = (log.id, log.end());
         let user = follows.user.clone();
         let (first, woken) = (AtomicU64::new(NOTHING), Notify::new());
         let waiting = Arc::new(Waiting { follows, first, woken });
         state.waiting.entry(user).or_default().push(Arc::clone(&waiting));
-        Some((waiting, epoch, end))
+        Some((waiting, id, end))
     }
 
     /// Forgets a stream.
@@ -199,14 +214,14 @@ impl Tail {
     }
 
     /// Looks for changes that a stream wants from `place` on, and moves that on.
-    pub(super) fn scan(&self, waiting: &Waiting, epoch: Uuid, place: &mut Place) -> Scan {
+    pub(super) fn scan(&self, waiting: &Waiting, followed: LogId, place: &mut Place) -> Scan {
         let state = self.state();
         // Streams register after the log was read.
         let Some(log) = &state.log else { return Scan::Found(Vec::new()) };
-        if log.epoch != epoch {
+        if log.id != followed {
             *place = log.after_all();
             waiting.first.store(NOTHING, Ordering::Relaxed);
-            return Scan::OtherLog { epoch: log.epoch, end: log.end() };
+            return Scan::OtherLog { log: log.id, end: log.end() };
         }
         let first = Place { seq: waiting.first.load(Ordering::Relaxed), index: 0 };
         // Nothing between the place and the first entry is wanted.
@@ -226,7 +241,7 @@ impl Tail {
             let skipped = if entry.seq == place.seq { place.index } else { 0 };
             for (change, index) in entry.changes.iter().zip(1..).skip(skipped.into()) {
                 if waiting.follows.wants(change) {
-                    let position = EventPosition::within(epoch, entry.seq, entry.append, index);
+                    let position = EventPosition::within(followed.epoch, entry.seq, entry.append, index);
                     found.push(Due { change: change.clone(), position });
                 }
             }
@@ -239,9 +254,9 @@ impl Tail {
     }
 
     /// Returns the append of an entry that is in memory.
-    pub(super) fn append_of(&self, epoch: Uuid, seq: u64) -> Option<Uuid> {
+    pub(super) fn append_of(&self, followed: LogId, seq: u64) -> Option<Uuid> {
         let state = self.state();
-        let log = state.log.as_ref().filter(|log| log.epoch == epoch)?;
+        let log = state.log.as_ref().filter(|log| log.id == followed)?;
         if log.newest.0 == seq {
             return Some(log.newest.1);
         }
@@ -272,13 +287,23 @@ impl Log {
     /// Returns the position behind all entries.
     fn end(&self) -> EventPosition {
         match self.newest {
-            (0, _) => EventPosition::start(self.epoch),
-            (seq, append) => EventPosition::behind(self.epoch, seq, append),
+            (0, _) => EventPosition::start(self.id.epoch),
+            (seq, append) => EventPosition::behind(self.id.epoch, seq, append),
         }
     }
 
     fn after_all(&self) -> Place {
         Place { seq: self.newest.0 + 1, index: 0 }
+    }
+}
+
+impl Place {
+    /// Returns the place behind a position.
+    pub(super) fn behind(position: EventPosition) -> Self {
+        match position.index {
+            u16::MAX => Self { seq: position.seq.saturating_add(1), index: 0 },
+            index => Self { seq: position.seq, index },
+        }
     }
 }
 

@@ -99,6 +99,16 @@ catalog! {
     SAMPLE_DURATION: HistogramName = "messages_sample_duration_seconds";
     /// Ticks of the leader by result: sampled, empty or failed (label: result).
     SAMPLES: CounterName = "messages_samples_total";
+    /// Open event streams (label: transport).
+    EVENT_STREAMS: GaugeName = "messages_event_streams";
+    /// Events sent to clients (label: transport).
+    EVENTS_SENT: CounterName = "messages_events_sent_total";
+    /// Time from the append of an entry to the log, by that worker's clock, to its arrival here.
+    EVENT_LAG: HistogramName = "messages_event_lag_seconds";
+    /// Reads of the log by event streams that are further behind than what this replica has in memory.
+    EVENT_LOG_READS: CounterName = "messages_event_log_reads_total";
+    /// Event streams that were told to start over, by reason (label: reason).
+    EVENT_RESETS: CounterName = "messages_event_resets_total";
     /// 1 while this replica is the leader, which samples and publishes frames.
     LEADER: GaugeName = "messages_leader";
 }
