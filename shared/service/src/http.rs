@@ -48,7 +48,7 @@ pub use lists::has_token;
 pub use preconditions::ReadPreconditions;
 pub use rules::early_response;
 pub use served_connection::Peer;
-pub use settings::{ListenerSettings, WriteTimeout};
+pub use settings::{ListenerSettings, LongLived, WriteTimeout};
 
 /// Pause before accepting again, as after the process ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -213,6 +213,15 @@ impl Tail {
         waiting.want(place.seq);
     }
 
+    /// Moves a stream's place to the end, and returns its position.
+    pub(super) fn to_end(&self, waiting: &Waiting, place: &mut Place) -> Option<EventPosition> {
+        let state = self.state();
+        let log = state.log.as_ref()?;
+        *place = log.after_all();
+        waiting.first.store(NOTHING, Ordering::Relaxed);
+        Some(log.end())
+    }
+
     /// Looks for changes that a stream wants from `place` on, and moves that on.
     pub(super) fn scan(&self, waiting: &Waiting, followed: LogId, place: &mut Place) -> Scan {
         let state = self.state();

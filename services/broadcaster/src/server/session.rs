@@ -1,9 +1,16 @@
-//! A subscriber's session, with one task and one timer. The fan-out writes the frames. The session
-//! pings, reads and ignores messages, sends the newest frame after some were skipped, and closes.
+//! A subscriber's session, with one task and one timer. The fan-out writes the frames of the broadcast; the session writes
+//! those of an event stream, one after the other. The session pings, reads and ignores messages, sends the newest frame
+//! after some were skipped, and closes.
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
+use serde_json::json;
 use telemetry::metrics::{CounterFamily, catalog};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,10 +29,14 @@ use super::{
     close_reason::CloseReason,
     deadlines::{Deadlines, Timeouts},
 };
-use crate::fan_out::{
-    hub::Subscription,
-    paced_stream::{PacedStream, READ_AT_A_TIME},
-    subscriber_sink::{Event, Socket, SubscriberSink},
+use crate::{
+    events::{poll, stream},
+    fan_out::{
+        frame::{Frame, InvalidPayload},
+        hub::Subscription,
+        paced_stream::{PacedStream, READ_AT_A_TIME},
+        subscriber_sink::{Event, Socket, SubscriberSink},
+    },
 };
 
 /// Maximum size of a message of a subscriber, in bytes; it is ignored anyway.
@@ -36,6 +47,14 @@ const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Size of the read buffer. Idle subscribers hold one, too.
 const READ_BUFFER_BYTES: usize = 1024;
+
+/// Where a session's frames come from.
+pub(super) enum Source {
+    /// The fan-out, which writes them by itself.
+    Broadcast(Subscription),
+    /// An event stream.
+    Events(Pin<Box<dyn Stream<Item = stream::Step> + Send>>),
+}
 
 /// The end of a session.
 enum End {
@@ -77,6 +96,7 @@ enum Step {
     Close,
     Timer,
     Event(Result<Event, Error>),
+    Stream(stream::Step),
 }
 
 /// Registers the counters of sessions by their ends.
@@ -91,7 +111,7 @@ pub(super) fn count_ends() -> CounterFamily {
 pub(super) async fn run(
     stream: TcpStream,
     read_ahead: Vec<u8>,
-    mut subscription: Subscription,
+    mut source: Source,
     timeouts: Timeouts,
     ends: &CounterFamily,
     closing: impl Future<Output = ()>,
@@ -106,8 +126,11 @@ pub(super) async fn run(
     let stream = PacedStream::new(stream, &read_ahead, timeouts.read_pause);
     let socket =
         WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
-    let sink = subscription.attach(socket, timeouts.send);
-    let end = serve(&sink, &subscription, timeouts, closing).await;
+    let sink = match &mut source {
+        Source::Broadcast(subscription) => subscription.attach(socket, timeouts.send),
+        Source::Events(_) => Arc::new(SubscriberSink::new(socket, 0, timeouts.send)),
+    };
+    let end = serve(&sink, &mut source, timeouts, closing).await;
     ends.count(end.label());
     if let Some(mut socket) = sink.take() {
         socket.get_mut().read_while_closing();
@@ -118,13 +141,14 @@ pub(super) async fn run(
 
 async fn serve(
     sink: &SubscriberSink,
-    subscription: &Subscription,
+    source: &mut Source,
     timeouts: Timeouts,
     closing: impl Future<Output = ()>,
 ) -> End {
     let mut closing = pin!(closing);
     let mut deadlines = Deadlines::new(timeouts);
     let mut timer = pin!(sleep_until(deadlines.earliest(sink)));
+    let mut frames = 0;
     loop {
         // In this order, so that a subscriber that sends without end cannot hold up the rest.
         let step = poll_fn(|context| {
@@ -142,6 +166,13 @@ async fn serve(
                 // The timer must be polled to know the waker.
                 context.waker().wake_by_ref();
             }
+            if event.is_pending()
+                && sink.send_deadline().is_none()
+                && let Source::Events(steps) = &mut *source
+                && let Poll::Ready(step) = steps.poll_next_unpin(context)
+            {
+                return Poll::Ready(step.map_or(Step::Close, Step::Stream));
+            }
             event.map(Step::Event)
         });
         let event = match step.await {
@@ -158,10 +189,23 @@ async fn serve(
                     Err(error) => return End::of(&error),
                 }
             }
+            Step::Stream(step) => {
+                frames += 1;
+                match frame(&step) {
+                    Ok(Some(frame)) => sink.try_send(&frame.numbered(frames)),
+                    Ok(None) => 0,
+                    Err(end) => return end,
+                };
+                continue;
+            }
             Step::Event(event) => event,
         };
         match event {
-            Ok(Event::Sent) => subscription.catch_up(sink),
+            Ok(Event::Sent) => {
+                if let Source::Broadcast(subscription) = source {
+                    subscription.catch_up(sink);
+                }
+            }
             Ok(Event::Received(Message::Close(reply))) => {
                 return End::after_close(sink.close_code(), reply.as_ref());
             }
@@ -172,6 +216,24 @@ async fn serve(
             Err(error) => return End::of(&error),
         }
     }
+}
+
+/// Returns the frame of a stream's step; `None` if the step is not for a WebSocket, and the session's end if it is the last.
+fn frame(step: &stream::Step) -> Result<Option<Frame>, End> {
+    let element = match step {
+        stream::Step::Item(item) => poll::element(item),
+        stream::Step::Checkpoint(position) => {
+            json!({ "type": "position", "position": position.to_string() })
+        }
+        // Pings show that the session is alive.
+        stream::Step::Comment => return Ok(None),
+        stream::Step::End(stream::End::Aged) => return Err(End::ByUs(CloseReason::Aged)),
+        stream::Step::End(stream::End::Displaced) => {
+            return Err(End::ByUs(CloseReason::Displaced));
+        }
+    };
+    let log = |error: &InvalidPayload| tracing::error!(%error, "bug: an event fits in no frame");
+    Frame::new(element.to_string().as_bytes()).inspect_err(log).map(Some).map_err(|_| End::Gone)
 }
 
 /// Closes the WebSocket (RFC 6455, section 7), then the connection.

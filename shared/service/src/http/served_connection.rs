@@ -32,7 +32,7 @@ use super::{
     connection_state::ConnectionState,
     connection_stream::ConnectionStream,
     paths, responses,
-    settings::{ListenerSettings, WriteTimeout},
+    settings::{ListenerSettings, LongLived, WriteTimeout},
 };
 use crate::Phases;
 
@@ -82,6 +82,9 @@ pub(super) async fn serve<S, B>(
             let mut activity = state.activity();
             activity.write_timeout = route_timeout.unwrap_or(write_timeout);
             activity.upgraded |= response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if response.extensions().get::<LongLived>().is_some() {
+                activity.permit = None;
+            }
             // The closure holds the guard: the request is in progress until the response's body is dropped.
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_err(move |error| {

@@ -1,0 +1,146 @@
+//! `GET /api/events`, by whichever way a client follows: server-sent events, a WebSocket, or JSON.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, Request, Response, header};
+use service::http::{
+    Body, LongLived, RequestBody, body, event_stream, lists,
+    prefer::Preference,
+};
+use telemetry::metrics::GaugeGuard;
+
+use super::{Permits, Server, handshake, refusal::Refusal, session::Source};
+use crate::events::{
+    follower::Follower,
+    metrics::Transport,
+    poll,
+    request::StreamRequest,
+    sse, stream,
+};
+
+pub(super) const PATH: &str = "/api/events";
+
+/// Number of changes behind a position beyond which a stream starts over: a client that lists again is done sooner.
+const MAX_DUE: u32 = 10_000;
+
+/// Returns the route of `path` if it is that of event streams.
+pub(super) fn route(path: &str) -> Option<&'static str> {
+    (path == PATH).then_some(PATH)
+}
+
+impl Server {
+    /// Responds to a request for events.
+    pub(super) async fn events(self: &Arc<Self>, request: &mut Request<RequestBody>) -> Response<Body> {
+        if handshake::asks_for_websocket(request.headers()) {
+            return self.events_by_websocket(request).unwrap_or_else(Refusal::into_response);
+        }
+        let mut response = if wants_event_stream(request.headers()) {
+            self.events_by_sse(request).unwrap_or_else(Refusal::into_event_stream)
+        } else {
+            self.events_by_poll(request).await.unwrap_or_else(Refusal::into_response)
+        };
+        let headers = response.headers_mut();
+        headers.append(header::VARY, header::ACCEPT.into());
+        if let Some(origin) = request.headers().get(header::ORIGIN) {
+            headers.append(header::VARY, header::ORIGIN.into());
+            if self.settings.event_origins.allow(request.headers()) {
+                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            }
+        }
+        response
+    }
+
+    fn events_by_websocket(
+        self: &Arc<Self>,
+        request: &mut Request<RequestBody>,
+    ) -> Result<Response<Body>, Refusal> {
+        let allowed = |headers: &HeaderMap| self.settings.event_origins.allow(headers);
+        let accept_key = handshake::check(request, allowed)?;
+        let (asked, permits) = self.admit_stream(request)?;
+        let follower = self.follower(&asked, Some(MAX_DUE))?;
+        let steps = self.steps(Transport::WebSocket, follower, &asked);
+        Ok(self.switch(request, accept_key, Source::Events(Box::pin(steps)), permits))
+    }
+
+    fn events_by_sse(
+        self: &Arc<Self>,
+        request: &Request<RequestBody>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (asked, permits) = self.admit_stream(request)?;
+        let follower = self.follower(&asked, Some(MAX_DUE))?;
+        if request.method() == Method::HEAD {
+            return Ok(event_stream::response(body::full("")));
+        }
+        let steps = self.steps(Transport::Sse, follower, &asked);
+        // Counted with the sessions, so that the more there are, the longer their ends are spread.
+        let server = Arc::clone(self);
+        let session = self.sessions.token();
+        let closing = async move {
+            server.time_to_close().await;
+            drop((session, permits));
+        };
+        let mut response = sse::response(steps, closing);
+        response.extensions_mut().insert(LongLived);
+        Ok(response)
+    }
+
+    async fn events_by_poll(
+        self: &Arc<Self>,
+        request: &Request<RequestBody>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (asked, _permits) = self.admit_stream(request)?;
+        let follower = self.follower(&asked, None)?;
+        let preference = match Preference::read(request.headers()) {
+            Some(Preference::Wait(wait)) if request.method() == Method::GET => Some(wait),
+            _ => None,
+        };
+        let (open, sent) = self.tail.metrics.of(Transport::Poll);
+        let wait = preference.unwrap_or(Duration::ZERO);
+        let polling = poll::respond(follower, wait, &sent, GaugeGuard::new(&open));
+        let mut response = tokio::select! {
+            response = polling => response.map_err(|error| {
+                tracing::debug!(%error, "cannot read events");
+                Refusal::NoLog
+            })?,
+            () = self.time_to_close() => return Err(Refusal::ShuttingDown),
+        };
+        if let Some(wait) = preference {
+            Preference::Wait(wait).apply_to(response.headers_mut());
+        }
+        Ok(response)
+    }
+
+    fn admit_stream(
+        &self,
+        request: &Request<RequestBody>,
+    ) -> Result<(StreamRequest, Permits), Refusal> {
+        if !self.settings.event_origins.allow(request.headers()) {
+            return Err(Refusal::OriginForbidden);
+        }
+        let asked = StreamRequest::read(request.uri().query(), request.headers())
+            .map_err(|problem| Refusal::Invalid(Box::new(problem)))?;
+        Ok((asked, self.admit(request)?))
+    }
+
+    fn follower(&self, asked: &StreamRequest, max_due: Option<u32>) -> Result<Follower, Refusal> {
+        let follows = asked.follows.clone();
+        Follower::new(&self.tail, &self.store, follows, asked.after, max_due)
+            .map_err(|_| Refusal::NotFollowing)
+    }
+
+    fn steps(
+        &self,
+        transport: Transport,
+        follower: Follower,
+        asked: &StreamRequest,
+    ) -> impl futures_util::Stream<Item = stream::Step> + Send + use<> {
+        let permit = self.settings.per_user.acquire(&asked.follows.user);
+        stream::steps(&self.tail, transport, follower, permit, self.settings.timing)
+    }
+}
+
+/// Returns true if a request accepts server-sent events and names them, as every `EventSource` does.
+fn wants_event_stream(headers: &HeaderMap) -> bool {
+    lists::elements(headers, &header::ACCEPT, lists::Quotes::Strings)
+        .any(|range| lists::parameters(range).next().flatten().is_some_and(|it| it.name.eq_ignore_ascii_case("text/event-stream")))
+}
