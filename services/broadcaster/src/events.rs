@@ -6,15 +6,15 @@
 //! `sse`, `poll` and the WebSocket's session bring it to the client.
 
 pub(crate) mod follower;
+pub(crate) mod log_reader;
 mod memory;
 pub(crate) mod metrics;
-mod poll;
-mod request;
+pub(crate) mod poll;
+pub(crate) mod request;
 mod resume;
-pub(crate) mod server;
-mod sse;
+pub(crate) mod sse;
 pub(crate) mod stream;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
-mod user_limit;
+pub(crate) mod user_limit;

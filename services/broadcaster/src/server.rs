@@ -26,7 +26,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use service::{
-    Health, Phases,
+    Health, OriginPattern, Phases,
     http::{
         Body, Listener, ListenerSettings, Peer, ReadPreconditions, RequestBody, early_response,
         into_tcp_stream, methods, problem_page,
@@ -79,6 +79,8 @@ pub(crate) struct Settings {
     pub(crate) closes_per_second: u32,
     /// Timeouts of each session.
     pub(crate) timeouts: Timeouts,
+    /// Origins of pages, besides those of this host, that may follow events.
+    pub(crate) event_origins: Vec<OriginPattern>,
     /// Limit of event streams of one user.
     pub(crate) per_user: UserLimiter,
     /// Times of each event stream.
@@ -248,12 +250,7 @@ impl Server {
     }
 
     /// Holds the permits until the session has ended or must.
-    async fn host(
-        self: Arc<Self>,
-        upgrade: OnUpgrade,
-        source: Source,
-        permits: Permits,
-    ) {
+    async fn host(self: Arc<Self>, upgrade: OnUpgrade, source: Source, permits: Permits) {
         // With `run_until_cancelled`, the task of each session would hold its state twice.
         tokio::select! {
             () = self.session(upgrade, source) => {}

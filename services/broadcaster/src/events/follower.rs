@@ -49,7 +49,6 @@ pub(crate) enum ResetReason {
 }
 
 /// The follower of one stream. Dropping it ends its registration.
-#[derive(Debug)]
 pub(crate) struct Follower {
     tail: Arc<Tail>,
     store: Store,
@@ -208,7 +207,8 @@ impl Follower {
         let mut entries: Vec<u64> = changes.iter().map(|it| it.seq).collect();
         entries.dedup();
         let last = entries.last().copied().unwrap_or(0);
-        let read_to = if entries.len() < usize::from(MAX_ENTRIES) { last.max(newest) } else { last };
+        let read_to =
+            if entries.len() < usize::from(MAX_ENTRIES) { last.max(newest) } else { last };
         let is_new = |it: &LoggedChange| Place { seq: it.seq, index: it.index } >= from;
         let epoch = self.log.epoch;
         self.due.extend(changes.into_iter().filter(is_new).map(|it| Due {

@@ -51,14 +51,14 @@ pub(crate) async fn run(tail: Arc<Tail>, store: Store, stop: CancellationToken) 
 async fn read(tail: &Tail, store: &Store, new_entries: bool) -> Result<(), StoreError> {
     // Before a worker has made it, there is no log.
     let Some(epoch) = store.log_epoch().await? else { return Ok(()) };
-    loop {
-        let Some((log, newest, _)) = tail.followed() else { break };
+    while let Some((log, newest, _)) = tail.followed() {
         if log.epoch != epoch {
             tracing::info!("the log of changes is another one; all event streams start over");
             break;
         }
         if !new_entries {
-            return Ok(tail.found_log());
+            tail.found_log();
+            return Ok(());
         }
         // With the newest one, which tells whether this is still the same log.
         let mut entries = store.log_from(newest.0, PAGE).await?;
@@ -76,7 +76,8 @@ async fn read(tail: &Tail, store: &Store, new_entries: bool) -> Result<(), Store
         }
         tail.take_read(log, entries);
         if !full {
-            return Ok(tail.found_log());
+            tail.found_log();
+            return Ok(());
         }
     }
     let newest = store.newest_log_entry().await?;

@@ -43,13 +43,14 @@ impl Metrics {
         Self {
             lag: catalog::EVENT_LAG.register(),
             log_reads: catalog::EVENT_LOG_READS.register(),
-            resets: catalog::EVENT_RESETS.family("reason", &ResetReason::ALL.map(ResetReason::text)),
+            resets: catalog::EVENT_RESETS
+                .family("reason", &ResetReason::ALL.map(ResetReason::text)),
             streams,
         }
     }
 
     /// Returns the gauge of open streams, and the counter of events sent.
-    pub(super) fn of(&self, transport: Transport) -> (Gauge, Counter) {
+    pub(crate) fn of(&self, transport: Transport) -> (Gauge, Counter) {
         let [sse, websocket, poll] = &self.streams;
         let (_, open, sent) = match transport {
             Transport::Sse => sse,

@@ -15,7 +15,7 @@ use super::follower::{Follower, Item};
 const MAX_EVENTS: usize = 100;
 
 /// Collects events, and waits for the first one at most this long.
-pub(super) async fn respond(
+pub(crate) async fn respond(
     mut follower: Follower,
     wait: Duration,
     sent: &Counter,

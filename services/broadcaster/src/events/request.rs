@@ -29,9 +29,7 @@ impl Follows {
         let Change { from_user_id: from, to_user_id: to, .. } = change;
         match &self.with {
             None => *from == self.user || *to == self.user,
-            Some(with) => {
-                *from == self.user && to == with || from == with && *to == self.user
-            }
+            Some(with) => *from == self.user && to == with || from == with && *to == self.user,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, future::ready, stream};
 use http::Response;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
@@ -23,12 +23,12 @@ const MAX_TOGETHER: usize = 64;
 const DISPLACED_RETRY_MS: u64 = 30_000;
 
 /// Returns the response with a stream. It ends when `closing` completes.
-pub(super) fn response(
+pub(crate) fn response(
     steps: impl Stream<Item = Step> + Send + 'static,
     closing: impl Future<Output = ()> + Send + 'static,
 ) -> Response<Body> {
-    let retry = format!("retry: {}\n\n", event_stream::retry_ms());
-    let first = futures_util::stream::once(async { Ok(Frame::data(Bytes::from(retry))) });
+    let first = Ok(Frame::data(Bytes::from(event_stream::retry())));
+    let first = stream::once(ready(first));
     let steps = steps.take_until(Box::pin(closing)).ready_chunks(MAX_TOGETHER);
     let frames = steps.map(|steps| Ok::<_, BoxError>(Frame::data(encode(&steps))));
     event_stream::response(body::boxed(StreamBody::new(first.chain(frames))))
@@ -63,8 +63,10 @@ fn encode_step(step: &Step, text: &mut String) -> std::fmt::Result {
         Step::Comment => write!(text, ":\n\n"),
         Step::End(End::Aged) => Ok(()),
         Step::End(End::Displaced) => {
-            let detail = "newer streams of this user have displaced this one; close what you do not need";
-            text.write_str(&event_stream::unavailable(DISPLACED_RETRY_MS, detail))
+            let detail =
+                "newer streams of this user have displaced this one; close what you do not need";
+            let data = json!({ "detail": detail });
+            write!(text, "retry: {DISPLACED_RETRY_MS}\nevent: unavailable\ndata: {data}\n\n")
         }
     }
 }

@@ -15,11 +15,7 @@ use contracts::{Change, EventPosition, Hint, LogEntry, Timestamp, UserId};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use super::{
-    memory::Memory,
-    metrics::Metrics,
-    request::Follows,
-};
+use super::{memory::Memory, metrics::Metrics, request::Follows};
 
 /// Maximum number of changes that a scan looks at before others have their turn, about a tenth of a millisecond.
 const MAX_SCANNED: usize = 8_192;
@@ -38,7 +34,7 @@ pub(crate) struct Tail {
     pub(super) behind: Notify,
     /// Set while the tail follows the log.
     up: watch::Sender<bool>,
-    pub(super) metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
@@ -157,7 +153,9 @@ impl Tail {
     /// Begins to follow a log, from these newest entries on. Streams that followed another one start over.
     pub(super) fn follow_log(&self, epoch: Uuid, newest: (u64, Uuid), entries: Vec<LogEntry>) {
         let mut memory = Memory::default();
-        entries.into_iter().for_each(|entry| memory.push(Arc::new(entry)));
+        for entry in entries {
+            memory.push(Arc::new(entry));
+        }
         let mut state = self.state();
         let number = state.log.as_ref().map_or(0, |before| before.id.number + 1);
         state.log = Some(Log { id: LogId { epoch, number }, newest, memory });
@@ -185,7 +183,10 @@ impl Tail {
     }
 
     /// Registers a stream, which has everything so far. Returns `None` before the log was read.
-    pub(super) fn register(&self, follows: Follows) -> Option<(Arc<Waiting>, LogId, EventPosition)> {
+    pub(super) fn register(
+        &self,
+        follows: Follows,
+    ) -> Option<(Arc<Waiting>, LogId, EventPosition)> {
         let mut state = self.state();
         let log = state.log.as_ref()?;
         let (id, end) = (log.id, log.end());
@@ -250,7 +251,8 @@ impl Tail {
             let skipped = if entry.seq == place.seq { place.index } else { 0 };
             for (change, index) in entry.changes.iter().zip(1..).skip(skipped.into()) {
                 if waiting.follows.wants(change) {
-                    let position = EventPosition::within(followed.epoch, entry.seq, entry.append, index);
+                    let position =
+                        EventPosition::within(followed.epoch, entry.seq, entry.append, index);
                     found.push(Due { change: change.clone(), position });
                 }
             }

@@ -48,6 +48,11 @@ impl CloseReason {
         }
     }
 
+    /// Returns true unless only event streams are closed for this reason.
+    pub(super) fn of_broadcast(self) -> bool {
+        !matches!(self, Self::Aged | Self::Displaced)
+    }
+
     pub(super) fn frame(self) -> CloseFrame {
         CloseFrame { code: self.code(), reason: self.text().into() }
     }

@@ -2,20 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response, header};
-use service::http::{
-    Body, LongLived, RequestBody, body, event_stream, lists,
-    prefer::Preference,
+use futures_util::Stream;
+use http::{HeaderValue, Method, Request, Response, header};
+use service::{
+    http::{Body, LongLived, RequestBody, body, event_stream, prefer::Preference},
+    origin,
 };
 use telemetry::metrics::GaugeGuard;
 
 use super::{Permits, Server, handshake, refusal::Refusal, session::Source};
 use crate::events::{
-    follower::Follower,
-    metrics::Transport,
-    poll,
-    request::StreamRequest,
-    sse, stream,
+    follower::Follower, metrics::Transport, poll, request::StreamRequest, sse, stream,
 };
 
 pub(super) const PATH: &str = "/api/events";
@@ -30,32 +27,39 @@ pub(super) fn route(path: &str) -> Option<&'static str> {
 
 impl Server {
     /// Responds to a request for events.
-    pub(super) async fn events(self: &Arc<Self>, request: &mut Request<RequestBody>) -> Response<Body> {
+    pub(super) async fn events(
+        self: &Arc<Self>,
+        request: &mut Request<RequestBody>,
+    ) -> Response<Body> {
         if handshake::asks_for_websocket(request.headers()) {
             return self.events_by_websocket(request).unwrap_or_else(Refusal::into_response);
         }
-        let mut response = if wants_event_stream(request.headers()) {
-            self.events_by_sse(request).unwrap_or_else(Refusal::into_event_stream)
+        let response = if event_stream::is_requested(request.headers()) {
+            self.events_by_sse(request)
         } else {
-            self.events_by_poll(request).await.unwrap_or_else(Refusal::into_response)
+            self.events_by_poll(request).await
         };
+        let mut response = response.unwrap_or_else(|refusal| refusal.of_events(request.headers()));
         let headers = response.headers_mut();
-        headers.append(header::VARY, header::ACCEPT.into());
-        if let Some(origin) = request.headers().get(header::ORIGIN) {
-            headers.append(header::VARY, header::ORIGIN.into());
-            if self.settings.event_origins.allow(request.headers()) {
-                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            }
+        headers.append(header::VARY, HeaderValue::from_static("Accept, Origin"));
+        if let Some(origin) = request.headers().get(header::ORIGIN)
+            && self.is_allowed(request)
+        {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         }
         response
+    }
+
+    /// Returns true if the request comes from no page, or from one that may follow events.
+    fn is_allowed(&self, request: &Request<RequestBody>) -> bool {
+        origin::is_allowed(request, &self.settings.event_origins)
     }
 
     fn events_by_websocket(
         self: &Arc<Self>,
         request: &mut Request<RequestBody>,
     ) -> Result<Response<Body>, Refusal> {
-        let allowed = |headers: &HeaderMap| self.settings.event_origins.allow(headers);
-        let accept_key = handshake::check(request, allowed)?;
+        let accept_key = handshake::check(request, |_| self.is_allowed(request))?;
         let (asked, permits) = self.admit_stream(request)?;
         let follower = self.follower(&asked, Some(MAX_DUE))?;
         let steps = self.steps(Transport::WebSocket, follower, &asked);
@@ -114,7 +118,7 @@ impl Server {
         &self,
         request: &Request<RequestBody>,
     ) -> Result<(StreamRequest, Permits), Refusal> {
-        if !self.settings.event_origins.allow(request.headers()) {
+        if !self.is_allowed(request) {
             return Err(Refusal::OriginForbidden);
         }
         let asked = StreamRequest::read(request.uri().query(), request.headers())
@@ -133,14 +137,8 @@ impl Server {
         transport: Transport,
         follower: Follower,
         asked: &StreamRequest,
-    ) -> impl futures_util::Stream<Item = stream::Step> + Send + use<> {
+    ) -> impl Stream<Item = stream::Step> + Send + use<> {
         let permit = self.settings.per_user.acquire(&asked.follows.user);
         stream::steps(&self.tail, transport, follower, permit, self.settings.timing)
     }
-}
-
-/// Returns true if a request accepts server-sent events and names them, as every `EventSource` does.
-fn wants_event_stream(headers: &HeaderMap) -> bool {
-    lists::elements(headers, &header::ACCEPT, lists::Quotes::Strings)
-        .any(|range| lists::parameters(range).next().flatten().is_some_and(|it| it.name.eq_ignore_ascii_case("text/event-stream")))
 }

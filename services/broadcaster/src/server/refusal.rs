@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contracts::{Problem, ProblemKind};
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use service::http::{Body, event_stream, problem};
 
 /// Time after which a refused subscriber may try again.
@@ -27,30 +27,13 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Returns true if the request may succeed later as it is.
-    pub(super) fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::SubscriberLimit
-                | Self::IpLimit
-                | Self::ShuttingDown
-                | Self::NotFollowing
-                | Self::NoLog
-        )
-    }
-
-    /// Returns the refusal of server-sent events. A browser gives them up for good unless a passing one has status 200.
-    pub(super) fn into_event_stream(self) -> Response<Body> {
-        if self.is_passing() {
-            event_stream::refusal(&self.problem().detail)
-        } else {
-            self.into_response()
-        }
+    /// Returns the refusal of an event stream, which takes the form that the client can read.
+    pub(super) fn of_events(&self, headers: &HeaderMap) -> Response<Body> {
+        event_stream::refusal(headers, &self.problem(), RETRY_AFTER)
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let problem = self.problem();
-        let mut response = problem::response(&problem, RETRY_AFTER);
+        let mut response = problem::response(&self.problem(), RETRY_AFTER);
         let mut add = |name: HeaderName, value: &'static str| {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         };
@@ -104,7 +87,7 @@ impl Refusal {
                 "this replica has not read the log of changes yet; retry later",
             ),
             Self::NoLog => (
-                ProblemKind::StoreUnavailable,
+                ProblemKind::StorageUnavailable,
                 "the log of changes cannot be read now; retry later",
             ),
             Self::ShuttingDown => {
