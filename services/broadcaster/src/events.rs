@@ -18,3 +18,4 @@ pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 pub(crate) mod user_limit;
+pub(crate) mod websocket;

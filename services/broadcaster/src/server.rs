@@ -245,12 +245,14 @@ impl Server {
         permits: Permits,
     ) -> Response<Body> {
         let upgrade = hyper::upgrade::on(request);
+        // On the heap: otherwise the task of every session would be that much larger.
+        let source = Box::new(source);
         self.sessions.spawn(Arc::clone(self).host(upgrade, source, permits));
         handshake::switching_protocols(accept_key)
     }
 
     /// Holds the permits until the session has ended or must.
-    async fn host(self: Arc<Self>, upgrade: OnUpgrade, source: Source, permits: Permits) {
+    async fn host(self: Arc<Self>, upgrade: OnUpgrade, source: Box<Source>, permits: Permits) {
         // With `run_until_cancelled`, the task of each session would hold its state twice.
         tokio::select! {
             () = self.session(upgrade, source) => {}
@@ -259,7 +261,7 @@ impl Server {
         drop(permits);
     }
 
-    async fn session(&self, upgrade: OnUpgrade, source: Source) {
+    async fn session(&self, upgrade: OnUpgrade, source: Box<Source>) {
         // This fails if the client leaves before it has the response.
         let Ok(upgraded) = upgrade.await else { return };
         let Some((stream, read_ahead)) = into_tcp_stream(upgraded) else {

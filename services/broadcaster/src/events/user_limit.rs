@@ -96,9 +96,9 @@ mod tests {
         let third = limiter.acquire(&user("alice"));
         assert!(is_displaced(&first) && !is_displaced(&second) && !is_displaced(&other));
         drop((first, second));
-        let _fourth = limiter.acquire(&user("alice"));
+        let fourth = limiter.acquire(&user("alice"));
         assert!(!is_displaced(&third), "a place was free");
-        drop((third, _fourth, other));
+        drop((third, fourth, other));
         assert!(limiter.0.streams().is_empty());
     }
 }

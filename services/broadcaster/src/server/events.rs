@@ -12,7 +12,7 @@ use telemetry::metrics::GaugeGuard;
 
 use super::{Permits, Server, handshake, refusal::Refusal, session::Source};
 use crate::events::{
-    follower::Follower, metrics::Transport, poll, request::StreamRequest, sse, stream,
+    follower::Follower, metrics::Transport, poll, request::StreamRequest, sse, stream, websocket,
 };
 
 pub(super) const PATH: &str = "/api/events";
@@ -63,7 +63,12 @@ impl Server {
         let (asked, permits) = self.admit_stream(request)?;
         let follower = self.follower(&asked, Some(MAX_DUE))?;
         let steps = self.steps(Transport::WebSocket, follower, &asked);
-        Ok(self.switch(request, accept_key, Source::Events(Box::pin(steps)), permits))
+        Ok(self.switch(
+            request,
+            accept_key,
+            Source::Events(Box::pin(websocket::frames(steps))),
+            permits,
+        ))
     }
 
     fn events_by_sse(

@@ -181,7 +181,7 @@ impl Server {
             close: never,
             read_pause: Duration::ZERO,
         };
-        let source = sessions::Source::Broadcast(self.hub.subscribe());
+        let source = Box::new(sessions::Source::Broadcast(self.hub.subscribe()));
         let ends = sessions::count_ends();
         let closing = std::future::pending();
         let session = sessions::run(stream, Vec::new(), source, timeouts, &ends, closing);

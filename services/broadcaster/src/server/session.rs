@@ -10,7 +10,6 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt};
-use serde_json::json;
 use telemetry::metrics::{CounterFamily, catalog};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,9 +29,9 @@ use super::{
     deadlines::{Deadlines, Timeouts},
 };
 use crate::{
-    events::{poll, stream},
+    events::stream,
     fan_out::{
-        frame::{Frame, InvalidPayload},
+        frame::Frame,
         hub::Subscription,
         paced_stream::{PacedStream, READ_AT_A_TIME},
         subscriber_sink::{Event, Socket, SubscriberSink},
@@ -52,8 +51,8 @@ const READ_BUFFER_BYTES: usize = 1024;
 pub(super) enum Source {
     /// The fan-out, which writes them by itself.
     Broadcast(Subscription),
-    /// An event stream.
-    Events(Pin<Box<dyn Stream<Item = stream::Step> + Send>>),
+    /// An event stream, which ends with a reason.
+    Events(Pin<Box<dyn Stream<Item = Result<Frame, stream::End>> + Send>>),
 }
 
 /// The end of a session.
@@ -96,7 +95,7 @@ enum Step {
     Close,
     Timer,
     Event(Result<Event, Error>),
-    Stream(stream::Step),
+    Stream(Result<Frame, stream::End>),
 }
 
 /// Registers the counters of sessions by their ends.
@@ -111,7 +110,7 @@ pub(super) fn count_ends() -> CounterFamily {
 pub(super) async fn run(
     stream: TcpStream,
     read_ahead: Vec<u8>,
-    mut source: Source,
+    mut source: Box<Source>,
     timeouts: Timeouts,
     ends: &CounterFamily,
     closing: impl Future<Output = ()>,
@@ -126,7 +125,7 @@ pub(super) async fn run(
     let stream = PacedStream::new(stream, &read_ahead, timeouts.read_pause);
     let socket =
         WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
-    let sink = match &mut source {
+    let sink = match &mut *source {
         Source::Broadcast(subscription) => subscription.attach(socket, timeouts.send),
         Source::Events(_) => Arc::new(SubscriberSink::new(socket, 0, timeouts.send)),
     };
@@ -148,7 +147,6 @@ async fn serve(
     let mut closing = pin!(closing);
     let mut deadlines = Deadlines::new(timeouts);
     let mut timer = pin!(sleep_until(deadlines.earliest(sink)));
-    let mut frames = 0;
     loop {
         // In this order, so that a subscriber that sends without end cannot hold up the rest.
         let step = poll_fn(|context| {
@@ -189,14 +187,15 @@ async fn serve(
                     Err(error) => return End::of(&error),
                 }
             }
-            Step::Stream(step) => {
-                frames += 1;
-                match frame(&step) {
-                    Ok(Some(frame)) => sink.try_send(&frame.numbered(frames)),
-                    Ok(None) => 0,
-                    Err(end) => return end,
-                };
+            Step::Stream(Ok(frame)) => {
+                sink.try_send(&frame);
                 continue;
+            }
+            Step::Stream(Err(end)) => {
+                return End::ByUs(match end {
+                    stream::End::Aged => CloseReason::Aged,
+                    stream::End::Displaced => CloseReason::Displaced,
+                });
             }
             Step::Event(event) => event,
         };
@@ -216,24 +215,6 @@ async fn serve(
             Err(error) => return End::of(&error),
         }
     }
-}
-
-/// Returns the frame of a stream's step; `None` if the step is not for a WebSocket, and the session's end if it is the last.
-fn frame(step: &stream::Step) -> Result<Option<Frame>, End> {
-    let element = match step {
-        stream::Step::Item(item) => poll::element(item),
-        stream::Step::Checkpoint(position) => {
-            json!({ "type": "position", "position": position.to_string() })
-        }
-        // Pings show that the session is alive.
-        stream::Step::Comment => return Ok(None),
-        stream::Step::End(stream::End::Aged) => return Err(End::ByUs(CloseReason::Aged)),
-        stream::Step::End(stream::End::Displaced) => {
-            return Err(End::ByUs(CloseReason::Displaced));
-        }
-    };
-    let log = |error: &InvalidPayload| tracing::error!(%error, "bug: an event fits in no frame");
-    Frame::new(element.to_string().as_bytes()).inspect_err(log).map(Some).map_err(|_| End::Gone)
 }
 
 /// Closes the WebSocket (RFC 6455, section 7), then the connection.

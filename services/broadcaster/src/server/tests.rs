@@ -286,7 +286,7 @@ async fn the_task_of_a_session_is_small() {
     let server = Server::new(content, health, Settings::default(), phases);
     let permit = Arc::clone(&server.free).try_acquire_owned().unwrap();
     let upgrade = hyper::upgrade::on(Request::new(()));
-    let source = Source::Broadcast(hub.subscribe());
+    let source = Box::new(Source::Broadcast(hub.subscribe()));
     let task = Arc::new(server).host(upgrade, source, (permit, None));
     assert!(size_of_val(&task) <= 1536, "{} bytes", size_of_val(&task));
 }
