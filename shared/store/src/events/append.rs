@@ -56,6 +56,12 @@ impl PendingEntry {
 
     /// Returns the entry. It has its number once it was appended.
     #[must_use]
+    pub fn entry(&self) -> &LogEntry {
+        &self.entry
+    }
+
+    /// Returns the entry itself.
+    #[must_use]
     pub fn into_entry(self) -> LogEntry {
         self.entry
     }
