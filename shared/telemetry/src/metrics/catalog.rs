@@ -80,6 +80,17 @@ catalog! {
     /// Replies to gateways: sent, or dropped because they were too late or the broker did not accept
     /// them (label: result).
     REPLIES: CounterName = "messages_replies_total";
+    /// Time from an entry's first try to get into the log of changes until a majority has it.
+    LOG_APPEND_DURATION: HistogramName = "messages_log_append_duration_seconds";
+    /// Changes in each entry that was appended to the log.
+    LOG_ENTRY_CHANGES: HistogramName = "messages_log_entry_changes";
+    /// Numbers in the log that another worker took first.
+    LOG_CONFLICTS: CounterName = "messages_log_conflicts_total";
+    /// Entries of the log that were deleted because they are older than `EVENTS_RETENTION_HOURS`.
+    LOG_TRIMMED_ENTRIES: CounterName = "messages_log_trimmed_entries_total";
+    /// Hints of new log entries to broadcasters: sent, or dropped because they were too late or the broker did not accept
+    /// them (label: result).
+    HINTS: CounterName = "messages_hints_total";
     /// Documents that a read left out because they are no messages of this system, counted at each read.
     UNREADABLE_DOCUMENTS: CounterName = "messages_unreadable_documents_total";
     /// Duration of operations on the database, including the wait for a connection (label: result).
