@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| gateway::fuzzing::body(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| service::fuzzing::body(data));

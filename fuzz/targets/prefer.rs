@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| gateway::fuzzing::prefer(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| service::fuzzing::prefer(data));

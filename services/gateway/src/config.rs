@@ -10,15 +10,13 @@ use clap::{Parser, Subcommand};
 use service::{
     CommonConfig, ConfigError, OriginPattern, ServiceConfig,
     config::{address, millis, number},
+    http::prefer,
 };
 use store::StoreConfig;
 use telemetry::traces::TracesConfig;
 use url::{Host, Url};
 
-const MAX_WRITE_WAIT_MS: u64 = 30_000;
-
-/// Maximum time that a client may ask a write to wait.
-pub(crate) const MAX_WRITE_WAIT: Duration = Duration::from_millis(MAX_WRITE_WAIT_MS);
+const MAX_WRITE_WAIT_MS: u64 = prefer::MAX_WAIT.as_secs() * 1000;
 
 /// Serves the REST API, publishes commands to RabbitMQ and reads messages from MongoDB
 #[derive(Parser, Clone, Debug)]

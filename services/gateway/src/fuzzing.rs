@@ -1,33 +1,19 @@
 //! What holds for the parsers here, whatever the input. Fuzz targets and property tests call these
 //! functions, which panic if it does not hold.
 
-use std::time::Duration;
-
 use axum::{
     body::Body,
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::IntoResponse,
 };
-use contracts::{Content, MessageId, Timestamp, UserId, VersionSet};
-use serde_json::Value;
+use contracts::{MessageId, Timestamp, VersionSet};
 use service::http::ReadPreconditions;
 use store::Position;
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use crate::{
-    commands::Wait,
-    config::MAX_WRITE_WAIT,
-    http::{
-        conditional, cursor,
-        fields::{self, Fields},
-        idempotency,
-        path::parse_uuid,
-        prefer::{PREFER, Preference},
-        query,
-    },
-};
+use crate::http::{conditional, cursor, idempotency, path::parse_uuid, query};
 
 /// A cursor is read as the position that it was made from, and is the only one of that position.
 pub fn cursor(data: &[u8]) {
@@ -51,47 +37,6 @@ fn position(data: &[u8]) -> Option<Position> {
     Some(Position { publish_timestamp, id })
 }
 
-/// A body is read as `serde_json` reads it, and refused with the status that says why.
-pub fn body(data: &[u8]) {
-    let reference = serde_json::from_slice::<Value>(data);
-    let mut fields = match (Fields::parse(data), &reference) {
-        (Ok(fields), Ok(Value::Object(_))) => fields,
-        (Err(problem), Ok(_)) => return assert_eq!(problem.status, 422),
-        // An array is refused before its end is read.
-        (Err(problem), Err(_)) => return assert!(matches!(problem.status, 400 | 422)),
-        (Ok(_), _) => panic!("what is no object was read as one"),
-    };
-    let reference = reference.unwrap_or_default();
-    let user_id = fields.optional("from_user_id", fields::user_id);
-    let content = fields.optional("content", fields::content);
-    let timestamp = fields.parsed("edit_timestamp", "", "", |text| text.parse::<Timestamp>().ok());
-    let id = fields.parsed("id", "", "", parse_uuid);
-    fields.ignore_unknown();
-    if let Err(problem) = fields.finish(Some(())) {
-        assert_eq!(problem.status, 422);
-        let duplicate = problem.errors.iter().any(|error| error.kind == "duplicate_member");
-        assert!(
-            duplicate
-                || ["from_user_id", "content", "edit_timestamp", "id"]
-                    .into_iter()
-                    .any(|name| reference.get(name).is_some()),
-            "{problem:?}"
-        );
-        return;
-    }
-    match (user_id.as_ref().map(UserId::as_str), &reference["from_user_id"]) {
-        (Some(read), Value::String(sent)) => assert_eq!(read, sent),
-        (Some(read), Value::Number(sent)) => {
-            assert_eq!(read.parse::<f64>().ok(), sent.as_f64());
-            assert!(read.parse::<i128>().is_ok_and(|integer| integer.to_string() == read));
-        }
-        (read, sent) => assert!(read.is_none() && sent.is_null(), "{sent} was read as {read:?}"),
-    }
-    assert_eq!(content.as_ref().map(Content::as_str), reference["content"].as_str());
-    assert_eq!(timestamp.is_some(), reference["edit_timestamp"].is_string());
-    assert_eq!(id.is_some(), reference["id"].is_string());
-}
-
 /// A query is read as `form_urlencoded` reads it, and the link to the next page asks for the same.
 pub fn query(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -108,23 +53,6 @@ pub fn query(data: &[u8]) {
     let url =
         link.strip_prefix("</api/messages?").and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
     assert_eq!(query::list_query(url), Ok(store::ListQuery { after: Some(next), ..query }));
-}
-
-/// A preference is applied as it is said to be.
-pub fn prefer(data: &[u8]) {
-    let default_wait = Duration::from_secs(5);
-    let preference = Preference::read(&header_lines(&PREFER, data), default_wait);
-    match preference.wait {
-        Wait::ForOutcome(wait) => assert!(wait <= MAX_WRITE_WAIT),
-        Wait::ForConfirm => assert!(preference.applied.is_some()),
-    }
-    match &preference.applied {
-        Some(applied) => {
-            let headers = HeaderMap::from_iter([(PREFER, applied.clone())]);
-            assert_eq!(Preference::read(&headers, default_wait), preference);
-        }
-        None => assert_eq!(preference.wait, Wait::ForOutcome(default_wait)),
-    }
 }
 
 /// A key is the whole value of the only line.
@@ -185,7 +113,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes(data in vec(any::<u8>(), 0..100)) {
-            for property in [cursor, body, query, prefer, idempotency_key, conditional] {
+            for property in [cursor, query, idempotency_key, conditional] {
                 property(&data);
             }
         }
@@ -199,34 +127,12 @@ mod tests {
         }
 
         #[test]
-        fn bodies(
-            members in vec((
-                "(from_user_id|content|edit_timestamp|id|x)",
-                "(-?[0-9]{1,20}(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,3})?|\"[^\"\\\\\u{0}-\u{1f}]{0,70}\"|\"(\\\\u[0-9a-f]{4}){1,2}\"|null|true|\\[1\\]|\\{\\}|NaN)",
-            ), 0..6),
-            cut in any::<proptest::sample::Index>(),
-        ) {
-            let members: Vec<String> =
-                members.into_iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
-            let text = format!("{{{}}}", members.join(","));
-            body(text.as_bytes());
-            body(&text.as_bytes()[..cut.index(text.len())]);
-        }
-
-        #[test]
         fn queries(
             from in "([a-z é+&=#]|%[0-9a-fA-F]{2}|%EF%BF%BD){1,8}",
             to in "([a-z+]|%[2-7][0-9]){1,8}",
             rest in "(&(limit|direction|cursor|from_user_id|%6cimit)=(both|[0-9]{0,4}|[0-9a-f]{48}))?",
         ) {
             query(format!("from_user_id={from}&to_user_id={to}{rest}").as_bytes());
-        }
-
-        #[test]
-        fn preferences(
-            text in "((respond-async|wait|Wait|x)( ?= ?(\"?[0-9]{0,12}\"?|\"[a-z,;\\\\]{0,4}\"))?(; ?a=b)?[,\n ]{1,2}){0,5}",
-        ) {
-            prefer(text.as_bytes());
         }
 
         #[test]

@@ -1,15 +1,19 @@
 //! What holds for the parsers here, whatever the input. Fuzz targets and property tests call these
 //! functions, which panic if it does not hold.
 
+use contracts::{Content, MessageId, Timestamp, UserId};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
-
+use serde_json::Value;
 use url::Url;
 
 use crate::{
     OriginPattern,
     http::{
+        fields::{self, Fields},
         lists::{self, Quotes},
-        paths, rules,
+        paths,
+        prefer::{self, PREFER, Preference},
+        rules,
     },
 };
 
@@ -95,6 +99,59 @@ pub fn origin(data: &[u8]) {
     }
 }
 
+/// A body is read as `serde_json` reads it, and refused with the status that says why.
+pub fn body(data: &[u8]) {
+    let reference = serde_json::from_slice::<Value>(data);
+    let mut fields = match (Fields::parse(data), &reference) {
+        (Ok(fields), Ok(Value::Object(_))) => fields,
+        (Err(problem), Ok(_)) => return assert_eq!(problem.status, 422),
+        // An array is refused before its end is read.
+        (Err(problem), Err(_)) => return assert!(matches!(problem.status, 400 | 422)),
+        (Ok(_), _) => panic!("what is no object was read as one"),
+    };
+    let reference = reference.unwrap_or_default();
+    let user_id = fields.optional("from_user_id", fields::user_id);
+    let content = fields.optional("content", fields::content);
+    let timestamp = fields.parsed("edit_timestamp", "", "", |text| text.parse::<Timestamp>().ok());
+    let id = fields.parsed("id", "", "", |text| text.parse::<MessageId>().ok());
+    fields.ignore_unknown();
+    if let Err(problem) = fields.finish(Some(())) {
+        assert_eq!(problem.status, 422);
+        let duplicate = problem.errors.iter().any(|error| error.kind == "duplicate_member");
+        assert!(
+            duplicate
+                || ["from_user_id", "content", "edit_timestamp", "id"]
+                    .into_iter()
+                    .any(|name| reference.get(name).is_some()),
+            "{problem:?}"
+        );
+        return;
+    }
+    match (user_id.as_ref().map(UserId::as_str), &reference["from_user_id"]) {
+        (Some(read), Value::String(sent)) => assert_eq!(read, sent),
+        (Some(read), Value::Number(sent)) => {
+            assert_eq!(read.parse::<f64>().ok(), sent.as_f64());
+            assert!(read.parse::<i128>().is_ok_and(|integer| integer.to_string() == read));
+        }
+        (read, sent) => assert!(read.is_none() && sent.is_null(), "{sent} was read as {read:?}"),
+    }
+    assert_eq!(content.as_ref().map(Content::as_str), reference["content"].as_str());
+    assert_eq!(timestamp.is_some(), reference["edit_timestamp"].is_string());
+    assert_eq!(id.is_some(), reference["id"].is_string());
+}
+
+/// A preference is applied as it is said to be.
+pub fn prefer(data: &[u8]) {
+    let Some(preference) = Preference::read(&header_lines(&PREFER, data)) else { return };
+    if let Preference::Wait(wait) = preference {
+        assert!(wait <= prefer::MAX_WAIT);
+    }
+    let mut response = HeaderMap::new();
+    preference.apply_to(&mut response);
+    let applied = response.into_iter().map(|(_, value)| (PREFER, value));
+    assert_eq!(Preference::read(&applied.collect()), Some(preference));
+}
+
 /// Returns a header with a line for each line of the input that can be one.
 fn header_lines(name: &HeaderName, data: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -118,6 +175,8 @@ mod tests {
             lists(&data);
             origin(&data);
             request(&data);
+            body(&data);
+            prefer(&data);
         }
 
         #[test]
@@ -130,6 +189,28 @@ mod tests {
             text in "(http://[a-z@:0-9]{1,9})?/?[a-z%0-9./*]{0,9}\n((host|transfer-encoding|content-encoding|expect|content-type): ?(\\[::1\\]|[a-z@:, /0-9]{0,12})\n){0,3}",
         ) {
             request(text.as_bytes());
+        }
+
+        #[test]
+        fn bodies(
+            members in vec((
+                "(from_user_id|content|edit_timestamp|id|x)",
+                "(-?[0-9]{1,20}(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,3})?|\"[^\"\\\\\u{0}-\u{1f}]{0,70}\"|\"(\\\\u[0-9a-f]{4}){1,2}\"|null|true|\\[1\\]|\\{\\}|NaN)",
+            ), 0..6),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let members: Vec<String> =
+                members.into_iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+            let text = format!("{{{}}}", members.join(","));
+            body(text.as_bytes());
+            body(&text.as_bytes()[..cut.index(text.len())]);
+        }
+
+        #[test]
+        fn preferences(
+            text in "((respond-async|wait|Wait|x)( ?= ?(\"?[0-9]{0,12}\"?|\"[a-z,;\\\\]{0,4}\"))?(; ?a=b)?[,\n ]{1,2}){0,5}",
+        ) {
+            prefer(text.as_bytes());
         }
 
         #[test]

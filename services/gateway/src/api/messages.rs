@@ -8,9 +8,12 @@ pub(crate) mod list;
 
 use axum::{http::HeaderMap, response::Response};
 use contracts::{Command, Problem};
+use service::http::prefer::Preference;
 
 use crate::{
-    commands::Submission, error::HandlerResult, http::prefer::Preference, spans::RequestTrace,
+    commands::{Submission, Wait},
+    error::HandlerResult,
+    spans::RequestTrace,
     state::AppState,
 };
 
@@ -22,7 +25,16 @@ async fn write(
     command: Command,
     respond: impl FnOnce(Submission) -> Result<Response, Problem>,
 ) -> HandlerResult {
-    let preference = Preference::read(headers, state.write_wait);
-    let submission = state.commands.submit(command, preference.wait, trace).await?;
-    Ok(preference.apply_to(respond(submission)?))
+    let preference = Preference::read(headers);
+    let wait = match preference {
+        Some(Preference::Wait(wait)) => Wait::ForOutcome(wait),
+        Some(Preference::RespondAsync) => Wait::ForConfirm,
+        None => Wait::ForOutcome(state.write_wait),
+    };
+    let submission = state.commands.submit(command, wait, trace).await?;
+    let mut response = respond(submission)?;
+    if let Some(preference) = preference {
+        preference.apply_to(response.headers_mut());
+    }
+    Ok(response)
 }

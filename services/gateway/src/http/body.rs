@@ -6,10 +6,13 @@ use axum::{
 };
 use contracts::{Problem, ProblemKind};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use service::http::lists::{Parameter, Quotes, elements, parameters};
+use service::http::{
+    fields::Fields,
+    lists::{Parameter, Quotes, elements, parameters},
+};
 use tokio::time::{Duration, timeout};
 
-use crate::{error::ProblemResponse, http::fields::Fields};
+use crate::error::ProblemResponse;
 
 /// Maximum bytes of a body.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;

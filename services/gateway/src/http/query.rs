@@ -1,14 +1,11 @@
 //! The query string of a list, with all errors reported at once, and the link to the next page.
 
 use contracts::Problem;
-use serde_json::Value;
+use service::http::fields::{self, Fields};
 use store::{ListQuery, Position};
 use url::form_urlencoded;
 
-use crate::http::{
-    cursor,
-    fields::{self, Fields},
-};
+use crate::http::cursor;
 
 /// Messages on a page by default.
 pub(crate) const DEFAULT_LIMIT: u16 = 50;
@@ -22,15 +19,7 @@ pub(crate) const BOTH: &str = "both";
 /// Parses the query of a list. Unknown parameters are ignored, as in FastAPI.
 pub(crate) fn list_query(query: Option<&str>) -> Result<ListQuery, Problem> {
     let query = query.unwrap_or_default();
-    // The decoder puts this character in place of invalid UTF-8; a client that means it encodes it.
-    let meant = query.to_ascii_uppercase().contains("%EF%BF%BD");
-    let user_id = |value: Value| {
-        let replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
-        if !meant && value.as_str().is_some_and(replaced) {
-            return Err(("string_unicode", "Input should be percent-encoded UTF-8".to_owned()));
-        }
-        fields::user_id(value)
-    };
+    let user_id = fields::user_id_in(query);
     let mut fields = Fields::from_query(query);
     let from_user_id = fields.required("from_user_id", user_id);
     let to_user_id = fields.required("to_user_id", user_id);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::{body::Body, extract::State, http::HeaderMap, response::IntoResponse};
 use contracts::{Action, Command, Message, MessageId, Outcome, Timestamp, VersionedMessage};
+use service::http::fields;
 
 use super::write;
 use crate::{
     commands::Submission,
     error::{self, HandlerResult},
     http::{
-        body, conditional, fields,
+        body, conditional,
         idempotency::{self, IDEMPOTENCY_REPLAYED},
         responses::{accepted, created},
     },

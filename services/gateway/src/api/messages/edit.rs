@@ -7,6 +7,7 @@ use contracts::{
     Action, Command, FieldError, Message, MessageId, Outcome, Problem, ProblemKind, SeenMessage,
     Timestamp, UserId, VersionedMessage,
 };
+use service::http::fields::{self, Fields};
 
 use super::write;
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
     error::{self, HandlerResult, problem},
     http::{
         body, conditional,
-        fields::{self, Fields},
         path::{PathParam, parse_uuid},
         responses::{self, accepted},
     },

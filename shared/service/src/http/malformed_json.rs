@@ -6,7 +6,7 @@ use self::place::{Place, is_word};
 mod place;
 
 /// Returns what is wrong and where, and what to do unless that is obvious.
-pub(crate) fn explain(body: &[u8], error: &serde_json::Error) -> String {
+pub(super) fn explain(body: &[u8], error: &serde_json::Error) -> String {
     if body.trim_ascii().is_empty() {
         return "the body is empty; send a JSON object".to_owned();
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Number, Value};
 use url::form_urlencoded;
 
-use crate::http::malformed_json;
+use super::malformed_json;
 
 /// Maximum number of field errors in a response. The body may have thousands of wrong members.
 const MAX_ERRORS: usize = 32;
@@ -21,7 +21,7 @@ const MAX_ERRORS: usize = 32;
 const MAX_NAME_CHARACTERS: usize = 64;
 
 /// The fields that were not taken yet, and the errors found so far.
-pub(crate) struct Fields {
+pub struct Fields {
     /// The part of the request: `body` or `query`.
     part: &'static str,
     values: BTreeMap<String, Value>,
@@ -31,11 +31,11 @@ pub(crate) struct Fields {
 }
 
 /// The error of a value: its kind, and an explanation.
-pub(crate) type Wrong = (&'static str, String);
+pub type Wrong = (&'static str, String);
 
 impl Fields {
     /// Reads a body that is a JSON object.
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, Problem> {
+    pub fn parse(body: &[u8]) -> Result<Self, Problem> {
         serde_json::from_slice(body).map_err(|error| {
             if error.is_data() {
                 let msg = format!("Input should be a JSON object, not {}", json_type(body));
@@ -52,7 +52,8 @@ impl Fields {
     }
 
     /// Reads a query string. Of parameters with the same name, the last counts, as in FastAPI.
-    pub(crate) fn from_query(query: &str) -> Self {
+    #[must_use]
+    pub fn from_query(query: &str) -> Self {
         let values = form_urlencoded::parse(query.as_bytes())
             .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
             .collect();
@@ -60,12 +61,12 @@ impl Fields {
     }
 
     /// Takes a value read from a header, or its error, which is reported with the others.
-    pub(crate) fn header<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
+    pub fn header<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
         read.map_err(|error| self.errors.push(error)).ok()
     }
 
     /// Takes a required field.
-    pub(crate) fn required<T>(
+    pub fn required<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
@@ -77,7 +78,7 @@ impl Fields {
     }
 
     /// Takes an optional field.
-    pub(crate) fn optional<T>(
+    pub fn optional<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
@@ -87,7 +88,7 @@ impl Fields {
     }
 
     /// Takes an optional string that `parse` can read.
-    pub(crate) fn parsed<T>(
+    pub fn parsed<T>(
         &mut self,
         name: &'static str,
         kind: &'static str,
@@ -98,18 +99,18 @@ impl Fields {
     }
 
     /// Takes a field that is `null`; returns false if it is absent or has a value.
-    pub(crate) fn take_null(&mut self, name: &str) -> bool {
+    pub fn take_null(&mut self, name: &str) -> bool {
         self.values.get(name).is_some_and(Value::is_null) && self.values.remove(name).is_some()
     }
 
     /// Accepts fields of any other name.
-    pub(crate) fn ignore_unknown(&mut self) {
+    pub fn ignore_unknown(&mut self) {
         self.values.clear();
     }
 
     /// Returns `made` from the fields, or all errors at once, those of known fields first. Every field
     /// that was not taken is unknown.
-    pub(crate) fn finish<T>(mut self, made: Option<T>) -> Result<T, Problem> {
+    pub fn finish<T>(mut self, made: Option<T>) -> Result<T, Problem> {
         let (repeated, repeated_count) = std::mem::take(&mut self.repeated);
         let unknown = std::mem::take(&mut self.values);
         let count = self.errors.len() + repeated_count + unknown.len();
@@ -160,7 +161,7 @@ fn json_type(body: &[u8]) -> &'static str {
 }
 
 /// Reads a user id: a string, or an integer that stands for its decimal string.
-pub(crate) fn user_id(value: Value) -> Result<UserId, Wrong> {
+pub fn user_id(value: Value) -> Result<UserId, Wrong> {
     let text = match value {
         Value::String(text) => Some(text),
         Value::Number(number) => match integer_text(&number) {
@@ -176,8 +177,21 @@ pub(crate) fn user_id(value: Value) -> Result<UserId, Wrong> {
     text.ok_or_else(|| ("string_type", msg.to_owned()))?.try_into().map_err(text_error)
 }
 
+/// Returns the reader of a user id in a query string, which must be UTF-8 once it is decoded.
+pub fn user_id_in(query: &str) -> impl Fn(Value) -> Result<UserId, Wrong> + Copy + use<> {
+    // The decoder puts this character in place of invalid UTF-8; a client that means it encodes it.
+    let meant = query.to_ascii_uppercase().contains("%EF%BF%BD");
+    move |value| {
+        let replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+        if !meant && value.as_str().is_some_and(replaced) {
+            return Err(("string_unicode", "Input should be percent-encoded UTF-8".to_owned()));
+        }
+        user_id(value)
+    }
+}
+
 /// Reads the content of a message.
-pub(crate) fn content(value: Value) -> Result<Content, Wrong> {
+pub fn content(value: Value) -> Result<Content, Wrong> {
     string(value)?.try_into().map_err(text_error)
 }
 
