@@ -4,10 +4,12 @@
 //! `settings` has all limits, `connection_limit` decides who is evicted when the listener is full, and
 //! `served_connection` takes one connection from its first byte to its end.
 
+mod accept;
 pub mod body;
 mod connection_limit;
 mod connection_state;
 mod connection_stream;
+pub mod event_stream;
 pub mod fields;
 pub mod lists;
 mod malformed_json;

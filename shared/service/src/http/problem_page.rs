@@ -7,8 +7,8 @@ use ::http::{HeaderMap, HeaderValue, Method, Response, header};
 use contracts::{ProblemKind, ProblemType};
 
 use super::{
+    accept,
     body::{self, Body},
-    lists::{self, Quotes},
     preconditions,
 };
 
@@ -123,35 +123,11 @@ fn marked_up(text: &str) -> String {
     html
 }
 
-/// Returns true if `Accept` rates JSON higher than HTML (RFC 9110, section 12.5.1).
+/// Returns true if `Accept` rates JSON higher than HTML.
 fn prefers_json(headers: &HeaderMap) -> bool {
-    let json = ["json", "problem+json"].map(|subtype| quality(headers, "application", subtype));
-    json[0].max(json[1]) > quality(headers, "text", "html")
-}
-
-/// Returns the quality of a media type in thousandths. The most precise range that covers it counts.
-fn quality(headers: &HeaderMap, kind: &str, subtype: &str) -> u16 {
-    let ranges = lists::elements(headers, &header::ACCEPT, Quotes::Strings);
-    let qualities = ranges.filter_map(|range| {
-        let mut parameters = lists::parameters(range).flatten();
-        let (range_kind, range_subtype) = parameters.next()?.name.split_once('/')?;
-        let precision = if range_kind.eq_ignore_ascii_case(kind) {
-            match range_subtype {
-                "*" => 1,
-                exact if exact.eq_ignore_ascii_case(subtype) => 2,
-                _ => return None,
-            }
-        } else if (range_kind, range_subtype) == ("*", "*") {
-            0
-        } else {
-            return None;
-        };
-        let weight = lists::weight(parameters)?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let thousandths = (weight * 1000.0).round() as u16;
-        Some((precision, thousandths))
-    });
-    qualities.max().map_or(0, |(_, thousandths)| thousandths)
+    let json =
+        ["json", "problem+json"].map(|subtype| accept::quality(headers, "application", subtype));
+    json[0].max(json[1]) > accept::quality(headers, "text", "html")
 }
 
 #[cfg(test)]
