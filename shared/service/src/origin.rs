@@ -2,7 +2,10 @@
 
 use std::str::FromStr;
 
+use http::{HeaderValue, Request, header};
 use url::{Host, Url};
+
+use crate::http::rules::host_and_port;
 
 /// An entry of a list of origins: an origin, all subdomains of a domain, `null`, or all origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +98,34 @@ impl FromStr for OriginPattern {
             Kind::Subdomains { scheme: format!("{scheme}://"), suffix: format!(".{host}") };
         is_domain.then_some(Self(pattern)).ok_or(InvalidOrigin::Form)
     }
+}
+
+/// Returns true if a request comes from no page, from a page of the host that it asks, or from one of a listed origin.
+/// WebSockets need this check, to which the same-origin policy does not apply.
+#[must_use]
+pub fn is_allowed<B>(request: &Request<B>, listed: &[OriginPattern]) -> bool {
+    let is_allowed = |origin: &HeaderValue| {
+        listed.iter().any(|pattern| pattern.matches(origin.as_bytes()))
+            || is_own(request, origin.as_bytes()).unwrap_or_default()
+    };
+    request.headers().get_all(header::ORIGIN).iter().all(is_allowed)
+}
+
+/// Returns true if `origin` has the host and the port that the request asks; `None` if it has none. The schemes are not
+/// compared: a proxy may have ended TLS. So a request that names no port may have come to that of either scheme.
+fn is_own<B>(request: &Request<B>, origin: &[u8]) -> Option<bool> {
+    let (host, usual) = match without_prefix(origin, b"https://") {
+        Some(host) => (host, 443),
+        None => (without_prefix(origin, b"http://")?, 80),
+    };
+    let (host, port) = host_and_port(host)?;
+    // A target that names a host has precedence (RFC 9112, section 3.2.2).
+    let (asked_host, asked_port) = match request.uri().authority() {
+        Some(authority) => host_and_port(authority.as_str().as_bytes())?,
+        None => host_and_port(request.headers().get(header::HOST)?.as_bytes())?,
+    };
+    let same_port = port.unwrap_or(usual) == asked_port.unwrap_or(usual);
+    Some(host.eq_ignore_ascii_case(asked_host) && same_port)
 }
 
 /// Returns an origin as browsers send it, and whether its host is a name.
@@ -232,5 +263,53 @@ mod tests {
         ] {
             assert!(text.parse::<OriginPattern>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_page_of_the_same_host_is_allowed_and_a_listed_one() {
+        let listed = ["https://app.example".parse().unwrap()];
+        let allowed = |target: &'static str, host: &'static str, origins: &[&'static str]| {
+            let mut request = Request::get(target).header(header::HOST, host);
+            for origin in origins {
+                request = request.header(header::ORIGIN, *origin);
+            }
+            is_allowed(&request.body(()).unwrap(), &listed)
+        };
+        for (host, origin) in [
+            ("h", "http://h"),
+            // TLS ended at a proxy.
+            ("h", "https://h"),
+            ("H", "HTTPS://h"),
+            ("h:443", "https://h"),
+            ("h:80", "http://h"),
+            ("h:8000", "http://h:8000"),
+            ("h:8000", "https://h:8000"),
+            ("[::1]:81", "http://[::1]:81"),
+            ("h", "https://app.example"),
+        ] {
+            assert!(allowed("/", host, &[origin]), "{host} {origin}");
+        }
+        for (host, origin) in [
+            ("h", "http://g"),
+            ("h", "http://h:8000"),
+            ("h:8000", "http://h"),
+            ("h:443", "http://h"),
+            ("h:80", "https://h"),
+            ("h", "http://h.evil.test"),
+            ("h", "http://evil.test/h"),
+            ("h", "http://u@h"),
+            ("h", "httpx://h"),
+            ("h", "h"),
+            ("h", "null"),
+            ("h", ""),
+        ] {
+            assert!(!allowed("/", host, &[origin]), "{host} {origin}");
+        }
+        assert!(allowed("/", "h", &[]), "no page sent this");
+        assert!(allowed("/", "h", &["http://h", "https://app.example"]));
+        assert!(!allowed("/", "h", &["http://h", "http://g"]));
+        // :authority, or the form of the target that proxies get.
+        assert!(allowed("http://h:81/", "g", &["http://h:81"]));
+        assert!(!allowed("http://h:81/", "g", &["http://g"]));
     }
 }

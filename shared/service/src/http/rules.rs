@@ -131,7 +131,7 @@ fn all_are(headers: &HeaderMap, name: &HeaderName, expected: &str) -> bool {
 
 /// Parses `uri-host [ ":" port ]` (RFC 9110, section 7.2). A user name is no part of it, and a comma, which a host name
 /// could have, comes from two of them.
-fn host_and_port(text: &[u8]) -> Option<(&str, Option<u16>)> {
+pub(crate) fn host_and_port(text: &[u8]) -> Option<(&str, Option<u16>)> {
     let text = std::str::from_utf8(text).ok()?;
     let end = match text.strip_prefix('[') {
         Some(address) => address.find(']')? + 2,
