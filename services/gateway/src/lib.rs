@@ -33,7 +33,7 @@ use telemetry::traces::Tracer;
 use commands::{CommandSubmitter, broker_clients::BrokerClients, pending::Pending};
 pub use config::{Command, Config};
 use http::middleware::cors::Cors;
-use proxy::Tunnel;
+use proxy::Proxy;
 use state::AppState;
 
 /// Maximum operations on MongoDB at a time.
@@ -49,12 +49,12 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// those are answered 503 at once, because each that waited would take memory.
 const MAX_REQUESTS: usize = MAX_CONNECTIONS;
 
-/// Maximum tunnels to the broadcaster.
-const MAX_TUNNELS: usize = 1_000;
+/// Maximum tunnels to the broadcaster and responses of it that are passed on, event streams above all.
+const MAX_EXCHANGES: usize = 2_000;
 
-/// File descriptors besides those of clients: the other ends of tunnels, connections to RabbitMQ and
+/// File descriptors besides those of clients: connections to the broadcaster, connections to RabbitMQ and
 /// MongoDB, and those of the runtime.
-const OTHER_DESCRIPTORS: usize = MAX_TUNNELS + 128;
+const OTHER_DESCRIPTORS: usize = MAX_EXCHANGES + 128;
 
 /// Runs a gateway until `shutdown`. It starts even if RabbitMQ or MongoDB is down, and keeps retrying.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -97,7 +97,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let soft_deadline = phases.soft_deadline.clone();
     let publisher = broker.publisher.clone();
     let commands = CommandSubmitter::new(publisher, pending, max_waiting, soft_deadline);
-    let tunnel = Tunnel::new(&config.broadcaster_url, MAX_TUNNELS, phases.clone());
+    let proxy = Proxy::new(&config.broadcaster_url, MAX_EXCHANGES, phases.clone());
     let state = AppState {
         store,
         commands,
@@ -105,8 +105,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         requests: Requests::default(),
         access_log: common.log.access,
         cors: Cors::new(&config.cors_origins),
+        origins: config.cors_origins,
         tracer: tracer.clone(),
-        tunnel: tunnel.clone(),
+        proxy: proxy.clone(),
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),
     };
@@ -117,7 +118,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     Listener::bind(config.bind, settings)?.serve(router, &phases).await;
     let ending = async {
-        tunnel.close().await;
+        proxy.close().await;
         broker.close().await;
     };
     if phases.hard_deadline.run_until_cancelled(ending).await.is_none() {

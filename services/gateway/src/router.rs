@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        chat, health,
+        chat, events, health,
         messages::{create, delete, edit, get, list},
         operations, problems,
     },
@@ -45,8 +45,9 @@ pub(crate) fn api(max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
         .routes(routes!(get::get, edit::edit, delete::delete))
         .routes(routes!(operations::get))
         .route_layer(from_fn_with_state(Arc::new(Semaphore::new(max_requests)), shed_load));
-    // The tunnel has its own limit.
-    let broadcast = OpenApiRouter::new().routes(routes!(chat::chat));
+    // The proxy has its own limit.
+    let broadcast =
+        OpenApiRouter::new().routes(routes!(chat::chat)).routes(routes!(events::events));
     // No limit: an overloaded gateway must still answer its probes.
     let health = OpenApiRouter::new()
         .routes(routes!(health::live))

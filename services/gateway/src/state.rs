@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use service::Health;
+use service::{Health, OriginPattern};
 use store::Store;
 use telemetry::{logging::AccessLog, metrics::Requests, traces::Tracer};
 use tokio_util::sync::CancellationToken;
 
-use crate::{commands::CommandSubmitter, http::middleware::cors::Cors, proxy::Tunnel};
+use crate::{commands::CommandSubmitter, http::middleware::cors::Cors, proxy::Proxy};
 
 /// Everything that handlers and layers need.
 pub(crate) struct AppState {
@@ -15,10 +15,12 @@ pub(crate) struct AppState {
     pub(crate) commands: CommandSubmitter,
     /// Time that a write waits for its outcome unless the client asks otherwise.
     pub(crate) write_wait: Duration,
-    pub(crate) tunnel: Tunnel,
+    pub(crate) proxy: Proxy,
     pub(crate) health: Health,
     pub(crate) requests: Requests,
     pub(crate) access_log: AccessLog,
+    /// Origins of pages that may follow events, besides that of the gateway.
+    pub(crate) origins: Vec<OriginPattern>,
     /// `None` if no page of another origin may call the API.
     pub(crate) cors: Option<Cors>,
     pub(crate) tracer: Tracer,

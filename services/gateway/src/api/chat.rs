@@ -1,6 +1,6 @@
 //! `GET /api/chat`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::HttpBody,
@@ -8,7 +8,11 @@ use axum::{
 };
 use contracts::{Problem, ProblemKind};
 
-use crate::{error::HandlerResult, state::AppState};
+use crate::{
+    error::HandlerResult,
+    proxy::{Proxy, is_websocket_handshake, upgrade_required},
+    state::AppState,
+};
 
 /// Subscribe to a message each second
 ///
@@ -27,10 +31,18 @@ use crate::{error::HandlerResult, state::AppState};
     ),
 )]
 pub(crate) async fn chat(State(state): State<Arc<AppState>>, request: Request) -> HandlerResult {
+    respond(&state.proxy, request).await
+}
+
+/// Responds to a handshake as the broadcaster does.
+pub(crate) async fn respond(proxy: &Proxy, mut request: Request) -> HandlerResult {
     // Its bytes would be passed on as frames.
     if !request.body().is_end_stream() {
         let detail = "a WebSocket handshake must have no body; send frames after the response";
         return Err(Problem::new(ProblemKind::BadRequest, detail).into());
     }
-    state.tunnel.handle(request).await
+    if !is_websocket_handshake(&request) {
+        return Ok(upgrade_required());
+    }
+    Ok(proxy.pass_on(&mut request, Duration::ZERO).await?)
 }

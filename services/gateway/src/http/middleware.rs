@@ -6,7 +6,10 @@ pub(crate) mod load_shed;
 mod request_id;
 mod trace;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -22,6 +25,11 @@ use crate::state::AppState;
 use connection::Connection;
 use cors::Cors;
 use request_id::X_REQUEST_ID;
+
+/// Time for which a request waited because its client asked for that, among the extensions of its response. Metrics and
+/// logs leave it out: it would look as if the gateway were slow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waited(pub(crate) Duration);
 
 /// Serves a request with an id, a trace span, a log span and metrics, holds it to the rules of HTTP,
 /// decides the preconditions of a read, adds the headers of CORS, and says if its response is the
@@ -56,8 +64,10 @@ pub(crate) async fn observe(
     };
     let status = response.status();
     let route = route.as_ref().map(MatchedPath::as_str);
-    state.requests.answered(&method, route, status, started.elapsed());
-    log_span.in_scope(|| state.access_log.log(route, status, started.elapsed()));
+    let waited = response.extensions().get().map_or(Duration::ZERO, |Waited(waited)| *waited);
+    let took = started.elapsed().saturating_sub(waited);
+    state.requests.answered(&method, route, status, took);
+    log_span.in_scope(|| state.access_log.log(route, status, took));
     trace::end(trace_span, status);
     let response = ([(X_REQUEST_ID, request_id)], response).into_response();
     connection.close_if_needed(response, &state.draining).await

@@ -10,6 +10,7 @@ use utoipa::{
     },
 };
 
+use super::schemas::EventPosition;
 use crate::http::query::DEFAULT_LIMIT;
 
 /// Headers of every request.
@@ -66,6 +67,36 @@ pub(crate) struct AcceptHeader {
     /// Media types that the client prefers.
     #[param(rename = "Accept", required = false, example = "application/json")]
     accept: String,
+}
+
+/// Query of `GET /api/events`. Unknown parameters are ignored.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventQuery {
+    /// User whose messages are followed, sent and received ones.
+    user_id: UserId,
+    /// The other user, to follow one conversation only.
+    #[param(required = false)]
+    with: UserId,
+    /// Position behind which to begin; without it, from now on. Opaque: that of an event or a page, or as the `Link` of a
+    /// list has it.
+    #[param(required = false)]
+    after: EventPosition,
+}
+
+/// Headers of `GET /api/events`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct EventHeaders {
+    /// The same as `after`, over which it has precedence. A browser's `EventSource` sends it.
+    #[param(rename = "Last-Event-ID", required = false)]
+    last_event_id: EventPosition,
+    /// `text/event-stream` for an event stream; otherwise the response is JSON.
+    #[param(rename = "Accept", required = false, example = "application/json")]
+    accept: String,
+    /// `wait=N`: if there is no event yet, wait up to N seconds for one, at most 30 (RFC 7240). For JSON only.
+    #[param(rename = "Prefer", required = false, example = "wait=25")]
+    prefer: String,
 }
 
 /// Query of `GET /api/messages`. Unknown parameters are ignored.

@@ -63,6 +63,26 @@ pub(crate) struct MessageEdit {
 )]
 pub(crate) struct OperationId(String);
 
+/// Place in the log of changes. Opaque.
+#[derive(ToSchema)]
+#[schema(
+    min_length = 31,
+    max_length = 31,
+    pattern = "^A[Q-Za-f][A-Za-z0-9_-]{28}[AEIMQUYcgkosw048]$",
+    examples("AQzGVXOmPUuXAAAAAAAAAAf__-Zv3Zs")
+)]
+pub(crate) struct EventPosition(String);
+
+/// Events in the order of the log.
+#[derive(ToSchema)]
+pub(crate) struct EventPage {
+    /// At most 100.
+    events: Vec<serde_json::Value>,
+    /// Where the next page begins.
+    #[schema(inline)]
+    position: EventPosition,
+}
+
 /// Body of `/livez`.
 #[derive(ToSchema)]
 pub(crate) struct Liveness {

@@ -1,13 +1,11 @@
-//! The broadcaster as the gateway's tunnels reach it.
+//! The broadcaster as the gateway reaches it.
 
-use axum::{
-    body::{Body, Bytes},
-    extract::Request,
-    http::{StatusCode, Uri, header},
-    response::{IntoResponse, Response},
+use axum::{body::Bytes, extract::Request, http::Uri};
+use http_body_util::Empty;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
 };
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,11 +13,11 @@ use url::{Position, Url};
 
 use super::headers;
 
-/// Maximum bytes of a refusal's body.
-const MAX_REFUSAL_BYTES: usize = 16 * 1024;
+/// Buffer for the head of the broadcaster's response and for parts of its body, the smallest that hyper allows.
+const BUFFER_BYTES: usize = 8 * 1024;
 
-/// Buffer for the head of the broadcaster's response, the smallest that hyper allows.
-const HEAD_BYTES: usize = 8 * 1024;
+/// Paths with which `BROADCASTER_URL` may end.
+const PATHS: [&str; 2] = ["/api/chat", "/api/events"];
 
 /// The broadcaster's address.
 pub(super) struct Broadcaster {
@@ -27,11 +25,18 @@ pub(super) struct Broadcaster {
     address: String,
     /// The same as they stand in its URL, where the default port is left out. Its `Host`.
     authority: String,
-    path: String,
+    /// What stands before each path there.
+    base: String,
+}
+
+/// A connection for one request, with the task that drives it.
+pub(super) struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    task: AbortOnDropHandle<()>,
 }
 
 /// The broadcaster's response, with the task that drives its connection.
-pub(super) struct Handshake {
+pub(super) struct Exchange {
     pub(super) response: hyper::Response<Incoming>,
     pub(super) connection: AbortOnDropHandle<()>,
 }
@@ -39,72 +44,56 @@ pub(super) struct Handshake {
 impl Broadcaster {
     pub(super) fn new(url: &Url) -> Self {
         let port = url.port_or_known_default().unwrap_or(80);
-        let base = url.path().trim_end_matches('/');
-        let base = base.strip_suffix("/api/chat").unwrap_or(base);
+        let path = url.path().trim_end_matches('/');
+        let base = PATHS.iter().find_map(|known| path.strip_suffix(known)).unwrap_or(path);
         Self {
             address: format!("{}:{port}", url.host_str().unwrap_or_default()),
             authority: url[Position::BeforeHost..Position::AfterPort].to_owned(),
-            path: format!("{base}/api/chat"),
+            base: base.to_owned(),
         }
     }
 
-    /// Returns the handshake that the broadcaster gets for a client's.
-    pub(super) fn handshake(
+    /// Returns the request that the broadcaster gets for a client's, which has no body.
+    pub(super) fn request(
         &self,
         request: &Request,
     ) -> anyhow::Result<hyper::Request<Empty<Bytes>>> {
-        let mut handshake = hyper::Request::new(Empty::new());
-        *handshake.uri_mut() = self.path_and_query(request).parse::<Uri>()?;
-        *handshake.headers_mut() = headers::handshake(request, &self.authority)?;
-        Ok(handshake)
+        let mut passed_on = hyper::Request::new(Empty::new());
+        passed_on.method_mut().clone_from(request.method());
+        *passed_on.uri_mut() = self.target(request.uri()).parse::<Uri>()?;
+        *passed_on.headers_mut() = headers::request(request, &self.authority)?;
+        Ok(passed_on)
     }
 
-    /// Sends a handshake, on a connection of its own.
-    pub(super) async fn send(
-        &self,
-        handshake: hyper::Request<Empty<Bytes>>,
-    ) -> anyhow::Result<Handshake> {
+    /// Connects.
+    pub(super) async fn connect(&self) -> anyhow::Result<Connection> {
         let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
-        let (mut sender, connection) =
-            http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(BUFFER_BYTES);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the broadcaster broke");
             }
         }));
-        Ok(Handshake { response: sender.send_request(handshake).await?, connection })
+        Ok(Connection { sender, task })
     }
 
-    fn path_and_query(&self, request: &Request) -> String {
-        match request.uri().query() {
-            Some(query) => format!("{}?{query}", self.path),
-            None => self.path.clone(),
-        }
+    fn target(&self, uri: &Uri) -> String {
+        let base = &self.base;
+        uri.path_and_query().map_or_else(|| base.clone(), |rest| format!("{base}{rest}"))
     }
 }
 
-impl Handshake {
-    /// Returns the broadcaster's refusal as a response to the client. Whatever is no problem comes from a proxy or from
-    /// another service, and could tell the client of addresses within.
-    pub(super) async fn into_refusal(self) -> anyhow::Result<Response> {
-        let (parts, body) = self.response.into_parts();
-        let content_type = parts.headers.get(header::CONTENT_TYPE);
-        let is_problem = content_type.is_some_and(|value| value == "application/problem+json");
-        anyhow::ensure!(is_problem, "the response {} is not the broadcaster's", parts.status);
-        let body = Limited::new(body, MAX_REFUSAL_BYTES).collect().await;
-        let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
-        let mut response = (parts.status, Body::from(body)).into_response();
-        let headers = response.headers_mut();
-        headers.remove(header::CONTENT_TYPE);
-        for (name, value) in headers::end_to_end(&parts.headers) {
-            headers.append(name, value.clone());
-        }
-        if parts.status == StatusCode::UPGRADE_REQUIRED {
-            // A 426 must say what to upgrade to.
-            headers::upgrade_to_websocket(headers);
-        }
-        Ok(response)
+impl Connection {
+    /// Sends the request, and waits for the head of its response.
+    pub(super) async fn send(
+        mut self,
+        request: hyper::Request<Empty<Bytes>>,
+    ) -> anyhow::Result<Exchange> {
+        let response = self.sender.send_request(request).await?;
+        Ok(Exchange { response, connection: self.task })
     }
 }
 
@@ -115,12 +104,16 @@ mod tests {
     #[test]
     fn the_broadcaster_may_be_behind_a_path_or_on_ipv6() {
         let broadcaster = |url: &str| Broadcaster::new(&url.parse().unwrap());
-        let proxied = broadcaster("http://proxy/broadcaster/");
+        let target =
+            |url: &str, target: &'static str| broadcaster(url).target(&Uri::from_static(target));
+        let proxied = "http://proxy/broadcaster/";
+        assert_eq!(broadcaster(proxied).address, "proxy:80");
         assert_eq!(
-            (proxied.path.as_str(), proxied.address.as_str()),
-            ("/broadcaster/api/chat", "proxy:80")
+            target(proxied, "/api/events?after=A%20b"),
+            "/broadcaster/api/events?after=A%20b"
         );
-        assert_eq!(broadcaster("http://host:8001/api/chat").path, "/api/chat");
+        assert_eq!(target("http://host:8001/api/chat", "http://gateway/api/events"), "/api/events");
+        assert_eq!(target("http://host/api/events/", "/api/chat?a"), "/api/chat?a");
         let ipv6 = broadcaster("http://[::1]:8001");
         assert_eq!((ipv6.address.as_str(), ipv6.authority.as_str()), ("[::1]:8001", "[::1]:8001"));
     }

@@ -1,4 +1,4 @@
-//! The headers that pass through a tunnel's handshake, both ways.
+//! The headers that pass between the client and the broadcaster, both ways.
 
 use std::net::IpAddr;
 
@@ -6,11 +6,15 @@ use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header},
 };
-use service::http::{Peer, has_token};
+use service::http::{Peer, has_token, prefer::PREFER};
 
-/// Headers of a handshake that the broadcaster gets, besides `Sec-WebSocket-*`. An allow list, so that
+/// Headers of a request that the broadcaster gets, besides `Sec-WebSocket-*`. An allow list, so that
 /// cookies and credentials stay here as long as the broadcaster does not check any.
-const FORWARDED: [HeaderName; 7] = [
+const PASSED_ON: [HeaderName; 11] = [
+    header::ACCEPT,
+    header::CACHE_CONTROL,
+    HeaderName::from_static("last-event-id"),
+    PREFER,
     header::ORIGIN,
     header::USER_AGENT,
     header::FORWARDED,
@@ -23,19 +27,19 @@ const FORWARDED: [HeaderName; 7] = [
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Returns true for a WebSocket handshake (RFC 6455, section 4.1). HTTP/2 has no upgrade.
-pub(super) fn is_websocket_handshake(request: &Request) -> bool {
+pub(crate) fn is_websocket_handshake(request: &Request) -> bool {
     request.method() == Method::GET
         && request.version() == Version::HTTP_11
         && has_token(request.headers(), &header::CONNECTION, "upgrade")
         && has_token(request.headers(), &header::UPGRADE, "websocket")
 }
 
-/// Returns the headers of the handshake with the broadcaster at `authority`. Those for one
+/// Returns the headers of the request to the broadcaster at `authority`. Those for one
 /// connection only (RFC 9110, section 7.6.1) are made anew.
-pub(super) fn handshake(request: &Request, authority: &str) -> anyhow::Result<HeaderMap> {
+pub(super) fn request(request: &Request, authority: &str) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in request.headers() {
-        if is_websocket(name) || FORWARDED.contains(name) {
+        if is_websocket(name) || PASSED_ON.contains(name) {
             headers.append(name, value.clone());
         }
     }
@@ -43,7 +47,9 @@ pub(super) fn handshake(request: &Request, authority: &str) -> anyhow::Result<He
         append_hop(&mut headers, peer.ip().to_canonical())?;
     }
     headers.insert(header::HOST, HeaderValue::try_from(authority)?);
-    upgrade_to_websocket(&mut headers);
+    if is_websocket_handshake(request) {
+        upgrade_to_websocket(&mut headers);
+    }
     Ok(headers)
 }
 
@@ -73,7 +79,7 @@ pub(super) fn switching_protocols(from_broadcaster: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Returns the headers of a refusal that concern the response, and neither its connection nor the servers within.
+/// Returns the headers that concern the response, and neither its connection nor the servers within.
 pub(super) fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     const HOP_BY_HOP: [&str; 9] = [
         "connection",
@@ -118,7 +124,7 @@ mod tests {
             }
             let mut request = request.body(axum::body::Body::empty()).unwrap();
             request.extensions_mut().insert(Peer((peer.parse::<IpAddr>().unwrap(), 80).into()));
-            let headers = handshake(&request, "broadcaster").unwrap();
+            let headers = super::request(&request, "broadcaster").unwrap();
             [header::FORWARDED, X_FORWARDED_FOR].map(|name| {
                 let lines = headers.get_all(name).into_iter();
                 lines.map(|line| line.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(", ")

@@ -14,15 +14,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use super::MAX_SILENCE;
+
 /// Bytes held in each direction.
 const BUFFER_BYTES: usize = 2 * 1024;
 
 /// Time for which one direction may outlive the other.
 const LINGER: Duration = Duration::from_secs(5);
-
-/// Maximum silence of the broadcaster, which pings every 25 s. It closes silent clients itself, so a
-/// tunnel with a silent broadcaster leads to a dead one.
-const MAX_SILENCE: Duration = Duration::from_secs(75);
 
 /// Time in which a client may finish a frame when the gateway stops.
 const FRAME_END: Duration = Duration::from_secs(2);

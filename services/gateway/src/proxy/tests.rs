@@ -1,4 +1,6 @@
-//! The tunnel as a server on a port of its own, before a stand-in for the broadcaster.
+//! The proxy as a server on a port of its own, before a stand-in for the broadcaster.
+
+mod events;
 
 use std::net::SocketAddr;
 
@@ -30,6 +32,7 @@ use tokio_tungstenite::{
 };
 
 use super::*;
+use crate::api;
 
 /// Longest wait for anything that must happen.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -38,25 +41,31 @@ type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 struct Gateway {
     address: SocketAddr,
-    tunnel: Tunnel,
+    proxy: Proxy,
     shutdown: Shutdown,
     _serving: JoinHandle<()>,
 }
 
 impl Gateway {
-    fn start(broadcaster: SocketAddr, max_tunnels: usize) -> Self {
+    fn start(broadcaster: SocketAddr, max_exchanges: usize) -> Self {
         let shutdown = Shutdown::manual();
         let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(4));
         let url = format!("http://{broadcaster}").parse().unwrap();
-        let tunnel = Tunnel::new(&url, max_tunnels, phases.clone());
+        let proxy = Proxy::new(&url, max_exchanges, phases.clone());
         let chat =
-            |State(tunnel): State<Tunnel>, request| async move { tunnel.handle(request).await };
-        let router = Router::new().route("/api/chat", get(chat)).with_state(tunnel.clone());
+            async |State(proxy): State<Proxy>, request| api::chat::respond(&proxy, request).await;
+        let events = async |State(proxy): State<Proxy>, request| {
+            api::events::respond(&proxy, &["https://app.example".parse().unwrap()], request).await
+        };
+        let router = Router::new()
+            .route("/api/chat", get(chat))
+            .route("/api/events", get(events))
+            .with_state(proxy.clone());
         let settings = ListenerSettings::default();
         let listener = Listener::bind(([127, 0, 0, 1], 0).into(), settings).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move { listener.serve(router, &phases).await });
-        Self { address, tunnel, shutdown, _serving: serving }
+        Self { address, proxy, shutdown, _serving: serving }
     }
 
     async fn connect(&self, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
@@ -162,7 +171,7 @@ async fn a_websocket_passes_both_ways() {
     client.close(None).await.unwrap();
     while timeout(LIMIT, client.next()).await.expect("an end in time").is_some() {}
     drop(client);
-    timeout(LIMIT, gateway.tunnel.close()).await.expect("the tunnel ends with its client");
+    timeout(LIMIT, gateway.proxy.close()).await.expect("the tunnel ends with its client");
 }
 
 #[tokio::test]
@@ -191,7 +200,7 @@ async fn a_stopping_gateway_closes_its_tunnels_with_going_away() {
     assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::Away, "going away"));
     while timeout(LIMIT, client.next()).await.expect("an end in time").is_some() {}
     drop(client);
-    timeout(LIMIT, gateway.tunnel.close()).await.expect("all tunnels end");
+    timeout(LIMIT, gateway.proxy.close()).await.expect("all tunnels end");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use axum::{
     http::{self, HeaderName, HeaderValue, Method, header},
     response::Response,
 };
-use service::OriginPattern;
+use service::{OriginPattern, http::prefer::PREFER};
 use telemetry::traces::TRACEPARENT;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -78,8 +78,11 @@ fn layer(origins: &[OriginPattern]) -> CorsLayer {
             header::CONTENT_TYPE,
             header::IF_MATCH,
             header::IF_NONE_MATCH,
+            // Those of libraries in place of a browser's `EventSource`.
+            header::CACHE_CONTROL,
+            HeaderName::from_static("last-event-id"),
             HeaderName::from_static("idempotency-key"),
-            HeaderName::from_static("prefer"),
+            PREFER,
             X_REQUEST_ID,
             TRACEPARENT,
         ])
