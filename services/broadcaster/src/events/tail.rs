@@ -151,7 +151,7 @@ impl Tail {
     }
 
     /// Begins to follow a log, from these newest entries on. Streams that followed another one start over.
-    pub(super) fn follow_log(&self, epoch: Uuid, newest: (u64, Uuid), entries: Vec<LogEntry>) {
+    pub(crate) fn follow_log(&self, epoch: Uuid, newest: (u64, Uuid), entries: Vec<LogEntry>) {
         let mut memory = Memory::default();
         for entry in entries {
             memory.push(Arc::new(entry));
@@ -264,6 +264,18 @@ impl Tail {
         Scan::Found(found)
     }
 
+    /// Returns true if everything from this place on is in memory.
+    pub(super) fn has(&self, followed: LogId, place: Place) -> bool {
+        let state = self.state();
+        let log = state.log.as_ref().filter(|log| log.id == followed);
+        log.is_some_and(|log| place >= log.after_all() || log.memory.covers(place.seq))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_waiting(&self, user: &UserId) -> bool {
+        self.state().waiting.contains_key(user)
+    }
+
     /// Returns the append of an entry that is in memory.
     pub(super) fn append_of(&self, followed: LogId, seq: u64) -> Option<Uuid> {
         let state = self.state();
@@ -336,7 +348,7 @@ mod tests {
     use super::*;
     use crate::events::tests::{entry, user};
 
-    const EPOCH: Uuid = Uuid::from_u128(1);
+    const EPOCH: Uuid = Uuid::from_u128(1 << 120);
 
     /// A tail that follows a log with these entries, and a stream of Alice's.
     struct Fixture {
@@ -441,14 +453,14 @@ mod tests {
     fn a_hint_of_another_log_is_not_taken() {
         let mut fixture = Fixture::new(Vec::new());
         let entry = entry(1, &[("alice", "bob")]);
-        fixture.tail.hint(Hint { epoch: Uuid::from_u128(2), entry });
+        fixture.tail.hint(Hint { epoch: Uuid::from_u128(2 << 120), entry });
         assert!(fixture.must_read());
         assert_eq!(fixture.due(), []);
     }
 
     #[test]
     fn every_stream_starts_over_in_another_log_even_of_the_same_epoch() {
-        for epoch in [EPOCH, Uuid::from_u128(2)] {
+        for epoch in [EPOCH, Uuid::from_u128(2 << 120)] {
             let mut fixture = Fixture::new(vec![entry(1, &[]), entry(2, &[])]);
             fixture.hint(&entry(3, &[("alice", "bob")]));
             let newest = entry(1, &[("alice", "bob")]);
