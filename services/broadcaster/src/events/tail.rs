@@ -4,6 +4,7 @@
 //! otherwise reads the log, which it also does each second without a hint.
 
 use std::{
+    cmp::Ordering::{Equal, Greater, Less},
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -122,15 +123,18 @@ impl Tail {
         }
     }
 
-    /// Takes entries that were read from the log.
-    pub(super) fn take_read(&self, log: LogId, entries: Vec<LogEntry>) {
+    /// Takes entries that were read from the log. Returns false at a hole between them, which only a restored backup leaves.
+    pub(super) fn take_read(&self, log: LogId, entries: Vec<LogEntry>) -> bool {
         let mut state = self.state();
         for entry in entries {
-            let next = state.log.as_ref().map(|log| (log.id, log.newest.0 + 1));
-            if next == Some((log, entry.seq)) {
-                self.take(&mut state, entry);
+            let Some(next) = state.log.as_ref().filter(|it| it.id == log) else { return true };
+            match entry.seq.cmp(&(next.newest.0 + 1)) {
+                Less => {}
+                Equal => self.take(&mut state, entry),
+                Greater => return false,
             }
         }
+        true
     }
 
     /// Takes the next entry, and wakes the streams that want it.
@@ -444,7 +448,8 @@ mod tests {
         assert_eq!(fixture.due(), [(1, 1)]);
         // The read overlaps with what comes meanwhile.
         fixture.hint(&entries[1]);
-        fixture.tail.take_read(fixture.log, entries.clone());
+        assert!(!fixture.tail.take_read(fixture.log, vec![entries[3].clone()]), "there is a hole");
+        assert!(fixture.tail.take_read(fixture.log, entries.clone()));
         fixture.hint(&entries[3]);
         assert_eq!(fixture.due(), [(2, 1), (3, 1), (4, 1)]);
     }
