@@ -1,8 +1,7 @@
 //! Reads of the log of changes. They see only what a majority has.
 
 use contracts::{EventPosition, LogEntry, UserId};
-use futures_util::TryStreamExt;
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{Document, doc};
 
 use super::{from_document, number};
 use crate::{
@@ -25,12 +24,11 @@ impl Store {
     /// Returns the position behind the newest entry; `None` before a worker has made the log.
     pub async fn log_end(&self) -> Result<Option<EventPosition>, StoreError> {
         let Some(epoch) = self.log_epoch().await? else { return Ok(None) };
-        let events = self.events.clone();
-        let find = async move {
-            let newest = events.find_one(doc! {}).sort(doc! { "_id": -1 });
-            newest.projection(doc! { "append": 1 }).await
-        };
-        let Some(newest) = self.run(find).await? else {
+        let find = self.find_all(&self.events, |events| {
+            let newest = events.find(doc! {}).sort(doc! { "_id": -1 }).limit(1);
+            newest.projection(doc! { "append": 1 })
+        });
+        let Some(newest) = find.await?.pop() else {
             return Ok(Some(EventPosition::start(epoch)));
         };
         let seq = newest.get_i64("_id").map_err(unreadable)?.try_into().map_err(unreadable)?;
@@ -66,11 +64,9 @@ impl Store {
         direction: i32,
         limit: u16,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let events = self.events.clone();
-        let find = async move {
-            let found = events.find(filter).sort(doc! { "_id": direction }).limit(limit.into());
-            found.await?.try_collect::<Vec<RawDocumentBuf>>().await
-        };
-        self.run(find).await?.iter().map(|document| from_document(document)).collect()
+        let find = self.find_all(&self.events, move |events| {
+            events.find(filter.clone()).sort(doc! { "_id": direction }).limit(limit.into())
+        });
+        find.await?.iter().map(|document| from_document(document)).collect()
     }
 }
