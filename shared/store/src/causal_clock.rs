@@ -7,7 +7,7 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use contracts::ClusterTime;
@@ -18,13 +18,12 @@ use mongodb::{
     bson::{RawDocumentBuf, Timestamp},
     error::{Error, ErrorKind, Result},
 };
-use tokio::time::Instant;
 
 use crate::{Store, StoreError};
 
 /// Time after which a time that no server has is given up. Longer than a deposed primary takes itself for one: 10 s by
 /// MongoDB's default.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// MongoDB's code for a read after a time that its own clock has not reached.
 const INVALID_OPTIONS: i32 = 72;
@@ -77,14 +76,14 @@ impl CausalClock {
         self.lock().unknown_since = None;
     }
 
-    /// Notes that a server has not reached this time. Returns true if it is given up.
-    fn unknown(&self, time: ClusterTime) -> bool {
+    /// Notes that a server has not reached this time by now. Returns true if it is given up.
+    fn unknown(&self, time: ClusterTime, now: Instant) -> bool {
         let mut state = self.lock();
         if state.seen != Some(time) {
             return false;
         }
-        let since = *state.unknown_since.get_or_insert_with(Instant::now);
-        let give_up = since.elapsed() >= PATIENCE;
+        let since = *state.unknown_since.get_or_insert(now);
+        let give_up = now.duration_since(since) >= PATIENCE;
         if give_up {
             *state = State::default();
         }
@@ -129,7 +128,7 @@ impl Store {
         let (clock, collection, limit) =
             (self.clock.clone(), collection.clone(), self.operation_timeout);
         self.run(async move {
-            let begun = std::time::Instant::now();
+            let begun = Instant::now();
             let read = async |session: &mut ClientSession| {
                 let limit = limit.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
                 let find = find(&collection).max_time(limit);
@@ -150,7 +149,7 @@ impl Store {
             let mut unbound = collection.client().start_session().await?;
             let unbound = read(&mut unbound).await?;
             match read(&mut session).await {
-                Err(error) if is_unknown_time(&error) && clock.unknown(time) => {
+                Err(error) if is_unknown_time(&error) && clock.unknown(time, Instant::now()) => {
                     tracing::warn!(
                         "MongoDB does not know the time that this process has seen its writes at; was it replaced by another \
                          deployment? Reads may return what is older than that time"
@@ -203,8 +202,6 @@ fn is_unknown_time(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
-
     use super::*;
 
     #[test]
@@ -217,22 +214,21 @@ mod tests {
         assert_eq!(clock.seen(), Some(late));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_time_that_no_server_has_is_given_up_in_the_end() {
+    #[test]
+    fn a_time_that_no_server_has_is_given_up_in_the_end() {
         let (early, late) = (ClusterTime::new(1, 0), ClusterTime::new(2, 0));
+        let begun = Instant::now();
         let clock = CausalClock::default();
         clock.advance(early);
-        assert!(!clock.unknown(early));
-        advance(PATIENCE).await;
-        // Some server had it meanwhile.
+        assert!(!clock.unknown(early, begun));
+        // Some server has it.
         clock.known();
-        assert!(!clock.unknown(early));
-        advance(PATIENCE).await;
+        assert!(!clock.unknown(early, begun + PATIENCE));
         // A later time has its own patience.
         clock.advance(late);
-        assert!(!clock.unknown(early) && !clock.unknown(late));
-        advance(PATIENCE).await;
-        assert!(clock.unknown(late));
+        assert!(!clock.unknown(early, begun + 2 * PATIENCE));
+        assert!(!clock.unknown(late, begun + 2 * PATIENCE));
+        assert!(clock.unknown(late, begun + 3 * PATIENCE));
         assert_eq!(clock.seen(), None);
     }
 }

@@ -8,11 +8,16 @@ use testkit::TestEnvironment;
 
 /// Opens a store on the test's own database, with its indexes made.
 pub(crate) async fn open(env: &TestEnvironment) -> Result<Store> {
-    let config = StoreConfig { uri: env.mongo_uri().parse()?, database: env.database().parse()? };
+    let store = connect(env, env.mongo_uri()).await?;
+    store.ensure_indexes().await?;
+    Ok(store)
+}
+
+/// Opens a store on the test's own database, on these servers.
+pub(crate) async fn connect(env: &TestEnvironment, uri: &str) -> Result<Store> {
+    let config = StoreConfig { uri: uri.parse()?, database: env.database().parse()? };
     // Long enough for the largest insert here on a busy machine.
     let operation_timeout = Duration::from_mins(1);
     let settings = StoreSettings { operation_timeout, ..StoreSettings::new(config, "test") };
-    let store = Store::new(settings).await?;
-    store.ensure_indexes().await?;
-    Ok(store)
+    Ok(Store::new(settings).await?)
 }
