@@ -26,6 +26,19 @@ const ENTRIES: usize = 100;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// Keeps a member from receiving writes.
+const REPLICATION_STOPS: &str = "stopReplProducer";
+
+fn new_entry() -> Result<PendingEntry> {
+    Ok(PendingEntry::new(vec![Change {
+        kind: ChangeKind::Created,
+        message_id: MessageId::generate(),
+        version: 1,
+        from_user_id: "alice".to_owned().try_into()?,
+        to_user_id: "bob".to_owned().try_into()?,
+    }]))
+}
+
 /// Appends entries, each until it is acknowledged, and returns them.
 async fn append_until(
     store: Store,
@@ -35,13 +48,7 @@ async fn append_until(
     let mut appender = LogAppender::new(store);
     let mut appended = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let mut pending = PendingEntry::new(vec![Change {
-            kind: ChangeKind::Created,
-            message_id: MessageId::generate(),
-            version: 1,
-            from_user_id: "alice".to_owned().try_into()?,
-            to_user_id: "bob".to_owned().try_into()?,
-        }]);
+        let mut pending = new_entry()?;
         let entry = loop {
             match appender.append(&mut pending).await {
                 Ok(entry) => break entry,
@@ -53,6 +60,35 @@ async fn append_until(
         acknowledged.fetch_add(1, Ordering::Relaxed);
     }
     Ok(appended)
+}
+
+#[tokio::test]
+async fn no_number_follows_one_that_may_be_rolled_back() -> Result<()> {
+    let set = PrivateReplicaSet::start().await?;
+    let env = TestEnvironment::builder().replica_set(&set).build().await;
+    let limit = Duration::from_secs(2);
+    let connect = async || common::connect_for(&env, env.mongo_uri(), limit).await;
+    let mut dying = LogAppender::new(connect().await?);
+    let mut other = LogAppender::new(connect().await?);
+    assert_eq!(dying.append(&mut new_entry()?).await?.seq, 1);
+    for secondary in [1, 2] {
+        set.set_fail_point(secondary, REPLICATION_STOPS, true).await?;
+    }
+    // Only the primary has this entry. Nobody will try it again.
+    dying.append(&mut new_entry()?).await.unwrap_err();
+    // The other one sees it, and must not count on it.
+    let mut entry = new_entry()?;
+    other.append(&mut entry).await.unwrap_err();
+    set.member(0).kill()?;
+    for secondary in [1, 2] {
+        set.set_fail_point(secondary, REPLICATION_STOPS, false).await?;
+    }
+    let seq = eventually("the new primary takes the entry", LIMIT, async || {
+        other.append(&mut entry).await.map(|appended| appended.seq)
+    })
+    .await;
+    assert_eq!(seq, 2, "the log has a hole");
+    Ok(())
 }
 
 #[tokio::test]
