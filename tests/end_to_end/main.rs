@@ -4,6 +4,7 @@ mod broadcasts;
 mod conformance;
 mod dead_letters;
 mod docs;
+mod failover;
 mod http;
 mod http_rules;
 mod idempotency;

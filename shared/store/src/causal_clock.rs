@@ -45,7 +45,9 @@ struct State {
 /// A session whose reads see what this process has seen. At its end, the process has seen what its operations have.
 pub(crate) struct CausalSession {
     session: ClientSession,
+    /// Time that the process had seen at its beginning.
     begun: Option<ClusterTime>,
+    deadline: Instant,
     clock: CausalClock,
 }
 
@@ -61,14 +63,15 @@ impl CausalClock {
         }
     }
 
-    async fn session(&self, client: &Client) -> Result<CausalSession> {
+    async fn session(&self, client: &Client, limit: Duration) -> Result<CausalSession> {
+        let deadline = Instant::now() + limit;
         let mut session = client.start_session().causal_consistency(true).await?;
         let begun = self.seen();
         if let Some(time) = begun {
             let (time, increment) = (time.seconds(), time.counter());
             session.advance_operation_time(Timestamp { time, increment });
         }
-        Ok(CausalSession { session, begun, clock: self.clone() })
+        Ok(CausalSession { session, begun, deadline, clock: self.clone() })
     }
 
     /// Notes that a server has reached the time.
@@ -109,10 +112,11 @@ impl Store {
         self.clock.seen()
     }
 
-    /// Starts a session for operations that are more than a read.
+    /// Starts a session for operations that are more than a read. It is awaited where they run.
     pub(crate) fn session(&self) -> impl Future<Output = Result<CausalSession>> + Send + use<> {
         let (clock, client) = (self.clock.clone(), self.database.client().clone());
-        async move { clock.session(&client).await }
+        let limit = self.operation_timeout;
+        async move { clock.session(&client, limit).await }
     }
 
     /// Returns the documents that a query finds. It sees what this process has seen, and ends in time on the server, too.
@@ -125,41 +129,51 @@ impl Store {
         F: for<'a> Fn(&'a Collection<RawDocumentBuf>) -> Find<'a, RawDocumentBuf>,
         F: Send + Sync + 'static,
     {
-        let (clock, collection, limit) =
-            (self.clock.clone(), collection.clone(), self.operation_timeout);
-        self.run(async move {
-            let begun = Instant::now();
-            let read = async |session: &mut ClientSession| {
-                let limit = limit.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
-                let find = find(&collection).max_time(limit);
-                let mut found = find.session(&mut *session).await?;
-                found.stream(session).try_collect::<Vec<_>>().await
-            };
-            let mut session = clock.session(collection.client()).await?;
-            let found = read(&mut session).await;
-            let Some(time) = session.begun else { return found };
-            match found {
-                Err(error) if is_unknown_time(&error) => {}
-                found => {
-                    clock.known();
-                    return found;
-                }
-            }
-            // Through one mongos, times of another are not known before a shard has told them.
-            let mut unbound = collection.client().start_session().await?;
-            let unbound = read(&mut unbound).await?;
-            match read(&mut session).await {
-                Err(error) if is_unknown_time(&error) && clock.unknown(time, Instant::now()) => {
+        let (session, collection) = (self.session(), collection.clone());
+        self.run(async move { session.await?.find_all(&collection, find).await }).await
+    }
+}
+
+impl CausalSession {
+    /// Does what [`Store::find_all`] does, after the other operations of the session.
+    pub(crate) async fn find_all<F>(
+        &mut self,
+        collection: &Collection<RawDocumentBuf>,
+        find: F,
+    ) -> Result<Vec<RawDocumentBuf>>
+    where
+        F: for<'a> Fn(&'a Collection<RawDocumentBuf>) -> Find<'a, RawDocumentBuf>,
+        F: Send + Sync,
+    {
+        let deadline = self.deadline;
+        let read = async |session: &mut ClientSession| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let find = find(collection).max_time(left.max(Duration::from_millis(1)));
+            let mut found = find.session(&mut *session).await?;
+            found.stream(session).try_collect::<Vec<_>>().await
+        };
+        let found = read(&mut self.session).await;
+        let Some(time) = self.begun else { return found };
+        match found {
+            Ok(_) => self.clock.known(),
+            Err(ref error) if is_unknown_time(error) => {
+                // Through one mongos, times of another are not known before a shard has told them.
+                let mut unbound = self.session.client().start_session().await?;
+                let unbound = read(&mut unbound).await?;
+                let again = read(&mut self.session).await;
+                let is_unknown = again.as_ref().is_err_and(is_unknown_time);
+                if is_unknown && self.clock.unknown(time, Instant::now()) {
                     tracing::warn!(
-                        "MongoDB does not know the time that this process has seen its writes at; was it replaced by another \
-                         deployment? Reads may return what is older than that time"
+                        "MongoDB does not know the time of the latest write that this process has seen; was it replaced by \
+                         another deployment? Reads no longer wait for that time"
                     );
-                    Ok(unbound)
+                    return Ok(unbound);
                 }
-                found => found,
+                return again;
             }
-        })
-        .await
+            Err(_) => {}
+        }
+        found
     }
 }
 

@@ -4,7 +4,6 @@
 use std::{collections::HashMap, mem};
 
 use contracts::Outcome;
-use futures_util::TryStreamExt;
 use mongodb::{
     bson::{self, Bson, Document, RawDocumentBuf, doc},
     error::{Error, ErrorKind, WriteError, WriteFailure},
@@ -175,9 +174,11 @@ impl Store {
                 }
                 None => None,
             };
-            let find = messages.find(doc! { "_id": { "$in": ids } }).batch_size(batch_size);
-            let mut found = find.session(&mut *session).await?;
-            let documents: Vec<RawDocumentBuf> = found.stream(&mut session).try_collect().await?;
+            let find = session.find_all(&messages, |messages| {
+                let find = messages.find(doc! { "_id": { "$in": &ids[..] } });
+                find.batch_size(batch_size)
+            });
+            let documents = find.await?;
             Ok((response, Some(documents)))
         };
         let (response, documents) = self.run(write_and_read).await?;
