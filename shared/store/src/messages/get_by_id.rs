@@ -100,10 +100,9 @@ impl Store {
     ) -> Result<Vec<RawDocumentBuf>, StoreError> {
         let ids = bson_uuids(ids);
         self.find_all(&self.messages, move |messages| {
-            messages.find(match ids[..] {
-                [id] => doc! { "_id": id },
-                _ => doc! { "_id": { "$in": &ids[..] } },
-            })
+            let only = if let [id] = ids[..] { Some(id) } else { None };
+            let all = || doc! { "_id": { "$in": &ids[..] } };
+            messages.find(only.map_or_else(all, |id| doc! { "_id": id }))
         })
         .await
     }
