@@ -80,6 +80,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         usize::from(config.publish_connections),
         max_waiting,
         pending.clone(),
+        store.clone(),
     )?;
     let health = Health::new(
         vec![

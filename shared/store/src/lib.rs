@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod batcher;
+mod causal_clock;
 mod client;
 mod config;
 mod convert;
