@@ -16,6 +16,7 @@ use testkit::TestEnvironment;
 
 const DAY: Duration = Duration::from_hours(24);
 
+#[expect(clippy::expect_used, reason = "the names here are valid")]
 fn user(name: &str) -> UserId {
     name.to_owned().try_into().expect("a valid user id")
 }
