@@ -46,7 +46,7 @@ async fn append_until(
     acknowledged: Arc<AtomicUsize>,
 ) -> Result<Vec<(u64, Uuid)>> {
     let mut appender = LogAppender::new(store);
-    let mut appended = Vec::new();
+    let mut entries = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let mut pending = new_entry()?;
         let entry = loop {
@@ -56,10 +56,10 @@ async fn append_until(
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
         };
-        appended.push((entry.seq, entry.append));
+        entries.push((entry.seq, entry.append));
         acknowledged.fetch_add(1, Ordering::Relaxed);
     }
-    Ok(appended)
+    Ok(entries)
 }
 
 #[tokio::test]
