@@ -261,22 +261,60 @@ async fn appends_whose_answers_are_lost_leave_no_hole_and_no_change_out() -> Res
     let env = TestEnvironment::new().await;
     let gateway = env.gateway().start().await?;
     let (proxy, url) = Proxy::in_front_of(env.mongo_uri()).await?;
-    let workers = tokio::try_join!(
+    let (cut_off, other) = tokio::try_join!(
         env.storage_worker().env("MONGO_URI", &url).start(),
         env.storage_worker().start()
     )?;
     let load = Load::start(&gateway.url(), 16)?;
+    let outages = || cut_off.log_text().matches("retrying").count();
     for _ in 0..10 {
-        let so_far = load.accepted();
-        eventually("writes are accepted", SOON, async || load.accepted() > so_far + 50).await;
+        let (accepted, outages_before) = (load.accepted(), outages());
+        eventually("writes are accepted", SOON, async || load.accepted() > accepted + 50).await;
+        // The driver would repeat a lost write by itself.
+        proxy.refuse(true);
         proxy.cut().await;
+        eventually("the worker notices", SOON, async || outages() > outages_before).await;
+        proxy.refuse(false);
     }
     let report = load.stop().await;
     until_acked(&env).await;
     assert_eq!(report.failures, Vec::<String>::new());
-    count_creates(&open_store(&env).await?, &report.accepted).await?;
-    drop(workers);
+    let creates = count_creates(&open_store(&env).await?, &report.accepted).await?;
+    // The broker has delivered nothing again, so what is there twice was appended twice.
+    assert!(creates.values().all(|times| *times == 1), "{creates:?}");
+    drop(other);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_change_waits_as_long_as_mongodb_refuses_it() -> Result<()> {
+    let system = System::start().await?;
+    let database = Client::with_uri_str(system.env.mongo_uri()).await?;
+    let database = database.database(system.env.database());
+    let accepts = async |validator: Document| {
+        database.run_command(doc! { "collMod": "events", "validator": validator }).await
+    };
+    accepts(doc! { "accepted": true }).await?;
+    // The change of another write waits behind it.
+    let messages = [
+        system.create("alice", "bob", "first").await?,
+        system.create("alice", "bob", "second").await?,
+    ];
+    eventually("the worker says that it is stuck", SOON, async || {
+        let ready = system.worker.api()?.get("/readyz").await?;
+        ensure!(ready.status == 503 && ready.text.contains("change_log"), "{}", ready.text);
+        Ok(())
+    })
+    .await;
+    assert_eq!(system.env.management().queue_depth("messages.commands").await?, 2);
+    accepts(doc! {}).await?;
+    until_acked(&system.env).await;
+    let store = open_store(&system.env).await?;
+    let logged: Vec<MessageId> =
+        changes(&store).await?.into_iter().map(|change| change.message_id).collect();
+    assert_eq!(logged, messages.map(|message| message.id));
+    assert_eq!(system.env.management().queue_depth("messages.dead").await?, 0);
+    system.worker.ready().await
 }
 
 #[tokio::test]
