@@ -266,14 +266,24 @@ async fn appends_whose_answers_are_lost_leave_no_hole_and_no_change_out() -> Res
         env.storage_worker().start()
     )?;
     let load = Load::start(&gateway.url(), 16)?;
-    let outages = || cut_off.log_text().matches("retrying").count();
+    let metrics = cut_off.api()?;
+    let retries = async || {
+        let text = metrics.get("/metrics").await?.text;
+        let sample =
+            text.lines().find_map(|line| line.strip_prefix("messages_store_retries_total "));
+        sample.context("no such metric")?.parse::<u64>().map_err(anyhow::Error::from)
+    };
     for _ in 0..10 {
-        let (accepted, outages_before) = (load.accepted(), outages());
+        let (accepted, retries_before) = (load.accepted(), retries().await?);
         eventually("writes are accepted", SOON, async || load.accepted() > accepted + 50).await;
         // The driver would repeat a lost write by itself.
         proxy.refuse(true);
         proxy.cut().await;
-        eventually("the worker notices", SOON, async || outages() > outages_before).await;
+        eventually("the worker notices", SOON, async || {
+            ensure!(retries().await? > retries_before, "it has not");
+            Ok(())
+        })
+        .await;
         proxy.refuse(false);
     }
     let report = load.stop().await;
