@@ -235,11 +235,16 @@ async fn check_gateway(system: &System) -> Result<Scrape> {
 }
 
 async fn check_worker(system: &System) -> Result<Scrape> {
-    eventually("the invalid delivery is dead-lettered", SOON, async || {
-        Scrape::of(&system.worker)
-            .await
-            .is_ok_and(|it| it.sum("messages_dead_lettered_total", &[]) > 0.0)
-    })
+    eventually(
+        "the invalid delivery is dead-lettered, and every change is in the log",
+        SOON,
+        async || {
+            Scrape::of(&system.worker).await.is_ok_and(|it| {
+                it.sum("messages_dead_lettered_total", &[]) > 0.0
+                    && it.sum("messages_log_entry_changes_sum", &[]) > 6.5
+            })
+        },
+    )
     .await;
     let worker = Scrape::of(&system.worker).await?;
     assert_equal(worker.sum("messages_commands_total", &[("outcome", "created")]), 5.0);
@@ -256,7 +261,10 @@ async fn check_worker(system: &System) -> Result<Scrape> {
     );
     assert!(worker.sum("messages_replies_total", &[("result", "sent")]) > 0.0);
     assert_equal(worker.sum("messages_store_retries_total", &[]), 0.0);
-    assert_equal(worker.sum("messages_dependency_up", &[]), 5.0);
+    assert_equal(worker.sum("messages_log_entry_changes_sum", &[]), 7.0);
+    assert!(worker.sum("messages_log_append_duration_seconds_count", &[]) > 0.0);
+    assert!(worker.sum("messages_hints_total", &[("result", "sent")]) > 0.0);
+    assert_equal(worker.sum("messages_dependency_up", &[]), 6.0);
     Ok(worker)
 }
 

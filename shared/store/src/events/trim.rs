@@ -11,8 +11,9 @@ use crate::{
     convert::{bson_date, unreadable},
 };
 
-/// Maximum number of entries that are deleted together.
-const MAX_DELETED: u64 = 10_000;
+/// Maximum number of entries that are deleted together. Each has up to 512 keys in the index of users, and the operation
+/// must end in time.
+const MAX_DELETED: u64 = 1_000;
 
 impl Store {
     /// Deletes entries that are older than `retention`, oldest first, and returns their number; 0 if there are none. It
