@@ -30,7 +30,10 @@ pub use config::{DatabaseName, InvalidDatabaseName, StoreConfig, StoreSettings};
 pub use delivery_attempts::AttemptId;
 pub use driver_error::DriverError;
 pub use error::StoreError;
-pub use events::append::{LogAppender, PendingEntry};
+pub use events::{
+    append::{LogAppender, PendingEntry},
+    recent_end::RecentLogEnd,
+};
 pub use legacy::{
     FieldProblem, LegacyDocument, LegacyId, LegacyMessage, SourceCollection, SourceError,
 };
