@@ -4,6 +4,8 @@ mod broadcasts;
 mod conformance;
 mod dead_letters;
 mod docs;
+mod events;
+mod events_log;
 mod http;
 mod http_rules;
 mod idempotency;

@@ -24,12 +24,16 @@ use crate::dead_letters::tool;
 const SOON: Duration = Duration::from_secs(20);
 
 /// The spans of a create, from the top down.
-const CREATE: [&str; 4] = [
+const CREATE: [&str; 5] = [
     "POST /api/messages",
     "publish messages.commands",
     "process messages.commands",
     "insert messages",
+    APPEND,
 ];
+
+/// The span of the append to the log of changes, which follows the write.
+const APPEND: &str = "append events";
 
 /// Trace context of a caller.
 struct Caller {
@@ -70,7 +74,7 @@ async fn start(env: TestEnvironment, endpoint: &str) -> Result<System> {
     Ok(System { worker, gateway, api, env })
 }
 
-/// Waits for the spans of a trace with these names, each the parent of the next.
+/// Waits for the spans of a trace with these names, each the parent of the next. The append has the parent of the write.
 async fn chain(collector: &Collector, trace_id: &str, names: &[&str]) -> Vec<ReceivedSpan> {
     let spans = eventually("the whole trace arrives", SOON, async || {
         let spans = collector.trace(trace_id);
@@ -81,7 +85,8 @@ async fn chain(collector: &Collector, trace_id: &str, names: &[&str]) -> Vec<Rec
     let found: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(found, names);
     for pair in spans.windows(2) {
-        assert_eq!(pair[1].parent, pair[0].id, "{pair:#?}");
+        let parent = if pair[1].name == APPEND { &pair[0].parent } else { &pair[0].id };
+        assert_eq!(pair[1].parent, *parent, "{pair:#?}");
     }
     spans
 }
@@ -109,9 +114,18 @@ async fn one_trace_shows_a_request_its_command_and_the_write() -> Result<()> {
     let spans = chain(&collector, &caller.trace_id, &CREATE).await;
     assert_eq!(spans[0].parent, caller.span_id);
     let services = spans.iter().map(|span| span.service.as_str()).collect::<Vec<_>>();
-    assert_eq!(services, ["gateway", "gateway", "storage-worker", "storage-worker"]);
+    assert_eq!(
+        services,
+        ["gateway", "gateway", "storage-worker", "storage-worker", "storage-worker"]
+    );
     let kinds = spans.iter().map(|span| span.kind).collect::<Vec<_>>();
-    let expected = [SpanKind::Server, SpanKind::Producer, SpanKind::Consumer, SpanKind::Client];
+    let expected = [
+        SpanKind::Server,
+        SpanKind::Producer,
+        SpanKind::Consumer,
+        SpanKind::Client,
+        SpanKind::Client,
+    ];
     assert_eq!(kinds, expected);
     for (span, key, value) in [
         (0, "http.response.status_code", "201"),
@@ -122,6 +136,9 @@ async fn one_trace_shows_a_request_its_command_and_the_write() -> Result<()> {
         (2, "outcome", "created"),
         (3, "db.system.name", "mongodb"),
         (3, "db.operation.name", "insert"),
+        (3, "db.collection.name", "messages"),
+        (4, "db.operation.name", "insert"),
+        (4, "db.collection.name", "events"),
     ] {
         assert_eq!(spans[span].attributes.get(key).map(String::as_str), Some(value), "{spans:#?}");
     }
@@ -143,6 +160,7 @@ async fn one_trace_shows_a_request_its_command_and_the_write() -> Result<()> {
             let spans = collector.trace(&caller.trace_id);
             let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
             ensure!(names.contains(&"update messages"), "{names:?}");
+            ensure!(names.contains(&APPEND), "{names:?}");
             ensure!(names.contains(&format!("{method} /api/messages/{{id}}").as_str()));
             ensure!(names.contains(&"find messages") == write, "{names:?}");
             Ok(())
@@ -168,11 +186,13 @@ async fn a_write_for_many_shows_in_the_trace_of_each() -> Result<()> {
     for caller in &callers {
         let spans = chain(&collector, &caller.trace_id, &CREATE[2..]).await;
         assert_eq!(spans[0].parent, caller.span_id);
-        let together = spans[1].attributes.get("db.operation.batch.size");
-        assert_eq!(together.map(String::as_str), Some("4"), "{spans:#?}");
+        for write in &spans[1..] {
+            let together = write.attributes.get("db.operation.batch.size");
+            assert_eq!(together.map(String::as_str), Some("4"), "{spans:#?}");
+        }
     }
     assert_eq!(system.list("alice", "bob").await?.len(), 4);
-    assert_eq!(collector.spans().len(), 4);
+    assert_eq!(collector.spans().len(), 6);
     Ok(())
 }
 
@@ -243,8 +263,8 @@ async fn what_the_caller_does_not_record_is_not_sent() -> Result<()> {
     assert_eq!(root.attributes.get("request.id").map(String::as_str), Some("malformed"));
     chain(&collector, &root.trace_id, &CREATE).await;
     assert!(collector.trace(&silent.trace_id).is_empty());
-    // Probes are not traced: only these four spans were sent.
-    assert_eq!(collector.spans().len(), 4);
+    // Probes are not traced: only these spans were sent.
+    assert_eq!(collector.spans().len(), CREATE.len());
     Ok(())
 }
 

@@ -60,6 +60,8 @@ pub enum Lie {
     Edits,
     /// Deletions.
     Deletions,
+    /// All of them: the worker skips the log of changes.
+    Events,
 }
 
 impl Lie {
@@ -73,6 +75,7 @@ impl Lie {
             Self::Creates => "creates",
             Self::Edits => "edits",
             Self::Deletions => "deletions",
+            Self::Events => "events",
         }
     }
 }

@@ -65,9 +65,18 @@ pub struct Config {
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
     /// Origins whose pages may subscribe, such as `https://app.example` or `https://*.app.example`,
-    /// separated by commas; null for pages without an origin, * for all. Unset: all
+    /// separated by commas; null for pages without an origin, * for all. Unset: all for /api/chat, and for
+    /// /api/events those of the host that is asked
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Option<Vec<OriginPattern>>,
+    /// Maximum number of event streams of one user at this replica; a further one displaces the oldest
+    #[arg(
+        long,
+        env = "MAX_STREAMS_PER_USER",
+        default_value_t = 8,
+        value_parser = number(1_u32..=10_000)
+    )]
+    pub max_streams_per_user: u32,
     /// Task to do instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -4,6 +4,7 @@
 //! it to all its subscribers (`fan_out`). Each has a session, which does everything else (`server`).
 
 mod config;
+mod events;
 mod fan_out;
 mod frame_watch;
 #[cfg(any(test, fuzzing))]
@@ -23,13 +24,13 @@ use telemetry::metrics::Exporter;
 use tokio::sync::watch;
 
 pub use config::{Command, Config};
+use events::{log_reader, stream::Timing, tail::Tail, user_limit::UserLimiter};
 use fan_out::hub::Hub;
 use limits::{origins::AllowedOrigins, per_ip_limit::PerIpLimiter};
-use server::{Settings, Timeouts};
+use server::{Content, Settings, Timeouts};
 
-/// Maximum number of operations on MongoDB at once: a sample, a health check, and one of each that a
-/// frozen server still holds.
-const MAX_STORE_CONNECTIONS: u32 = 4;
+/// Maximum number of operations on MongoDB at once: samples and health checks, and reads for event streams.
+const MAX_STORE_CONNECTIONS: u32 = 16;
 
 /// Timeout of each query of a sample.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,17 +60,25 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let settings = Settings {
         access_log: common.log.access,
         max_subscribers: fd_limit::raise(config.max_connections as usize, OTHER_DESCRIPTORS),
+        event_origins: config.allowed_origins.clone().unwrap_or_default(),
         origins: AllowedOrigins::new(config.allowed_origins),
         per_ip: PerIpLimiter::new(config.max_connections_per_address, config.trusted_proxies),
         // The other half of the grace period is for the closing handshakes.
         close_spread: common.shutdown_grace_ms / 2,
         closes_per_second: 1_000,
         timeouts: Timeouts::default(),
+        per_user: UserLimiter::new(config.max_streams_per_user as usize),
+        timing: Timing::default(),
     };
 
     let hub = Arc::new(Hub::new());
     let receiving = Arc::clone(&hub);
     let frames = ExclusiveConsumer::frames(&url, move |frame| receiving.publish(&frame));
+    let tail = Tail::new();
+    let hinted = Arc::clone(&tail);
+    let hints = ExclusiveConsumer::hints(&url, move |hint| hinted.hint(hint));
+    let reading = log_reader::run(Arc::clone(&tail), store.clone(), phases.hard_deadline.clone());
+    let reading = tokio::spawn(reading);
     let store_up = store.up();
     // The leader resigns as soon as draining begins, so that another replica publishes while this one
     // still serves its subscribers.
@@ -82,6 +91,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
             Dependency::always("rabbitmq", frames.up()),
             // Without them, subscribers stay, and get frames as soon as those come again.
             Dependency::optional("rabbitmq_publish", election.up()).blocked_by(election.alarm()),
+            // Without hints, events come from the log, once a second.
+            Dependency::optional("hints", hints.up()),
+            Dependency::optional("event_log", tail.up()),
             Dependency::optional("frames", frame_watch::start(&hub, &store, interval)),
             Dependency::at_start("mongodb", store_up.clone()),
             // Down while documents are stored, but all of them are another service's.
@@ -90,12 +102,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         phases.draining.clone(),
     )
     .with_metrics(exporter);
-    let sampling = sampler::run(election, store, store_up, interval, stop, readable);
+    let sampling = sampler::run(election, store.clone(), store_up, interval, stop, readable);
     let sampling = tokio::spawn(sampling);
 
-    server::serve(listener, hub, health, settings, &phases).await;
+    let content = Content { hub, tail, store };
+    server::serve(listener, content, health, settings, &phases).await;
+    reading.abort();
     let ending = async {
         frames.close().await;
+        hints.close().await;
         sampling.await
     };
     if let Some(sampled) = phases.hard_deadline.run_until_cancelled(ending).await {

@@ -7,6 +7,7 @@
 pub(crate) mod asyncapi;
 mod close_reason;
 mod deadlines;
+mod events;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod handshake;
@@ -17,16 +18,15 @@ mod tests;
 
 use std::{
     convert::Infallible,
-    future::ready,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use service::{
-    Health, Phases,
+    Health, OriginPattern, Phases,
     http::{
         Body, Listener, ListenerSettings, Peer, ReadPreconditions, RequestBody, early_response,
         into_tcp_stream, methods, problem_page,
@@ -36,18 +36,24 @@ use telemetry::{
     logging::AccessLog,
     metrics::{CounterFamily, Requests},
 };
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    fan_out::hub::{Hub, Subscription},
+    events::{stream::Timing, tail::Tail, user_limit::UserLimiter},
+    fan_out::hub::Hub,
     limits::{
         origins::AllowedOrigins,
-        per_ip_limit::{LimitReached, PerIpLimiter},
+        per_ip_limit::{IpPermit, LimitReached, PerIpLimiter},
     },
 };
 pub(crate) use deadlines::Timeouts;
 use refusal::Refusal;
+use session::Source;
+use store::Store;
 
 /// Maximum number of connections that are not, or not yet, a subscriber's.
 pub(crate) const MAX_HANDSHAKES: usize = 512;
@@ -73,6 +79,12 @@ pub(crate) struct Settings {
     pub(crate) closes_per_second: u32,
     /// Timeouts of each session.
     pub(crate) timeouts: Timeouts,
+    /// Origins of pages, besides those of this host, that may follow events.
+    pub(crate) event_origins: Vec<OriginPattern>,
+    /// Limit of event streams of one user.
+    pub(crate) per_user: UserLimiter,
+    /// Times of each event stream.
+    pub(crate) timing: Timing,
 }
 
 /// Returns the settings of the listener. Its connection limit does not count subscribers, so health
@@ -97,8 +109,20 @@ pub(crate) fn listener_settings() -> ListenerSettings {
     }
 }
 
+/// A subscriber's shares of the limits.
+type Permits = (OwnedSemaphorePermit, Option<IpPermit>);
+
+/// What a server serves.
+pub(crate) struct Content {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) store: Store,
+}
+
 struct Server {
     hub: Arc<Hub>,
+    tail: Arc<Tail>,
+    store: Store,
     health: Health,
     settings: Settings,
     phases: Phases,
@@ -111,15 +135,17 @@ struct Server {
 /// Serves until `closing`, then closes the sessions one by one, until `hard_deadline` at most.
 pub(crate) async fn serve(
     listener: Listener,
-    hub: Arc<Hub>,
+    content: Content,
     health: Health,
     settings: Settings,
     phases: &Phases,
 ) {
-    let server = Arc::new(Server::new(hub, health, settings, phases.clone()));
+    let server = Arc::new(Server::new(content, health, settings, phases.clone()));
     let responding = Arc::clone(&server);
-    let service =
-        tower::service_fn(move |request| ready(Ok::<_, Infallible>(responding.respond(request))));
+    let service = tower::service_fn(move |request| {
+        let server = Arc::clone(&responding);
+        async move { Ok::<_, Infallible>(server.respond(request).await) }
+    });
     let logging = async {
         phases.closing.cancelled().await;
         tracing::info!(subscribers = server.hub.subscribers(), "closing all sessions");
@@ -134,9 +160,12 @@ pub(crate) async fn serve(
 }
 
 impl Server {
-    fn new(hub: Arc<Hub>, health: Health, settings: Settings, phases: Phases) -> Self {
+    fn new(content: Content, health: Health, settings: Settings, phases: Phases) -> Self {
+        let Content { hub, tail, store } = content;
         Self {
             hub,
+            tail,
+            store,
             health,
             free: Arc::new(Semaphore::new(settings.max_subscribers)),
             settings,
@@ -147,22 +176,30 @@ impl Server {
         }
     }
 
-    fn respond(self: &Arc<Self>, mut request: Request<RequestBody>) -> Response<Body> {
+    async fn respond(self: &Arc<Self>, mut request: Request<RequestBody>) -> Response<Body> {
         let begun = Instant::now();
         let method = request.method().clone();
-        let path = request.uri().path();
+        let path = &request.uri().path().to_owned();
         let route = Health::route(path)
             .or_else(|| asyncapi::route(path))
             .or_else(|| problem_page::route(path))
-            .or_else(|| handshake::route(path));
+            .or_else(|| handshake::route(path))
+            .or_else(|| events::route(path));
         let span = tracing::info_span!("request", %method, path);
         let preconditions = ReadPreconditions::of(&request);
         let response = early_response(&request)
             .or_else(|| methods::unless_read(&method).filter(|_| route.is_some()))
             .or_else(|| self.health.answer(&method, path))
             .or_else(|| asyncapi::respond(&method, path))
-            .or_else(|| problem_page::respond(&method, path, request.headers()))
-            .unwrap_or_else(|| self.subscribe(&mut request).unwrap_or_else(Refusal::into_response));
+            .or_else(|| problem_page::respond(&method, path, request.headers()));
+        let response = match (response, route) {
+            (Some(response), _) => response,
+            (None, Some(events::PATH)) => self.events(&mut request).await,
+            (None, Some(handshake::PATH)) => {
+                self.subscribe(&mut request).unwrap_or_else(Refusal::into_response)
+            }
+            (None, _) => Refusal::UnknownPath.into_response(),
+        };
         let response = preconditions.and_then(|it| it.refuse(&response)).unwrap_or(response);
         let response = match response.status() {
             http::StatusCode::SWITCHING_PROTOCOLS => response,
@@ -178,7 +215,16 @@ impl Server {
         self: &Arc<Self>,
         request: &mut Request<RequestBody>,
     ) -> Result<Response<Body>, Refusal> {
-        let accept_key = handshake::check(request, &self.settings.origins)?;
+        let allowed = |headers: &HeaderMap| self.settings.origins.allow(headers);
+        let accept_key = handshake::check(request, allowed)?;
+        let permits = self.admit(request)?;
+        // The subscriber gets every frame from here on.
+        let source = Source::Broadcast(self.hub.subscribe());
+        Ok(self.switch(request, accept_key, source, permits))
+    }
+
+    /// Returns the permits of a subscriber, unless a limit is reached.
+    fn admit(&self, request: &Request<RequestBody>) -> Result<Permits, Refusal> {
         if self.phases.closing.is_cancelled() {
             return Err(Refusal::ShuttingDown);
         }
@@ -186,32 +232,36 @@ impl Server {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
         let ip_permit = self.settings.per_ip.try_acquire(peer, request.headers());
         let ip_permit = ip_permit.map_err(|LimitReached| Refusal::IpLimit)?;
-        let permit =
-            Arc::clone(&self.free).try_acquire_owned().map_err(|_| Refusal::SubscriberLimit)?;
-        // The subscriber gets every frame from here on.
-        let subscription = self.hub.subscribe();
+        let permit = Arc::clone(&self.free).try_acquire_owned();
+        Ok((permit.map_err(|_| Refusal::SubscriberLimit)?, ip_permit))
+    }
+
+    /// Makes the connection of a valid handshake a session's.
+    fn switch(
+        self: &Arc<Self>,
+        request: &mut Request<RequestBody>,
+        accept_key: HeaderValue,
+        source: Source,
+        permits: Permits,
+    ) -> Response<Body> {
         let upgrade = hyper::upgrade::on(request);
-        let task = Arc::clone(self).host(upgrade, subscription, (permit, ip_permit));
-        self.sessions.spawn(task);
-        Ok(handshake::switching_protocols(accept_key))
+        // On the heap: otherwise the task of every session would be that much larger.
+        let source = Box::new(source);
+        self.sessions.spawn(Arc::clone(self).host(upgrade, source, permits));
+        handshake::switching_protocols(accept_key)
     }
 
     /// Holds the permits until the session has ended or must.
-    async fn host(
-        self: Arc<Self>,
-        upgrade: OnUpgrade,
-        subscription: Subscription,
-        permits: impl Sized,
-    ) {
+    async fn host(self: Arc<Self>, upgrade: OnUpgrade, source: Box<Source>, permits: Permits) {
         // With `run_until_cancelled`, the task of each session would hold its state twice.
         tokio::select! {
-            () = self.session(upgrade, subscription) => {}
+            () = self.session(upgrade, source) => {}
             () = self.phases.hard_deadline.cancelled() => {}
         }
         drop(permits);
     }
 
-    async fn session(&self, upgrade: OnUpgrade, subscription: Subscription) {
+    async fn session(&self, upgrade: OnUpgrade, source: Box<Source>) {
         // This fails if the client leaves before it has the response.
         let Ok(upgraded) = upgrade.await else { return };
         let Some((stream, read_ahead)) = into_tcp_stream(upgraded) else {
@@ -220,7 +270,7 @@ impl Server {
         };
         let closing = self.time_to_close();
         let (timeouts, ends) = (self.settings.timeouts, &self.session_ends);
-        session::run(stream, read_ahead, subscription, timeouts, ends, closing).await;
+        session::run(stream, read_ahead, source, timeouts, ends, closing).await;
     }
 
     /// Completes at a random moment after `closing`. The more sessions there are, the later.

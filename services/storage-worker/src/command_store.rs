@@ -2,7 +2,7 @@
 //! which panics, dies or lies.
 
 use contracts::Outcome;
-use store::{CreateCommand, Store, StoreError, UpdateCommand};
+use store::{CreateCommand, LogAppender, PendingEntry, Store, StoreError, UpdateCommand};
 
 /// Applies commands. Every call can be repeated without harm.
 ///
@@ -36,6 +36,15 @@ pub trait CommandStore {
         commands: &[UpdateCommand],
     ) -> Result<Vec<Option<Outcome>>, StoreError> {
         self.store().bulk_write(commands).await
+    }
+
+    /// Appends an entry to the log of changes: [`LogAppender::append`].
+    async fn append(
+        &self,
+        appender: &mut LogAppender,
+        pending: &mut PendingEntry,
+    ) -> Result<(), StoreError> {
+        appender.append(pending).await.map(drop)
     }
 }
 

@@ -1,17 +1,17 @@
 //! Configuration of the storage worker.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use broker::BrokerConfig;
 use clap::{Parser, Subcommand};
 use service::{
     CommonConfig, ConfigError, ServiceConfig,
-    config::{address, number},
+    config::{address, hours, number},
 };
 use store::StoreConfig;
 use telemetry::traces::TracesConfig;
 
-use crate::{dead_letters::DeadLettersCommand, import::ImportCommand};
+use crate::{dead_letters::DeadLettersCommand, events::EventsCommand, import::ImportCommand};
 
 /// Consumes commands from RabbitMQ, applies them to MongoDB and publishes the outcomes
 #[derive(Parser, Clone, Debug)]
@@ -46,6 +46,15 @@ pub struct Config {
         value_parser = number(1_u16..=1000)
     )]
     pub prefetch: u16,
+    /// Hours for which the log of changes is kept, so that clients of /api/events can resume
+    #[arg(
+        long = "events-retention-hours",
+        env = "EVENTS_RETENTION_HOURS",
+        value_name = "EVENTS_RETENTION_HOURS",
+        default_value = "168",
+        value_parser = hours(1..=8784, 168)
+    )]
+    pub events_retention: Duration,
     /// Task for an operator, run instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -57,6 +66,9 @@ pub enum Command {
     /// Lists, shows, replays or purges dead letters
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Manages the log of changes, from which /api/events is served
+    #[command(subcommand)]
+    Events(EventsCommand),
     /// Imports the messages of the FastAPI service, which stay where they are
     ///
     /// Repeat it as often as you like: what is imported already stays as it is. Exits with 0 if all

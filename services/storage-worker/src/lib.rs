@@ -1,24 +1,29 @@
 //! Commands in, MongoDB writes, outcomes back. Any number of workers compete for the commands.
 //!
 //! A delivery is acked only once each of its commands is stored by a majority, has failed with a
-//! recorded outcome, or is dead-lettered. Until then the delivery stays with the broker.
+//! recorded outcome, or is dead-lettered, and once their changes are in the log. Until then the delivery
+//! stays with the broker.
 
 mod apply;
+mod changes;
 mod command_store;
 mod config;
 mod dead_letters;
 mod delivery_attempts;
 mod delivery_group;
+mod events;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod import;
+mod log_writer;
 mod outcomes;
 mod retry;
 mod spans;
+mod trim;
 mod worker;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use broker::{CommandSource, DeadLetterPublisher, TransientPublisher};
 use service::{ConfigError, Dependency, Health, Shutdown, health};
@@ -29,7 +34,9 @@ use tokio::sync::watch;
 pub use command_store::CommandStore;
 pub use config::{Command, Config};
 pub use dead_letters::{DeadLettersCommand, Selection};
+pub use events::EventsCommand;
 pub use import::ImportCommand;
+use log_writer::LogWriter;
 use retry::Retry;
 use worker::{Metrics, Worker};
 
@@ -49,6 +56,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
                 () = shutdown.requested() => anyhow::bail!("interrupted"),
             };
         }
+        Some(Command::Events(command)) => return events::run(&config.store, command).await,
         Some(Command::Import(command)) => {
             return import::run(&config.store, command, &shutdown).await;
         }
@@ -80,9 +88,11 @@ pub async fn run_with(
     // A worker has no clients that need time to notice: it stops consuming at once.
     let stop = phases.draining.clone();
     let source = CommandSource::new(&url, config.prefetch, stop.clone());
-    let retry = Retry::new(phases.clone());
+    let store = Arc::new(store);
+    let retry = Retry::new(phases.clone(), "use MongoDB for commands");
+    let log_retry = Retry::new(phases.clone(), "append to the log of changes");
     let (replies, sending) = TransientPublisher::start(url.clone());
-    let dead_letters = DeadLetterPublisher::new(url, stop);
+    let dead_letters = DeadLetterPublisher::new(url, stop.clone());
     let health = Health::new(
         vec![
             Dependency::always("rabbitmq", source.up()),
@@ -92,6 +102,7 @@ pub async fn run_with(
             Dependency::always("dead_letters", dead_letters.up()).blocked_by(dead_letters.alarm()),
             Dependency::always("mongodb", store_up),
             Dependency::always("writes", retry.progress()),
+            Dependency::always("change_log", log_retry.progress()),
         ],
         phases.draining.clone(),
     )
@@ -103,9 +114,12 @@ pub async fn run_with(
         health::serve(listener, health, access_log, &serving_phases).await;
     });
     let metrics = Metrics::new();
+    let log_writer = LogWriter::new(Arc::clone(&store), log_retry, replies.clone());
+    let trimming = trim::trim_regularly(store.store().clone(), config.events_retention, stop);
     let worker =
         Worker { source, store, dead_letters, replies, retry, metrics, tracer: tracer.clone() };
-    let working = phases.hard_deadline.run_until_cancelled(Box::pin(worker.work()));
+    let working = worker.work(log_writer, config.prefetch, trimming);
+    let working = phases.hard_deadline.run_until_cancelled(Box::pin(working));
     if working.await.is_none() {
         tracing::warn!("grace period over; the broker delivers unfinished commands again");
     }

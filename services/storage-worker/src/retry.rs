@@ -22,13 +22,14 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    pub(crate) fn new(phases: Phases) -> Self {
+    /// Makes retries of one purpose, which the log names.
+    pub(crate) fn new(phases: Phases, purpose: &'static str) -> Self {
         let progress = watch::Sender::new(true);
         Self {
             phases,
             progress,
             retries: catalog::STORE_RETRIES.register(),
-            outage: OutageLog::new("use MongoDB for commands"),
+            outage: OutageLog::new(purpose),
         }
     }
 
@@ -49,7 +50,7 @@ impl Retry {
     pub(crate) async fn until_done<T>(
         &self,
         failure: &'static str,
-        operation: impl AsyncFn(bool) -> Result<T, StoreError>,
+        mut operation: impl AsyncFnMut(bool) -> Result<T, StoreError>,
     ) -> Result<T, Abandoned> {
         let mut backoff = Backoff::default();
         let mut after_failure = false;

@@ -15,11 +15,12 @@ use telemetry::{
 #[derive(Debug, Default)]
 pub(crate) struct CommandSpans(HashMap<CommandId, Span>);
 
-/// An operation on the stored messages.
+/// An operation on MongoDB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operation {
     Insert,
     Update,
+    Append,
 }
 
 impl CommandSpans {
@@ -61,15 +62,16 @@ pub(crate) async fn traced<'a, T>(
     running: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     let number = i64::try_from(commands.len()).unwrap_or(i64::MAX);
-    let (name, span_name) = match operation {
-        Operation::Insert => ("insert", "insert messages"),
-        Operation::Update => ("update", "update messages"),
+    let (name, collection, span_name) = match operation {
+        Operation::Insert => ("insert", "messages", "insert messages"),
+        Operation::Update => ("update", "messages", "update messages"),
+        Operation::Append => ("insert", "events", "append events"),
     };
     let begin = |context: &TraceContext| context.span(SpanKind::Client, span_name);
     let mut spans: Vec<Span> = commands.flatten().filter_map(begin).collect();
     for span in &mut spans {
         span.set_attribute("db.system.name", || "mongodb");
-        span.set_attribute("db.collection.name", || "messages");
+        span.set_attribute("db.collection.name", || collection);
         span.set_attribute("db.operation.name", || name);
         // By the convention, one alone is no batch.
         if number > 1 {

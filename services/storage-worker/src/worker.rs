@@ -1,28 +1,33 @@
-//! The worker's loop: take a delivery group, apply it, dead-letter its poison, ack, reply.
+//! The worker's loop: take a delivery group, apply it, dead-letter its poison, reply, and hand its changes to the log
+//! writer, which acks it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use broker::{CommandSource, DeadLetter, DeadLetterPublisher, Delivery, TransientPublisher};
+use broker::{
+    CommandSource, DeadLetter, DeadLetterPublisher, Delivery, DeliveryGroup, TransientPublisher,
+};
 use contracts::{Failure, MAX_CREATE_AGE_DAYS, Outcome, Reply, Timestamp};
 use telemetry::{
     metrics::{CounterFamily, Histogram, catalog},
     traces::Tracer,
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 use tracing::Instrument;
 
 use crate::{
     apply::apply_until_done,
+    changes::CommandChange,
     command_store::CommandStore,
     delivery_attempts::apply_one_by_one,
     delivery_group::{ParsedGroup, ReceivedCommand},
+    log_writer::{AppliedGroup, LogWriter},
     outcomes::{self, Ended},
     retry::{Abandoned, Retry},
 };
 
 pub(crate) struct Worker<S> {
     pub(crate) source: CommandSource,
-    pub(crate) store: S,
+    pub(crate) store: Arc<S>,
     pub(crate) dead_letters: DeadLetterPublisher,
     pub(crate) replies: TransientPublisher,
     pub(crate) retry: Retry,
@@ -37,42 +42,66 @@ pub(crate) struct Metrics {
     outcomes: CounterFamily,
 }
 
+/// What came of a delivery group.
+struct Processed {
+    /// The replies for each reply queue.
+    replies: Vec<(String, Vec<Reply>)>,
+    /// The changes for the log.
+    changes: Vec<CommandChange>,
+}
+
 impl<S: CommandStore> Worker<S> {
-    /// Works until the shutdown.
-    pub(crate) async fn work(mut self) {
-        let creating = async |_| self.store.store().ensure_indexes().await;
-        if self.retry.until_done("failed to create the indexes", creating).await.is_ok() {
-            while let Some(group) = self.source.next().await {
-                let Ok(replies) = self.process(&group.deliveries).await else {
-                    tracing::info!(
-                        "stopping with unfinished commands; the broker delivers them again"
-                    );
-                    break;
-                };
-                tracing::debug!(
-                    deliveries = group.deliveries.len(),
-                    replies = replies.iter().map(|(_, replies)| replies.len()).sum::<usize>(),
-                    "delivery group applied"
-                );
-                group.ack().await;
-                for (reply_to, replies) in replies {
-                    self.replies.send(&reply_to, &replies);
-                }
-            }
+    /// Works until the shutdown: applies groups, while the log writer appends the changes of those before, and
+    /// `trimming` trims the log. At most `prefetch` groups wait for the log.
+    pub(crate) async fn work(
+        mut self,
+        mut log_writer: LogWriter<S>,
+        prefetch: u16,
+        trimming: impl Future<Output = ()>,
+    ) {
+        if self.prepare(&mut log_writer).await.is_ok() {
+            // Each has a delivery at least, so the broker gives no more.
+            let (groups, applied) = mpsc::channel(prefetch.into());
+            tokio::join!(self.apply_groups(groups), log_writer.run(applied), trimming);
         }
         self.source.close().await;
         self.dead_letters.close().await;
     }
 
-    /// Finishes a delivery group, so that it may be acked. Returns the replies for each reply queue.
-    async fn process(
-        &mut self,
-        deliveries: &[Delivery],
-    ) -> Result<Vec<(String, Vec<Reply>)>, Abandoned> {
+    async fn prepare(&self, log_writer: &mut LogWriter<S>) -> Result<(), Abandoned> {
+        let creating = async |_| self.store.store().ensure_indexes().await;
+        self.retry.until_done("failed to create the indexes", creating).await?;
+        log_writer.prepare().await
+    }
+
+    /// Applies delivery groups and replies, until the shutdown.
+    async fn apply_groups(&mut self, groups: mpsc::Sender<AppliedGroup>) {
+        while let Some(DeliveryGroup { deliveries, acknowledgement }) = self.source.next().await {
+            let Ok(Processed { replies, changes }) = self.process(&deliveries).await else {
+                tracing::info!("stopping with unfinished commands; the broker delivers them again");
+                break;
+            };
+            tracing::debug!(
+                deliveries = deliveries.len(),
+                replies = replies.iter().map(|(_, replies)| replies.len()).sum::<usize>(),
+                "delivery group applied"
+            );
+            for (reply_to, replies) in replies {
+                self.replies.send(&reply_to, &replies);
+            }
+            if groups.send(AppliedGroup { changes, acknowledgement }).await.is_err() {
+                // The log writer has given up, because the worker stops.
+                break;
+            }
+        }
+    }
+
+    /// Finishes a delivery group, except for its changes' way into the log. Only then may it be acked.
+    async fn process(&mut self, deliveries: &[Delivery]) -> Result<Processed, Abandoned> {
         let (begun, now) = (Instant::now(), Timestamp::now());
         let mut group = ParsedGroup::parse(deliveries, now, &self.tracer);
         self.metrics.record_arrival(&group.commands, now);
-        let (store, retry) = (&self.store, &self.retry);
+        let (store, retry) = (self.store.as_ref(), &self.retry);
         let applied = if deliveries.iter().any(|delivery| delivery.suspect) {
             apply_one_by_one(store, retry, &group.commands).await?
         } else {
@@ -82,7 +111,9 @@ impl<S: CommandStore> Worker<S> {
         let too_old = || format!("the create is older than {MAX_CREATE_AGE_DAYS} days");
         let mut poison: Vec<_> =
             group.expired.iter().map(|received| (received, too_old())).collect();
+        let mut changes: Vec<_> = group.expired.iter().map(CommandChange::remembered).collect();
         for (received, result) in applied {
+            changes.extend(CommandChange::of(received, &result));
             match result {
                 Ok(outcome) => ended.extend(outcome.map(|outcome| (received, outcome))),
                 Err(reason) => poison.push((received, reason)),
@@ -108,7 +139,7 @@ impl<S: CommandStore> Worker<S> {
         let by_queue = deliveries.iter().enumerate().filter_map(|(index, delivery)| {
             Some((delivery.reply_to.clone()?, replies.remove(&index)?))
         });
-        Ok(by_queue.collect())
+        Ok(Processed { replies: by_queue.collect(), changes })
     }
 
     async fn dead_letter(&mut self, dead_letter: &DeadLetter) -> Result<(), Abandoned> {

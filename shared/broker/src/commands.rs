@@ -8,4 +8,4 @@ mod source;
 
 pub use pending_publish::{Confirmed, PublishError, PublishHandle};
 pub use publisher::Publisher;
-pub use source::{CommandSource, Delivery, DeliveryGroup};
+pub use source::{Acknowledgement, CommandSource, Delivery, DeliveryGroup};

@@ -29,7 +29,8 @@ mod url;
 
 pub use backoff::Backoff;
 pub use commands::{
-    CommandSource, Confirmed, Delivery, DeliveryGroup, PublishError, PublishHandle, Publisher,
+    Acknowledgement, CommandSource, Confirmed, Delivery, DeliveryGroup, PublishError,
+    PublishHandle, Publisher,
 };
 pub use config::BrokerConfig;
 pub use dead_letters::{DeadLetter, DeadLetterPublisher, DeadLetterQueue, FetchedDeadLetter};

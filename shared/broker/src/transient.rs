@@ -45,7 +45,7 @@ pub struct TransientPublisher {
     queue: mpsc::Sender<Queued>,
     up: watch::Receiver<bool>,
     alarm: watch::Receiver<Option<String>>,
-    counted: CounterFamily,
+    counted: Counted,
 }
 
 /// A message that waits for the connection.
@@ -63,7 +63,14 @@ struct Sending {
     /// A message whose sending failed.
     unsent: Option<Queued>,
     up: watch::Sender<bool>,
-    counted: CounterFamily,
+    counted: Counted,
+}
+
+/// Counts what becomes of messages.
+#[derive(Clone)]
+struct Counted {
+    replies: CounterFamily,
+    hints: CounterFamily,
 }
 
 impl TransientPublisher {
@@ -71,7 +78,10 @@ impl TransientPublisher {
     #[must_use]
     pub fn start(url: BrokerUrl) -> (Self, JoinHandle<()>) {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
-        let counted = catalog::REPLIES.family("result", &["sent", "dropped"]);
+        let counted = Counted {
+            replies: catalog::REPLIES.family("result", &["sent", "dropped"]),
+            hints: catalog::HINTS.family("result", &["sent", "dropped"]),
+        };
         let (up_sender, up) = watch::channel(false);
         let alarms = Alarms::default();
         let alarm = alarms.reason();
@@ -120,8 +130,9 @@ impl TransientPublisher {
     }
 
     fn queue(&self, message: Queued) {
+        let exchange = message.exchange;
         if self.queue.try_send(message).is_err() {
-            self.counted.count("dropped");
+            self.counted.count(exchange, "dropped");
             tracing::debug!("reply or hint dropped: too many wait for the broker");
         }
     }
@@ -173,7 +184,7 @@ impl Sending {
             let Some(message) = next else { return Ok(()) };
             // A blocked connection would only pile messages up in the client library.
             if message.expires < Instant::now() || channel.is_blocked() {
-                self.counted.count("dropped");
+                self.counted.count(message.exchange, "dropped");
                 continue;
             }
             let Queued { exchange, routing_key, body, .. } = &message;
@@ -182,7 +193,13 @@ impl Sending {
                 self.unsent = Some(message);
                 return Err(error);
             }
-            self.counted.count("sent");
+            self.counted.count(exchange, "sent");
         }
+    }
+}
+
+impl Counted {
+    fn count(&self, exchange: &str, result: &str) {
+        if exchange == EVENTS { &self.hints } else { &self.replies }.count(result);
     }
 }

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{MessageId, Timestamp, UserId, Version};
+use crate::{Message, MessageId, Timestamp, UserId, Version};
 
 /// Maximum number of changes in one entry of the log.
 pub const MAX_ENTRY_CHANGES: usize = 256;
@@ -63,6 +64,47 @@ pub struct Hint {
     pub epoch: Uuid,
     /// The entry.
     pub entry: LogEntry,
+}
+
+/// A change as clients get it, with the message as it is when the event is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type")]
+pub enum Event {
+    /// A message was created.
+    #[serde(rename = "message.created")]
+    Created {
+        /// Version of the message, which its `ETag` has in quotes.
+        version: Version,
+        /// The message.
+        message: Message,
+    },
+    /// The content of a message was replaced. Several edits may arrive as one.
+    #[serde(rename = "message.edited")]
+    Edited {
+        /// Version of the message, which its `ETag` has in quotes.
+        version: Version,
+        /// The message.
+        message: Message,
+    },
+    /// A message was deleted.
+    #[serde(rename = "message.deleted")]
+    Deleted {
+        /// The last version of the message.
+        version: Version,
+        /// What is left of the message.
+        message: DeletedMessage,
+    },
+}
+
+/// What is told of a deleted message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeletedMessage {
+    /// Id of the message.
+    pub id: MessageId,
+    /// Sender of the message.
+    pub from_user_id: UserId,
+    /// Recipient of the message.
+    pub to_user_id: UserId,
 }
 
 impl Change {

@@ -19,7 +19,7 @@ pub use command::{
     Action, Command, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS, MessageCommand,
     Payload, SeenMessage,
 };
-pub use event::{Change, ChangeKind, Hint, LogEntry, MAX_ENTRY_CHANGES};
+pub use event::{Change, ChangeKind, DeletedMessage, Event, Hint, LogEntry, MAX_ENTRY_CHANGES};
 pub use event_position::{EventPosition, InvalidEventPosition};
 pub use id::{CommandId, InvalidOperationId, MessageId, OperationId};
 pub use message::{Content, InvalidText, Message, UserId, Version, VersionedMessage};

@@ -21,7 +21,7 @@ use clap::{
 use telemetry::logging::LogConfig;
 
 use crate::healthcheck;
-pub use values::{address, millis, number};
+pub use values::{address, hours, millis, number};
 
 /// Exit code for a wrong configuration (`EX_CONFIG` of BSD's sysexits.h): restarting does not help.
 pub const EXIT_CONFIG: u8 = 78;

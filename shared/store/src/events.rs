@@ -39,6 +39,29 @@ struct ChangeDocument {
     t: UserId,
 }
 
+/// A change with its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedChange {
+    /// Number of its entry.
+    pub seq: u64,
+    /// The append that wrote the entry.
+    pub append: uuid::Uuid,
+    /// Index of the change in the entry.
+    pub index: u16,
+    /// The change.
+    pub change: Change,
+}
+
+/// An entry with one of its changes, as an aggregation returns it.
+#[derive(Deserialize)]
+struct UnwoundDocument {
+    #[serde(rename = "_id")]
+    seq: i64,
+    append: bson::Uuid,
+    index: i64,
+    changes: ChangeDocument,
+}
+
 fn to_document(entry: &LogEntry) -> Result<RawDocumentBuf, StoreError> {
     let document = EntryDocument {
         seq: number(entry.seq)?,
@@ -65,21 +88,38 @@ fn to_document(entry: &LogEntry) -> Result<RawDocumentBuf, StoreError> {
 fn from_document(document: &RawDocument) -> Result<LogEntry, StoreError> {
     let EntryDocument { seq, append, at, changes, .. } =
         bson::deserialize_from_slice(document.as_bytes()).map_err(unreadable)?;
-    let change = |ChangeDocument { k, m, v, f, t }| {
-        Ok::<_, StoreError>(Change {
+    Ok(LogEntry {
+        seq: seq.try_into().map_err(unreadable)?,
+        append: uuid::Uuid::from_bytes(append.bytes()),
+        at: from_bson_date(at)?,
+        changes: changes.into_iter().map(Change::try_from).collect::<Result<_, _>>()?,
+    })
+}
+
+fn from_unwound(document: &RawDocument) -> Result<LoggedChange, StoreError> {
+    let UnwoundDocument { seq, append, index, changes } =
+        bson::deserialize_from_slice(document.as_bytes()).map_err(unreadable)?;
+    Ok(LoggedChange {
+        seq: seq.try_into().map_err(unreadable)?,
+        append: uuid::Uuid::from_bytes(append.bytes()),
+        index: index.try_into().map_err(unreadable)?,
+        change: changes.try_into()?,
+    })
+}
+
+impl TryFrom<ChangeDocument> for Change {
+    type Error = StoreError;
+
+    fn try_from(document: ChangeDocument) -> Result<Self, StoreError> {
+        let ChangeDocument { k, m, v, f, t } = document;
+        Ok(Self {
             kind: k,
             message_id: uuid::Uuid::from_bytes(m.bytes()).into(),
             version: v.try_into().map_err(unreadable)?,
             from_user_id: f,
             to_user_id: t,
         })
-    };
-    Ok(LogEntry {
-        seq: seq.try_into().map_err(unreadable)?,
-        append: uuid::Uuid::from_bytes(append.bytes()),
-        at: from_bson_date(at)?,
-        changes: changes.into_iter().map(change).collect::<Result<_, _>>()?,
-    })
+    }
 }
 
 /// Returns a number as MongoDB stores it.

@@ -7,6 +7,7 @@ mod get_by_id;
 pub(crate) mod import;
 mod list;
 pub(crate) mod page;
+mod remembered;
 mod rules;
 pub(crate) mod sample;
 mod update;

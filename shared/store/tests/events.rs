@@ -17,7 +17,7 @@ use testkit::TestEnvironment;
 const DAY: Duration = Duration::from_hours(24);
 
 fn user(name: &str) -> UserId {
-    name.to_owned().try_into().expect("a valid user id")
+    UserId::try_from(name.to_owned()).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn change(from: &str, to: &str) -> Change {
@@ -92,9 +92,28 @@ async fn an_entry_is_read_as_it_was_appended_by_number_and_by_user() -> Result<(
     assert_eq!(store.newest_log_entry().await?, Some(second.clone()));
     assert_eq!(store.log_entry(2).await?, Some(second.clone()));
     assert_eq!(store.log_entry(3).await?, None);
-    assert_eq!(store.log_of_user_from(&user("carol"), 1, 10).await?, [first]);
-    assert_eq!(store.log_of_user_from(&user("carol"), 2, 10).await?, []);
-    assert_eq!(store.log_of_user_from(&user("dan"), 1, 10).await?, [second]);
+    assert_eq!(store.log_from(2, 10).await?, [second.clone()]);
+    assert_eq!(store.log_before(2, 10).await?, [first.clone()]);
+    assert_eq!(store.oldest_log_number().await?, Some(1));
+    let changes_of = async |name, seq, max| -> Result<Vec<(u64, u16)>> {
+        let changes = store.logged_changes_of(&user(name), None, seq, max).await?;
+        let entry = |seq| if seq == 1 { &first } else { &second };
+        assert!(changes.iter().all(|it| it.append == entry(it.seq).append));
+        assert!(changes.iter().all(|it| it.change == entry(it.seq).changes[usize::from(it.index)]));
+        Ok(changes.iter().map(|it| (it.seq, it.index)).collect())
+    };
+    assert_eq!(changes_of("bob", 1, 10).await?, [(1, 0), (1, 1)]);
+    assert_eq!(changes_of("carol", 1, 10).await?, [(1, 1)]);
+    assert_eq!(changes_of("carol", 2, 10).await?, []);
+    assert_eq!(changes_of("dan", 1, 1).await?, [(2, 0)]);
+    assert_eq!(store.count_logged_changes_of(&user("bob"), None, 1, 10).await?, 2);
+    assert_eq!(store.count_logged_changes_of(&user("bob"), None, 1, 1).await?, 1);
+    assert_eq!(store.count_logged_changes_of(&user("bob"), None, 2, 10).await?, 0);
+    let (bob, carol) = (user("bob"), user("carol"));
+    assert_eq!(store.count_logged_changes_of(&bob, Some(&carol), 1, 10).await?, 1);
+    assert_eq!(store.logged_changes_of(&bob, Some(&carol), 1, 10).await?[0].index, 1);
+    assert_eq!(store.append_of_log_entry(2).await?, Some(second.append));
+    assert_eq!(store.append_of_log_entry(3).await?, None);
     Ok(())
 }
 

@@ -1,13 +1,13 @@
 //! A storage worker with a faulty store, for the tests: some creates, chosen by their content, panic,
-//! kill the process, or fail for ever.
+//! kill the process, or fail for ever. Changes of one user's messages do not get into the log.
 
-use std::{process::ExitCode, slice, time::Duration};
+use std::{future, process::ExitCode, slice, time::Duration};
 
 use anyhow::Context;
 use contracts::Outcome;
 use service::Shutdown;
 use storage_worker::{CommandStore, Config};
-use store::{CreateCommand, Store, StoreError, StoreSettings};
+use store::{CreateCommand, LogAppender, PendingEntry, Store, StoreError, StoreSettings};
 
 /// Content of a create that panics.
 const PANIC: &str = "panic!";
@@ -23,6 +23,9 @@ const LATER: Duration = Duration::from_millis(1_500);
 
 /// Content of a create that fails as in an outage.
 const STALL: &str = "stall!";
+
+/// Sender of messages whose changes wait for ever for the log.
+const UNLOGGED: &str = "unlogged";
 
 #[derive(Clone)]
 struct FaultyStore(Store);
@@ -54,6 +57,18 @@ impl CommandStore for FaultyStore {
     ) -> Result<Vec<Option<Outcome>>, StoreError> {
         fail(commands).await?;
         self.0.create_many(commands).await
+    }
+
+    async fn append(
+        &self,
+        appender: &mut LogAppender,
+        pending: &mut PendingEntry,
+    ) -> Result<(), StoreError> {
+        let changes = &pending.entry().changes;
+        if changes.iter().any(|change| change.from_user_id.as_str() == UNLOGGED) {
+            future::pending::<()>().await;
+        }
+        self.0.append(appender, pending).await
     }
 }
 

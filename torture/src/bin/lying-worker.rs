@@ -1,5 +1,5 @@
-//! A storage worker whose store reports some commands as done before it applies them, to show that the
-//! checker notices. `LIE_ABOUT` says which commands.
+//! A storage worker whose store reports some commands as done before it applies them, or leaves changes out of the log, to
+//! show that the checker notices. `LIE_ABOUT` says which commands.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -8,7 +8,10 @@ use clap::ValueEnum;
 use contracts::{Outcome, Precondition};
 use service::Shutdown;
 use storage_worker::{CommandStore, Config};
-use store::{CreateCommand, Store, StoreError, StoreSettings, Update, UpdateCommand};
+use store::{
+    CreateCommand, LogAppender, PendingEntry, Store, StoreError, StoreSettings, Update,
+    UpdateCommand,
+};
 use torture::Lie;
 
 /// Time between the lie and the write: so long that a short run reads what is stored in between, if no
@@ -80,11 +83,22 @@ impl CommandStore for LyingStore {
         &self,
         commands: &[UpdateCommand],
     ) -> Result<Vec<Option<Outcome>>, StoreError> {
-        if self.1 == Lie::Creates {
+        if matches!(self.1, Lie::Creates | Lie::Events) {
             return self.0.bulk_write(commands).await;
         }
         // Each by itself, so that each is a lie.
         Ok(vec![None; commands.len()])
+    }
+
+    async fn append(
+        &self,
+        appender: &mut LogAppender,
+        pending: &mut PendingEntry,
+    ) -> Result<(), StoreError> {
+        if self.1 == Lie::Events {
+            return Ok(());
+        }
+        self.0.append(appender, pending).await
     }
 }
 

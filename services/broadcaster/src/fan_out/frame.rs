@@ -46,6 +46,11 @@ impl Frame {
         Ok(Self { number: 0, payload, websocket })
     }
 
+    /// Returns the frame with this number instead.
+    pub(crate) fn numbered(self, number: u64) -> Self {
+        Self { number, ..self }
+    }
+
     /// Returns the JSON of a message.
     pub(crate) fn payload(&self) -> &Bytes {
         &self.payload

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use bytes::Bytes;
-use contracts::Message;
+use contracts::{Event, Message};
 use http::{HeaderValue, Method, Response, header};
 use serde_json::{Value, json};
 use service::http::{Body, body, preconditions};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{close_reason::CloseReason, deadlines::Timeouts, session::MAX_MESSAGE_BYTES};
-use crate::fan_out::paced_stream::READ_AT_A_TIME;
+use crate::{events::follower::ResetReason, fan_out::paced_stream::READ_AT_A_TIME};
 
 const PATH: &str = "/asyncapi.json";
 
@@ -40,16 +40,21 @@ pub(super) fn respond(method: &Method, path: &str) -> Option<Response<Body>> {
 
 /// Returns the document.
 pub(crate) fn document() -> Value {
-    let mut schemas = vec![(Message::name().into_owned(), Message::schema())];
+    let mut schemas = vec![
+        (Message::name().into_owned(), Message::schema()),
+        (Event::name().into_owned(), Event::schema()),
+    ];
     Message::schemas(&mut schemas);
+    Event::schemas(&mut schemas);
     let schemas: BTreeMap<_, _> = schemas.into_iter().collect();
     json!({
         "asyncapi": "3.0.0",
         "info": {
-            "title": "Messages API: the broadcast",
+            "title": "Messages API: WebSockets",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Each second, a message sampled at random from the stored ones goes to \
-                            every WebSocket subscriber. All subscribers receive the same one.",
+            "description": "The broadcast: each second, a message sampled at random from the stored ones goes to \
+                            every subscriber. Event streams: each change of a user's messages goes to those who follow \
+                            that user, in order and without a gap.",
             "license": { "name": env!("CARGO_PKG_LICENSE") },
         },
         "defaultContentType": "application/json",
@@ -57,21 +62,11 @@ pub(crate) fn document() -> Value {
             "broadcaster": {
                 "host": "{host}",
                 "protocol": "ws",
-                "description": "A broadcaster. The gateway tunnels its own /api/chat to it.",
+                "description": "A broadcaster. The gateway tunnels its own /api/chat and /api/events to it.",
                 "variables": { "host": { "default": "localhost:8001" } },
             },
         },
-        "channels": {
-            "chat": {
-                "address": "/api/chat",
-                "title": "The broadcast",
-                "description": channel(&Timeouts::default()),
-                "servers": [{ "$ref": "#/servers/broadcaster" }],
-                "messages": { "message": { "$ref": "#/components/messages/message" } },
-                "bindings": { "ws": { "method": "GET", "bindingVersion": "0.1.0" } },
-                "x-close-codes": CloseReason::ALL.map(close_code),
-            },
-        },
+        "channels": channels(),
         "operations": {
             "broadcast": {
                 "action": "send",
@@ -80,20 +75,135 @@ pub(crate) fn document() -> Value {
                 "channel": { "$ref": "#/channels/chat" },
                 "messages": [{ "$ref": "#/channels/chat/messages/message" }],
             },
+            "follow": {
+                "action": "send",
+                "title": "A change of a message",
+                "summary": "One text frame for each event, and for where the stream is.",
+                "channel": { "$ref": "#/channels/events" },
+                "messages": [
+                    { "$ref": "#/channels/events/messages/event" },
+                    { "$ref": "#/channels/events/messages/ready" },
+                    { "$ref": "#/channels/events/messages/reset" },
+                    { "$ref": "#/channels/events/messages/position" },
+                ],
+            },
         },
         "components": {
-            "messages": {
-                "message": {
-                    "name": "message",
-                    "title": "A stored message",
-                    "contentType": "application/json",
-                    "payload": { "$ref": "#/components/schemas/Message" },
-                    "examples": [{ "payload": json!(schemas["Message"])["examples"][0] }],
-                },
-            },
+            "messages": messages(&json!(schemas["Message"])["examples"][0]),
             "schemas": schemas,
         },
     })
+}
+
+fn channels() -> Value {
+    json!({
+        "chat": {
+            "address": "/api/chat",
+            "title": "The broadcast",
+            "description": channel(&Timeouts::default()),
+            "servers": [{ "$ref": "#/servers/broadcaster" }],
+            "messages": { "message": { "$ref": "#/components/messages/message" } },
+            "bindings": { "ws": { "method": "GET", "bindingVersion": "0.1.0" } },
+            "x-close-codes": close_codes(CloseReason::of_broadcast),
+        },
+        "events": {
+            "address": "/api/events",
+            "title": "Events of a user",
+            "description": EVENTS,
+            "servers": [{ "$ref": "#/servers/broadcaster" }],
+            "messages": {
+                "event": { "$ref": "#/components/messages/event" },
+                "ready": { "$ref": "#/components/messages/ready" },
+                "reset": { "$ref": "#/components/messages/reset" },
+                "position": { "$ref": "#/components/messages/position" },
+            },
+            "bindings": { "ws": { "method": "GET", "query": events_query(), "bindingVersion": "0.1.0" } },
+            "x-close-codes": close_codes(|_| true),
+        },
+    })
+}
+
+/// Returns the messages of all channels.
+fn messages(example: &Value) -> Value {
+    json!({
+        "message": {
+            "name": "message",
+            "title": "A stored message",
+            "contentType": "application/json",
+            "payload": { "$ref": "#/components/schemas/Message" },
+            "examples": [{ "payload": example }],
+        },
+        "event": {
+            "name": "event",
+            "title": "A change of a message",
+            "contentType": "application/json",
+            "payload": {
+                "allOf": [
+                    { "$ref": "#/components/schemas/Event" },
+                    control(&json!({}), &["position"]),
+                ],
+            },
+        },
+        "ready": {
+            "name": "ready",
+            "title": "The stream begins",
+            "contentType": "application/json",
+            "payload": control(
+                &json!({ "type": { "const": "ready" }, "resumed": { "type": "boolean" } }),
+                &["type", "position", "resumed"],
+            ),
+        },
+        "reset": {
+            "name": "reset",
+            "title": "Start over: list again, then go on from this position",
+            "contentType": "application/json",
+            "payload": control(
+                &json!({
+                    "type": { "const": "reset" },
+                    "reason": { "enum": ResetReason::ALL.map(ResetReason::text) },
+                }),
+                &["type", "position", "reason"],
+            ),
+        },
+        "position": {
+            "name": "position",
+            "title": "Where an idle stream is",
+            "contentType": "application/json",
+            "payload": control(
+                &json!({ "type": { "const": "position" } }),
+                &["type", "position"],
+            ),
+        },
+    })
+}
+
+const EVENTS: &str = "Follow what happens to a user's messages by connecting; see docs/events.md. Every frame has the \
+    position behind it: connect with `after` to resume there, on any replica, for as long as the log of changes is kept \
+    (7 days by default). A client that is slow gets everything later. Limits of what clients send, pings and refusals are \
+    those of the broadcast; 400 is also the response to a position that is none, and 422 to a query without a user.";
+
+/// Returns the schema of the query of an event stream.
+fn events_query() -> Value {
+    json!({
+        "type": "object",
+        "required": ["user_id"],
+        "properties": {
+            "user_id": { "type": "string", "description": "Follow the messages from and to this user" },
+            "with": { "type": "string", "description": "Only those from and to this other user" },
+            "after": { "type": "string", "description": "Resume at this position; without it, from now on" },
+        },
+    })
+}
+
+/// Returns the schema of a frame with a position and these other properties.
+fn control(properties: &Value, required: &[&str]) -> Value {
+    let mut properties = properties.clone();
+    properties["position"] = json!({ "type": "string", "description": "Opaque" });
+    json!({ "type": "object", "required": required, "properties": properties })
+}
+
+fn close_codes(listed: impl Fn(CloseReason) -> bool) -> Vec<Value> {
+    CloseReason::ALL.into_iter().filter(|reason| listed(*reason)).map(close_code).collect()
 }
 
 fn channel(timeouts: &Timeouts) -> String {
@@ -130,6 +240,12 @@ fn close_code(reason: CloseReason) -> Value {
         CloseReason::PongTimeout => {
             &format!("The client sent no pong within {} s of a ping.", pong.as_secs())
         }
+        CloseReason::Aged => {
+            "The stream has lasted some 10 minutes. Connect again, so that streams spread over the replicas."
+        }
+        CloseReason::Displaced => {
+            "The user has opened more streams than are allowed (MAX_STREAMS_PER_USER), and this was the oldest."
+        }
     };
     let code = u16::from(reason.code());
     json!({ "code": code, "reason": reason.text(), "description": description })
@@ -142,14 +258,18 @@ mod tests {
     #[test]
     fn the_description_names_every_reason_and_no_other() {
         let document = document();
-        let described = document["channels"]["chat"]["x-close-codes"].as_array().unwrap();
-        for reason in CloseReason::ALL {
-            let known = described
-                .iter()
-                .any(|it| it["code"] == u16::from(reason.code()) && it["reason"] == reason.text());
-            assert!(known, "{reason:?}");
+        for (channel, count) in
+            [("chat", CloseReason::ALL.len() - 2), ("events", CloseReason::ALL.len())]
+        {
+            let described = document["channels"][channel]["x-close-codes"].as_array().unwrap();
+            assert_eq!(described.len(), count);
+            for reason in CloseReason::ALL {
+                let known = described.iter().any(|it| {
+                    it["code"] == u16::from(reason.code()) && it["reason"] == reason.text()
+                });
+                assert_eq!(known, channel == "events" || reason.of_broadcast(), "{reason:?}");
+            }
         }
-        assert_eq!(described.len(), CloseReason::ALL.len());
     }
 
     #[test]

@@ -9,6 +9,9 @@ use tokio_tungstenite::tungstenite::{
 /// The close code of a subscriber that does not keep up. RFC 6455 leaves 4000–4999 to applications.
 const TOO_SLOW: u16 = 4008;
 
+/// The close code of an event stream that newer ones of its user have displaced.
+const DISPLACED: u16 = 4009;
+
 /// A reason for which this side closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
@@ -18,16 +21,20 @@ pub(super) enum CloseReason {
     TooLarge,
     SlowConsumer,
     PongTimeout,
+    Aged,
+    Displaced,
 }
 
 impl CloseReason {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Stopping,
         Self::ProtocolError,
         Self::NotUtf8,
         Self::TooLarge,
         Self::SlowConsumer,
         Self::PongTimeout,
+        Self::Aged,
+        Self::Displaced,
     ];
 
     /// Returns the reason to close a subscriber after this error of its socket; `None` if it is gone.
@@ -39,6 +46,11 @@ impl CloseReason {
             Error::Protocol(_) => Some(Self::ProtocolError),
             _ => None,
         }
+    }
+
+    /// Returns true unless only event streams are closed for this reason.
+    pub(super) fn of_broadcast(self) -> bool {
+        !matches!(self, Self::Aged | Self::Displaced)
     }
 
     pub(super) fn frame(self) -> CloseFrame {
@@ -70,6 +82,10 @@ impl CloseReason {
             Self::TooLarge => ("too_large", CloseCode::Size, "message is larger than 4096 bytes"),
             Self::SlowConsumer => ("slow_consumer", too_slow, "slow consumer"),
             Self::PongTimeout => ("pong_timeout", too_slow, "no pong received"),
+            Self::Aged => ("aged", CloseCode::Away, "lasted long enough"),
+            Self::Displaced => {
+                ("displaced", CloseCode::Library(DISPLACED), "displaced by newer streams")
+            }
         }
     }
 }

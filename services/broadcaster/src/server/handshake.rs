@@ -7,28 +7,30 @@ use service::http::{Body, body, has_token};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::refusal::Refusal;
-use crate::limits::origins::AllowedOrigins;
 
-const PATH: &str = "/api/chat";
+/// Path of the broadcast.
+pub(super) const PATH: &str = "/api/chat";
 
-/// Returns the route of `path` if it is the WebSocket's.
+/// Returns the route of `path` if it is the broadcast's.
 pub(super) fn route(path: &str) -> Option<&'static str> {
     (path == PATH).then_some(PATH)
 }
 
-/// Checks a request for a WebSocket. Returns the value of `Sec-WebSocket-Accept`.
+/// Returns true for a request that asks for a WebSocket, whether or not it asks well.
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    has_token(headers, &header::UPGRADE, "websocket")
+}
+
+/// Checks a request for a WebSocket that pages of some origins may open. Returns the value of `Sec-WebSocket-Accept`.
 pub(super) fn check<B: hyper::body::Body>(
     request: &Request<B>,
-    origins: &AllowedOrigins,
+    is_allowed: impl FnOnce(&HeaderMap) -> bool,
 ) -> Result<HeaderValue, Refusal> {
-    if request.uri().path() != PATH {
-        return Err(Refusal::UnknownPath);
-    }
     let headers = request.headers();
     let upgrade = request.method() == Method::GET
         && request.version() == Version::HTTP_11
         && has_token(headers, &header::CONNECTION, "upgrade")
-        && has_token(headers, &header::UPGRADE, "websocket");
+        && asks_for_websocket(headers);
     if !upgrade {
         return Err(Refusal::UpgradeRequired);
     }
@@ -41,7 +43,7 @@ pub(super) fn check<B: hyper::body::Body>(
     if !request.body().is_end_stream() {
         return Err(Refusal::HasBody);
     }
-    if !origins.allow(headers) {
+    if !is_allowed(headers) {
         return Err(Refusal::OriginForbidden);
     }
     HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Refusal::InvalidKey)
@@ -74,6 +76,7 @@ fn is_key(key: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::origins::AllowedOrigins;
 
     /// The handshake of RFC 6455, section 1.3.
     fn handshake() -> Request<String> {
@@ -92,7 +95,7 @@ mod tests {
         let mut request = handshake();
         change(&mut request);
         let origins = AllowedOrigins::new(Some(vec!["http://example.com".parse().unwrap()]));
-        check(&request, &origins).unwrap_err()
+        check(&request, |headers| origins.allow(headers)).unwrap_err()
     }
 
     fn without(name: HeaderName) -> Response<Body> {
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_accept_key_is_that_of_the_rfc() {
-        let accept_key = check(&handshake(), &AllowedOrigins::default()).unwrap();
+        let accept_key = check(&handshake(), |_| true).unwrap();
         assert_eq!(accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
@@ -177,9 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_and_a_head_are_refused() {
-        let other_path = refusal(|request| *request.uri_mut() = "/api/chats".parse().unwrap());
-        assert_eq!(other_path.into_response().status(), 404);
+    fn a_head_is_refused() {
         let head = refusal(|request| *request.method_mut() = Method::HEAD);
         assert_eq!(head, Refusal::UpgradeRequired);
     }

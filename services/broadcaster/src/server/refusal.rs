@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use contracts::{Problem, ProblemKind};
-use http::{HeaderName, HeaderValue, Response, header};
-use service::http::{Body, problem};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use service::http::{Body, event_stream, problem};
 
 /// Time after which a refused subscriber may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// A reason why a request does not become a WebSocket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A reason why a request becomes neither a WebSocket nor an event stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     UnknownPath,
+    Invalid(Box<Problem>),
     UpgradeRequired,
     UnsupportedVersion,
     InvalidKey,
@@ -21,9 +22,16 @@ pub(super) enum Refusal {
     SubscriberLimit,
     IpLimit,
     ShuttingDown,
+    NotFollowing,
+    NoLog,
 }
 
 impl Refusal {
+    /// Returns the refusal of an event stream, which takes the form that the client can read.
+    pub(super) fn of_events(&self, headers: &HeaderMap) -> Response<Body> {
+        event_stream::refusal(headers, &self.problem(), RETRY_AFTER)
+    }
+
     pub(super) fn into_response(self) -> Response<Body> {
         let mut response = problem::response(&self.problem(), RETRY_AFTER);
         let mut add = |name: HeaderName, value: &'static str| {
@@ -41,10 +49,11 @@ impl Refusal {
         response
     }
 
-    fn problem(self) -> Problem {
+    fn problem(&self) -> Problem {
         let (kind, detail) = match self {
+            Self::Invalid(problem) => return (**problem).clone(),
             Self::UnknownPath => {
-                (ProblemKind::UnknownPath, "unknown path; the WebSocket is at /api/chat")
+                (ProblemKind::UnknownPath, "unknown path; this port has /api/chat and /api/events")
             }
             Self::UpgradeRequired => (
                 ProblemKind::UpgradeRequired,
@@ -72,6 +81,14 @@ impl Refusal {
             Self::IpLimit => (
                 ProblemKind::TooManyFromAddress,
                 "this address has reached its subscription limit; close another subscription or retry later",
+            ),
+            Self::NotFollowing => (
+                ProblemKind::Overloaded,
+                "this replica has not read the log of changes yet; retry later",
+            ),
+            Self::NoLog => (
+                ProblemKind::StorageUnavailable,
+                "the log of changes cannot be read now; retry later",
             ),
             Self::ShuttingDown => {
                 (ProblemKind::Overloaded, "this replica is shutting down; connect again")

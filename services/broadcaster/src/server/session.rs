@@ -1,9 +1,15 @@
-//! A subscriber's session, with one task and one timer. The fan-out writes the frames. The session
-//! pings, reads and ignores messages, sends the newest frame after some were skipped, and closes.
+//! A subscriber's session, with one task and one timer. The fan-out writes the frames of the broadcast; the session writes
+//! those of an event stream, one after the other. The session pings, reads and ignores messages, sends the newest frame
+//! after some were skipped, and closes.
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use telemetry::metrics::{CounterFamily, catalog};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,10 +28,14 @@ use super::{
     close_reason::CloseReason,
     deadlines::{Deadlines, Timeouts},
 };
-use crate::fan_out::{
-    hub::Subscription,
-    paced_stream::{PacedStream, READ_AT_A_TIME},
-    subscriber_sink::{Event, Socket, SubscriberSink},
+use crate::{
+    events::stream,
+    fan_out::{
+        frame::Frame,
+        hub::Subscription,
+        paced_stream::{PacedStream, READ_AT_A_TIME},
+        subscriber_sink::{Event, Socket, SubscriberSink},
+    },
 };
 
 /// Maximum size of a message of a subscriber, in bytes; it is ignored anyway.
@@ -36,6 +46,14 @@ const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Size of the read buffer. Idle subscribers hold one, too.
 const READ_BUFFER_BYTES: usize = 1024;
+
+/// Where a session's frames come from.
+pub(super) enum Source {
+    /// The fan-out, which writes them by itself.
+    Broadcast(Subscription),
+    /// An event stream, which ends with a reason.
+    Events(Pin<Box<dyn Stream<Item = Result<Frame, stream::End>> + Send>>),
+}
 
 /// The end of a session.
 enum End {
@@ -77,6 +95,7 @@ enum Step {
     Close,
     Timer,
     Event(Result<Event, Error>),
+    Stream(Result<Frame, stream::End>),
 }
 
 /// Registers the counters of sessions by their ends.
@@ -91,7 +110,7 @@ pub(super) fn count_ends() -> CounterFamily {
 pub(super) async fn run(
     stream: TcpStream,
     read_ahead: Vec<u8>,
-    mut subscription: Subscription,
+    mut source: Box<Source>,
     timeouts: Timeouts,
     ends: &CounterFamily,
     closing: impl Future<Output = ()>,
@@ -106,8 +125,11 @@ pub(super) async fn run(
     let stream = PacedStream::new(stream, &read_ahead, timeouts.read_pause);
     let socket =
         WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
-    let sink = subscription.attach(socket, timeouts.send);
-    let end = serve(&sink, &subscription, timeouts, closing).await;
+    let sink = match &mut *source {
+        Source::Broadcast(subscription) => subscription.attach(socket, timeouts.send),
+        Source::Events(_) => Arc::new(SubscriberSink::new(socket, 0, timeouts.send)),
+    };
+    let end = serve(&sink, &mut source, timeouts, closing).await;
     ends.count(end.label());
     if let Some(mut socket) = sink.take() {
         socket.get_mut().read_while_closing();
@@ -118,7 +140,7 @@ pub(super) async fn run(
 
 async fn serve(
     sink: &SubscriberSink,
-    subscription: &Subscription,
+    source: &mut Source,
     timeouts: Timeouts,
     closing: impl Future<Output = ()>,
 ) -> End {
@@ -142,6 +164,13 @@ async fn serve(
                 // The timer must be polled to know the waker.
                 context.waker().wake_by_ref();
             }
+            if event.is_pending()
+                && sink.send_deadline().is_none()
+                && let Source::Events(steps) = &mut *source
+                && let Poll::Ready(step) = steps.poll_next_unpin(context)
+            {
+                return Poll::Ready(step.map_or(Step::Close, Step::Stream));
+            }
             event.map(Step::Event)
         });
         let event = match step.await {
@@ -158,10 +187,24 @@ async fn serve(
                     Err(error) => return End::of(&error),
                 }
             }
+            Step::Stream(Ok(frame)) => {
+                sink.try_send(&frame);
+                continue;
+            }
+            Step::Stream(Err(end)) => {
+                return End::ByUs(match end {
+                    stream::End::Aged => CloseReason::Aged,
+                    stream::End::Displaced => CloseReason::Displaced,
+                });
+            }
             Step::Event(event) => event,
         };
         match event {
-            Ok(Event::Sent) => subscription.catch_up(sink),
+            Ok(Event::Sent) => {
+                if let Source::Broadcast(subscription) = source {
+                    subscription.catch_up(sink);
+                }
+            }
             Ok(Event::Received(Message::Close(reply))) => {
                 return End::after_close(sink.close_code(), reply.as_ref());
             }

@@ -3,8 +3,9 @@
 
 use std::net::SocketAddr;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use service::Shutdown;
+use store::{StoreConfig, StoreSettings};
 use testkit::eventually;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::*;
 use crate::fan_out::subscriber_sink::SubscriberSink;
 
+mod events;
 mod floods;
 mod handshakes;
 mod pings;
@@ -46,13 +48,24 @@ impl Default for Settings {
             close_spread: Duration::from_secs(10),
             closes_per_second: 1_000,
             timeouts: Timeouts::default(),
+            event_origins: Vec::new(),
+            per_user: UserLimiter::new(8),
+            timing: Timing::default(),
         }
     }
+}
+
+/// A store that never connects, because nothing is read.
+fn unused_store() -> Store {
+    let uri = "mongodb://127.0.0.1:1".parse().unwrap();
+    let config = StoreConfig { uri, database: "test".parse().unwrap() };
+    Store::new(StoreSettings::new(config, "test")).now_or_never().unwrap().unwrap()
 }
 
 struct Fixture {
     address: SocketAddr,
     hub: Arc<Hub>,
+    tail: Arc<Tail>,
     shutdown: Shutdown,
     serving: JoinHandle<()>,
 }
@@ -69,10 +82,12 @@ impl Fixture {
         let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(4));
         let health = Health::new(Vec::new(), phases.draining.clone());
         let hub = Arc::new(Hub::new());
-        let served = Arc::clone(&hub);
+        let tail = Tail::new();
+        let (hub_served, tail_served) = (Arc::clone(&hub), Arc::clone(&tail));
+        let content = Content { hub: hub_served, tail: tail_served, store: unused_store() };
         let serving =
-            tokio::spawn(async move { serve(listener, served, health, settings, &phases).await });
-        Self { address, hub, shutdown, serving }
+            tokio::spawn(async move { serve(listener, content, health, settings, &phases).await });
+        Self { address, hub, tail, shutdown, serving }
     }
 
     fn with_timeouts(change: impl FnOnce(&mut Timeouts)) -> Self {
@@ -271,8 +286,11 @@ async fn the_task_of_a_session_is_small() {
     let phases = Shutdown::manual().phases(Duration::ZERO, Duration::ZERO);
     let health = Health::new(Vec::new(), phases.draining.clone());
     let hub = Arc::new(Hub::new());
-    let server = Server::new(Arc::clone(&hub), health, Settings::default(), phases);
+    let content = Content { hub: Arc::clone(&hub), tail: Tail::new(), store: unused_store() };
+    let server = Server::new(content, health, Settings::default(), phases);
+    let permit = Arc::clone(&server.free).try_acquire_owned().unwrap();
     let upgrade = hyper::upgrade::on(Request::new(()));
-    let task = Arc::new(server).host(upgrade, hub.subscribe(), ());
+    let source = Box::new(Source::Broadcast(hub.subscribe()));
+    let task = Arc::new(server).host(upgrade, source, (permit, None));
     assert!(size_of_val(&task) <= 1536, "{} bytes", size_of_val(&task));
 }

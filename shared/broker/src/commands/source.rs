@@ -52,6 +52,12 @@ struct Link {
 pub struct DeliveryGroup {
     /// At least one, the oldest first.
     pub deliveries: Vec<Delivery>,
+    /// Acks all of them.
+    pub acknowledgement: Acknowledgement,
+}
+
+/// The acknowledgement of a delivery group. If it is dropped, the broker delivers the group again once its channel ends.
+pub struct Acknowledgement {
     last: Acker,
 }
 
@@ -96,8 +102,10 @@ impl CommandSource {
         self.up.subscribe()
     }
 
-    /// Waits for the next delivery group; `None` once stopped. Connects again after every fault. A
-    /// group must be acked, or given up, before the next is asked for.
+    /// Waits for the next delivery group; `None` once stopped. Connects again after every fault.
+    ///
+    /// Groups are acked in the order in which they came, since the ack of one also acks those before it on its channel. A
+    /// group has at most half of the deliveries that may be unacked, so that the next one can be applied before.
     pub async fn next(&mut self) -> Option<DeliveryGroup> {
         let stop = self.stop.clone();
         let group = stop.run_until_cancelled(self.next_group()).await?;
@@ -142,13 +150,13 @@ impl CommandSource {
             }
         };
         if let Some(suspect) = link.held_back.take() {
-            return Ok(link.group_from(suspect));
+            return Ok(link.group_from(suspect, self.prefetch / 2));
         }
         let first = tokio::select! {
             first = link.consumer.next() => first.ok_or(BrokerError::Lost)??,
             () = lost(&link.connection, &link.channel) => return Err(BrokerError::Lost),
         };
-        Ok(link.group_from(first))
+        Ok(link.group_from(first, self.prefetch / 2))
     }
 }
 
@@ -164,11 +172,12 @@ impl Link {
         Ok(Self { connection, channel, consumer, held_back: None })
     }
 
-    /// Groups a delivery with those that have arrived behind it. The next group reports a fault.
-    fn group_from(&mut self, first: lapin::message::Delivery) -> DeliveryGroup {
+    /// Groups a delivery with those that have arrived behind it, up to a limit. The next group reports a fault.
+    fn group_from(&mut self, first: lapin::message::Delivery, limit: u16) -> DeliveryGroup {
         let mut last = first.acker.clone();
         let mut deliveries = vec![Delivery::from(first)];
-        while !deliveries.iter().any(|delivery| delivery.suspect) {
+        while deliveries.len() < limit.into() && !deliveries.iter().any(|delivery| delivery.suspect)
+        {
             let Some(Some(Ok(next))) = self.consumer.next().now_or_never() else { break };
             if redeliveries(&next.properties) >= SUSPECT_REDELIVERIES {
                 self.held_back = Some(next);
@@ -177,14 +186,14 @@ impl Link {
             last = next.acker.clone();
             deliveries.push(Delivery::from(next));
         }
-        DeliveryGroup { deliveries, last }
+        DeliveryGroup { deliveries, acknowledgement: Acknowledgement { last } }
     }
 }
 
-impl DeliveryGroup {
+impl Acknowledgement {
     /// Acks every delivery of the group. If that fails they are delivered again.
-    pub async fn ack(self) {
-        // Nothing older than the group is left unacked on its channel.
+    pub async fn send(self) {
+        // What is older on its channel was acked before.
         let options = BasicAckOptions { multiple: true };
         match in_time(RPC_TIMEOUT, self.last.ack(options)).await {
             Ok(true) => {}

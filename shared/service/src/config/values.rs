@@ -25,11 +25,26 @@ where
 /// Returns a parser of whole milliseconds in `range`; the error gives `example`.
 #[must_use]
 pub fn millis(range: RangeInclusive<u64>, example: u64) -> impl TypedValueParser<Value = Duration> {
+    duration(range, example, "milliseconds", Duration::from_millis)
+}
+
+/// Returns a parser of whole hours in `range`; the error gives `example`.
+#[must_use]
+pub fn hours(range: RangeInclusive<u64>, example: u64) -> impl TypedValueParser<Value = Duration> {
+    duration(range, example, "hours", Duration::from_hours)
+}
+
+fn duration(
+    range: RangeInclusive<u64>,
+    example: u64,
+    unit: &'static str,
+    of: fn(u64) -> Duration,
+) -> impl TypedValueParser<Value = Duration> {
     move |text: &str| {
-        let millis = text.parse().ok().filter(|millis| range.contains(millis));
-        millis.map(Duration::from_millis).ok_or_else(|| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.map(of).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
-            format!("must be whole milliseconds from {least} to {most}, such as {example}")
+            format!("must be whole {unit} from {least} to {most}, such as {example}")
         })
     }
 }

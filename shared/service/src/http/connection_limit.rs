@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::connection_state::ConnectionState;
 
@@ -36,7 +33,6 @@ struct Candidate {
 /// A connection's share of the limit.
 pub(super) struct ConnectionPermit {
     connection: Arc<ConnectionState>,
-    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl ConnectionLimit {
@@ -60,7 +56,8 @@ impl ConnectionLimit {
             wait = self.evict();
         };
         // The semaphore is never closed, so there always is a permit.
-        let permit = Arc::new(ConnectionPermit { connection, _permit: permit.ok() });
+        connection.activity().permit = permit.ok();
+        let permit = Arc::new(ConnectionPermit { connection });
         let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
         if candidates.len() >= 2 * self.max_connections {
             candidates.retain(|candidate| candidate.permit.strong_count() > 0);
@@ -79,6 +76,10 @@ impl ConnectionLimit {
             let Some(permit) = candidate.permit.upgrade() else { continue };
             let connection = &permit.connection;
             let activity = connection.activity();
+            // Its end makes no room.
+            if activity.permit.is_none() {
+                continue;
+            }
             if activity.requests != candidate.requests || !activity.is_idle() {
                 candidate.requests = activity.requests;
                 candidates.push_back(candidate);
@@ -96,6 +97,12 @@ impl ConnectionLimit {
             busy.connection.eviction.notify_one();
         }
         EVICTION_TIME
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.connection.activity().permit = None;
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    time::Instant,
+};
 
 use super::settings::ListenerSettings;
 
@@ -28,6 +31,8 @@ pub(super) struct Activity {
     pub(super) write_timeout: Duration,
     /// True once the connection belongs to another protocol.
     pub(super) upgraded: bool,
+    /// The connection's share of the limit, until it is given up.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A request in progress: from its headers to the end of its response's body.
@@ -43,6 +48,7 @@ impl ConnectionState {
             last_response: accepted,
             write_timeout,
             upgraded: false,
+            permit: None,
         };
         Self { accepted, eviction: Notify::new(), activity: Mutex::new(activity) }
     }

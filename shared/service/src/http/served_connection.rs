@@ -52,6 +52,17 @@ const LAST_BYTES_TIMEOUT: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+/// The connection's share of [`ListenerSettings::max_connections`], among a request's extensions.
+#[derive(Clone, Debug)]
+pub struct ConnectionShare(Arc<ConnectionState>);
+
+impl ConnectionShare {
+    /// Gives the share up. Whoever does this limits such requests, and makes them the last of their connections.
+    pub fn give_up(&self) {
+        self.0.activity().permit = None;
+    }
+}
+
 /// Serves requests until the client leaves, the connection is evicted or has been idle for too long, or the service
 /// closes.
 pub(super) async fn serve<S, B>(
@@ -77,6 +88,7 @@ pub(super) async fn serve<S, B>(
         let version = request.version();
         let mut request = request.map(|body| RequestBody::new(body, version, body_timeout));
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(ConnectionShare(Arc::clone(&counting)));
         paths::normalize(request.uri_mut());
         async move {
             let mut response = service.oneshot(request).await?;

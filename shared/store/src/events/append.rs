@@ -53,6 +53,18 @@ impl PendingEntry {
         let entry = LogEntry { seq: 0, append: Uuid::new_v4(), at: Timestamp::now(), changes };
         Self { entry, claiming: false, conflicts: 0 }
     }
+
+    /// Returns the entry. It has its number once it was appended.
+    #[must_use]
+    pub fn entry(&self) -> &LogEntry {
+        &self.entry
+    }
+
+    /// Returns the entry itself.
+    #[must_use]
+    pub fn into_entry(self) -> LogEntry {
+        self.entry
+    }
 }
 
 impl LogAppender {

@@ -24,6 +24,9 @@ impl Store {
 
     /// Returns the epoch, and makes one if there is none.
     pub async fn ensure_log_epoch(&self) -> Result<Uuid, StoreError> {
+        if let Some(epoch) = self.log_epoch().await? {
+            return Ok(epoch);
+        }
         self.update_epoch(doc! { "$setOnInsert": { "epoch": new_epoch() } }).await
     }
 

@@ -2,9 +2,10 @@
 
 use contracts::{EventPosition, LogEntry, UserId};
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
+use uuid::Uuid;
 
-use super::{from_document, number};
+use super::{LoggedChange, from_document, from_unwound, number};
 use crate::{
     Store, StoreError,
     convert::{to_uuid, unreadable},
@@ -34,9 +35,7 @@ impl Store {
             return Ok(Some(EventPosition::start(epoch)));
         };
         let seq = newest.get_i64("_id").map_err(unreadable)?.try_into().map_err(unreadable)?;
-        let append = newest.get("append").map_err(unreadable)?.and_then(to_uuid);
-        let append = append.ok_or_else(|| unreadable("the append of a log entry is no UUID"))?;
-        Ok(Some(EventPosition::behind(epoch, seq, append)))
+        Ok(Some(EventPosition::behind(epoch, seq, append_of(&newest)?)))
     }
 
     /// Returns the oldest entry; `None` if the log is empty.
@@ -49,15 +48,99 @@ impl Store {
         self.log_entries(doc! { "_id": { "$gte": number(seq)? } }, 1, limit).await
     }
 
-    /// Returns those of them that concern a user. Their other changes are in them, too.
-    pub async fn log_of_user_from(
+    /// Returns entries in the order of the log, the newest of those before this number.
+    pub async fn log_before(&self, seq: u64, limit: u16) -> Result<Vec<LogEntry>, StoreError> {
+        let mut entries =
+            self.log_entries(doc! { "_id": { "$lt": number(seq)? } }, -1, limit).await?;
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// Returns the append that wrote the entry with this number, if it is in the log.
+    pub async fn append_of_log_entry(&self, seq: u64) -> Result<Option<Uuid>, StoreError> {
+        let (events, filter) = (self.events.clone(), doc! { "_id": number(seq)? });
+        let find = async move { events.find_one(filter).projection(doc! { "append": 1 }).await };
+        let found: Option<RawDocumentBuf> = self.run(find).await?;
+        found.map(|document| append_of(&document)).transpose()
+    }
+
+    /// Returns the changes of a user's messages, or only those with another user, of at most `max_entries` entries from
+    /// this number on.
+    pub async fn logged_changes_of(
         &self,
         user: &UserId,
+        with: Option<&UserId>,
         seq: u64,
-        limit: u16,
-    ) -> Result<Vec<LogEntry>, StoreError> {
-        let filter = doc! { "users": user.as_str(), "_id": { "$gte": number(seq)? } };
-        self.log_entries(filter, 1, limit).await
+        max_entries: u16,
+    ) -> Result<Vec<LoggedChange>, StoreError> {
+        let sort_and_limit =
+            [doc! { "$sort": { "_id": 1 } }, doc! { "$limit": i64::from(max_entries) }];
+        let changes = self.changes_of(user, with, seq, &sort_and_limit, &[]).await?;
+        changes.iter().map(|document| from_unwound(document)).collect()
+    }
+
+    /// Returns their number from this number on, or `max` if there are more.
+    pub async fn count_logged_changes_of(
+        &self,
+        user: &UserId,
+        with: Option<&UserId>,
+        seq: u64,
+        max: u32,
+    ) -> Result<u32, StoreError> {
+        let count = [doc! { "$limit": i64::from(max) }, doc! { "$count": "changes" }];
+        let counted = self.changes_of(user, with, seq, &[], &count).await?;
+        // Nothing to count gives no document.
+        let Some(counted) = counted.first() else { return Ok(0) };
+        u32::try_from(counted.get_i32("changes").map_err(unreadable)?).map_err(unreadable)
+    }
+
+    /// Runs an aggregation with a document for each change of a user: its entry with this change only, and its index. The
+    /// other changes of the entries stay in MongoDB.
+    async fn changes_of(
+        &self,
+        user: &UserId,
+        with: Option<&UserId>,
+        seq: u64,
+        of_entries: &[Document],
+        of_changes: &[Document],
+    ) -> Result<Vec<RawDocumentBuf>, StoreError> {
+        let user = user.as_str();
+        let wanted = match with.map(UserId::as_str) {
+            None => [doc! { "changes.f": user }, doc! { "changes.t": user }],
+            Some(with) => [
+                doc! { "changes.f": user, "changes.t": with },
+                doc! { "changes.f": with, "changes.t": user },
+            ],
+        };
+        let mut pipeline =
+            vec![doc! { "$match": { "users": user, "_id": { "$gte": number(seq)? } } }];
+        pipeline.extend_from_slice(of_entries);
+        pipeline.extend([
+            doc! { "$project": { "append": 1, "changes": 1 } },
+            doc! { "$unwind": { "path": "$changes", "includeArrayIndex": "index" } },
+            doc! { "$match": { "$or": wanted.to_vec() } },
+        ]);
+        pipeline.extend_from_slice(of_changes);
+        let events = self.events.clone();
+        let aggregate = async move {
+            let found = events.aggregate(pipeline).with_type::<RawDocumentBuf>();
+            found.await?.try_collect().await
+        };
+        self.run(aggregate).await
+    }
+
+    /// Returns the number of the oldest entry; `None` if the log is empty.
+    pub async fn oldest_log_number(&self) -> Result<Option<u64>, StoreError> {
+        let events = self.events.clone();
+        let find = async move {
+            let oldest = events.find_one(doc! {}).sort(doc! { "_id": 1 });
+            oldest.projection(doc! { "_id": 1 }).await
+        };
+        let oldest: Option<RawDocumentBuf> = self.run(find).await?;
+        let seq = |document: RawDocumentBuf| {
+            document.get_i64("_id").map_err(unreadable)?.try_into().map_err(unreadable)
+        };
+        oldest.map(seq).transpose()
     }
 
     async fn log_entries(
@@ -73,4 +156,9 @@ impl Store {
         };
         self.run(find).await?.iter().map(|document| from_document(document)).collect()
     }
+}
+
+fn append_of(document: &RawDocument) -> Result<Uuid, StoreError> {
+    let append = document.get("append").map_err(unreadable)?.and_then(to_uuid);
+    append.ok_or_else(|| unreadable("the append of a log entry is no UUID"))
 }

@@ -104,7 +104,7 @@ impl StoredDocument {
 
 /// Reads the remembered commands. Each raises the version by one, so its place tells the version that it made. In format
 /// 1, deletions did not; each entry there has its version, and edits in format 2 stand before such entries.
-fn applied_commands(document: &RawDocument) -> Result<Vec<AppliedCommand>, StoreError> {
+pub(super) fn applied_commands(document: &RawDocument) -> Result<Vec<AppliedCommand>, StoreError> {
     let version = document.get_i64("version").ok();
     let mut applied = Vec::new();
     for (entry, made_before) in

@@ -95,7 +95,7 @@ impl Store {
         documents.iter().map(read).collect()
     }
 
-    async fn read_by_id(
+    pub(super) async fn read_by_id(
         &self,
         ids: impl IntoIterator<Item = MessageId>,
     ) -> Result<Vec<RawDocumentBuf>, StoreError> {

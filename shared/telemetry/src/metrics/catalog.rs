@@ -80,6 +80,17 @@ catalog! {
     /// Replies to gateways: sent, or dropped because they were too late or the broker did not accept
     /// them (label: result).
     REPLIES: CounterName = "messages_replies_total";
+    /// Time from an entry's first try to get into the log of changes until a majority has it.
+    LOG_APPEND_DURATION: HistogramName = "messages_log_append_duration_seconds";
+    /// Changes in each entry that was appended to the log.
+    LOG_ENTRY_CHANGES: HistogramName = "messages_log_entry_changes";
+    /// Numbers in the log that another worker took first.
+    LOG_CONFLICTS: CounterName = "messages_log_conflicts_total";
+    /// Entries of the log that were deleted because they are older than `EVENTS_RETENTION_HOURS`.
+    LOG_TRIMMED_ENTRIES: CounterName = "messages_log_trimmed_entries_total";
+    /// Hints of new log entries to broadcasters: sent, or dropped because they were too late or the broker did not accept
+    /// them (label: result).
+    HINTS: CounterName = "messages_hints_total";
     /// Documents that a read left out because they are no messages of this system, counted at each read.
     UNREADABLE_DOCUMENTS: CounterName = "messages_unreadable_documents_total";
     /// Duration of operations on the database, including the wait for a connection (label: result).
@@ -99,6 +110,16 @@ catalog! {
     SAMPLE_DURATION: HistogramName = "messages_sample_duration_seconds";
     /// Ticks of the leader by result: sampled, empty or failed (label: result).
     SAMPLES: CounterName = "messages_samples_total";
+    /// Open event streams (label: transport).
+    EVENT_STREAMS: GaugeName = "messages_event_streams";
+    /// Events sent to clients (label: transport).
+    EVENTS_SENT: CounterName = "messages_events_sent_total";
+    /// Time from the append of an entry to the log, by that worker's clock, to its arrival here.
+    EVENT_LAG: HistogramName = "messages_event_lag_seconds";
+    /// Reads of the log by event streams that are further behind than what this replica has in memory.
+    EVENT_LOG_READS: CounterName = "messages_event_log_reads_total";
+    /// Event streams that were told to start over, by reason (label: reason).
+    EVENT_RESETS: CounterName = "messages_event_resets_total";
     /// 1 while this replica is the leader, which samples and publishes frames.
     LEADER: GaugeName = "messages_leader";
 }

@@ -79,6 +79,7 @@ fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(full(catalog::QUEUE_LATENCY.0), &QUEUE_SECONDS)?
         .set_buckets_for_metric(full(catalog::PUBLISH_BATCH_COMMANDS.0), &COMMANDS)?
         .set_buckets_for_metric(full(catalog::APPLY_GROUP_COMMANDS.0), &COMMANDS)?
+        .set_buckets_for_metric(full(catalog::LOG_ENTRY_CHANGES.0), &COMMANDS)?
         .install_recorder()?;
     catalog::ALL.iter().for_each(describe);
     Ok(installed.insert(handle).clone())

@@ -1,0 +1,268 @@
+//! A follower: pulls the changes that one stream wants, in the order of the log, and makes events of them.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use contracts::{Change, ChangeKind, DeletedMessage, Event, EventPosition};
+use futures_util::future::try_join_all;
+use store::{LoggedChange, Store, StoreError};
+use tokio::time::sleep;
+
+use super::{
+    request::Follows,
+    resume::{self, Resumed},
+    tail::{Due, LogId, Place, Scan, Tail, Waiting},
+};
+
+/// Maximum number of entries in one read of the log. Each may have hundreds of changes that are wanted.
+const MAX_ENTRIES: u16 = 16;
+
+/// Maximum number of messages that are read together for one stream.
+const MAX_MESSAGES: usize = 64;
+
+/// Number of times that a message is read again whose version is older than the change. Then it is another message: an
+/// idempotency key allows one with the same id, a week after the first was deleted.
+const MAX_REREADS: usize = 10;
+
+/// Pause before a message is read again.
+const REREAD_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a stream sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// The stream begins at this position. `resumed` tells whether that is the one that the client asked for.
+    Ready { position: EventPosition, resumed: bool },
+    /// A change.
+    Event { position: EventPosition, event: Event },
+    /// Changes may be missing before this position, so the client must start over.
+    Reset { position: EventPosition, reason: ResetReason },
+}
+
+/// Reasons to start over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResetReason {
+    /// What follows the position is no longer in the log.
+    PositionExpired,
+    /// The position is in another log: a backup was restored.
+    OtherEpoch,
+    /// Too many changes follow the position.
+    TooMany,
+}
+
+/// The follower of one stream. Dropping it ends its registration.
+pub(crate) struct Follower {
+    tail: Arc<Tail>,
+    store: Store,
+    waiting: Arc<Waiting>,
+    log: LogId,
+    /// The next change to look at. Those before it are due, or not wanted.
+    place: Place,
+    /// Where the client is.
+    position: EventPosition,
+    opening: Option<Opening>,
+    due: VecDeque<Due>,
+    items: VecDeque<Item>,
+}
+
+/// What a stream asked for that has not begun yet.
+#[derive(Clone, Copy, Debug)]
+struct Opening {
+    after: Option<EventPosition>,
+    max_due: Option<u32>,
+}
+
+/// The tail has not read the log yet.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the log of changes has not been read yet")]
+pub(crate) struct NotFollowing;
+
+impl ResetReason {
+    pub(crate) const ALL: [Self; 3] = [Self::PositionExpired, Self::OtherEpoch, Self::TooMany];
+
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::PositionExpired => "position-expired",
+            Self::OtherEpoch => "other-epoch",
+            Self::TooMany => "too-many",
+        }
+    }
+}
+
+impl Item {
+    pub(crate) fn position(&self) -> EventPosition {
+        match self {
+            Self::Ready { position, .. }
+            | Self::Event { position, .. }
+            | Self::Reset { position, .. } => *position,
+        }
+    }
+}
+
+impl Follower {
+    /// Follows from the position `after`, or from now on. With `max_due`, a position that more changes follow is reset.
+    pub(crate) fn new(
+        tail: &Arc<Tail>,
+        store: &Store,
+        follows: Follows,
+        after: Option<EventPosition>,
+        max_due: Option<u32>,
+    ) -> Result<Self, NotFollowing> {
+        let (waiting, log, position) = tail.register(follows).ok_or(NotFollowing)?;
+        Ok(Self {
+            tail: Arc::clone(tail),
+            store: store.clone(),
+            waiting,
+            log,
+            place: Place::behind(position),
+            position,
+            opening: Some(Opening { after, max_due }),
+            due: VecDeque::new(),
+            items: VecDeque::new(),
+        })
+    }
+
+    /// Returns the position behind everything that was taken and everything that is not wanted.
+    pub(crate) fn position(&self) -> EventPosition {
+        self.position
+    }
+
+    /// Returns the next item; `None` if there is none now. Cancel safe. After an error, it can be tried again.
+    pub(crate) async fn try_next(&mut self) -> Result<Option<Item>, StoreError> {
+        loop {
+            if let Some(item) = self.items.pop_front() {
+                self.position = item.position();
+                return Ok(Some(item));
+            }
+            if let Some(opening) = self.opening {
+                self.open(opening).await?;
+                continue;
+            }
+            if !self.due.is_empty() {
+                self.read_messages().await?;
+                continue;
+            }
+            match self.tail.scan(&self.waiting, self.log, &mut self.place) {
+                Scan::Found(due) => self.due.extend(due),
+                Scan::AtEnd(end) => {
+                    self.position = end;
+                    return Ok(None);
+                }
+                Scan::ReadLog { newest } => self.read_log(newest).await?,
+                Scan::OtherLog { log, end } => {
+                    self.log = log;
+                    self.reset(end, ResetReason::OtherEpoch);
+                }
+            }
+        }
+    }
+
+    /// Waits until there may be more.
+    pub(crate) async fn woken(&self) {
+        self.waiting.woken.notified().await;
+    }
+
+    /// Begins the stream.
+    async fn open(&mut self, opening: Opening) -> Result<(), StoreError> {
+        let mut ready = Item::Ready { position: self.position, resumed: false };
+        let mut reset = None;
+        if let Some(after) = opening.after {
+            let (tail, store) = (&self.tail, &self.store);
+            let (log, follows) = (self.log, self.waiting.follows());
+            match resume::check(tail, store, log, follows, after, opening.max_due).await? {
+                Resumed::At(place) => {
+                    self.place = place;
+                    self.tail.resume_at(&self.waiting, place);
+                    ready = Item::Ready { position: after, resumed: true };
+                }
+                Resumed::Reset(reason) => reset = Some(reason),
+            }
+        }
+        self.opening = None;
+        self.items.push_back(ready);
+        if let Some(reason) = reset {
+            self.reset(self.position, reason);
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self, position: EventPosition, reason: ResetReason) {
+        tracing::debug!(reason = reason.text(), "an event stream starts over");
+        self.tail.metrics.resets.count(reason.text());
+        self.due.clear();
+        self.items.push_back(Item::Reset { position, reason });
+    }
+
+    /// Reads the log where the memory does not reach. The log had `newest` when the tail looked, so the read sees that, too.
+    async fn read_log(&mut self, newest: u64) -> Result<(), StoreError> {
+        self.tail.metrics.log_reads.increment(1);
+        let Follows { user, with } = self.waiting.follows();
+        let (store, from) = (&self.store, self.place);
+        let changes = store.logged_changes_of(user, with.as_ref(), from.seq, MAX_ENTRIES).await?;
+        // Afterwards, so that what was trimmed meanwhile is noticed.
+        let oldest = store.oldest_log_number().await?;
+        if oldest.is_none_or(|oldest| oldest > from.seq) {
+            let end = self.tail.to_end(&self.waiting, &mut self.place);
+            self.reset(end.unwrap_or(self.position), ResetReason::PositionExpired);
+            return Ok(());
+        }
+        let mut entries: Vec<u64> = changes.iter().map(|it| it.seq).collect();
+        entries.dedup();
+        let last = entries.last().copied().unwrap_or(0);
+        let read_to =
+            if entries.len() < usize::from(MAX_ENTRIES) { last.max(newest) } else { last };
+        let is_new = |it: &LoggedChange| Place { seq: it.seq, index: it.index } >= from;
+        let epoch = self.log.epoch;
+        self.due.extend(changes.into_iter().filter(is_new).map(|it| Due {
+            position: EventPosition::within(epoch, it.seq, it.append, it.index + 1),
+            change: it.change,
+        }));
+        self.place = Place { seq: read_to + 1, index: 0 };
+        self.tail.resume_at(&self.waiting, self.place);
+        Ok(())
+    }
+
+    /// Makes events of the first changes that are due.
+    async fn read_messages(&mut self) -> Result<(), StoreError> {
+        let count = self.due.len().min(MAX_MESSAGES);
+        let reading = self.due.range(..count).map(|due| event(&self.store, &due.change));
+        let events = try_join_all(reading).await?;
+        for (event, due) in events.into_iter().zip(self.due.drain(..count)) {
+            let position = due.position;
+            self.items.extend(event.map(|event| Item::Event { position, event }));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.tail.unregister(&self.waiting);
+    }
+}
+
+/// Returns the event of a change, with the message as it is now; `None` for one that was deleted since, which a later
+/// change tells.
+async fn event(store: &Store, change: &Change) -> Result<Option<Event>, StoreError> {
+    let Change { kind, message_id: id, version, from_user_id, to_user_id } = change;
+    if *kind == ChangeKind::Deleted {
+        let (from_user_id, to_user_id) = (from_user_id.clone(), to_user_id.clone());
+        let message = DeletedMessage { id: *id, from_user_id, to_user_id };
+        return Ok(Some(Event::Deleted { version: *version, message }));
+    }
+    for _ in 0..MAX_REREADS {
+        let Some(found) = store.find(*id).await? else { return Ok(None) };
+        let (version_now, message) = (found.version, found.message);
+        // Its users tell it from another message with the same id.
+        if (&message.from_user_id, &message.to_user_id) != (from_user_id, to_user_id) {
+            break;
+        }
+        if version_now >= *version {
+            return Ok(Some(match kind {
+                ChangeKind::Created => Event::Created { version: version_now, message },
+                _ => Event::Edited { version: version_now, message },
+            }));
+        }
+        sleep(REREAD_PAUSE).await;
+    }
+    tracing::debug!(message.id = %id, version, "left out a change: its id is another message's now");
+    Ok(None)
+}

@@ -1,0 +1,75 @@
+//! Events as JSON, for clients that ask again and again.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Response, header};
+use serde_json::{Value, json};
+use service::http::{Body, body};
+use store::StoreError;
+use telemetry::metrics::{Counter, GaugeGuard};
+use tokio::time::{Instant, timeout_at};
+
+use super::follower::{Follower, Item};
+
+/// Maximum number of events in a response.
+const MAX_EVENTS: usize = 100;
+
+/// Collects events, and waits for the first one at most this long.
+pub(crate) async fn respond(
+    mut follower: Follower,
+    wait: Duration,
+    sent: &Counter,
+    _open: GaugeGuard,
+) -> Result<Response<Body>, StoreError> {
+    let deadline = Instant::now() + wait;
+    let mut events = Vec::new();
+    while events.len() < MAX_EVENTS {
+        match follower.try_next().await? {
+            // The position says that.
+            Some(Item::Ready { .. }) => {}
+            Some(item) => {
+                let is_reset = matches!(item, Item::Reset { .. });
+                events.push(element(&item));
+                // The client starts over from there.
+                if is_reset {
+                    break;
+                }
+            }
+            None if !events.is_empty() => break,
+            None => {
+                if timeout_at(deadline, follower.woken()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    sent.increment(events.len() as u64);
+    let position = follower.position().to_string();
+    let page = json!({ "events": events, "position": position });
+    let mut response = Response::new(body::full(page.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Returns an item as it stands in the JSON of a response, and in a frame of a WebSocket.
+pub(crate) fn element(item: &Item) -> Value {
+    let position = item.position().to_string();
+    match item {
+        Item::Event { event, .. } => {
+            // An event has no map with other keys than texts, so it can be written as JSON.
+            let mut event = serde_json::to_value(event).unwrap_or_default();
+            if let Value::Object(event) = &mut event {
+                event.insert("position".to_owned(), position.into());
+            }
+            event
+        }
+        Item::Ready { resumed, .. } => {
+            json!({ "type": "ready", "position": position, "resumed": resumed })
+        }
+        Item::Reset { reason, .. } => {
+            json!({ "type": "reset", "reason": reason.text(), "position": position })
+        }
+    }
+}
