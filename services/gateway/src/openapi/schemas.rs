@@ -79,7 +79,6 @@ pub(crate) struct EventPage {
     /// At most 100. A `reset` is the last one.
     events: Vec<PositionedEvent>,
     /// Where the next page begins.
-    #[schema(inline)]
     position: EventPosition,
 }
 
@@ -97,7 +96,6 @@ pub(crate) struct ChangeEvent {
     #[serde(flatten)]
     event: Event,
     /// Place behind the event.
-    #[schema(inline)]
     position: EventPosition,
 }
 
@@ -109,7 +107,6 @@ pub(crate) struct ResetEvent {
     kind: Reset,
     #[schema(inline)]
     reason: ResetReason,
-    #[schema(inline)]
     position: EventPosition,
 }
 
