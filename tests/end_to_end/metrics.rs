@@ -403,3 +403,28 @@ fn read(path: &str) -> Result<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent")?;
     std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned())
 }
+
+#[tokio::test]
+async fn a_long_poll_is_no_slow_request() -> Result<()> {
+    const WAIT_S: f64 = 2.0;
+    let env = TestEnvironment::new().await;
+    let (_worker, broadcaster) =
+        tokio::try_join!(env.storage_worker().start(), env.broadcaster().start())?;
+    let gateway = env.gateway().env("BROADCASTER_URL", broadcaster.url()).start().await?;
+    let api = gateway.api()?;
+    let request = api.request(Method::GET, "/api/events?user_id=alice");
+    let request = request.header("prefer", format!("wait={WAIT_S}"));
+    // A replica that has just begun may not have read the log yet.
+    let answer = eventually("a page of events", SOON, async || {
+        let answer = api.send(request.try_clone()?).await.ok()?;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.header("preference-applied"), Some("wait=2"));
+    let scrape = Scrape::of(&gateway).await?;
+    let events = [("route", "/api/events")];
+    let count = scrape.sum("messages_http_request_duration_seconds_count", &events);
+    let seconds = scrape.sum("messages_http_request_duration_seconds_sum", &events);
+    assert!(count >= 1.0 && seconds < WAIT_S, "{seconds} s");
+    Ok(())
+}

@@ -16,7 +16,6 @@ use testkit::TestEnvironment;
 
 const DAY: Duration = Duration::from_hours(24);
 
-#[expect(clippy::expect_used, reason = "the names here are valid")]
 fn user(name: &str) -> UserId {
     UserId::try_from(name.to_owned()).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
