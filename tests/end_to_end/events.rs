@@ -14,13 +14,13 @@ use uuid::Uuid;
 const SOON: Duration = Duration::from_secs(20);
 
 /// A system with a broadcaster, and a gateway in front of it.
-struct Streams {
-    broadcaster: ServiceProcess,
-    system: System,
+pub(crate) struct Streams {
+    pub(crate) broadcaster: ServiceProcess,
+    pub(crate) system: System,
 }
 
 impl Streams {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         Self::start_in(TestEnvironment::new().await).await
     }
 
@@ -36,6 +36,22 @@ impl Streams {
         })
         .await;
         Ok(streams)
+    }
+
+    /// Starts another broadcaster in place of this one, with these settings.
+    pub(crate) async fn restart_broadcaster(&mut self, settings: &[(&str, &str)]) -> Result<()> {
+        let address = self.broadcaster.address().to_owned();
+        self.broadcaster.kill()?;
+        let broadcaster = self.system.env.broadcaster().env("BROADCASTER_BIND", address);
+        let broadcaster =
+            settings.iter().fold(broadcaster, |it, (name, value)| it.env(name, *value));
+        self.broadcaster = broadcaster.start().await?;
+        Ok(())
+    }
+
+    /// Returns the URL of a stream of the broadcaster.
+    pub(crate) fn events_url(&self, query: &str) -> String {
+        url(&self.broadcaster, query)
     }
 
     async fn sse(&self, query: &str) -> Result<EventSource> {

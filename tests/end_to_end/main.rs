@@ -22,6 +22,7 @@ mod permissions;
 mod poison;
 mod preconditions;
 mod problems;
+mod proxied;
 mod quiet_logs;
 mod readiness;
 mod redelivery;

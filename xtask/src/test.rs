@@ -10,7 +10,11 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use testkit::{Progress, provision::provide_chromium, settings};
+use testkit::{
+    Progress,
+    provision::{provide_chromium, provide_nginx},
+    settings,
+};
 
 use crate::{
     cargo::{self, exit_code},
@@ -22,8 +26,8 @@ use totals::Totals;
 /// Packages for the tests that run Python. This version runs on Python 3.9 and later.
 const PYTHON_PACKAGES: [&str; 1] = ["websockets==15.0.1"];
 
-/// The package whose tests open a browser.
-const BROWSING: &str = "end-to-end";
+/// The package whose tests open a browser and start a proxy.
+const END_TO_END: &str = "end-to-end";
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -39,8 +43,8 @@ impl Options {
         arguments.any(|it| it.starts_with("-p") || it.starts_with("--package"))
     }
 
-    fn open_a_browser(&self) -> bool {
-        !self.name_packages() || self.arguments.iter().any(|it| it.contains(BROWSING))
+    fn run_end_to_end(&self) -> bool {
+        !self.name_packages() || self.arguments.iter().any(|it| it.contains(END_TO_END))
     }
 }
 
@@ -70,7 +74,7 @@ async fn test(options: &Options, run: &ScratchRun) -> Result<ExitCode> {
     let mut command = cargo::command(&arguments);
     command
         .envs(run.programs(&bin_dir).await?)
-        .envs(browser(options, run).await)
+        .envs(programs_of_end_to_end(options, run).await)
         .env(settings::PYTHON_PACKAGES, packages)
         .env(settings::SCRATCH_DIR, scratch)
         .env(settings::RABBITMQ_URL, broker.url())
@@ -96,13 +100,22 @@ async fn test(options: &Options, run: &ScratchRun) -> Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// Returns the variable by which tests find a browser. Without one its test fails and says so; all others
-/// can do without.
-async fn browser(options: &Options, run: &ScratchRun) -> Option<(&'static str, PathBuf)> {
-    if !options.open_a_browser() {
-        return None;
+/// Returns the variables by which end-to-end tests find a browser and a proxy. Without one, its tests fail and say so; all
+/// others can do without.
+async fn programs_of_end_to_end(
+    options: &Options,
+    run: &ScratchRun,
+) -> Vec<(&'static str, PathBuf)> {
+    if !options.run_end_to_end() {
+        return Vec::new();
     }
-    let found = provide_chromium(&run.target_dir, &run.steps).await;
-    let found = found.inspect_err(|error| run.steps.say(&format!("no browser: {error:#}")));
-    Some((settings::CHROMIUM, found.ok()?))
+    let found = [
+        (settings::CHROMIUM, provide_chromium(&run.target_dir, &run.steps).await),
+        (settings::NGINX, provide_nginx(&run.target_dir, &run.steps).await),
+    ];
+    let known = |(variable, found): (_, Result<PathBuf>)| {
+        let say = |error: &anyhow::Error| run.steps.say(&format!("{error:#}"));
+        Some((variable, found.inspect_err(say).ok()?))
+    };
+    found.into_iter().filter_map(known).collect()
 }

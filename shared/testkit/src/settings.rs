@@ -23,6 +23,8 @@ pub const MONGOD: &str = "MESSAGES_TEST_MONGOD";
 /// Directory of the Python packages that tests use, for `PYTHONPATH`.
 pub const PYTHON_PACKAGES: &str = "MESSAGES_TEST_PYTHON_PACKAGES";
 
+/// The proxy that a test starts.
+pub const NGINX: &str = "MESSAGES_TEST_NGINX";
 /// The browser that a test opens.
 pub const CHROMIUM: &str = "MESSAGES_TEST_CHROMIUM";
 

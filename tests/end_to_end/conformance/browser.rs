@@ -9,16 +9,21 @@ use axum::{
     routing::{get, post},
 };
 use contracts::Message;
-use end_to_end::System;
+use end_to_end::{System, open_store};
 use serde_json::Value;
-use testkit::{Group, Process, TestEnvironment, settings};
+use testkit::{EventSource, Group, Process, TestEnvironment, settings};
 use tokio::{
     net::TcpListener,
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::timeout,
 };
 
+use crate::events::Streams;
+
 const PAGE: &str = include_str!("page.html");
+
+/// A page that follows events.
+const FOLLOWER: &str = include_str!("follower.html");
 
 /// Longest wait for what must happen; a browser takes its time to start.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -80,6 +85,42 @@ async fn a_browser_gets_frames_and_a_goodbye_and_a_foreign_page_is_refused() -> 
     Ok(())
 }
 
+#[tokio::test]
+async fn an_event_source_resumes_by_itself_and_hears_of_a_refusal_and_of_a_reset() -> Result<()> {
+    let mut streams = Streams::start().await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let home = format!("http://127.0.0.1:{}", listener.local_addr()?.port());
+    // The broadcaster is on another port, so its events are of another origin.
+    streams.restart_broadcaster(&[("ALLOWED_ORIGINS", &home)]).await?;
+    let page = FOLLOWER.replace("EVENTS_URL", &streams.events_url("user_id=alice"));
+    let news = serve(listener, page.clone(), page);
+    let mut browser = Browser::open(&streams.system.env, &home, news)?;
+    let ready = browser.told(&home, "ready").await?;
+    assert_eq!(ready["data"]["resumed"], false, "{ready}");
+    let first = streams.system.create("alice", "bob", "first").await?;
+    browser.told_of(&home, &first).await?;
+
+    streams.broadcaster.kill()?;
+    let missed = streams.system.create("alice", "bob", "missed").await?;
+    // It is not admitted at first, which must not make it give up.
+    streams.restart_broadcaster(&[("ALLOWED_ORIGINS", &home), ("MAX_CONNECTIONS", "1")]).await?;
+    let occupied = EventSource::connect(&streams.events_url("user_id=nobody")).await?;
+    browser.told(&home, "unavailable").await?;
+    drop(occupied);
+    browser.told_of(&home, &missed).await?;
+    let resumed = browser.events.iter().filter(|it| it["type"] == "ready").nth(1);
+    assert_eq!(resumed.context("it came back")?["data"]["resumed"], true);
+
+    let store = open_store(&streams.system.env).await?;
+    store.renew_log_epoch().await?;
+    let reset = browser.told(&home, "reset").await?;
+    assert_eq!(reset["data"]["reason"], "other-epoch", "{reset}");
+    let last = streams.system.create("alice", "bob", "last").await?;
+    browser.told_of(&home, &last).await?;
+    browser.process.terminate(LIMIT).await?;
+    Ok(())
+}
+
 /// Serves the two pages, and passes on what they tell.
 fn serve(listener: TcpListener, home: String, foreign: String) -> UnboundedReceiver<Value> {
     let (tell, news) = unbounded_channel();
@@ -108,9 +149,26 @@ impl Browser {
         Ok(Self { process, news, events: Vec::new() })
     }
 
+    /// Waits until a page of this origin has got the event that this message was created.
+    async fn told_of(&mut self, origin: &str, message: &Message) -> Result<()> {
+        let message = serde_json::to_value(message)?;
+        self.first(origin, "message", |event| event["data"]["message"] == message).await.map(drop)
+    }
+
     /// The first event of this type that a page of this origin tells.
     async fn told(&mut self, origin: &str, event_type: &str) -> Result<Value> {
-        let is_it = |event: &&Value| event["origin"] == *origin && event["type"] == *event_type;
+        self.first(origin, event_type, |_| true).await
+    }
+
+    async fn first(
+        &mut self,
+        origin: &str,
+        event_type: &str,
+        matches: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let is_it = |event: &&Value| {
+            event["origin"] == *origin && event["type"] == *event_type && matches(event)
+        };
         loop {
             if let Some(event) = self.events.iter().find(is_it) {
                 return Ok(event.clone());

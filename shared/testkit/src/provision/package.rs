@@ -33,6 +33,11 @@ pub(super) fn apt_install(package: &str) -> String {
     )
 }
 
+/// Returns a script that installs a server's package, and keeps the server from being started.
+pub(super) fn server_install(package: &str) -> String {
+    format!("package={package}\n{}", include_str!("install-server.sh"))
+}
+
 impl Package {
     /// Finds the program, or installs the package. The log goes under `target_dir`.
     pub(super) async fn provide(

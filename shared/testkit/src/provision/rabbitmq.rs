@@ -9,20 +9,21 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{is_executable, on_path, package::Package};
+use super::{
+    is_executable, on_path,
+    package::{Package, server_install},
+};
 use crate::Progress;
 
 /// The script that does not drop root, where packages for Debian, Ubuntu and Fedora place it.
 const LIB_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-/// Installs the package without starting its broker.
-const INSTALL: &str = include_str!("install-rabbitmq.sh");
 /// Advice where it cannot be installed.
 const ADVICE: &str = "RabbitMQ is needed: install it (Debian, Ubuntu: `apt-get install --no-install-recommends \
     rabbitmq-server`; macOS: `brew install rabbitmq`), or set RABBITMQ_URL to a running one";
 
 /// Finds the `rabbitmq-server` script, or installs Debian's package (about 60 MB). The log goes under `target_dir`.
 pub async fn provide_rabbitmq(target_dir: &Path, progress: &dyn Progress) -> Result<PathBuf> {
-    let install = INSTALL.to_owned();
+    let install = server_install("rabbitmq-server");
     let package = Package { program: "RabbitMQ", install, advice: ADVICE, find: installed };
     package.provide(target_dir, progress).await
 }

@@ -1,5 +1,5 @@
-# Installs Debian's RabbitMQ for its scripts. Run as root. The package would start a system broker
-# on port 5672 now, and again at each boot: neither happens.
+# Installs Debian's package $package, a server of which only the program is used. Run as root. The package would start a
+# system service now, and again at each boot: neither happens.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 
@@ -15,12 +15,12 @@ fi
 # Another apt may be at work (a machine that updates itself after its start): wait for its locks.
 attempt=1
 until apt-get -o DPkg::Lock::Timeout=120 update &&
-    apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends rabbitmq-server; do
+    apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$package"; do
     [ "$attempt" -lt 3 ] || exit 1
     attempt=$((attempt + 1))
     sleep 5
 done
 
 if command -v systemctl >/dev/null; then
-    systemctl disable rabbitmq-server.service || true
+    systemctl disable "$package.service" || true
 fi
