@@ -16,6 +16,6 @@ pub(crate) mod sse;
 pub(crate) mod stream;
 pub(crate) mod tail;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod user_limit;
 pub(crate) mod websocket;

@@ -49,8 +49,8 @@ use connection_stream::ConnectionStream;
 pub use lists::has_token;
 pub use preconditions::ReadPreconditions;
 pub use rules::early_response;
-pub use served_connection::Peer;
-pub use settings::{ListenerSettings, LongLived, WriteTimeout};
+pub use served_connection::{ConnectionShare, Peer};
+pub use settings::{ListenerSettings, WriteTimeout};
 
 /// Pause before accepting again, as after the process ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

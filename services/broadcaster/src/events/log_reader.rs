@@ -74,7 +74,13 @@ async fn read(tail: &Tail, store: &Store, new_entries: bool) -> Result<(), Store
             }
             entries.remove(0);
         }
-        tail.take_read(log, entries);
+        if !tail.take_read(log, entries) {
+            tracing::warn!(
+                entry = newest.0,
+                "the log of changes has a hole; all event streams start over behind it"
+            );
+            break;
+        }
         if !full {
             tail.found_log();
             return Ok(());
@@ -92,12 +98,12 @@ async fn newest_entries(store: &Store, newest: u64) -> Result<Vec<LogEntry>, Sto
     let (begun, mut pages, mut changes) = (Instant::now(), Vec::new(), 0);
     let mut before = newest + 1;
     while before > 1 && changes < MAX_CHANGES && pages.len() < MAX_PRELOADED_PAGES {
-        let page = store.log_before(before, PAGE).await?;
+        let mut page = store.log_before(before, PAGE).await?;
+        // The memory has no hole.
+        let whole = page.iter().rev().zip((0..before).rev());
+        let whole = whole.take_while(|(entry, seq)| entry.seq == *seq).count();
+        page.drain(..page.len() - whole);
         let Some(oldest) = page.first().map(|entry| entry.seq) else { break };
-        let is_whole = page.last().is_some_and(|last| last.seq + 1 == before);
-        if !is_whole {
-            break;
-        }
         changes += page.iter().map(|entry| entry.changes.len()).sum::<usize>();
         before = oldest;
         pages.push(page);

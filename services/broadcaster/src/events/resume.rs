@@ -34,7 +34,9 @@ pub(super) async fn check(
     let mut place = Place::behind(position);
     if position.seq == 0 {
         place = Place { seq: 1, index: 0 };
-        if store.oldest_log_number().await?.is_some_and(|oldest| oldest > 1) {
+        let is_trimmed = !tail.has(log, place)
+            && store.oldest_log_number().await?.is_some_and(|oldest| oldest > 1);
+        if is_trimmed {
             return Ok(Resumed::Reset(expired));
         }
     } else {

@@ -4,6 +4,7 @@
 //! otherwise reads the log, which it also does each second without a hint.
 
 use std::{
+    cmp::Ordering::{Equal, Greater, Less},
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -122,15 +123,18 @@ impl Tail {
         }
     }
 
-    /// Takes entries that were read from the log.
-    pub(super) fn take_read(&self, log: LogId, entries: Vec<LogEntry>) {
+    /// Takes entries that were read from the log. Returns false at a hole between them, which only a restored backup leaves.
+    pub(super) fn take_read(&self, log: LogId, entries: Vec<LogEntry>) -> bool {
         let mut state = self.state();
         for entry in entries {
-            let next = state.log.as_ref().map(|log| (log.id, log.newest.0 + 1));
-            if next == Some((log, entry.seq)) {
-                self.take(&mut state, entry);
+            let Some(next) = state.log.as_ref().filter(|it| it.id == log) else { return true };
+            match entry.seq.cmp(&(next.newest.0 + 1)) {
+                Less => {}
+                Equal => self.take(&mut state, entry),
+                Greater => return false,
             }
         }
+        true
     }
 
     /// Takes the next entry, and wakes the streams that want it.
@@ -151,7 +155,7 @@ impl Tail {
     }
 
     /// Begins to follow a log, from these newest entries on. Streams that followed another one start over.
-    pub(super) fn follow_log(&self, epoch: Uuid, newest: (u64, Uuid), entries: Vec<LogEntry>) {
+    pub(crate) fn follow_log(&self, epoch: Uuid, newest: (u64, Uuid), entries: Vec<LogEntry>) {
         let mut memory = Memory::default();
         for entry in entries {
             memory.push(Arc::new(entry));
@@ -264,6 +268,18 @@ impl Tail {
         Scan::Found(found)
     }
 
+    /// Returns true if everything from this place on is in memory.
+    pub(super) fn has(&self, followed: LogId, place: Place) -> bool {
+        let state = self.state();
+        let log = state.log.as_ref().filter(|log| log.id == followed);
+        log.is_some_and(|log| place >= log.after_all() || log.memory.covers(place.seq))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_waiting(&self, user: &UserId) -> bool {
+        self.state().waiting.contains_key(user)
+    }
+
     /// Returns the append of an entry that is in memory.
     pub(super) fn append_of(&self, followed: LogId, seq: u64) -> Option<Uuid> {
         let state = self.state();
@@ -336,7 +352,7 @@ mod tests {
     use super::*;
     use crate::events::tests::{entry, user};
 
-    const EPOCH: Uuid = Uuid::from_u128(1);
+    const EPOCH: Uuid = Uuid::from_u128(1 << 120);
 
     /// A tail that follows a log with these entries, and a stream of Alice's.
     struct Fixture {
@@ -432,7 +448,8 @@ mod tests {
         assert_eq!(fixture.due(), [(1, 1)]);
         // The read overlaps with what comes meanwhile.
         fixture.hint(&entries[1]);
-        fixture.tail.take_read(fixture.log, entries.clone());
+        assert!(!fixture.tail.take_read(fixture.log, vec![entries[3].clone()]), "there is a hole");
+        assert!(fixture.tail.take_read(fixture.log, entries.clone()));
         fixture.hint(&entries[3]);
         assert_eq!(fixture.due(), [(2, 1), (3, 1), (4, 1)]);
     }
@@ -441,14 +458,14 @@ mod tests {
     fn a_hint_of_another_log_is_not_taken() {
         let mut fixture = Fixture::new(Vec::new());
         let entry = entry(1, &[("alice", "bob")]);
-        fixture.tail.hint(Hint { epoch: Uuid::from_u128(2), entry });
+        fixture.tail.hint(Hint { epoch: Uuid::from_u128(2 << 120), entry });
         assert!(fixture.must_read());
         assert_eq!(fixture.due(), []);
     }
 
     #[test]
     fn every_stream_starts_over_in_another_log_even_of_the_same_epoch() {
-        for epoch in [EPOCH, Uuid::from_u128(2)] {
+        for epoch in [EPOCH, Uuid::from_u128(2 << 120)] {
             let mut fixture = Fixture::new(vec![entry(1, &[]), entry(2, &[])]);
             fixture.hint(&entry(3, &[("alice", "bob")]));
             let newest = entry(1, &[("alice", "bob")]);

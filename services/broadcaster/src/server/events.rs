@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::Stream;
 use http::{HeaderValue, Method, Request, Response, header};
 use service::{
-    http::{Body, LongLived, RequestBody, body, event_stream, prefer::Preference},
+    http::{Body, ConnectionShare, RequestBody, body, event_stream, prefer::Preference},
     origin,
 };
 use telemetry::metrics::GaugeGuard;
@@ -88,9 +88,7 @@ impl Server {
             server.time_to_close().await;
             drop((session, permits));
         };
-        let mut response = sse::response(steps, closing);
-        response.extensions_mut().insert(LongLived);
-        Ok(response)
+        Ok(sse::response(steps, closing))
     }
 
     async fn events_by_poll(
@@ -128,7 +126,12 @@ impl Server {
         }
         let asked = StreamRequest::read(request.uri().query(), request.headers())
             .map_err(|problem| Refusal::Invalid(Box::new(problem)))?;
-        Ok((asked, self.admit(request)?))
+        let permits = self.admit(request)?;
+        // It is limited as a subscriber now.
+        if let Some(share) = request.extensions().get::<ConnectionShare>() {
+            share.give_up();
+        }
+        Ok((asked, permits))
     }
 
     fn follower(&self, asked: &StreamRequest, max_due: Option<u32>) -> Result<Follower, Refusal> {

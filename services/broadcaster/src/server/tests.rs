@@ -26,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::*;
 use crate::fan_out::subscriber_sink::SubscriberSink;
 
+mod events;
 mod floods;
 mod handshakes;
 mod pings;
@@ -64,6 +65,7 @@ fn unused_store() -> Store {
 struct Fixture {
     address: SocketAddr,
     hub: Arc<Hub>,
+    tail: Arc<Tail>,
     shutdown: Shutdown,
     serving: JoinHandle<()>,
 }
@@ -80,10 +82,12 @@ impl Fixture {
         let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(4));
         let health = Health::new(Vec::new(), phases.draining.clone());
         let hub = Arc::new(Hub::new());
-        let content = Content { hub: Arc::clone(&hub), tail: Tail::new(), store: unused_store() };
+        let tail = Tail::new();
+        let (hub_served, tail_served) = (Arc::clone(&hub), Arc::clone(&tail));
+        let content = Content { hub: hub_served, tail: tail_served, store: unused_store() };
         let serving =
             tokio::spawn(async move { serve(listener, content, health, settings, &phases).await });
-        Self { address, hub, shutdown, serving }
+        Self { address, hub, tail, shutdown, serving }
     }
 
     fn with_timeouts(change: impl FnOnce(&mut Timeouts)) -> Self {

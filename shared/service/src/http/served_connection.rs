@@ -32,7 +32,7 @@ use super::{
     connection_state::ConnectionState,
     connection_stream::ConnectionStream,
     paths, responses,
-    settings::{ListenerSettings, LongLived, WriteTimeout},
+    settings::{ListenerSettings, WriteTimeout},
 };
 use crate::Phases;
 
@@ -48,6 +48,17 @@ const LAST_BYTES_TIMEOUT: Duration = Duration::from_millis(50);
 /// The address of the client, among a request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+/// The connection's share of [`ListenerSettings::max_connections`], among a request's extensions.
+#[derive(Clone, Debug)]
+pub struct ConnectionShare(Arc<ConnectionState>);
+
+impl ConnectionShare {
+    /// Gives the share up. Whoever does this limits such requests, and makes them the last of their connections.
+    pub fn give_up(&self) {
+        self.0.activity().permit = None;
+    }
+}
 
 /// Serves requests until the client leaves, the connection is evicted or has been idle for too long, or the service
 /// closes.
@@ -74,6 +85,7 @@ pub(super) async fn serve<S, B>(
         let version = request.version();
         let mut request = request.map(|body| RequestBody::new(body, version, body_timeout));
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(ConnectionShare(Arc::clone(&counting)));
         paths::normalize(request.uri_mut());
         async move {
             let mut response = service.oneshot(request).await?;
@@ -82,9 +94,6 @@ pub(super) async fn serve<S, B>(
             let mut activity = state.activity();
             activity.write_timeout = route_timeout.unwrap_or(write_timeout);
             activity.upgraded |= response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if response.extensions().get::<LongLived>().is_some() {
-                activity.permit = None;
-            }
             // The closure holds the guard: the request is in progress until the response's body is dropped.
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_err(move |error| {
