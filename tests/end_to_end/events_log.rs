@@ -257,26 +257,73 @@ async fn workers_that_are_stopped_under_load_leave_no_write_out_of_the_log() -> 
 }
 
 #[tokio::test]
-async fn appends_whose_answers_are_lost_leave_no_hole_and_no_change_out() -> Result<()> {
+async fn workers_that_compete_while_one_loses_mongodb_leave_no_hole_and_no_change_out() -> Result<()>
+{
     let env = TestEnvironment::new().await;
     let gateway = env.gateway().start().await?;
     let (proxy, url) = Proxy::in_front_of(env.mongo_uri()).await?;
-    let workers = tokio::try_join!(
+    let (cut_off, other) = tokio::try_join!(
         env.storage_worker().env("MONGO_URI", &url).start(),
         env.storage_worker().start()
     )?;
     let load = Load::start(&gateway.url(), 16)?;
-    for _ in 0..10 {
-        let so_far = load.accepted();
-        eventually("writes are accepted", SOON, async || load.accepted() > so_far + 50).await;
+    let metrics = cut_off.api()?;
+    let retries = async || {
+        let text = metrics.get("/metrics").await?.text;
+        let sample =
+            text.lines().find_map(|line| line.strip_prefix("messages_store_retries_total "));
+        sample.context("no such metric")?.parse::<u64>().map_err(anyhow::Error::from)
+    };
+    for _ in 0..4 {
+        let (accepted, retries_before) = (load.accepted(), retries().await?);
+        eventually("writes are accepted", SOON, async || load.accepted() > accepted + 50).await;
+        // The driver would repeat a lost write by itself.
+        proxy.refuse(true);
         proxy.cut().await;
+        eventually("the worker notices", SOON, async || {
+            ensure!(retries().await? > retries_before, "it has not");
+            Ok(())
+        })
+        .await;
+        proxy.refuse(false);
     }
     let report = load.stop().await;
     until_acked(&env).await;
     assert_eq!(report.failures, Vec::<String>::new());
     count_creates(&open_store(&env).await?, &report.accepted).await?;
-    drop(workers);
+    drop(other);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_change_waits_as_long_as_mongodb_refuses_it() -> Result<()> {
+    let system = System::start().await?;
+    let database = Client::with_uri_str(system.env.mongo_uri()).await?;
+    let database = database.database(system.env.database());
+    let accepts = async |validator: Document| {
+        database.run_command(doc! { "collMod": "events", "validator": validator }).await
+    };
+    accepts(doc! { "accepted": true }).await?;
+    // The change of another write waits behind it.
+    let messages = [
+        system.create("alice", "bob", "first").await?,
+        system.create("alice", "bob", "second").await?,
+    ];
+    eventually("the worker says that it is stuck", SOON, async || {
+        let ready = system.worker.api()?.get("/readyz").await?;
+        ensure!(ready.status == 503 && ready.text.contains("change_log"), "{}", ready.text);
+        Ok(())
+    })
+    .await;
+    assert_eq!(system.env.management().queue_depth("messages.commands").await?, 2);
+    accepts(doc! {}).await?;
+    until_acked(&system.env).await;
+    let store = open_store(&system.env).await?;
+    let logged: Vec<MessageId> =
+        changes(&store).await?.into_iter().map(|change| change.message_id).collect();
+    assert_eq!(logged, messages.map(|message| message.id));
+    assert_eq!(system.env.management().queue_depth("messages.dead").await?, 0);
+    system.worker.ready().await
 }
 
 #[tokio::test]
@@ -298,8 +345,10 @@ async fn entries_are_announced_with_the_epoch_which_an_operator_renews() -> Resu
         Ok::<_, anyhow::Error>(serde_json::from_slice::<Hint>(&hints[0].payload)?)
     };
     system.create("alice", "bob", "first").await?;
+    let first = hint().await?;
     let entry = store.log_entry(1).await?.context("no entry")?;
-    assert_eq!(hint().await?, Hint { epoch, entry });
+    assert_eq!((first.epoch, first.entry), (epoch, entry));
+    assert!(first.cluster_time.is_some());
 
     let renewal = env.storage_worker().arg("events").arg("new-epoch").output(SOON).await?;
     let renewed = store.log_epoch().await?.context("no epoch")?;

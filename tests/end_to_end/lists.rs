@@ -1,24 +1,20 @@
 //! Walking a conversation page by page.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context, Result};
 use contracts::{Message, MessageId};
-use end_to_end::{System, created};
-use testkit::Api;
+use end_to_end::{System, created, open_store};
+use reqwest::Method;
+use testkit::{Api, eventually};
 
-/// Returns the next page of the header `Link`.
-fn next(link: Option<&str>) -> Result<Option<String>> {
-    let Some(link) = link else { return Ok(None) };
-    let target = link.strip_prefix('<').and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
-    Ok(Some(target.with_context(|| format!("an unexpected Link: {link}"))?.to_owned()))
-}
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// One page, and where the next one is.
 async fn page(api: &Api, path: &str) -> Result<(Vec<Message>, Option<String>)> {
     let answer = api.get(path).await?;
     anyhow::ensure!(answer.status == 200, "{} {}", answer.status, answer.text);
-    Ok((answer.json()?, next(answer.header("link"))?))
+    Ok((answer.json()?, answer.link("next").map(str::to_owned)))
 }
 
 #[tokio::test]
@@ -80,6 +76,38 @@ async fn a_walk_finds_each_message_once_while_others_come_and_go() -> Result<()>
     let distinct: HashSet<MessageId> = seen.iter().copied().collect();
     assert_eq!(distinct.len(), seen.len(), "a message was found twice");
     assert!(throughout.is_subset(&distinct), "a message was missed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_first_page_says_from_where_to_follow_the_conversation() -> Result<()> {
+    let system = System::start().await?;
+    let store = open_store(&system.env).await?;
+    store.ensure_log_epoch().await?;
+    for number in 0..2 {
+        system.create("al ice", "bob", &format!("number {number}")).await?;
+    }
+    let path = "/api/messages?from_user_id=al%20ice&to_user_id=bob&limit=1";
+    // A gateway uses a position again for a while.
+    eventually("the end of the log in a Link", LIMIT, async || {
+        let Ok(answer) = system.api.get(path).await else { return false };
+        let Ok(Some(end)) = store.log_end().await else { return false };
+        let expected = format!("/api/events?user_id=al+ice&with=bob&after={end}");
+        answer.link("monitor") == Some(&expected)
+    })
+    .await;
+    let first = system.api.get(path).await?;
+    let second = system.api.get(first.link("next").context("no second page")?).await?;
+    assert_eq!(
+        second.link("monitor"),
+        None,
+        "it would be behind changes that the first page misses"
+    );
+    let head = system.api.send(system.api.request(Method::HEAD, path)).await?;
+    assert!(head.link("monitor").is_some());
+    let known = system.api.request(Method::GET, path).header("if-none-match", "*");
+    let known = system.api.send(known).await?;
+    assert_eq!((known.status, known.link("monitor").is_some()), (304, true));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod dead_letters;
 mod docs;
 mod events;
 mod events_log;
+mod failover;
 mod http;
 mod http_rules;
 mod idempotency;

@@ -235,11 +235,16 @@ async fn check_gateway(system: &System) -> Result<Scrape> {
 }
 
 async fn check_worker(system: &System) -> Result<Scrape> {
-    eventually("the invalid delivery is dead-lettered", SOON, async || {
-        Scrape::of(&system.worker)
-            .await
-            .is_ok_and(|it| it.sum("messages_dead_lettered_total", &[]) > 0.0)
-    })
+    eventually(
+        "the invalid delivery is dead-lettered, and every change is in the log",
+        SOON,
+        async || {
+            Scrape::of(&system.worker).await.is_ok_and(|it| {
+                it.sum("messages_dead_lettered_total", &[]) > 0.0
+                    && it.sum("messages_log_entry_changes_sum", &[]) > 6.5
+            })
+        },
+    )
     .await;
     let worker = Scrape::of(&system.worker).await?;
     assert_equal(worker.sum("messages_commands_total", &[("outcome", "created")]), 5.0);
@@ -256,7 +261,10 @@ async fn check_worker(system: &System) -> Result<Scrape> {
     );
     assert!(worker.sum("messages_replies_total", &[("result", "sent")]) > 0.0);
     assert_equal(worker.sum("messages_store_retries_total", &[]), 0.0);
-    assert_equal(worker.sum("messages_dependency_up", &[]), 5.0);
+    assert_equal(worker.sum("messages_log_entry_changes_sum", &[]), 7.0);
+    assert!(worker.sum("messages_log_append_duration_seconds_count", &[]) > 0.0);
+    assert!(worker.sum("messages_hints_total", &[("result", "sent")]) > 0.0);
+    assert_equal(worker.sum("messages_dependency_up", &[]), 6.0);
     Ok(worker)
 }
 
@@ -394,4 +402,29 @@ async fn the_broker_has_the_metrics_that_the_dashboard_and_the_alerts_name() -> 
 fn read(path: &str) -> Result<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent")?;
     std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned())
+}
+
+#[tokio::test]
+async fn a_long_poll_is_no_slow_request() -> Result<()> {
+    const WAIT_S: f64 = 2.0;
+    let env = TestEnvironment::new().await;
+    let (_worker, broadcaster) =
+        tokio::try_join!(env.storage_worker().start(), env.broadcaster().start())?;
+    let gateway = env.gateway().env("BROADCASTER_URL", broadcaster.url()).start().await?;
+    let api = gateway.api()?;
+    let request = api.request(Method::GET, "/api/events?user_id=alice");
+    let request = request.header("prefer", format!("wait={WAIT_S}"));
+    // A replica that has just begun may not have read the log yet.
+    let answer = eventually("a page of events", SOON, async || {
+        let answer = api.send(request.try_clone()?).await.ok()?;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.header("preference-applied"), Some("wait=2"));
+    let scrape = Scrape::of(&gateway).await?;
+    let events = [("route", "/api/events")];
+    let count = scrape.sum("messages_http_request_duration_seconds_count", &events);
+    let seconds = scrape.sum("messages_http_request_duration_seconds_sum", &events);
+    assert!(count >= 1.0 && seconds < WAIT_S, "{seconds} s");
+    Ok(())
 }

@@ -10,4 +10,4 @@ pub use commands::{
 };
 pub use load::{Load, LoadReport};
 pub use otlp::{Collector, ReceivedSpan};
-pub use system::{System, created, draft, open_store};
+pub use system::{System, created, draft, open_store, open_store_at};

@@ -106,7 +106,12 @@ pub async fn created(api: &Api, from: &str, to: &str, content: &str) -> Result<M
 
 /// Opens the store of the services in this environment, for data that only a worker writes.
 pub async fn open_store(env: &TestEnvironment) -> Result<Store> {
-    let config = StoreConfig { uri: env.mongo_uri().parse()?, database: env.database().parse()? };
+    open_store_at(env, env.mongo_uri()).await
+}
+
+/// Does the same on these servers.
+pub async fn open_store_at(env: &TestEnvironment, uri: &str) -> Result<Store> {
+    let config = StoreConfig { uri: uri.parse()?, database: env.database().parse()? };
     Ok(Store::new(StoreSettings::new(config, "test")).await?)
 }
 

@@ -159,9 +159,8 @@ pub(crate) async fn list(api: &Api, from: &str, to: &str) -> Result<Vec<Message>
         let answer = api.send(api.request(Method::GET, &path).timeout(LIST_LIMIT)).await?;
         ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text);
         messages.extend(answer.json::<Vec<Message>>()?);
-        let Some(link) = answer.header("link") else { return Ok(messages) };
-        let next = link.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
-        path = next.map(|(next, _)| next.to_owned()).context("a Link without a target")?;
+        let Some(next) = answer.link("next") else { return Ok(messages) };
+        next.clone_into(&mut path);
         if let Some(place) = path.find("/api/") {
             path.drain(..place);
         }

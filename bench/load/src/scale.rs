@@ -117,10 +117,7 @@ async fn deep_pages(bench: &Bench, subject: &Subject, messages: u64) -> Result<V
     while let Some(path) = next.take() {
         let page = api.get(&path).await?;
         ensure!(page.status == 200, "{path} answers {}", page.status);
-        let link = page.headers.get("link").and_then(|link| link.to_str().ok());
-        next = link
-            .and_then(|link| link.strip_prefix('<')?.split_once('>'))
-            .map(|(to, _)| to.to_owned());
+        next = page.link("next").map(str::to_owned);
         links.extend(next.clone());
         if u64::try_from(links.len())? == DEEP_PAGES {
             break;

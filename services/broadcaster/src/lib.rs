@@ -75,8 +75,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let receiving = Arc::clone(&hub);
     let frames = ExclusiveConsumer::frames(&url, move |frame| receiving.publish(&frame));
     let tail = Tail::new();
-    let hinted = Arc::clone(&tail);
-    let hints = ExclusiveConsumer::hints(&url, move |hint| hinted.hint(hint));
+    let (hinted, hinted_store) = (Arc::clone(&tail), store.clone());
+    let hints = ExclusiveConsumer::hints(&url, move |hint| {
+        // The messages are read after it.
+        if let Some(time) = hint.cluster_time {
+            hinted_store.advance(time);
+        }
+        hinted.hint(hint);
+    });
     let reading = log_reader::run(Arc::clone(&tail), store.clone(), phases.hard_deadline.clone());
     let reading = tokio::spawn(reading);
     let store_up = store.up();

@@ -68,7 +68,7 @@ pub struct Config {
         value_parser = number(1_u32..=1_000_000)
     )]
     pub max_waiting_writes: u32,
-    /// URL of the broadcaster, to which WebSockets at /api/chat are passed through
+    /// URL of the broadcaster, to which WebSockets at /api/chat and all requests for /api/events are passed on
     #[arg(
         long,
         env = "BROADCASTER_URL",

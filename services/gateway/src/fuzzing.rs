@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::IntoResponse,
 };
-use contracts::{MessageId, Timestamp, VersionSet};
+use contracts::{EventPosition, MessageId, Timestamp, VersionSet};
 use service::http::ReadPreconditions;
 use store::Position;
 use url::form_urlencoded;
@@ -52,7 +52,12 @@ pub fn query(data: &[u8]) {
     assert!(HeaderValue::from_str(&link).is_ok(), "{link}");
     let url =
         link.strip_prefix("</api/messages?").and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
-    assert_eq!(query::list_query(url), Ok(store::ListQuery { after: Some(next), ..query }));
+    assert_eq!(query::list_query(url), Ok(store::ListQuery { after: Some(next), ..query.clone() }));
+    let link = query::monitor_link(&query, EventPosition::start(Uuid::nil()));
+    assert!(HeaderValue::from_str(&link).is_ok(), "{link}");
+    let events = link.strip_prefix("</api/events?").unwrap_or_default();
+    let with = form_urlencoded::parse(events.as_bytes()).find(|(name, _)| name == "with");
+    assert_eq!(with.unwrap_or_default().1, query.to_user_id.as_str());
 }
 
 /// A key is the whole value of the only line.

@@ -26,7 +26,7 @@ use service::{
     ConfigError, Dependency, Health, Shutdown, fd_limit,
     http::{Listener, ListenerSettings},
 };
-use store::{Store, StoreSettings};
+use store::{RecentLogEnd, Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
@@ -80,6 +80,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         usize::from(config.publish_connections),
         max_waiting,
         pending.clone(),
+        store.clone(),
     )?;
     let health = Health::new(
         vec![
@@ -100,6 +101,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let proxy = Proxy::new(&config.broadcaster_url, MAX_EXCHANGES, phases.clone());
     let state = AppState {
         store,
+        log_end: RecentLogEnd::default(),
         commands,
         health,
         requests: Requests::default(),

@@ -32,6 +32,7 @@ use parameters::{PreconditionHeaders, RequestHeaders};
     tags(
         (name = "messages", description = "Write and read messages"),
         (name = "operations", description = "Outcomes of writes"),
+        (name = "events", description = "What happens to messages, as it happens"),
         (name = "broadcast", description = "A message each second, over a WebSocket"),
         (name = "problems", description = "What the types of problems mean"),
         (name = "health", description = "For operators"),

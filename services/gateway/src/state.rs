@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use service::{Health, OriginPattern};
-use store::Store;
+use store::{RecentLogEnd, Store};
 use telemetry::{logging::AccessLog, metrics::Requests, traces::Tracer};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +12,7 @@ use crate::{commands::CommandSubmitter, http::middleware::cors::Cors, proxy::Pro
 /// Everything that handlers and layers need.
 pub(crate) struct AppState {
     pub(crate) store: Store,
+    pub(crate) log_end: RecentLogEnd,
     pub(crate) commands: CommandSubmitter,
     /// Time that a write waits for its outcome unless the client asks otherwise.
     pub(crate) write_wait: Duration,

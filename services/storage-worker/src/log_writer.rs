@@ -185,7 +185,8 @@ impl<S: CommandStore> LogWriter<S> {
         let contended = self.conflict_at.is_some_and(|at| at.elapsed() < CONTENTION);
         let pause = (duration / (pending.conflicts + 1)).min(MAX_PAUSE);
         if let Some((epoch, _)) = self.epoch {
-            self.hints.announce(&Hint { epoch, entry: pending.into_entry() });
+            let cluster_time = self.store.store().cluster_time();
+            self.hints.announce(&Hint { epoch, entry: pending.into_entry(), cluster_time });
         }
         Ok(contended.then_some(pause))
     }

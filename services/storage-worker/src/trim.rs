@@ -27,7 +27,7 @@ pub(crate) async fn trim_regularly(store: Store, retention: Duration, stop: Canc
             sleep(INTERVAL.mul_f64(rand::random_range(0.8..1.2))).await;
         }
     };
-    stop.run_until_cancelled(trimming).await;
+    stop.run_until_cancelled(Box::pin(trimming)).await;
 }
 
 async fn trim(store: &Store, retention: Duration, trimmed: &Counter) -> Result<(), StoreError> {

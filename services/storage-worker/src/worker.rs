@@ -128,12 +128,14 @@ impl<S: CommandStore> Worker<S> {
             ended.push((received, Outcome::Failed(Failure::DeadLettered)));
         }
         let ended = outcomes::record(self.store.store(), &self.retry, ended).await?;
+        let cluster_time = self.store.store().cluster_time();
         let mut replies: BTreeMap<usize, Vec<Reply>> = BTreeMap::new();
         for (received, outcome) in ended {
             self.metrics.outcomes.count(outcome.kind());
             group.spans.end(received.id(), &outcome);
-            let reply = Reply { command_id: received.id(), outcome };
-            replies.entry(received.delivery).or_default().push(reply);
+            let of_delivery = replies.entry(received.delivery).or_default();
+            let cluster_time = cluster_time.filter(|_| of_delivery.is_empty());
+            of_delivery.push(Reply { command_id: received.id(), outcome, cluster_time });
         }
         self.metrics.apply_duration.record(begun.elapsed());
         let by_queue = deliveries.iter().enumerate().filter_map(|(index, delivery)| {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{Message, MessageId, Timestamp, UserId, Version};
+use crate::{ClusterTime, Message, MessageId, Timestamp, UserId, Version};
 
 /// Maximum number of changes in one entry of the log.
 pub const MAX_ENTRY_CHANGES: usize = 256;
@@ -64,6 +64,9 @@ pub struct Hint {
     pub epoch: Uuid,
     /// The entry.
     pub entry: LogEntry,
+    /// Time at which the worker had appended it, which reads of the changed messages must see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_time: Option<ClusterTime>,
 }
 
 /// A change as clients get it, with the message as it is when the event is sent.
@@ -149,9 +152,13 @@ mod tests {
 
     /// Other releases read what this one writes.
     #[test]
-    fn a_hint_is_written_as_ever() {
+    fn a_hint_is_written_as_ever_and_may_have_a_time() {
         let json = r#"{"epoch":"019aa000-0000-7000-8000-000000000001","entry":{"seq":7,"append":"019aa000-0000-7000-8000-000000000002","at":"2026-01-31T12:00:00.000Z","changes":[{"k":"deleted","m":"019aa000-0000-7000-8000-000000000003","v":4,"f":"alice","t":"bob"}]}}"#;
-        let hint: Hint = serde_json::from_str(json).unwrap();
+        let mut hint: Hint = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&hint).unwrap(), json);
+        hint.cluster_time = Some(ClusterTime::new(1, 2));
+        let written = serde_json::to_string(&hint).unwrap();
+        assert!(written.ends_with(r#"},"cluster_time":4294967298}"#), "{written}");
+        assert_eq!(serde_json::from_str::<Hint>(&written).unwrap(), hint);
     }
 }

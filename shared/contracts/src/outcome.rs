@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CommandId, Version, VersionedMessage};
+use crate::{ClusterTime, CommandId, Version, VersionedMessage};
 
 /// Outcome of one command, on its way to the gateway. The body of a delivery is a JSON array of replies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,10 @@ pub struct Reply {
     /// Its outcome.
     #[serde(rename = "result")]
     pub outcome: Outcome,
+    /// Time at which the worker had applied the commands of the delivery, which reads after the replies must see. The
+    /// first reply of a delivery has it for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_time: Option<ClusterTime>,
 }
 
 /// Ways in which a command can end.
@@ -87,4 +91,25 @@ pub enum Failure {
     DeletedSince,
     /// The command could not be applied and was dead-lettered to `messages.dead`.
     DeadLettered,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other releases read what this one writes, and the other way round.
+    #[test]
+    fn a_reply_is_written_as_ever_and_may_have_a_time() {
+        let json = r#"{"command_id":"019aa000-0000-7000-8000-000000000001","result":"created"}"#;
+        let mut reply: Reply = serde_json::from_str(json).unwrap();
+        assert_eq!(reply.cluster_time, None);
+        assert_eq!(serde_json::to_string(&reply).unwrap(), json);
+        reply.cluster_time = Some(ClusterTime::new(1, 2));
+        let written = serde_json::to_string(&reply).unwrap();
+        assert_eq!(written, json.replace('}', r#","cluster_time":4294967298}"#));
+        assert_eq!(serde_json::from_str::<Reply>(&written).unwrap(), reply);
+        // Release 0.1 ignores fields that it does not know; so must this one.
+        let later = json.replace('}', r#","unknown":{}}"#);
+        assert!(serde_json::from_str::<Reply>(&later).is_ok());
+    }
 }

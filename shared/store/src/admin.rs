@@ -12,27 +12,53 @@ use mongodb::{
 /// MongoDB's code for `replSetInitiate` on a server that is already a member.
 const ALREADY_INITIALIZED: i32 = 23;
 
-/// Makes the `mongod` on a local port (started with `--replSet {set_name}`) the only member of its
-/// replica set, and waits without a limit until it takes writes. Does nothing if it is a member already.
-pub async fn initiate_replica_set(port: u16, set_name: &str) -> Result<()> {
-    let admin = direct_client(port).await?.database("admin");
-    let member = doc! { "_id": 0, "host": format!("127.0.0.1:{port}") };
-    let config = doc! { "_id": set_name, "members": [member] };
+/// Time without a heartbeat after which members elect another primary. A fifth of the default, so that tests of it end.
+const ELECTION_TIMEOUT_MS: i32 = 2000;
+
+/// Makes the `mongod`s on these local ports (started with `--replSet {set_name}`) the members of a replica set, and waits
+/// without a limit until the first of them takes writes. Does nothing if it is a member already.
+pub async fn initiate_replica_set(ports: &[u16], set_name: &str) -> Result<()> {
+    let Some(first) = ports.first() else { return Ok(()) };
+    let admin = direct_client(*first).await?.database("admin");
+    let members = (0..).zip(ports);
+    let members = members.map(|(id, port): (i32, _)| {
+        doc! { "_id": id, "host": format!("127.0.0.1:{port}") }
+    });
+    let config = doc! {
+        "_id": set_name,
+        "members": members.collect::<Vec<_>>(),
+        "settings": { "electionTimeoutMillis": ELECTION_TIMEOUT_MS },
+    };
     if let Err(error) = admin.run_command(doc! { "replSetInitiate": config }).await {
         match &*error.kind {
             ErrorKind::Command(command) if command.code == ALREADY_INITIALIZED => {}
             _ => return Err(error),
         }
     }
-    while !admin
-        .run_command(doc! { "hello": 1 })
-        .await?
-        .get_bool("isWritablePrimary")
-        .unwrap_or(false)
-    {
+    while !is_primary(*first).await? {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
+}
+
+/// Returns true if the `mongod` on a local port takes writes.
+pub async fn is_primary(port: u16) -> Result<bool> {
+    let admin = direct_client(port).await?.database("admin");
+    let hello = admin.run_command(doc! { "hello": 1 }).await?;
+    Ok(hello.get_bool("isWritablePrimary").unwrap_or(false))
+}
+
+/// Makes the secondary on a local port the primary, if the others vote for it.
+pub async fn step_up(port: u16) -> Result<()> {
+    let admin = direct_client(port).await?.database("admin");
+    admin.run_command(doc! { "replSetStepUp": 1 }).await.map(drop)
+}
+
+/// Switches a fail point of the `mongod` on a local port, which was started with `enableTestCommands`, on or off.
+pub async fn set_fail_point(port: u16, name: &str, on: bool) -> Result<()> {
+    let admin = direct_client(port).await?.database("admin");
+    let mode = if on { "alwaysOn" } else { "off" };
+    admin.run_command(doc! { "configureFailPoint": name, "mode": mode }).await.map(drop)
 }
 
 /// Pings the `mongod` on a local port.

@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     batcher::Batcher,
+    causal_clock::CausalClock,
     config::StoreSettings,
     driver_error::is_unknown_name,
     error::StoreError,
@@ -65,6 +66,7 @@ pub struct Store {
     pub(crate) reads_by_id: Batcher<MessageId, Option<VersionedMessage>>,
     pub(crate) reads_of_lists: Batcher<ListQuery, Arc<Page>>,
     pub(crate) unreadable: UnreadableDocuments,
+    pub(crate) clock: CausalClock,
     permits: Arc<Semaphore>,
     pub(crate) operation_timeout: Duration,
     duration_ok: Histogram,
@@ -100,6 +102,7 @@ impl Store {
             reads_by_id: Batcher::new(MAX_ID_QUERIES),
             reads_of_lists: Batcher::new(MAX_LIST_QUERIES),
             unreadable: UnreadableDocuments::new(),
+            clock: CausalClock::default(),
             database,
             permits: Arc::new(Semaphore::new(settings.max_connections as usize)),
             operation_timeout: settings.operation_timeout,

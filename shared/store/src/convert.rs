@@ -1,7 +1,7 @@
 //! Conversions between the wire types and BSON.
 
 use contracts::Timestamp;
-use mongodb::bson::{self, Bson, DateTime, RawBsonRef, RawDocument, spec::BinarySubtype};
+use mongodb::bson::{self, DateTime, RawBsonRef, RawDocument, spec::BinarySubtype};
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -11,8 +11,8 @@ pub(crate) fn bson_uuid(id: impl Into<Uuid>) -> bson::Uuid {
 }
 
 /// Returns the operand of an `$in` for these ids.
-pub(crate) fn bson_uuids<I: Into<Uuid>>(ids: impl IntoIterator<Item = I>) -> Vec<Bson> {
-    ids.into_iter().map(|id| Bson::from(bson_uuid(id))).collect()
+pub(crate) fn bson_uuids<I: Into<Uuid>>(ids: impl IntoIterator<Item = I>) -> Vec<bson::Uuid> {
+    ids.into_iter().map(bson_uuid).collect()
 }
 
 pub(crate) fn bson_date(timestamp: Timestamp) -> DateTime {

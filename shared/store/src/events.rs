@@ -6,6 +6,7 @@
 pub(crate) mod append;
 mod epoch;
 mod read;
+pub(crate) mod recent_end;
 mod trim;
 
 use contracts::{Change, ChangeKind, LogEntry, UserId};

@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod batcher;
+mod causal_clock;
 mod client;
 mod config;
 mod convert;
@@ -33,6 +34,7 @@ pub use error::StoreError;
 pub use events::{
     LoggedChange,
     append::{LogAppender, PendingEntry},
+    recent_end::RecentLogEnd,
 };
 pub use legacy::{
     FieldProblem, LegacyDocument, LegacyId, LegacyMessage, SourceCollection, SourceError,

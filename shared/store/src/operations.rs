@@ -7,8 +7,7 @@ pub(crate) mod state;
 use std::{collections::HashMap, time::Duration};
 
 use contracts::{CommandId, Failure, MessageId, Outcome};
-use futures_util::TryStreamExt;
-use mongodb::bson::{self, DateTime, RawDocument, RawDocumentBuf, doc};
+use mongodb::bson::{self, DateTime, RawDocument, doc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -93,8 +92,11 @@ impl Store {
             })
             .collect();
         let operations = self.operations.clone_with_type::<OperationDocument>();
+        let session = self.session();
         let insert = async move {
-            let inserted = operations.insert_many(documents).ordered(false).await;
+            let mut session = session.await?;
+            let inserting = operations.insert_many(documents).ordered(false);
+            let inserted = inserting.session(&mut *session).await;
             insert_failures(inserted, |code| code == DUPLICATE_KEY)
         };
         let all_new = self.run(insert).await?.is_empty();
@@ -113,10 +115,10 @@ impl Store {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let operations = self.operations.clone();
-        let filter = doc! { "_id": { "$in": ids } };
-        let found: Vec<RawDocumentBuf> =
-            self.run(async move { operations.find(filter).await?.try_collect().await }).await?;
+        let find = self.find_all(&self.operations, move |operations| {
+            operations.find(doc! { "_id": { "$in": &ids[..] } })
+        });
+        let found = find.await?;
         found.iter().map(|document| read(document)).collect()
     }
 

@@ -94,4 +94,12 @@ impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+
+    /// The target of the `Link` with this relation, each of which has a line of its own.
+    #[must_use]
+    pub fn link(&self, relation: &str) -> Option<&str> {
+        let end = format!(">; rel=\"{relation}\"");
+        let mut lines = self.headers.get_all("link").iter().filter_map(|line| line.to_str().ok());
+        lines.find_map(|line| line.split_once('<')?.1.strip_suffix(&end))
+    }
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
-    Management, PrivateBroker, PrivateMongod, Service, ServiceBuilder,
+    Management, PrivateBroker, PrivateMongod, PrivateReplicaSet, Service, ServiceBuilder,
     broker::REPORT_LAG,
     management::segment,
     settings::{self, required},
@@ -139,6 +139,12 @@ impl TestEnvironmentBuilder {
     /// The test's own database server, which it may stop, freeze or kill.
     pub fn mongod(mut self, mongod: &PrivateMongod) -> Self {
         self.mongo_uri = Some(mongod.url());
+        self
+    }
+
+    /// The test's own replica set, whose members it may stop, freeze or kill.
+    pub fn replica_set(mut self, set: &PrivateReplicaSet) -> Self {
+        self.mongo_uri = Some(set.url());
         self
     }
 

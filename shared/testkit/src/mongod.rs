@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The name of the private replica set.
-const REPLICA_SET: &str = "rs0";
+pub(crate) const REPLICA_SET: &str = "rs0";
 /// Longest boot that is waited for; it takes about a second.
 const BOOT_LIMIT: Duration = Duration::from_mins(1);
 /// Longest single attempt to reach it.
@@ -53,6 +53,8 @@ pub struct PrivateMongod {
     options: MongodOptions,
     port: u16,
     process: Process,
+    /// Tells that it has a replica set with others, which somebody else initiates.
+    has_others: bool,
     // After the process, so that the data is removed when it no longer writes.
     scratch: Option<TempDir>,
 }
@@ -80,11 +82,23 @@ impl PrivateMongod {
 
     /// Starts one and does not wait.
     pub fn spawn(options: MongodOptions) -> Result<Self> {
+        Self::spawn_alone_or_not(options, false)
+    }
+
+    /// Starts one that is going to be a member of a larger replica set, empty, in a directory that goes with it.
+    pub(crate) fn spawn_member() -> Result<Self> {
+        let (scratch, options) = scratch_options(true, None)?;
+        let mut mongod = Self::spawn_alone_or_not(options, true)?;
+        mongod.scratch = Some(scratch);
+        Ok(mongod)
+    }
+
+    fn spawn_alone_or_not(options: MongodOptions, has_others: bool) -> Result<Self> {
         fs::create_dir_all(&options.dir)
             .with_context(|| format!("{} cannot be made", options.dir.display()))?;
         let port = port(&options.dir)?;
-        let process = spawn(&options, port)?;
-        Ok(Self { options, port, process, scratch: None })
+        let process = spawn(&options, port, has_others)?;
+        Ok(Self { options, port, process, has_others, scratch: None })
     }
 
     /// The URI for clients.
@@ -96,6 +110,18 @@ impl PrivateMongod {
             String::new()
         };
         format!("mongodb://127.0.0.1:{}/{query}", self.port)
+    }
+
+    /// The URI for clients that want this server, whether or not it is the primary.
+    #[must_use]
+    pub fn direct_url(&self) -> String {
+        format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port)
+    }
+
+    /// The port that it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The server's process id.
@@ -144,7 +170,7 @@ impl PrivateMongod {
     /// Starts it again on the same port with the same data, killing it first where it still runs.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        self.process = spawn(&self.options, self.port)?;
+        self.process = spawn(&self.options, self.port, self.has_others)?;
         self.ready(&Silent).await
     }
 
@@ -160,7 +186,7 @@ impl PrivateMongod {
         self.process.detach();
     }
 
-    /// Waits until it answers and, in a replica set, is primary.
+    /// Waits until it answers and, in a replica set of its own, is primary.
     pub async fn ready(&self, progress: &dyn Progress) -> Result<()> {
         let begun = Instant::now();
         let mut told = begun;
@@ -168,8 +194,8 @@ impl PrivateMongod {
             if let Some(status) = self.process.try_exit()? {
                 bail!("mongod has ended ({status})\n{}", self.process.log_tail());
             }
-            let attempt =
-                timeout(ATTEMPT_LIMIT, prepare(self.port, self.options.replica_set)).await;
+            let initiate = self.options.replica_set && !self.has_others;
+            let attempt = timeout(ATTEMPT_LIMIT, prepare(self.port, initiate)).await;
             let error = match attempt {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => error,
@@ -189,22 +215,28 @@ impl PrivateMongod {
     }
 
     async fn start_with(replica_set: bool, tls: Option<TlsFiles>) -> Result<Self> {
-        let scratch = settings::scratch_dir("mongod-")?;
-        let options = MongodOptions {
-            program: required(settings::MONGOD)?.into(),
-            dir: scratch.path().join("data"),
-            log_dir: scratch.path().to_owned(),
-            replica_set,
-            cache_gb: 0.25,
-            group: Group::Callers,
-            tls,
-            authorization: false,
-        };
+        let (scratch, options) = scratch_options(replica_set, tls)?;
         let mut mongod = Self::spawn(options)?;
         mongod.ready(&Silent).await?;
         mongod.scratch = Some(scratch);
         Ok(mongod)
     }
+}
+
+/// Options of a server in a new directory.
+fn scratch_options(replica_set: bool, tls: Option<TlsFiles>) -> Result<(TempDir, MongodOptions)> {
+    let scratch = settings::scratch_dir("mongod-")?;
+    let options = MongodOptions {
+        program: required(settings::MONGOD)?.into(),
+        dir: scratch.path().join("data"),
+        log_dir: scratch.path().to_owned(),
+        replica_set,
+        cache_gb: 0.25,
+        group: Group::Callers,
+        tls,
+        authorization: false,
+    };
+    Ok((scratch, options))
 }
 
 /// A replica set's configuration names its member's port, so data stays with the port it began with.
@@ -225,17 +257,17 @@ fn port(dir: &Path) -> Result<u16> {
     Ok(port)
 }
 
-async fn prepare(port: u16, replica_set: bool) -> Result<()> {
+async fn prepare(port: u16, initiate: bool) -> Result<()> {
     // The driver would wait half a second after a first look at a port without a listener.
     tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
     store::admin::ping(port).await?;
-    if replica_set {
-        store::admin::initiate_replica_set(port, REPLICA_SET).await?;
+    if initiate {
+        store::admin::initiate_replica_set(&[port], REPLICA_SET).await?;
     }
     Ok(())
 }
 
-fn spawn(options: &MongodOptions, port: u16) -> Result<Process> {
+fn spawn(options: &MongodOptions, port: u16, has_others: bool) -> Result<Process> {
     let mut command = Command::new(&options.program);
     command
         .arg("--dbpath")
@@ -249,6 +281,10 @@ fn spawn(options: &MongodOptions, port: u16) -> Result<Process> {
         .args(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
     if options.replica_set {
         command.args(["--replSet", REPLICA_SET]);
+    }
+    if has_others {
+        // Fail points: what a slow network or disk does, at will.
+        command.args(["--setParameter", "enableTestCommands=1"]);
     }
     if options.authorization {
         command.arg("--auth");

@@ -374,7 +374,7 @@ mod tests {
         }
 
         fn hint(&self, entry: &LogEntry) {
-            self.tail.hint(Hint { epoch: EPOCH, entry: entry.clone() });
+            self.tail.hint(Hint { epoch: EPOCH, entry: entry.clone(), cluster_time: None });
         }
 
         fn scan(&mut self) -> Scan {
@@ -458,7 +458,7 @@ mod tests {
     fn a_hint_of_another_log_is_not_taken() {
         let mut fixture = Fixture::new(Vec::new());
         let entry = entry(1, &[("alice", "bob")]);
-        fixture.tail.hint(Hint { epoch: Uuid::from_u128(2 << 120), entry });
+        fixture.tail.hint(Hint { epoch: Uuid::from_u128(2 << 120), entry, cluster_time: None });
         assert!(fixture.must_read());
         assert_eq!(fixture.due(), []);
     }

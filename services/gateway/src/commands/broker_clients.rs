@@ -2,7 +2,9 @@
 
 use anyhow::Context;
 use broker::{BrokerUrl, ExclusiveConsumer, Publisher};
+use contracts::Reply;
 use service::DedicatedRuntime;
+use store::Store;
 
 use crate::commands::pending::Pending;
 
@@ -21,11 +23,18 @@ impl BrokerClients {
         publish_connections: usize,
         max_waiting: usize,
         pending: Pending,
+        store: Store,
     ) -> anyhow::Result<Self> {
         let runtime =
             DedicatedRuntime::start("broker").context("cannot start a thread for the broker")?;
         let replies = runtime.run(|| {
-            let resolve = move |reply| pending.resolve(reply);
+            let resolve = move |reply: Reply| {
+                // Before anyone is answered: whoever reads after its response must see the write.
+                if let Some(time) = reply.cluster_time {
+                    store.advance(time);
+                }
+                pending.resolve(reply);
+            };
             ExclusiveConsumer::replies(url.clone(), resolve)
         });
         let publisher = runtime

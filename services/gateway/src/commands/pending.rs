@@ -69,10 +69,10 @@ mod tests {
         let (one, other) = (CommandId::generate(), CommandId::generate());
         let mut waiter = pending.wait_for(one);
         let other_waiter = pending.wait_for(other);
-        pending.resolve(Reply { command_id: one, outcome: Outcome::Deleted });
+        pending.resolve(Reply { command_id: one, outcome: Outcome::Deleted, cluster_time: None });
         assert_eq!(waiter.outcome().await, Outcome::Deleted);
         drop((waiter, other_waiter));
         assert!(pending.lock().is_empty());
-        pending.resolve(Reply { command_id: other, outcome: Outcome::Deleted });
+        pending.resolve(Reply { command_id: other, outcome: Outcome::Deleted, cluster_time: None });
     }
 }

@@ -1,6 +1,6 @@
 //! The query string of a list, with all errors reported at once, and the link to the next page.
 
-use contracts::Problem;
+use contracts::{EventPosition, Problem};
 use service::http::fields::{self, Fields};
 use store::{ListQuery, Position};
 use url::form_urlencoded;
@@ -48,6 +48,16 @@ pub(crate) fn next_link(query: &ListQuery, next: Position) -> String {
     text.append_pair("limit", &query.limit.to_string());
     text.append_pair("cursor", &cursor::encode(next));
     format!("</api/messages?{}>; rel=\"next\"", text.finish())
+}
+
+/// Returns the `Link` to the events that follow a list (`monitor`: RFC 5989), from a position before it. Events of a
+/// conversation are those of both directions.
+pub(crate) fn monitor_link(query: &ListQuery, after: EventPosition) -> String {
+    let mut text = form_urlencoded::Serializer::new(String::new());
+    text.append_pair("user_id", query.from_user_id.as_str());
+    text.append_pair("with", query.to_user_id.as_str());
+    text.append_pair("after", &after.to_string());
+    format!("</api/events?{}>; rel=\"monitor\"", text.finish())
 }
 
 #[cfg(test)]

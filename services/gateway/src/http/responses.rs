@@ -3,7 +3,7 @@
 use axum::{
     Json,
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
 };
 use contracts::{Message, OperationId, Version, VersionedMessage};
 use serde::Serialize;
@@ -30,11 +30,11 @@ pub(crate) fn accepted(operation: OperationId, body: impl Serialize) -> Response
     (StatusCode::ACCEPTED, headers, Json(body)).into_response()
 }
 
-/// 200 with an array of messages, and the link to the next page if there is one.
-pub(crate) fn page(messages: &[VersionedMessage], next_link: Option<String>) -> Response {
+/// 200 with an array of messages and these links, each in a line of its own.
+pub(crate) fn page(messages: &[VersionedMessage], links: [Option<String>; 2]) -> Response {
     let messages: Vec<&Message> = messages.iter().map(|stored| &stored.message).collect();
-    let link = next_link.map(|link| [(header::LINK, link)]);
-    (link, Json(messages)).into_response()
+    let links = AppendHeaders(links.into_iter().flatten().map(|link| (header::LINK, link)));
+    (links, Json(messages)).into_response()
 }
 
 /// Returns a version as an entity tag.

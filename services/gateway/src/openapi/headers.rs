@@ -21,9 +21,12 @@ pub(super) fn describe(name: &str, status: &str) -> Option<Header> {
             ("URL of the resource", text().format(Some(format)).examples([example]))
         }
         "Link" => {
-            let example = "</api/messages?from_user_id=alice&to_user_id=bob&limit=50&cursor=…>; \
-                           rel=\"next\"";
-            ("The next page, if there is one (RFC 8288)", text().examples([example]))
+            let next = "</api/messages?from_user_id=alice&to_user_id=bob&limit=50&cursor=…>; \
+                        rel=\"next\"";
+            let monitor = "</api/events?user_id=alice&with=bob&after=…>; rel=\"monitor\"";
+            let description = "`next`: the next page, if there is one. `monitor`, of the first page: the events behind \
+                               what the list shows (RFC 8288, RFC 5989). Each has a line of its own";
+            (description, text().examples([next, monitor]))
         }
         "Retry-After" => {
             let seconds = ObjectBuilder::new().schema_type(Type::Integer);
@@ -40,7 +43,7 @@ pub(super) fn describe(name: &str, status: &str) -> Option<Header> {
         ),
         "Cache-Control" => (
             "How long the response may be stored",
-            text().enum_values(Some(["no-store", "max-age=3600"])),
+            text().enum_values(Some(["no-store", "max-age=3600", "no-cache, no-transform"])),
         ),
         "Accept-Encoding" => (
             "Present if a `Content-Encoding` was refused: the one that is accepted",

@@ -80,22 +80,19 @@ pub(crate) struct EventQuery {
     with: UserId,
     /// Position behind which to begin; without it, from now on. Opaque: that of an event or a page, or as the `Link` of a
     /// list has it.
-    #[param(required = false)]
+    #[param(required = false, inline)]
     after: EventPosition,
 }
 
-/// Headers of `GET /api/events`.
+/// Headers of `GET /api/events`. `Accept` stands with the media types of the response.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(crate) struct EventHeaders {
     /// The same as `after`, over which it has precedence. A browser's `EventSource` sends it.
-    #[param(rename = "Last-Event-ID", required = false)]
+    #[param(rename = "Last-Event-ID", required = false, inline)]
     last_event_id: EventPosition,
-    /// `text/event-stream` for an event stream; otherwise the response is JSON.
-    #[param(rename = "Accept", required = false, example = "application/json")]
-    accept: String,
     /// `wait=N`: if there is no event yet, wait up to N seconds for one, at most 30 (RFC 7240). For JSON only.
-    #[param(rename = "Prefer", required = false, example = "wait=25")]
+    #[param(rename = "Prefer", required = false, example = "wait=2")]
     prefer: String,
 }
 

@@ -52,6 +52,7 @@ pub(super) fn responses(operation_id: &str) -> BTreeMap<String, Response> {
         "explainProblem" => [PRECONDITIONS, &[UnknownPath]].concat(),
         // The broadcaster responds with most of these; the gateway passes them on.
         "chat" => [SUBSCRIBE, ANY].concat(),
+        "followEvents" => [SUBSCRIBE, READ, PRECONDITIONS, ANY].concat(),
         _ => PRECONDITIONS.to_vec(),
     };
     let mut by_status: BTreeMap<u16, Vec<ProblemKind>> = BTreeMap::new();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use contracts::{Content, MessageId, Timestamp, UserId};
+use contracts::{Content, Event, MessageId, Timestamp, UserId};
 use utoipa::ToSchema;
 
 /// A user's id in a request body: a string, or an integer that stands for one.
@@ -76,11 +76,52 @@ pub(crate) struct EventPosition(String);
 /// Events in the order of the log.
 #[derive(ToSchema)]
 pub(crate) struct EventPage {
-    /// At most 100.
-    events: Vec<serde_json::Value>,
+    /// At most 100. A `reset` is the last one.
+    events: Vec<PositionedEvent>,
     /// Where the next page begins.
-    #[schema(inline)]
     position: EventPosition,
+}
+
+/// An event on a page, or in a frame of a WebSocket.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub(crate) enum PositionedEvent {
+    Change(ChangeEvent),
+    Reset(ResetEvent),
+}
+
+/// A message was created, edited or deleted.
+#[derive(ToSchema)]
+pub(crate) struct ChangeEvent {
+    #[serde(flatten)]
+    event: Event,
+    /// Place behind the event.
+    position: EventPosition,
+}
+
+/// Some changes will not follow: list again, and continue from this position.
+#[derive(ToSchema)]
+pub(crate) struct ResetEvent {
+    #[serde(rename = "type")]
+    #[schema(inline)]
+    kind: Reset,
+    #[schema(inline)]
+    reason: ResetReason,
+    position: EventPosition,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(crate) enum Reset {
+    Reset,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "kebab-case")]
+pub(crate) enum ResetReason {
+    PositionExpired,
+    OtherEpoch,
+    TooMany,
 }
 
 /// Body of `/livez`.

@@ -56,6 +56,7 @@ fn all_operations_are_there_and_named_once() {
         ("createMessage", ("/api/messages", "post")),
         ("deleteMessage", ("/api/messages/{id}", "delete")),
         ("editMessage", ("/api/messages/{id}", "put")),
+        ("followEvents", ("/api/events", "get")),
         ("explainProblem", ("/problems/{type}", "get")),
         ("listMessages", ("/api/messages", "get")),
         ("listProblems", ("/problems", "get")),

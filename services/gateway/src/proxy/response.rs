@@ -132,6 +132,7 @@ mod tests {
 
     use futures_util::{StreamExt, stream};
     use http_body_util::StreamBody;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -155,7 +156,8 @@ mod tests {
         for _ in 0..2 {
             body.frame().await.unwrap().unwrap();
         }
-        assert!(body.frame().await.unwrap().unwrap_err().is::<Silence>());
+        let broken = timeout(2 * MAX_SILENCE, body.frame()).await.unwrap();
+        assert!(broken.unwrap().unwrap_err().is::<Silence>());
         assert_eq!(begun.elapsed(), Duration::from_secs(40) + MAX_SILENCE);
     }
 

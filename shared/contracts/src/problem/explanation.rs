@@ -46,7 +46,7 @@ impl ProblemKind {
                  WebSocket handshake is malformed."
             }
             Self::OriginForbidden => {
-                "The page's origin is not in `ALLOWED_ORIGINS` (`/api/chat` only)."
+                "The page's origin is not allowed: for `/api/chat` it is not in `ALLOWED_ORIGINS`; for `/api/events` it is not that of the host that is asked, and not in `CORS_ORIGINS` (gateway) or `ALLOWED_ORIGINS` (broadcaster)."
             }
             Self::MessageNotFound => {
                 "The message does not exist. It may have been deleted, or its creation may still be pending."
@@ -113,7 +113,9 @@ impl ProblemKind {
             Self::MalformedJson | Self::BadRequest => {
                 "Fix the part of the request that `detail` names."
             }
-            Self::OriginForbidden => "Add the origin to the broadcaster's configuration.",
+            Self::OriginForbidden => {
+                "Add the origin to the configuration of the service; for `/api/chat`, of the broadcaster."
+            }
             Self::MessageNotFound => "After a 202, wait for the operation to succeed.",
             Self::OperationNotFound => "Use the `Location` of a 202.",
             Self::OperationExpired => "Read the message to see its state.",

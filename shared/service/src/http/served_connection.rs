@@ -42,6 +42,9 @@ const MAX_STREAMS: u32 = 200;
 /// Maximum number of unread bytes of one HTTP/2 request, and of all requests of a connection.
 const WINDOW_BYTES: u32 = 64 * 1024;
 
+/// Maximum number of bytes of one HTTP/2 response that wait to be sent.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
 /// Time that an idle connection has for its last bytes when it is closed.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -114,7 +117,9 @@ pub(super) async fn serve<S, B>(
             .keep_alive_interval(settings.idle_timeout)
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES);
+            .initial_connection_window_size(WINDOW_BYTES)
+            // A client with a large window that takes nothing would fill more.
+            .max_send_buf_size(SEND_BUFFER_BYTES);
         let connection = pin!(builder.serve_connection_with_upgrades(io, service));
         let shut_down = auto::UpgradeableConnection::graceful_shutdown;
         ServedConnection::new(connection, shut_down, state, settings).run(phases).await;

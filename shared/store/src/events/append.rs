@@ -119,9 +119,9 @@ impl LogAppender {
 
     async fn claim(&self, entry: &LogEntry) -> Result<Claim, StoreError> {
         let document = to_document(entry)?;
-        let events = self.store.events.clone();
+        let (events, session) = (self.store.events.clone(), self.store.session());
         let insert = async move {
-            match events.insert_one(document).await {
+            match events.insert_one(document).session(&mut *session.await?).await {
                 Ok(_) => Ok(Claim::Won),
                 Err(error) if is_duplicate_key(&error) => Ok(Claim::Taken),
                 Err(error) => Err(error),

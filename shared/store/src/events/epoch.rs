@@ -17,9 +17,8 @@ const ID: &str = "events";
 impl Store {
     /// Returns the epoch; `None` before a worker has made one.
     pub async fn log_epoch(&self) -> Result<Option<Uuid>, StoreError> {
-        let meta = self.meta.clone();
-        let found = self.run(async move { meta.find_one(doc! { "_id": ID }).await }).await?;
-        found.map(|document| read(&document)).transpose()
+        let find = self.find_all(&self.meta, |meta| meta.find(doc! { "_id": ID }));
+        find.await?.pop().map(|document| read(&document)).transpose()
     }
 
     /// Returns the epoch, and makes one if there is none.
@@ -36,10 +35,11 @@ impl Store {
     }
 
     async fn update_epoch(&self, update: bson::Document) -> Result<Uuid, StoreError> {
-        let meta = self.meta.clone();
+        let (meta, session) = (self.meta.clone(), self.session());
         let upsert = async move {
+            let mut session = session.await?;
             let update = meta.find_one_and_update(doc! { "_id": ID }, update).upsert(true);
-            update.return_document(ReturnDocument::After).await
+            update.return_document(ReturnDocument::After).session(&mut *session).await
         };
         let document: Option<RawDocumentBuf> = self.run(upsert).await?;
         read(&document.unwrap_or_default())

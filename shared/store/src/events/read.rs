@@ -26,12 +26,11 @@ impl Store {
     /// Returns the position behind the newest entry; `None` before a worker has made the log.
     pub async fn log_end(&self) -> Result<Option<EventPosition>, StoreError> {
         let Some(epoch) = self.log_epoch().await? else { return Ok(None) };
-        let events = self.events.clone();
-        let find = async move {
-            let newest = events.find_one(doc! {}).sort(doc! { "_id": -1 });
-            newest.projection(doc! { "append": 1 }).await
-        };
-        let Some(newest) = self.run(find).await? else {
+        let find = self.find_all(&self.events, |events| {
+            let newest = events.find(doc! {}).sort(doc! { "_id": -1 }).limit(1);
+            newest.projection(doc! { "append": 1 })
+        });
+        let Some(newest) = find.await?.pop() else {
             return Ok(Some(EventPosition::start(epoch)));
         };
         let seq = newest.get_i64("_id").map_err(unreadable)?.try_into().map_err(unreadable)?;
@@ -58,9 +57,11 @@ impl Store {
 
     /// Returns the append that wrote the entry with this number, if it is in the log.
     pub async fn append_of_log_entry(&self, seq: u64) -> Result<Option<Uuid>, StoreError> {
-        let (events, filter) = (self.events.clone(), doc! { "_id": number(seq)? });
-        let find = async move { events.find_one(filter).projection(doc! { "append": 1 }).await };
-        let found: Option<RawDocumentBuf> = self.run(find).await?;
+        let filter = doc! { "_id": number(seq)? };
+        let find = self.find_all(&self.events, move |events| {
+            events.find(filter.clone()).projection(doc! { "append": 1 })
+        });
+        let found = find.await?.pop();
         found.map(|document| append_of(&document)).transpose()
     }
 
@@ -121,22 +122,22 @@ impl Store {
             doc! { "$match": { "$or": wanted.to_vec() } },
         ]);
         pipeline.extend_from_slice(of_changes);
-        let events = self.events.clone();
+        let (events, session) = (self.events.clone(), self.session());
         let aggregate = async move {
-            let found = events.aggregate(pipeline).with_type::<RawDocumentBuf>();
-            found.await?.try_collect().await
+            let mut session = session.await?;
+            let found = events.aggregate(pipeline).session(&mut *session);
+            let mut found = found.with_type::<RawDocumentBuf>().await?;
+            found.stream(&mut session).try_collect().await
         };
         self.run(aggregate).await
     }
 
     /// Returns the number of the oldest entry; `None` if the log is empty.
     pub async fn oldest_log_number(&self) -> Result<Option<u64>, StoreError> {
-        let events = self.events.clone();
-        let find = async move {
-            let oldest = events.find_one(doc! {}).sort(doc! { "_id": 1 });
-            oldest.projection(doc! { "_id": 1 }).await
-        };
-        let oldest: Option<RawDocumentBuf> = self.run(find).await?;
+        let find = self.find_all(&self.events, |events| {
+            events.find(doc! {}).sort(doc! { "_id": 1 }).limit(1).projection(doc! { "_id": 1 })
+        });
+        let oldest = find.await?.pop();
         let seq = |document: RawDocumentBuf| {
             document.get_i64("_id").map_err(unreadable)?.try_into().map_err(unreadable)
         };
@@ -149,12 +150,10 @@ impl Store {
         direction: i32,
         limit: u16,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let events = self.events.clone();
-        let find = async move {
-            let found = events.find(filter).sort(doc! { "_id": direction }).limit(limit.into());
-            found.await?.try_collect::<Vec<RawDocumentBuf>>().await
-        };
-        self.run(find).await?.iter().map(|document| from_document(document)).collect()
+        let find = self.find_all(&self.events, move |events| {
+            events.find(filter.clone()).sort(doc! { "_id": direction }).limit(limit.into())
+        });
+        find.await?.iter().map(|document| from_document(document)).collect()
     }
 }
 

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use contracts::Timestamp;
-use futures_util::TryStreamExt;
-use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::bson::doc;
 
 use super::number;
 use crate::{
@@ -12,8 +11,9 @@ use crate::{
     convert::{bson_date, unreadable},
 };
 
-/// Maximum number of entries that are deleted together.
-const MAX_DELETED: u64 = 10_000;
+/// Maximum number of entries that are deleted together. Each has up to 512 keys in the index of users, and the operation
+/// must end in time.
+const MAX_DELETED: u64 = 1_000;
 
 impl Store {
     /// Deletes entries that are older than `retention`, oldest first, and returns their number; 0 if there are none. It
@@ -31,16 +31,15 @@ impl Store {
         let end = newest.seq.min(oldest.seq.saturating_add(MAX_DELETED));
         let expired_range = doc! { "$gte": number(oldest.seq)?, "$lt": number(end)? };
         let young = doc! { "_id": expired_range, "at": { "$gte": bson_date(cutoff) } };
-        let events = self.events.clone();
-        let trim = async move {
-            let find = events.find(young).sort(doc! { "_id": 1 }).limit(1);
-            let young: Vec<RawDocumentBuf> = find.await?.try_collect().await?;
-            let end = match young.first() {
-                Some(young) => young.get_i64("_id").map_err(mongodb::error::Error::custom)?,
-                None => i64::try_from(end).unwrap_or(i64::MAX),
-            };
-            Ok(events.delete_many(doc! { "_id": { "$lt": end } }).await?.deleted_count)
+        let find = self.find_all(&self.events, move |events| {
+            events.find(young.clone()).sort(doc! { "_id": 1 }).limit(1)
+        });
+        let end = match find.await?.first() {
+            Some(young) => young.get_i64("_id").map_err(unreadable)?,
+            None => number(end)?,
         };
-        self.run(trim).await
+        let events = self.events.clone();
+        let trim = async move { events.delete_many(doc! { "_id": { "$lt": end } }).await };
+        Ok(self.run(trim).await?.deleted_count)
     }
 }

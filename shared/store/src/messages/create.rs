@@ -15,8 +15,9 @@ impl Store {
     /// Stores a new message.
     pub async fn create(&self, command: &CreateCommand) -> Result<Outcome, StoreError> {
         let (messages, document) = (self.messages.clone(), new_document(command, None));
+        let session = self.session();
         let insert = async move {
-            match messages.insert_one(document).await {
+            match messages.insert_one(document).session(&mut *session.await?).await {
                 Ok(_) => Ok(true),
                 Err(error) if is_duplicate_key(&error) => Ok(false),
                 Err(error) => Err(error),
@@ -37,9 +38,11 @@ impl Store {
     ) -> Result<Vec<Option<Outcome>>, StoreError> {
         let documents: Vec<RawDocumentBuf> =
             (commands.iter()).map(|command| new_document(command, None)).collect();
-        let messages = self.messages.clone();
+        let (messages, session) = (self.messages.clone(), self.session());
         let insert = async move {
-            let inserted = messages.insert_many(documents).ordered(false).await;
+            let mut session = session.await?;
+            let inserting = messages.insert_many(documents).ordered(false);
+            let inserted = inserting.session(&mut *session).await;
             insert_failures(inserted, |code| code == DUPLICATE_KEY || is_permanent_code(code))
         };
         let failures = self.run(insert).await?;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use contracts::{MessageId, VersionedMessage};
-use futures_util::TryStreamExt;
 use mongodb::bson::{RawDocumentBuf, doc};
 
 use super::document::{Found, StoredDocument, is_deleted, raw_message};
@@ -99,10 +98,12 @@ impl Store {
         &self,
         ids: impl IntoIterator<Item = MessageId>,
     ) -> Result<Vec<RawDocumentBuf>, StoreError> {
-        let mut ids = bson_uuids(ids);
-        let only = if ids.len() == 1 { ids.pop() } else { None };
-        let filter = only.map_or_else(|| doc! { "_id": { "$in": ids } }, |id| doc! { "_id": id });
-        let messages = self.messages.clone();
-        self.run(async move { messages.find(filter).await?.try_collect().await }).await
+        let ids = bson_uuids(ids);
+        self.find_all(&self.messages, move |messages| {
+            let only = if let [id] = ids[..] { Some(id) } else { None };
+            let all = || doc! { "_id": { "$in": &ids[..] } };
+            messages.find(only.map_or_else(all, |id| doc! { "_id": id }))
+        })
+        .await
     }
 }

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use contracts::{CommandId, MessageId};
-use futures_util::TryStreamExt;
 use mongodb::bson::{Binary, RawDocumentBuf, doc, spec::BinarySubtype};
 use uuid::Uuid;
 
@@ -88,13 +87,12 @@ impl Store {
         &self,
         commands: &[CreateCommand],
     ) -> Result<HashMap<MessageId, Option<Binary>>, StoreError> {
-        let messages = self.messages.clone();
         let ids = bson_uuids(commands.iter().map(|command| command.message_id));
-        let find = async move {
-            let found = messages.find(doc! { "_id": { "$in": ids } });
-            found.projection(doc! { "fingerprint": 1 }).await?.try_collect().await
-        };
-        let found: Vec<RawDocumentBuf> = self.run(find).await?;
+        let find = self.find_all(&self.messages, move |messages| {
+            let found = messages.find(doc! { "_id": { "$in": &ids[..] } });
+            found.projection(doc! { "fingerprint": 1 })
+        });
+        let found = find.await?;
         let fingerprints = found.iter().map(|document| {
             let stored = document.get_binary("fingerprint").ok();
             let stored = stored.map(|stored| Binary {

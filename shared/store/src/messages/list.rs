@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
-use mongodb::bson::RawDocumentBuf;
 #[cfg(feature = "explain")]
 use mongodb::bson::{Document, doc};
 
@@ -34,15 +32,14 @@ impl Store {
     }
 
     async fn page(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        let messages = self.messages.clone();
-        let filter = query.filter();
         let limit = usize::from(query.limit);
         // One more tells whether there is a next page.
         let fetched = i64::from(query.limit) + 1;
-        let find = async move {
-            messages.find(filter).sort(order()).limit(fetched).await?.try_collect().await
-        };
-        let found: Vec<RawDocumentBuf> = self.run(find).await?;
+        let query = query.clone();
+        let find = self.find_all(&self.messages, move |messages| {
+            messages.find(query.filter()).sort(order()).limit(fetched)
+        });
+        let found = find.await?;
         let more = found.len() > limit;
         let mut messages = Vec::with_capacity(limit);
         for document in found.iter().take(limit) {

@@ -4,7 +4,6 @@
 use std::{collections::HashMap, mem};
 
 use contracts::Outcome;
-use futures_util::TryStreamExt;
 use mongodb::{
     bson::{self, Bson, Document, RawDocumentBuf, doc},
     error::{Error, ErrorKind, WriteError, WriteFailure},
@@ -159,13 +158,14 @@ impl Store {
         // One more than there can be, so that the first batch is known to be the last.
         let batch_size = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
         let (database, messages) = (self.database.clone(), self.messages.clone());
+        let session = self.session();
         let write_and_read = async move {
             // One session, so that the read sees the update even if another server has become the
             // primary in between.
-            let mut session = database.client().start_session().causal_consistency(true).await?;
+            let mut session = session.await?;
             let response = match update {
                 Some(update) => {
-                    let response = database.run_command(update).session(&mut session).await?;
+                    let response = database.run_command(update).session(&mut *session).await?;
                     let response: UpdateResponse = bson::deserialize_from_document(response)?;
                     if usize::try_from(response.n).is_ok_and(|matched| matched == ids.len()) {
                         return Ok((Some(response), None));
@@ -174,9 +174,11 @@ impl Store {
                 }
                 None => None,
             };
-            let find = messages.find(doc! { "_id": { "$in": ids } }).batch_size(batch_size);
-            let mut found = find.session(&mut session).await?;
-            let documents: Vec<RawDocumentBuf> = found.stream(&mut session).try_collect().await?;
+            let find = session.find_all(&messages, |messages| {
+                let find = messages.find(doc! { "_id": { "$in": &ids[..] } });
+                find.batch_size(batch_size)
+            });
+            let documents = find.await?;
             Ok((response, Some(documents)))
         };
         let (response, documents) = self.run(write_and_read).await?;

@@ -8,11 +8,24 @@ use testkit::TestEnvironment;
 
 /// Opens a store on the test's own database, with its indexes made.
 pub(crate) async fn open(env: &TestEnvironment) -> Result<Store> {
-    let config = StoreConfig { uri: env.mongo_uri().parse()?, database: env.database().parse()? };
-    // Long enough for the largest insert here on a busy machine.
-    let operation_timeout = Duration::from_mins(1);
-    let settings = StoreSettings { operation_timeout, ..StoreSettings::new(config, "test") };
-    let store = Store::new(settings).await?;
+    let store = connect(env, env.mongo_uri()).await?;
     store.ensure_indexes().await?;
     Ok(store)
+}
+
+/// Opens a store on the test's own database, on these servers.
+pub(crate) async fn connect(env: &TestEnvironment, uri: &str) -> Result<Store> {
+    // Long enough for the largest insert here on a busy machine.
+    connect_for(env, uri, Duration::from_mins(1)).await
+}
+
+/// Opens a store on the test's own database whose operations take so long at most.
+pub(crate) async fn connect_for(
+    env: &TestEnvironment,
+    uri: &str,
+    operation_timeout: Duration,
+) -> Result<Store> {
+    let config = StoreConfig { uri: uri.parse()?, database: env.database().parse()? };
+    let settings = StoreSettings { operation_timeout, ..StoreSettings::new(config, "test") };
+    Ok(Store::new(settings).await?)
 }

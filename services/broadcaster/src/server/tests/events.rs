@@ -25,7 +25,7 @@ impl Fixture {
     fn log(&self, seq: u64, users: &[(&str, &str)]) -> LogEntry {
         let mut entry = entry(seq, users);
         entry.changes.iter_mut().for_each(|change| change.kind = ChangeKind::Deleted);
-        self.tail.hint(Hint { epoch: EPOCH, entry: entry.clone() });
+        self.tail.hint(Hint { epoch: EPOCH, entry: entry.clone(), cluster_time: None });
         entry
     }
 
@@ -290,7 +290,11 @@ async fn every_stream_starts_over_in_another_log() {
     let changes = [("alice", "bob")];
     let mut entry = entry(1, &changes);
     entry.changes[0].kind = ChangeKind::Deleted;
-    server.tail.hint(Hint { epoch: Uuid::from_u128(8 << 120), entry: entry.clone() });
+    server.tail.hint(Hint {
+        epoch: Uuid::from_u128(8 << 120),
+        entry: entry.clone(),
+        cluster_time: None,
+    });
     for stream in [&mut stream, &mut resumed] {
         assert_eq!(stream.next_message(LIMIT).await.unwrap(), deleted(&entry.changes[0]));
     }

@@ -8,7 +8,7 @@ use contracts::Message;
 use crate::{
     error::HandlerResult,
     http::{
-        query::{list_query, next_link},
+        query::{list_query, monitor_link, next_link},
         responses,
     },
     openapi::parameters::ListQuery,
@@ -36,7 +36,14 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> HandlerResult {
     let query = list_query(query.as_deref())?;
+    // Before the list, so that a change that it does not show is an event. On the first page only: who follows from that of
+    // a later one misses what has changed on the pages before.
+    let log_end = match query.after {
+        None => state.log_end.get(&state.store).await,
+        Some(_) => None,
+    };
     let page = trace.find(state.store.list(&query)).await?;
-    let link = page.next.map(|next| next_link(&query, next));
-    Ok(responses::page(&page.messages, link))
+    let next = page.next.map(|next| next_link(&query, next));
+    let monitor = log_end.map(|log_end| monitor_link(&query, log_end));
+    Ok(responses::page(&page.messages, [next, monitor]))
 }
