@@ -11,6 +11,7 @@
 mod aftermath;
 mod chain;
 mod conditions;
+pub(crate) mod events;
 pub(crate) mod frames;
 mod keys;
 pub(crate) mod latency;
@@ -23,7 +24,10 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use contracts::{Message, MessageId};
 
-use crate::history::{Frame, Operation, OperationStatus, Response};
+use crate::{
+    arrivals::{Arrival, Followed},
+    history::{Frame, Operation, OperationStatus, Response},
+};
 
 /// A violation of a promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub struct Aftermath {
     pub poison: Vec<Vec<u8>>,
     /// Observations during the load.
     pub watch: Watch,
+    /// What event subscribers received.
+    pub streams: Streams,
 }
 
 /// Frames of the subscribers, and excuses for waits.
@@ -64,6 +70,17 @@ pub struct Watch {
     pub disturbances: Vec<Disturbance>,
     /// Limits without a disturbance.
     pub limits: Limits,
+}
+
+/// Event subscribers and what they received, until all had arrived or the time was up.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    /// The subscribers.
+    pub followed: Vec<Followed>,
+    /// What they received, in the order of its arrival.
+    pub arrivals: Vec<Arrival>,
+    /// Times at which the log got a new epoch.
+    pub epochs: Vec<Duration>,
 }
 
 /// Limits of waits without a disturbance.
@@ -131,6 +148,7 @@ pub fn check(operations: &[Operation], aftermath: &Aftermath) -> Vec<Violation> 
     found.extend(latency::check(operations, &aftermath.watch));
     found.extend(frames::check(operations, &aftermath.watch));
     found.extend(aftermath::check(operations, aftermath));
+    found.extend(events::check(operations, aftermath));
     found
 }
 

@@ -63,6 +63,7 @@ pub(crate) async fn strike(
         }
         Kind::Replay => replays.copy().await?,
         Kind::Poison => replays.poison(&fault.seed.to_string()).await?,
+        Kind::NewEpoch => system.renew_epoch().await?,
     }
     Ok(Active { fault, cutting })
 }
@@ -129,7 +130,7 @@ async fn heal_one(system: &mut System, replays: &mut Replays, active: Active) ->
                 worker.process.restart().await?;
             }
         }
-        Kind::Poison => {}
+        Kind::Poison | Kind::NewEpoch => {}
     }
     Ok(())
 }

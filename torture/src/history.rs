@@ -11,7 +11,7 @@ use std::{
 
 use contracts::{Message, MessageId, OperationId, Version, VersionedMessage};
 
-use crate::condition::Condition;
+use crate::{arrivals::Arrival, condition::Condition};
 
 /// One request and its response. Times count from the run's start.
 #[derive(Clone, Debug)]
@@ -230,12 +230,13 @@ impl Operation {
     }
 }
 
-/// All operations and frames so far, and the clock for their times.
+/// All operations, frames and arrivals so far, and the clock for their times.
 #[derive(Debug)]
 pub struct History {
     begun: Instant,
     operations: Mutex<Vec<Operation>>,
     frames: Mutex<Vec<Frame>>,
+    arrivals: Mutex<Vec<Arrival>>,
     tokens: AtomicU64,
 }
 
@@ -245,6 +246,7 @@ impl Default for History {
             begun: Instant::now(),
             operations: Mutex::default(),
             frames: Mutex::default(),
+            arrivals: Mutex::default(),
             tokens: AtomicU64::new(1),
         }
     }
@@ -260,7 +262,13 @@ impl History {
     /// Returns a text that no other call returns.
     #[must_use]
     pub fn token(&self, prefix: &str) -> String {
-        format!("{prefix}-{}", self.tokens.fetch_add(1, Ordering::Relaxed))
+        format!("{prefix}-{}", self.number())
+    }
+
+    /// Returns a number that no other call returns.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.tokens.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Adds an operation.
@@ -276,6 +284,11 @@ impl History {
     /// Returns the frames, in the order of their arrival.
     pub fn frames(&self) -> MutexGuard<'_, Vec<Frame>> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what event subscribers recorded, in the order of its arrival.
+    pub fn arrivals(&self) -> MutexGuard<'_, Vec<Arrival>> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,9 +8,11 @@
 //! The seed decides the plan of faults and every choice of every client. The timing of requests and faults
 //! depends on the machine, so a run can be repeated, but not replayed exactly.
 
+pub mod arrivals;
 pub mod checker;
 mod client;
 pub mod condition;
+mod event_subscribers;
 mod faults;
 pub mod history;
 mod options;

@@ -13,6 +13,8 @@ const BLACK_HOLE_RECOVERY_SECS: u64 = 25;
 const ANSWER_SLACK_SECS: u64 = 1;
 /// Promised time until another broadcaster is the leader.
 const FRAME_GAP_SECS: u64 = 5;
+/// Time in which event subscribers whose connection a black hole has swallowed notice that, resume and catch up.
+const ARRIVAL_SECS: u64 = 60;
 
 /// Duration, load, faults and limits.
 #[derive(Args, Clone, Debug)]
@@ -33,7 +35,8 @@ pub struct Options {
     /// `all` and `none`
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub faults: String,
-    /// Run workers that reply to these commands before they apply them, to show that the checker finds them
+    /// Run workers that reply to these commands before they apply them, or keep changes out of the log, to show that the
+    /// checker finds them
     #[arg(long, value_name = "COMMANDS", num_args = 0..=1, default_missing_value = "creates")]
     pub lie: Option<Lie>,
     /// Seconds within which writes succeed and frames come after a fault. The default is the promise, here and
@@ -49,9 +52,12 @@ pub struct Options {
     /// Maximum seconds between two frames while the broadcasters' dependencies are up
     #[arg(long, value_name = "N", default_value_t = FRAME_GAP_SECS)]
     pub frame_gap_secs: u64,
+    /// Maximum seconds from the end of the load until every event subscriber has every change
+    #[arg(long, value_name = "N", default_value_t = ARRIVAL_SECS)]
+    pub arrival_secs: u64,
 }
 
-/// Commands to which a lying worker replies before it applies them.
+/// What a lying worker does: it replies to these commands before it applies them, or leaves out events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Lie {
     /// Creates.
@@ -60,7 +66,7 @@ pub enum Lie {
     Edits,
     /// Deletions.
     Deletions,
-    /// All of them: the worker skips the log of changes.
+    /// None: the worker keeps the changes of some messages out of the log.
     Events,
 }
 
@@ -95,6 +101,7 @@ impl Options {
             black_hole_recovery_secs: BLACK_HOLE_RECOVERY_SECS,
             answer_slack_secs: ANSWER_SLACK_SECS,
             frame_gap_secs: FRAME_GAP_SECS,
+            arrival_secs: ARRIVAL_SECS,
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Kind {
     Replay,
     /// Deliveries that cannot be applied.
     Poison,
+    /// The log of changes gets a new epoch, so that every event subscriber must start over.
+    NewEpoch,
 }
 
 impl Kind {
@@ -70,6 +72,7 @@ impl Kind {
             Self::FullQueue => "full-queue",
             Self::Replay => "replay",
             Self::Poison => "poison",
+            Self::NewEpoch => "new-epoch",
         }
     }
 
@@ -84,12 +87,12 @@ impl Kind {
 
     /// Returns true if both can be active at once.
     fn goes_with(self, other: Self) -> bool {
-        // Faults of one row stop the same process.
+        // Faults of one row stop the same process, or need it.
         let rows: [&[Self]; 4] = [
             &[Self::KillWorker, Self::FreezeWorker, Self::FullQueue, Self::Replay],
             &[Self::KillGateway, Self::FreezeGateway],
             &[Self::KillBroadcaster, Self::FreezeBroadcaster],
-            &[Self::KillMongod, Self::FreezeMongod],
+            &[Self::KillMongod, Self::FreezeMongod, Self::NewEpoch],
         ];
         let collide = rows.iter().any(|row| row.contains(&self) && row.contains(&other))
             || (self.strikes_the_broker() && other.strikes_the_broker());

@@ -9,7 +9,8 @@ use std::{
 use contracts::MessageId;
 
 use crate::{
-    checker::Violation,
+    arrivals::{Arrival, Arrived},
+    checker::{Streams, Violation},
     condition::Condition,
     history::{Operation, OperationStatus, Request, Response},
     plan::Kind,
@@ -33,6 +34,8 @@ pub struct Report {
     pub replayed: u64,
     /// Number of documents that were rewritten in storage format 1.
     pub rewritten: u64,
+    /// What event subscribers received.
+    pub streams: Streams,
     /// Number of frames that subscribers received.
     pub frames: usize,
     /// Longest time between two of them without an excuse.
@@ -84,15 +87,19 @@ impl Report {
             .iter()
             .filter(|operation| operation.message() == Some(message))
             .collect();
-        operations.sort_by_key(|operation| operation.began);
+        let mut lines: Vec<(Duration, String)> =
+            operations.iter().map(|it| (it.began, it.to_string())).collect();
+        let is_told = |it: &&Arrival| it.event().is_some_and(|(_, told)| told.id == message);
+        let arrivals = self.streams.arrivals.iter().filter(is_told);
+        lines.extend(arrivals.map(|it| (it.at, it.to_string())));
+        lines.sort_by_key(|(at, _)| *at);
         let mut text = format!("history of {message}:\n");
-        let (mut from, mut to) = (Duration::MAX, Duration::ZERO);
-        for operation in operations {
-            if operation.client != "final" {
-                (from, to) = (from.min(operation.began), to.max(operation.ended));
-            }
-            let _ = writeln!(text, "  {operation}");
+        for (_, line) in lines {
+            let _ = writeln!(text, "  {line}");
         }
+        operations.retain(|operation| operation.client != "final");
+        let from = operations.iter().map(|it| it.began).min().unwrap_or(Duration::MAX);
+        let to = operations.iter().map(|it| it.ended).max().unwrap_or_default();
         for recovery in &self.recoveries {
             if recovery.struck <= to && recovery.healed >= from {
                 let _ = writeln!(
@@ -186,6 +193,19 @@ impl Report {
         )
     }
 
+    fn write_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Streams { followed, arrivals, .. } = &self.streams;
+        let count = |is: fn(&Arrived) -> bool| arrivals.iter().filter(|it| is(&it.what)).count();
+        writeln!(
+            f,
+            "{} event subscribers: {} events in {} streams, {} resets",
+            followed.len(),
+            count(|what| matches!(what, Arrived::Event { .. })),
+            count(|what| matches!(what, Arrived::Asked { .. })),
+            count(|what| matches!(what, Arrived::Reset { .. })),
+        )
+    }
+
     /// Writes the first violation of each rule in full, and the numbers of all.
     fn write_violations(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut by_rule: BTreeMap<&str, Vec<&Violation>> = BTreeMap::new();
@@ -224,6 +244,7 @@ impl fmt::Display for Report {
             self.write_recoveries(f)?;
         }
         self.write_waits(f)?;
+        self.write_streams(f)?;
         self.write_missed(f)?;
         self.write_violations(f)?;
         match self.violations.len() {

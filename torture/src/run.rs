@@ -14,8 +14,9 @@ use tokio::{
 };
 
 use crate::{
-    checker::{Disturbance, Watch, check, frames::worst_gap, latency::worst_overtime},
+    checker::{Disturbance, Streams, Watch, check, frames::worst_gap, latency::worst_overtime},
     client::Client,
+    event_subscribers::EventSubscribers,
     faults::{heal, strike},
     history::History,
     options::Options,
@@ -27,11 +28,14 @@ use crate::{
     storage_formats::mix,
     subscribers::listen,
     system::System,
-    workload::{Shared, Worker},
+    workload::{EVERYONE, Shared, Worker},
 };
 
 /// Factor by which the run waits longer for a recovery that has missed its limit, to report its real duration.
 const OVERTIME: u32 = 3;
+
+/// The sender of the messages that show a recovery.
+const PROBE: &str = "probe";
 
 /// Interval of progress lines in a run without faults.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -49,6 +53,8 @@ pub async fn run(
     let mut system = System::start(liar).await?;
     let history = Arc::new(History::default());
     let shared = Arc::new(Shared::new(options.operations.unwrap_or(u64::MAX)));
+    let senders = senders(options);
+    let event_subscribers = EventSubscribers::start(&system, &history, seed, &senders).await?;
     let mut clients = start_clients(options, seed, &system, &history, &shared)?;
     let mut subscribers = listen(&system, &history, &shared.stop);
     let formats = mix(&system, shared.stop.clone());
@@ -57,6 +63,7 @@ pub async fn run(
         replays: Replays::new(system.env.management().clone()),
         recoveries: Vec::new(),
         disturbances: Vec::new(),
+        epochs: Vec::new(),
         options,
         history: &history,
         shared: &shared,
@@ -64,7 +71,7 @@ pub async fn run(
         ends: Instant::now() + options.load_limit(),
     };
     torture.until_the_end(&mut system, &clients).await?;
-    let Torture { replays, recoveries, disturbances, .. } = torture;
+    let Torture { replays, recoveries, disturbances, epochs, .. } = torture;
     shared.stop.cancel();
     progress.say("waiting for the clients to finish");
     let until = history.now();
@@ -80,7 +87,12 @@ pub async fn run(
         limits: options.limits(),
     };
     progress.say("draining the queue and reading all messages");
-    let aftermath = settle(&system, &history, &replays, watch).await?;
+    let mut aftermath = settle(&system, &history, &replays, watch).await?;
+    progress.say("waiting for the event subscribers to have every change");
+    let limit = Duration::from_secs(options.arrival_secs);
+    let followed = event_subscribers.finish(&history, &aftermath.conversations, limit).await;
+    let arrivals = std::mem::take(&mut *history.arrivals());
+    aftermath.streams = Streams { followed, arrivals, epochs };
     let operations = history.operations().clone();
     progress.say("checking the history");
     let violations = check(&operations, &aftermath);
@@ -95,6 +107,7 @@ pub async fn run(
         worst_gap: worst_gap(&operations, &watch),
         worst_overtime: worst_overtime(&operations, &watch),
         operations,
+        streams: aftermath.streams,
         violations,
     })
 }
@@ -109,12 +122,21 @@ fn start_clients(
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
         let gateways = system.client_apis()?;
-        let client =
-            Client { name: format!("client-{number}"), gateways, history: history.clone() };
+        let client = Client { name: client_name(number), gateways, history: history.clone() };
         let seed = seed.wrapping_mul(1_000).wrapping_add(u64::from(number) + 1);
         clients.spawn(Worker::new(client, seed, Arc::clone(shared)).work());
     }
     Ok(clients)
+}
+
+fn client_name(number: u16) -> String {
+    format!("client-{number}")
+}
+
+/// Returns everyone who sends messages.
+fn senders(options: &Options) -> Vec<String> {
+    let others = [EVERYONE, PROBE].map(ToOwned::to_owned);
+    (0..options.clients).map(client_name).chain(others).collect()
 }
 
 /// Returns the disturbances by faults that struck, were healed and recovered from at these times.
@@ -143,6 +165,8 @@ struct Torture<'a> {
     replays: Replays,
     recoveries: Vec<Recovery>,
     disturbances: Vec<Disturbance>,
+    /// Times at which the log of changes got a new epoch.
+    epochs: Vec<Duration>,
     options: &'a Options,
     history: &'a Arc<History>,
     shared: &'a Shared,
@@ -191,6 +215,8 @@ impl Torture<'_> {
         let names = names.join(" + ");
         self.tell(&format!("{names} for {:.1?}", step.lasts));
         let struck = self.history.now();
+        let renewals = step.faults.iter().filter(|fault| fault.kind == Kind::NewEpoch);
+        self.epochs.extend(renewals.map(|_| struck));
         let mut active = Vec::new();
         for &fault in &step.faults {
             let struck = strike(system, &mut self.replays, fault).await;
@@ -202,8 +228,7 @@ impl Torture<'_> {
         let healed = self.history.now();
         let limit = self.limit(&faults);
         let gateways = system.client_apis()?;
-        let probe =
-            Client { name: "probe".to_owned(), gateways, history: Arc::clone(self.history) };
+        let probe = Client { name: PROBE.to_owned(), gateways, history: Arc::clone(self.history) };
         let mut unready = Vec::new();
         let mut took = recovered(system, &probe, since, since + limit).await?;
         if took.is_none() {

@@ -12,7 +12,7 @@ use reqwest::Method;
 use testkit::Api;
 
 use crate::{
-    checker::{Aftermath, Conversation, Watch},
+    checker::{Aftermath, Conversation, Streams, Watch},
     client::{Client, Prefer, operation_status},
     history::{History, Operation, OperationStatus, Request, Response},
     replays::{COMMANDS, Replays},
@@ -24,6 +24,9 @@ const DRAIN_LIMIT: Duration = Duration::from_mins(2);
 const END_LIMIT: Duration = Duration::from_secs(15);
 /// Number of looks in a row that must find the queue empty; each takes a third of a second.
 const EMPTY_LOOKS: u32 = 6;
+
+/// Time within which a page of a list must come.
+const LIST_LIMIT: Duration = Duration::from_secs(16);
 
 /// Requests at the same time.
 const CONCURRENCY: usize = 8;
@@ -68,6 +71,7 @@ pub(crate) async fn settle(
         dead_letters: dead_letters.into_iter().map(|dead_letter| dead_letter.payload).collect(),
         poison: replays.poison.clone(),
         watch,
+        streams: Streams::default(),
     })
 }
 
@@ -148,11 +152,11 @@ async fn read_all(reader: &Client) {
 }
 
 /// Reads all messages of a conversation, page by page.
-async fn list(api: &Api, from: &str, to: &str) -> Result<Vec<Message>> {
+pub(crate) async fn list(api: &Api, from: &str, to: &str) -> Result<Vec<Message>> {
     let mut path = format!("/api/messages?from_user_id={from}&to_user_id={to}&limit=200");
     let mut messages: Vec<Message> = Vec::new();
     loop {
-        let answer = api.send(api.request(Method::GET, &path)).await?;
+        let answer = api.send(api.request(Method::GET, &path).timeout(LIST_LIMIT)).await?;
         ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text);
         messages.extend(answer.json::<Vec<Message>>()?);
         let Some(next) = answer.link("next") else { return Ok(messages) };

@@ -12,6 +12,9 @@ use crate::system::System;
 /// too.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time until the change of a deletion is in the log, whatever faults there are.
+const LOGGED_AFTER: Duration = Duration::from_mins(1);
+
 /// Rewrites until `stop`. The task returns the number of documents.
 pub(crate) fn mix(system: &System, stop: CancellationToken) -> JoinHandle<u64> {
     let (uri, database) = (system.env.mongo_uri().to_owned(), system.env.database().to_owned());
@@ -22,7 +25,8 @@ pub(crate) fn mix(system: &System, stop: CancellationToken) -> JoinHandle<u64> {
             let connected = FormatOne::connect(&uri, &database).await;
             while let Ok(format_1) = &connected {
                 // Without a server there is nothing to rewrite.
-                rewritten += format_1.rewrite(None).await.unwrap_or_default();
+                rewritten +=
+                    format_1.rewrite_but_young_tombstones(LOGGED_AFTER).await.unwrap_or_default();
                 sleep(INTERVAL).await;
             }
         };

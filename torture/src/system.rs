@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use testkit::{
     Api, PrivateBroker, PrivateMongod, Proxy, ServiceBuilder, ServiceProcess, TestEnvironment,
 };
@@ -14,6 +14,9 @@ use crate::{
 
 /// Wait for outcomes, short so that faults lead to many 202s.
 pub(crate) const WRITE_WAIT: Duration = Duration::from_millis(1_500);
+
+/// Time that the renewal of the log's epoch may take.
+const RENEWAL_LIMIT: Duration = Duration::from_secs(20);
 
 /// Everything that runs. Services are dropped before their servers.
 pub(crate) struct System {
@@ -49,9 +52,11 @@ impl System {
                 worker = worker.program(program).env(Lie::VARIABLE, lie.name());
             }
             workers.push(Member::start(&env, worker).await?);
+            let broadcaster = Member::start(&env, env.broadcaster()).await?;
             let gateway = env.gateway().env("WRITE_WAIT_MS", WRITE_WAIT.as_millis());
+            let gateway = gateway.env("BROADCASTER_URL", &broadcaster.from_clients_url);
             gateways.push(Member::start(&env, gateway).await?);
-            broadcasters.push(Member::start(&env, env.broadcaster()).await?);
+            broadcasters.push(broadcaster);
         }
         Ok(Self { gateways, workers, broadcasters, env, mongod, broker })
     }
@@ -67,6 +72,21 @@ impl System {
             let address = broadcaster.from_clients.address();
             format!("ws://{address}/api/chat")
         })
+    }
+
+    /// Returns the addresses at which clients follow events: directly, and through the gateways.
+    pub(crate) fn event_bases(&self) -> Vec<String> {
+        let members = self.broadcasters.iter().chain(&self.gateways);
+        members.map(|member| member.from_clients_url.clone()).collect()
+    }
+
+    /// Gives the log of changes a new epoch, as an operator does.
+    pub(crate) async fn renew_epoch(&self) -> Result<()> {
+        let command = self.env.storage_worker().arg("events").arg("new-epoch");
+        let output = command.output(RENEWAL_LIMIT).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the epoch was not renewed: {said}");
+        Ok(())
     }
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceProcess> {

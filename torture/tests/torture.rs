@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 use testkit::{Progress, TestEnvironment};
-use torture::{Lie, Options, Report, run};
+use torture::{
+    Lie, Options, Report,
+    arrivals::{Arrival, Arrived},
+    run,
+};
 
 /// A verdict must not hang on how busy the machine is, so recoveries may take their time here.
 const PATIENT_SECS: u64 = 120;
@@ -18,6 +22,8 @@ async fn torture(options: Options) -> Result<Report> {
         black_hole_recovery_secs: PATIENT_SECS,
         answer_slack_secs: 8,
         frame_gap_secs: 30,
+        // Where something is missing, that is waited for.
+        arrival_secs: if options.lie.is_some() { 10 } else { PATIENT_SECS },
         ..options
     };
     // Shown where the test fails.
@@ -33,11 +39,13 @@ async fn the_promises_are_kept_under_faults() -> Result<()> {
     let report = torture(options).await?;
     assert!(report.is_clean(), "{report}");
     assert!(!report.recoveries.is_empty());
+    let resumed = |arrival: &Arrival| matches!(arrival.what, Arrived::Ready { resumed: true, .. });
+    assert!(report.streams.arrivals.iter().any(resumed), "no event stream was resumed");
     assert!(report.rewritten > 0, "all documents were in storage format 2");
     Ok(())
 }
 
-/// Workers that answer before they write break this rule, and nothing else is done to them.
+/// Workers that lie break this rule, and nothing else is done to them.
 async fn is_found_out(lie: Lie, rule: &str) -> Result<()> {
     let (lie, faults) = (Some(lie), "none".to_owned());
     let options = Options { operations: Some(300), faults, lie, ..Options::with_seed(12) };
@@ -59,6 +67,12 @@ async fn a_worker_that_answers_before_it_edits_is_found_out() -> Result<()> {
 #[tokio::test]
 async fn a_worker_that_answers_before_it_deletes_is_found_out() -> Result<()> {
     is_found_out(Lie::Deletions, "a deleted message came back").await
+}
+
+#[tokio::test]
+async fn a_worker_that_keeps_changes_out_of_the_log_is_found_out() -> Result<()> {
+    is_found_out(Lie::Events, "every change reaches who follows its message, or a reset comes")
+        .await
 }
 
 /// What the replays of a torture lean on: a copy that was looked at and put back is delivered as what

@@ -34,6 +34,10 @@ const EPOCH_LIFETIME: Duration = Duration::from_secs(1);
 /// Time after a conflict in which others are expected to append, too.
 const CONTENTION: Duration = Duration::from_secs(1);
 
+/// Number of appends in a row after which another worker may have its turn. One that always comes too late would not be
+/// noticed otherwise: it conflicts, and this one does not.
+const MAX_IN_A_ROW: u32 = 8;
+
 /// Maximum pause between two appends.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 
@@ -56,6 +60,8 @@ pub(crate) struct LogWriter<S> {
     epoch: Option<(Uuid, Instant)>,
     /// Time at which another worker was last faster.
     conflict_at: Option<Instant>,
+    /// Appends since the last pause.
+    in_a_row: u32,
     metrics: Metrics,
 }
 
@@ -73,6 +79,7 @@ impl<S: CommandStore> LogWriter<S> {
             appender: LogAppender::new(store.store().clone()),
             epoch: None,
             conflict_at: None,
+            in_a_row: 0,
             metrics: Metrics {
                 append_duration: catalog::LOG_APPEND_DURATION.register(),
                 entry_changes: catalog::LOG_ENTRY_CHANGES.register(),
@@ -188,7 +195,12 @@ impl<S: CommandStore> LogWriter<S> {
             let cluster_time = self.store.store().cluster_time();
             self.hints.announce(&Hint { epoch, entry: pending.into_entry(), cluster_time });
         }
-        Ok(contended.then_some(pause))
+        self.in_a_row += 1;
+        let gives_way = contended || self.in_a_row >= MAX_IN_A_ROW;
+        if gives_way {
+            self.in_a_row = 0;
+        }
+        Ok(gives_way.then_some(pause))
     }
 }
 

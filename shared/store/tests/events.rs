@@ -67,6 +67,19 @@ async fn appenders_that_compete_leave_no_hole_and_lose_nothing() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_appender_that_is_far_behind_catches_up_at_once() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let mut late = LogAppender::new(store.clone());
+    append(&mut late, vec![change("alice", "bob")]).await?;
+    append_many(store.clone(), 30).await?;
+    let mut pending = PendingEntry::new(vec![change("alice", "bob")]);
+    assert_eq!(late.append(&mut pending).await?.seq, 32);
+    assert_eq!(pending.conflicts, 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_entry_whose_answer_was_lost_is_appended_once() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;

@@ -88,6 +88,19 @@ impl EventSource {
         timeout(within, next).await.with_context(|| format!("no event within {within:?}"))?
     }
 
+    /// The next event, however late it comes. An error where the stream ends, or where nothing arrives for so long, not even
+    /// a comment. Cancel safe.
+    pub async fn next_alive(&mut self, silence: Duration) -> Result<ServerSentEvent> {
+        loop {
+            if let Some(event) = self.buffered()? {
+                return Ok(event);
+            }
+            let chunk = timeout(silence, self.response.chunk()).await;
+            let chunk = chunk.with_context(|| format!("no sign of life within {silence:?}"))??;
+            self.buffer.extend_from_slice(&chunk.context("the stream has ended")?);
+        }
+    }
+
     /// The data of the next event, which has no name.
     pub async fn next_message(&mut self, within: Duration) -> Result<Value> {
         let event = self.next(within).await?;
@@ -111,15 +124,23 @@ impl EventSource {
     /// Returns the next event; `None` at the end of the stream. Cancel safe.
     async fn read(&mut self) -> Result<Option<ServerSentEvent>> {
         loop {
-            while let Some(end) = self.buffer.windows(2).position(|bytes| bytes == b"\n\n") {
-                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
-                if let Some(event) = self.parse(std::str::from_utf8(&block)?)? {
-                    return Ok(Some(event));
-                }
+            if let Some(event) = self.buffered()? {
+                return Ok(Some(event));
             }
             let Some(chunk) = self.response.chunk().await? else { return Ok(None) };
             self.buffer.extend_from_slice(&chunk);
         }
+    }
+
+    /// Returns the next event that has arrived as a whole.
+    fn buffered(&mut self) -> Result<Option<ServerSentEvent>> {
+        while let Some(end) = self.buffer.windows(2).position(|bytes| bytes == b"\n\n") {
+            let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
+            if let Some(event) = self.parse(std::str::from_utf8(&block)?)? {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
     }
 
     fn parse(&mut self, block: &str) -> Result<Option<ServerSentEvent>> {

@@ -1,9 +1,11 @@
 //! Stored messages in storage format 1, as release 0.1 wrote them.
 
+use std::time::{Duration, SystemTime};
+
 use anyhow::Result;
 use mongodb::{
     Client, Collection,
-    bson::{Document, doc},
+    bson::{DateTime, Document, doc},
 };
 use uuid::Uuid;
 
@@ -22,11 +24,24 @@ impl FormatOne {
 
     /// Rewrites the messages and tombstones in format 2: all of them, or the one with an id. Returns their number.
     pub async fn rewrite(&self, id: Option<Uuid>) -> Result<u64> {
+        let id = id.map(|id| doc! { "_id": mongodb::bson::Uuid::from_bytes(id.into_bytes()) });
+        self.rewrite_each(id.unwrap_or_default()).await
+    }
+
+    /// Rewrites the messages, and the tombstones of this age. A worker that still has to log a deletion reads from the
+    /// tombstone whose message it was, which format 1 does not tell; release 0.1 has no log.
+    pub async fn rewrite_but_young_tombstones(&self, age: Duration) -> Result<u64> {
+        let since = DateTime::from_system_time(SystemTime::now() - age);
+        let old_or_none = doc! { "$or": [
+            { "deleted_at": { "$exists": false } },
+            { "deleted_at": { "$lt": since } },
+        ] };
+        self.rewrite_each(old_or_none).await
+    }
+
+    async fn rewrite_each(&self, mut filter: Document) -> Result<u64> {
         // An element of this type is a command of format 2.
-        let mut filter = doc! { "applied": { "$type": "binData" } };
-        if let Some(id) = id {
-            filter.insert("_id", mongodb::bson::Uuid::from_bytes(id.into_bytes()));
-        }
+        filter.insert("applied", doc! { "$type": "binData" });
         let is_tombstone = doc! { "$ne": [{ "$type": "$deleted_at" }, "missing"] };
         // In format 1 a deletion, which is the newest command of a tombstone, made no version.
         let is_deletion = doc! { "$and": [{ "$eq": ["$$index", 0] }, is_tombstone.clone()] };

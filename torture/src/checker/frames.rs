@@ -102,16 +102,7 @@ fn sampled_after(watch: &Watch, frame: &Frame) -> Duration {
 }
 
 fn strange_messages(operations: &[Operation], watch: &Watch) -> Vec<Violation> {
-    let mut written: HashMap<&str, Effect> = HashMap::new();
-    for operation in operations {
-        if let Request::Create { content, .. } | Request::Edit { content, .. } = &operation.request
-        {
-            let effect = written.entry(content).or_insert(Effect::Excluded);
-            if operation.effect() != Effect::Excluded {
-                *effect = operation.effect();
-            }
-        }
-    }
+    let written = writes_by_content(operations);
     let strange = watch.frames.iter().filter_map(|frame| {
         let rule = match written.get(frame.message.content.as_str()) {
             None => "a frame shows a state that a client wrote",
@@ -122,6 +113,21 @@ fn strange_messages(operations: &[Operation], watch: &Watch) -> Vec<Violation> {
         Some(Violation { rule, message, detail: arrival(frame) })
     });
     strange.collect()
+}
+
+/// Returns the effect of the write of each content.
+pub(super) fn writes_by_content(operations: &[Operation]) -> HashMap<&str, Effect> {
+    let mut written: HashMap<&str, Effect> = HashMap::new();
+    for operation in operations {
+        if let Request::Create { content, .. } | Request::Edit { content, .. } = &operation.request
+        {
+            let effect = written.entry(content).or_insert(Effect::Excluded);
+            if operation.effect() != Effect::Excluded {
+                *effect = operation.effect();
+            }
+        }
+    }
+    written
 }
 
 fn frames_of(watch: &Watch, subscriber: usize) -> impl Iterator<Item = &Frame> {

@@ -1,5 +1,6 @@
 //! Each rule finds what it is for, and leaves alone what the promises allow.
 
+mod events;
 mod watch;
 
 use std::time::Duration;
@@ -428,6 +429,7 @@ fn the_end_has_lists_as_reads_show_them_nothing_queued_and_only_poison_dead_lett
         left_in_queue: 0,
         dead_letters: vec![b"poison".to_vec(), b"poison".to_vec()],
         poison: vec![b"poison".to_vec()],
+        streams: Streams::default(),
     };
     assert_eq!(check(&operations, &end(vec![message("new", 0)])), []);
     let rule = |aftermath: &Aftermath| check(&operations, aftermath)[0].rule;

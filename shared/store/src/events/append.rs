@@ -91,7 +91,10 @@ impl LogAppender {
                 Claim::Taken => match self.store.log_entry(seq).await? {
                     Some(found) if found.append == pending.entry.append => break,
                     Some(_) => {
-                        self.newest = Some((seq, Instant::now()));
+                        // The next number may well be free. If it is not, others are ahead: a claim of each of their
+                        // numbers takes as long as their appends, and never comes to the end of them.
+                        let is_first = pending.conflicts == 0;
+                        self.newest = is_first.then(|| (seq, Instant::now()));
                         pending.claiming = false;
                         pending.conflicts += 1;
                     }
