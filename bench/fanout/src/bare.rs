@@ -9,12 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bench_common::now_us;
 use clap::Args;
 use socket2::{Domain, Socket, Type};
 use uuid::Uuid;
 
 use crate::{
-    clock::now_us,
     descriptors::{self, MAX_CONNECTIONS},
 };
 
