@@ -38,11 +38,6 @@ pub struct ListenerSettings {
 #[derive(Clone, Copy, Debug)]
 pub struct WriteTimeout(pub Duration);
 
-/// In the extensions of a response: its connection counts no longer against [`ListenerSettings::max_connections`]. Whoever
-/// adds it limits these responses, and makes them the last of their connections.
-#[derive(Clone, Copy, Debug)]
-pub struct LongLived;
-
 impl Default for ListenerSettings {
     fn default() -> Self {
         Self {
