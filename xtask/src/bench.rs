@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements on servers of the run's own, by programs built for release.
 
+mod events;
 mod fanout;
 mod load;
 
@@ -20,7 +21,7 @@ use crate::scratch_run::ScratchRun;
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
     /// `--quick`, `--only LIST`, `--connections LIST`, `--no-peer`, …; `fanout …` measures frames to
-    /// many subscribers; `compare A B`; `--help` and `fanout --help` explain them
+    /// many subscribers, `events …` changes; `compare A B`; `--help`, `fanout --help` and `events --help` explain them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     options: Vec<String>,
 }
@@ -40,6 +41,7 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
 
 async fn measure(options: &[String], run: &ScratchRun) -> Result<ExitCode> {
     let bench = match options.split_first() {
+        Some((first, rest)) if first == "events" => events::prepare(rest, run).await?,
         Some((first, rest)) if first == "fanout" => fanout::prepare(rest, run).await?,
         _ => load::prepare(options, run).await?,
     };

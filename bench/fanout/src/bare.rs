@@ -9,14 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bench_common::now_us;
 use clap::Args;
 use socket2::{Domain, Socket, Type};
 use uuid::Uuid;
 
-use crate::{
-    clock::now_us,
-    descriptors::{self, MAX_CONNECTIONS},
-};
+use crate::descriptors::{self, MAX_CONNECTIONS};
 
 /// Options of the bare loop.
 #[derive(Args, Debug)]

@@ -10,13 +10,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bench_common::memory_kib;
+use bench_common::{cpu_time, memory_kib};
 use chrono::DateTime;
 use serde::Serialize;
 use serde_json::Value;
 use testkit::{Group, Process, ServiceProcess, TestEnvironment, free_port};
 
-use crate::{cpu::cpu_time, descriptors::MAX_CONNECTIONS};
+use crate::descriptors::MAX_CONNECTIONS;
 
 /// Maximum wait until the bare loop or the peer serves.
 const START_LIMIT: Duration = Duration::from_secs(30);

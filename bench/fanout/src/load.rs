@@ -12,16 +12,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use bench_common::{Frame, FrameReader, PONG, now_us};
 use clap::Args;
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpStream};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use crate::{
-    clock::now_us,
-    descriptors,
-    frames::{FrameReader, Id, Received},
-};
+use crate::descriptors;
+
+/// Position of a message's id in its JSON, after `{"id":"`.
+const ID: std::ops::Range<usize> = 7..43;
 
 /// Subscribers per source address, each of which takes one of its ports.
 const PER_ADDRESS: usize = 4_000;
@@ -31,9 +31,6 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Receive buffer of a subscriber that will stall, small so that it fills soon.
 const STALLED_RECEIVE_BYTES: usize = 4 * 1024;
-
-/// A pong without content, masked with zeros.
-const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -88,6 +85,18 @@ pub(crate) struct Report {
 pub(crate) struct Arrivals {
     pub(crate) id: String,
     pub(crate) at_us: Vec<u64>,
+}
+
+/// A message's id, as it is written.
+type Id = [u8; ID.end - ID.start];
+
+/// What a frame was.
+#[derive(Clone, Copy, Debug)]
+enum Received {
+    Message(Id),
+    Ping,
+    Close(u16),
+    Other,
 }
 
 struct Subscriber {
@@ -176,10 +185,10 @@ impl Load {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
         socket.connect(&options.target.into())?;
         let mut stream = std::net::TcpStream::from(socket);
-        let mut reader = FrameReader::default();
+        let mut reader = FrameReader::new(ID.end);
         let mut received = Vec::new();
         let read_ahead = shake_hands(&mut stream)?;
-        reader.take(&read_ahead, |frame| received.push(frame));
+        reader.take(&read_ahead, |frame| received.push(frame.into()));
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         self.poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
@@ -243,7 +252,7 @@ impl Load {
                 Ok(length) => {
                     let at_us = now_us();
                     let bytes = buffer.get(..length).unwrap_or_default();
-                    subscriber.reader.take(bytes, |frame| received.push(frame));
+                    subscriber.reader.take(bytes, |frame| received.push(frame.into()));
                     for frame in received.drain(..) {
                         self.receive(index, frame, at_us)?;
                     }
@@ -296,6 +305,20 @@ impl Load {
             subscriber.stream.shutdown(std::net::Shutdown::Both).ok();
         }
         Ok(())
+    }
+}
+
+impl From<Frame<'_>> for Received {
+    fn from(frame: Frame<'_>) -> Self {
+        match frame {
+            Frame::Text(start) => {
+                let id = start.get(ID).and_then(|id| id.try_into().ok());
+                id.map_or(Self::Other, Self::Message)
+            }
+            Frame::Ping => Self::Ping,
+            Frame::Close(code) => Self::Close(code),
+            Frame::Other => Self::Other,
+        }
     }
 }
 

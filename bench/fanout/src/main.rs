@@ -6,10 +6,7 @@
 
 mod bare;
 mod candidate;
-mod clock;
-mod cpu;
 mod descriptors;
-mod frames;
 mod load;
 mod loads;
 mod plot;

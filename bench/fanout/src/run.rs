@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
+use bench_common::now_us;
 use clap::Args;
 use contracts::{CommandId, Message, MessageId, Timestamp};
 use store::{CreateCommand, Store, StoreConfig, StoreSettings};
@@ -11,7 +12,6 @@ use tokio::time::sleep;
 
 use crate::{
     candidate::{Candidate, Kind, Surroundings},
-    clock::now_us,
     descriptors,
     loads::Loads,
     plot,

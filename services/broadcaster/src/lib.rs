@@ -111,7 +111,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let sampling = sampler::run(election, store.clone(), store_up, interval, stop, readable);
     let sampling = tokio::spawn(sampling);
 
-    let content = Content { hub, tail, store };
+    let content = Content { hub, tail, store: Arc::new(store) };
     server::serve(listener, content, health, settings, &phases).await;
     reading.abort();
     let ending = async {

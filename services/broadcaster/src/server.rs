@@ -116,13 +116,13 @@ type Permits = (OwnedSemaphorePermit, Option<IpPermit>);
 pub(crate) struct Content {
     pub(crate) hub: Arc<Hub>,
     pub(crate) tail: Arc<Tail>,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
 }
 
 struct Server {
     hub: Arc<Hub>,
     tail: Arc<Tail>,
-    store: Store,
+    store: Arc<Store>,
     health: Health,
     settings: Settings,
     phases: Phases,

@@ -23,6 +23,7 @@ mod responses;
 pub(crate) mod rules;
 mod served_connection;
 pub mod settings;
+mod take_over;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,7 @@ pub use preconditions::ReadPreconditions;
 pub use rules::early_response;
 pub use served_connection::{ConnectionShare, Peer};
 pub use settings::{ListenerSettings, WriteTimeout};
+pub use take_over::TakeOver;
 
 /// Pause before accepting again, as after the process ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -81,6 +83,7 @@ impl Listener {
     where
         S: tower::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
         S: Clone + Send + 'static,
+        S: Unpin,
         S::Future: Send,
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,

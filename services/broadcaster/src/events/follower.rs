@@ -51,7 +51,7 @@ pub(crate) enum ResetReason {
 /// The follower of one stream. Dropping it ends its registration.
 pub(crate) struct Follower {
     tail: Arc<Tail>,
-    store: Store,
+    store: Arc<Store>,
     waiting: Arc<Waiting>,
     log: LogId,
     /// The next change to look at. Those before it are due, or not wanted.
@@ -101,7 +101,7 @@ impl Follower {
     /// Follows from the position `after`, or from now on. With `max_due`, a position that more changes follow is reset.
     pub(crate) fn new(
         tail: &Arc<Tail>,
-        store: &Store,
+        store: &Arc<Store>,
         follows: Follows,
         after: Option<EventPosition>,
         max_due: Option<u32>,
@@ -109,7 +109,7 @@ impl Follower {
         let (waiting, log, position) = tail.register(follows).ok_or(NotFollowing)?;
         Ok(Self {
             tail: Arc::clone(tail),
-            store: store.clone(),
+            store: Arc::clone(store),
             waiting,
             log,
             place: Place::behind(position),
@@ -133,11 +133,12 @@ impl Follower {
                 return Ok(Some(item));
             }
             if let Some(opening) = self.opening {
-                self.open(opening).await?;
+                // On the heap, as the reads below: a stream mostly waits, and should be no larger for what it rarely does.
+                Box::pin(self.open(opening)).await?;
                 continue;
             }
             if !self.due.is_empty() {
-                self.read_messages().await?;
+                Box::pin(self.read_messages()).await?;
                 continue;
             }
             match self.tail.scan(&self.waiting, self.log, &mut self.place) {
@@ -146,7 +147,7 @@ impl Follower {
                     self.position = end;
                     return Ok(None);
                 }
-                Scan::ReadLog { newest } => self.read_log(newest).await?,
+                Scan::ReadLog { newest } => Box::pin(self.read_log(newest)).await?,
                 Scan::OtherLog { log, end } => {
                     self.log = log;
                     self.reset(end, ResetReason::OtherEpoch);

@@ -91,8 +91,8 @@ pub(crate) fn steps(
         sent,
         _open: GaugeGuard::new(&open),
     };
-    // On the heap, so that it is as large as it must be.
-    Box::pin(stream::unfold(state, async |mut state| {
+    // On the heap: the future that takes it and gives it back would hold it several times.
+    Box::pin(stream::unfold(Box::new(state), async |mut state| {
         let step = state.next().await?;
         Some((step, state))
     }))

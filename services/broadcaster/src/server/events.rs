@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use futures_util::Stream;
 use http::{HeaderValue, Method, Request, Response, header};
 use service::{
-    http::{Body, ConnectionShare, RequestBody, body, event_stream, prefer::Preference},
+    http::{Body, ConnectionShare, RequestBody, TakeOver, body, event_stream, prefer::Preference},
     origin,
 };
 use telemetry::metrics::GaugeGuard;
+use tokio::{net::TcpStream, sync::oneshot};
 
 use super::{Permits, Server, handshake, refusal::Refusal, session::Source};
 use crate::events::{
@@ -81,14 +82,31 @@ impl Server {
             return Ok(event_stream::response(body::full("")));
         }
         let steps = self.steps(Transport::Sse, follower, &asked);
-        // Counted with the sessions, so that the more there are, the longer their ends are spread.
-        let server = Arc::clone(self);
-        let session = self.sessions.token();
-        let closing = async move {
-            server.time_to_close().await;
-            drop((session, permits));
+        let (take_over, connection) = TakeOver::new();
+        self.sessions.spawn(Arc::clone(self).host_sse(connection, steps, permits));
+        let mut response = event_stream::response(body::full(""));
+        response.extensions_mut().insert(take_over);
+        Ok(response)
+    }
+
+    /// Holds the permits until the stream has ended or must.
+    async fn host_sse(
+        self: Arc<Self>,
+        connection: oneshot::Receiver<TcpStream>,
+        steps: impl Stream<Item = stream::Step>,
+        permits: Permits,
+    ) {
+        let streaming = async {
+            // This fails if the client leaves before it has the response.
+            let Ok(connection) = connection.await else { return };
+            let (timeouts, closing) = (self.settings.timeouts, self.time_to_close());
+            sse::serve(connection, steps, timeouts.send, timeouts.close, closing).await;
         };
-        Ok(sse::response(steps, closing))
+        tokio::select! {
+            () = streaming => {}
+            () = self.phases.hard_deadline.cancelled() => {}
+        }
+        drop(permits);
     }
 
     async fn events_by_poll(

@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::settings::ListenerSettings;
+use super::{settings::ListenerSettings, take_over::Taken};
 
 #[derive(Debug)]
 pub(super) struct ConnectionState {
@@ -33,6 +33,8 @@ pub(super) struct Activity {
     pub(super) upgraded: bool,
     /// The connection's share of the limit, until it is given up.
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// Set once somebody takes the connection over.
+    pub(super) taken: Option<Taken>,
 }
 
 /// A request in progress: from its headers to the end of its response's body.
@@ -49,6 +51,7 @@ impl ConnectionState {
             write_timeout,
             upgraded: false,
             permit: None,
+            taken: None,
         };
         Self { accepted, eviction: Notify::new(), activity: Mutex::new(activity) }
     }

@@ -33,6 +33,7 @@ use super::{
     connection_stream::ConnectionStream,
     paths, responses,
     settings::{ListenerSettings, WriteTimeout},
+    take_over::{Taken, TakenOver},
 };
 use crate::Phases;
 
@@ -74,7 +75,7 @@ pub(super) async fn serve<S, B>(
     phases: &Phases,
 ) where
     S: tower::Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
-    S: Clone + Send + 'static,
+    S: Clone + Send + Unpin + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -91,14 +92,18 @@ pub(super) async fn serve<S, B>(
         request.extensions_mut().insert(ConnectionShare(Arc::clone(&counting)));
         paths::normalize(request.uri_mut());
         async move {
-            let mut response = service.oneshot(request).await?;
+            let Ok(mut response) = service.oneshot(request).await;
             responses::complete(&mut response, version);
             let route_timeout = response.extensions().get().map(|WriteTimeout(timeout)| *timeout);
             let mut activity = state.activity();
             activity.write_timeout = route_timeout.unwrap_or(write_timeout);
             activity.upgraded |= response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if let Some(taken) = Taken::of(&mut response) {
+                activity.taken = Some(taken);
+                return Err(TakenOver);
+            }
             // The closure holds the guard: the request is in progress until the response's body is dropped.
-            Ok::<_, Infallible>(response.map(|body| {
+            Ok(response.map(|body| {
                 body.map_err(move |error| {
                     let _guard = &in_progress;
                     error
@@ -126,9 +131,19 @@ pub(super) async fn serve<S, B>(
     } else {
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).max_buf_size(settings.max_header_bytes);
-        let connection = pin!(builder.serve_connection(io, service).with_upgrades());
+        let mut connection = builder.serve_connection(io, service).with_upgrades();
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
-        ServedConnection::new(connection, shut_down, state, settings).run(phases).await;
+        let pinned = Pin::new(&mut connection);
+        ServedConnection::new(pinned, shut_down, Arc::clone(&state), settings).run(phases).await;
+        let taken = state.activity().taken.take();
+        if let Some(taken) = taken
+            && let Some(parts) = connection.into_parts()
+        {
+            let stream = parts.io.into_inner().into_inner();
+            if let Err(error) = taken.complete(stream, write_timeout).await {
+                tracing::debug!(%error, "client left before its response");
+            }
+        }
     }
 }
 

@@ -25,6 +25,7 @@ const LONGER: Duration = Duration::from_millis(400);
 /// A listener whose response is "here", and at
 /// - `/slow` comes only when it is told to,
 /// - `/stream` has the body that [`Listening::streamed`] sends,
+/// - `/taken` the connection is taken over, and says "mine",
 /// - `/echo` is the body of the request, or 408.
 struct Listening {
     address: SocketAddr,
@@ -59,6 +60,13 @@ impl Routes {
                 });
                 let mut response = Response::new(body::boxed(StreamBody::new(Box::pin(stream))));
                 response.extensions_mut().insert(WriteTimeout(LONGER));
+                response
+            }
+            "/taken" => {
+                let (take_over, taken) = TakeOver::new();
+                tokio::spawn(async move { taken.await.unwrap().write_all(b"mine").await });
+                let mut response = Response::new(body::full(""));
+                response.extensions_mut().insert(take_over);
                 response
             }
             "/echo" => match request.into_body().collect().await {
@@ -377,5 +385,21 @@ async fn a_body_over_http_2_that_nobody_reads_does_not_reset_its_stream() {
         assert!(Http2::post(&listening).await.send_body(bytes).await, "{bytes}");
     }
     assert!(!Http2::post(&listening).await.send_body(2_000_000).await, "it is bounded");
+    listening.stop().await;
+}
+
+#[tokio::test]
+async fn a_taken_connection_is_the_takers_behind_the_head_and_counts_no_longer() {
+    let settings = ListenerSettings { http2: false, max_connections: 1, ..Default::default() };
+    let listening = Listening::with(settings);
+    for _ in 0..2 {
+        let mut client = listening.connect().await;
+        client.write_all(b"GET /taken HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut response = String::new();
+        in_time(client.read_to_string(&mut response)).await.unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("date: "), "{head}");
+        assert_eq!(body, "mine");
+    }
     listening.stop().await;
 }

@@ -1,38 +1,42 @@
-//! The client's half of RFC 6455, as far as measuring needs it: it separates frames, and reads only the id of
-//! a message.
+//! The client's half of RFC 6455, as far as measuring needs it.
 
-/// Position of a message's id, after `{"id":"`.
-const ID: std::ops::Range<usize> = 7..43;
+/// A pong without content, masked with zeros.
+pub const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
-/// A message's id, as it is written.
-pub(crate) type Id = [u8; ID.end - ID.start];
-
-/// A completely received frame.
+/// A completely received frame. It borrows the beginning of its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    /// A text frame with a message of this id.
-    Message(Id),
+pub enum Frame<'a> {
+    /// A text frame.
+    Text(&'a [u8]),
+    /// A ping.
     Ping,
     /// The close code.
     Close(u16),
-    /// Anything else, which a server of this protocol has no reason to send.
+    /// Anything else, which a server of this project has no reason to send.
     Other,
 }
 
 /// Takes the bytes of one connection as they come.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct FrameReader {
+#[derive(Clone, Debug)]
+pub struct FrameReader {
+    /// Maximum number of bytes of a payload that are kept.
+    kept: usize,
     opcode: u8,
     header: Vec<u8>,
-    /// The first bytes of the payload, up to the id's end.
     start: Vec<u8>,
     /// Missing bytes of the payload; none while the header is incomplete.
     missing: Option<usize>,
 }
 
 impl FrameReader {
+    /// Returns a reader that keeps the first `kept` bytes of each payload.
+    #[must_use]
+    pub fn new(kept: usize) -> Self {
+        Self { kept, opcode: 0, header: Vec::new(), start: Vec::new(), missing: None }
+    }
+
     /// Takes `bytes` and reports every frame that they complete.
-    pub(crate) fn take(&mut self, mut bytes: &[u8], mut report: impl FnMut(Received)) {
+    pub fn take(&mut self, mut bytes: &[u8], mut report: impl FnMut(Frame<'_>)) {
         loop {
             let missing = match self.missing {
                 Some(missing) => missing,
@@ -42,7 +46,7 @@ impl FrameReader {
                 },
             };
             let (now, later) = bytes.split_at(missing.min(bytes.len()));
-            let kept = now.len().min(ID.end.saturating_sub(self.start.len()));
+            let kept = now.len().min(self.kept.saturating_sub(self.start.len()));
             self.start.extend(now.iter().take(kept));
             bytes = later;
             if now.len() < missing {
@@ -55,7 +59,7 @@ impl FrameReader {
         }
     }
 
-    /// The payload's length, once the header is complete.
+    /// Returns the payload's length, once the header is complete.
     fn take_header(&mut self, bytes: &mut &[u8]) -> Option<usize> {
         loop {
             let length = match self.header.as_slice() {
@@ -74,19 +78,15 @@ impl FrameReader {
         }
     }
 
-    fn received(&self) -> Received {
+    fn received(&self) -> Frame<'_> {
         match self.opcode {
-            1 => self
-                .start
-                .get(ID)
-                .and_then(|id| id.try_into().ok())
-                .map_or(Received::Other, Received::Message),
+            1 => Frame::Text(&self.start),
             8 => match self.start.as_slice() {
-                [high, low, ..] => Received::Close(u16::from_be_bytes([*high, *low])),
-                _ => Received::Close(1005),
+                [high, low, ..] => Frame::Close(u16::from_be_bytes([*high, *low])),
+                _ => Frame::Close(1005),
             },
-            9 => Received::Ping,
-            _ => Received::Other,
+            9 => Frame::Ping,
+            _ => Frame::Other,
         }
     }
 }
@@ -97,23 +97,23 @@ mod tests {
 
     #[test]
     fn frames_are_found_however_they_are_cut() {
-        let text = format!(r#"{{"id":"{}","content":"{}"}}"#, "i".repeat(36), "x".repeat(200));
-        let mut bytes = vec![0x81, 126];
-        bytes.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        let text = "x".repeat(200);
+        let mut bytes = vec![0x81, 126, 0, 200];
         bytes.extend(text.as_bytes());
-        bytes.extend([0x89, 0, 0x88, 2, 0x03, 0xe9, 0x81, 1, b'x']);
+        bytes.extend([0x89, 0, 0x88, 2, 0x03, 0xe9, 0x82, 1, b'x']);
         for cut in 1..bytes.len() {
-            let mut reader = FrameReader::default();
+            let mut reader = FrameReader::new(150);
             let mut received = Vec::new();
             for piece in bytes.chunks(cut) {
-                reader.take(piece, |frame| received.push(frame));
+                reader.take(piece, |frame| received.push(format!("{frame:?}")));
             }
-            let message = Received::Message([b'i'; 36]);
-            assert_eq!(
-                received,
-                [message, Received::Ping, Received::Close(1001), Received::Other],
-                "{cut}"
-            );
+            let expected = [
+                Frame::Text(&text.as_bytes()[..150]),
+                Frame::Ping,
+                Frame::Close(1001),
+                Frame::Other,
+            ];
+            assert_eq!(received, expected.map(|frame| format!("{frame:?}")), "{cut}");
         }
     }
 }
