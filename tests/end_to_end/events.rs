@@ -178,6 +178,15 @@ async fn a_stream_resumes_where_it_was_on_any_replica() -> Result<()> {
 
 /// Appends deletions to the log, of which clients are told without reading any message. Returns the ids in their order.
 async fn log_deletions(store: &Store, from: &str, count: usize) -> Result<Vec<MessageId>> {
+    log_deletions_to(store, from, "bob", count).await
+}
+
+async fn log_deletions_to(
+    store: &Store,
+    from: &str,
+    to: &str,
+    count: usize,
+) -> Result<Vec<MessageId>> {
     let mut appender = LogAppender::new(store.clone());
     let ids: Vec<MessageId> = (0..count).map(|_| MessageId::generate()).collect();
     for ids in ids.chunks(MAX_ENTRY_CHANGES) {
@@ -187,7 +196,7 @@ async fn log_deletions(store: &Store, from: &str, count: usize) -> Result<Vec<Me
                 message_id: *id,
                 version: 2,
                 from_user_id: from.to_owned().try_into()?,
-                to_user_id: "bob".to_owned().try_into()?,
+                to_user_id: to.to_owned().try_into()?,
             })
         };
         let changes = ids.iter().map(change).collect::<Result<_>>()?;
@@ -217,13 +226,20 @@ async fn a_stream_catches_up_from_memory_and_from_the_log_without_a_hole() -> Re
     let epoch = store.ensure_log_epoch().await?;
     let start = EventPosition::start(epoch);
     // More than a replica has in memory, and before it was started.
-    let of_alice = log_deletions(&store, "alice", 2_500).await?;
+    let mut of_alice = log_deletions(&store, "alice", 2_500).await?;
+    let mut with_bob = of_alice.clone();
+    for _ in 0..40 {
+        of_alice.extend(log_deletions_to(&store, "alice", "dora", 1).await?);
+        let next = log_deletions(&store, "alice", 1).await?;
+        of_alice.extend(&next);
+        with_bob.extend(&next);
+    }
     log_deletions(&store, "carol", 70_000).await?;
     let broadcaster = env.broadcaster().start().await?;
     let api = broadcaster.api()?;
     eventually("it follows the log", SOON, async || position_at_end(&api).await.map(drop)).await;
     let more = log_deletions(&store, "alice", 2_500).await?;
-    let all = [of_alice, more].concat();
+    let all = [of_alice, more.clone()].concat();
     let mut stream =
         EventSource::connect(&url(&broadcaster, &format!("user_id=alice&after={start}"))).await?;
     ready(&mut stream, true).await?;
@@ -234,7 +250,7 @@ async fn a_stream_catches_up_from_memory_and_from_the_log_without_a_hole() -> Re
     let log_reads = log_reads.lines().find(|it| it.starts_with("messages_event_log_reads_total"));
     assert!(log_reads.is_some_and(|it| !it.ends_with(" 0")), "{log_reads:?}");
 
-    // In pages, everybody's, each of which a position in the middle of an entry ends.
+    // In pages, of a conversation among others.
     let (mut position, mut ids) = (start.to_string(), Vec::<MessageId>::new());
     loop {
         let page = poll(&api, &format!("user_id=alice&with=bob&after={position}")).await?;
@@ -247,7 +263,12 @@ async fn a_stream_catches_up_from_memory_and_from_the_log_without_a_hole() -> Re
             ids.push(serde_json::from_value(event["message"]["id"].clone())?);
         }
     }
-    assert_eq!(ids, [all, last].concat());
+    assert_eq!(ids, [with_bob, more, last].concat());
+    // A conversation without anything in it is gone through, too.
+    let page = poll(&api, &format!("user_id=alice&with=nobody&after={start}")).await?;
+    assert_eq!(page["events"], json!([]));
+    let position: EventPosition = page["position"].as_str().context("no position")?.parse()?;
+    assert_eq!(Some(position), store.log_end().await?);
     Ok(())
 }
 

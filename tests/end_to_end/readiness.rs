@@ -113,7 +113,7 @@ async fn broker_is_away(services: &Services) {
     becomes(&system.gateway, 200, "degraded", &["rabbitmq_publish", "rabbitmq_replies"]).await;
     becomes(&system.worker, 503, "unready", &["rabbitmq", "rabbitmq_replies"]).await;
     for broadcaster in [leader, other] {
-        let down = ["frames", "rabbitmq", "rabbitmq_publish"];
+        let down = ["frames", "hints", "rabbitmq", "rabbitmq_publish"];
         becomes(broadcaster, 503, "unready", &down).await;
     }
 }
@@ -183,6 +183,6 @@ async fn mongodb_is_away(services: &Services) {
     becomes(&system.gateway, 200, "degraded", &["mongodb"]).await;
     becomes(&system.worker, 503, "unready", &["mongodb"]).await;
     for broadcaster in [leader, other] {
-        becomes(broadcaster, 200, "degraded", &["frames", "mongodb"]).await;
+        becomes(broadcaster, 200, "degraded", &["event_log", "frames", "mongodb"]).await;
     }
 }

@@ -14,7 +14,7 @@ use service::{
 };
 use store::StoreConfig;
 
-/// Sends a random stored message to every WebSocket subscriber, each second
+/// Sends a random stored message to every WebSocket subscriber, each second, and changes to those who follow them
 #[derive(Parser, Clone, Debug)]
 #[command(name = "broadcaster", version)]
 pub struct Config {
@@ -27,7 +27,7 @@ pub struct Config {
     /// MongoDB.
     #[command(flatten)]
     pub store: StoreConfig,
-    /// Address on which /api/chat, /livez, /readyz and /metrics are served
+    /// Address on which /api/chat, /api/events, /livez, /readyz and /metrics are served
     #[arg(
         long = "bind",
         env = "BROADCASTER_BIND",

@@ -1,7 +1,9 @@
-//! Sends a random stored message to every WebSocket subscriber, each second.
+//! Sends a random stored message to every WebSocket subscriber, each second, and every change of a user's messages to those
+//! who follow that user.
 //!
 //! One of the replicas is elected and publishes a frame at each tick (`sampler`). Every replica writes
-//! it to all its subscribers (`fan_out`). Each has a session, which does everything else (`server`).
+//! it to all its subscribers (`fan_out`). Each has a session, which does everything else (`server`). Event streams come from
+//! the log of changes, which every replica follows (`events`).
 
 mod config;
 mod events;

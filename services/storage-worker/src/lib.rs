@@ -25,7 +25,7 @@ mod worker;
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{CommandSource, DeadLetterPublisher, TransientPublisher};
+use broker::{CommandSource, DeadLetterPublisher, HintPublisher, ReplyPublisher};
 use service::{ConfigError, Dependency, Health, Shutdown, health};
 use store::{Store, StoreSettings};
 use telemetry::{metrics::Exporter, traces::Tracer};
@@ -91,7 +91,8 @@ pub async fn run_with(
     let store = Arc::new(store);
     let retry = Retry::new(phases.clone(), "use MongoDB for commands");
     let log_retry = Retry::new(phases.clone(), "append to the log of changes");
-    let (replies, sending) = TransientPublisher::start(url.clone());
+    let (replies, sending) = ReplyPublisher::start(url.clone());
+    let hints = HintPublisher::start(url.clone());
     let dead_letters = DeadLetterPublisher::new(url, stop.clone());
     let health = Health::new(
         vec![
@@ -114,7 +115,7 @@ pub async fn run_with(
         health::serve(listener, health, access_log, &serving_phases).await;
     });
     let metrics = Metrics::new();
-    let log_writer = LogWriter::new(Arc::clone(&store), log_retry, replies.clone());
+    let log_writer = LogWriter::new(Arc::clone(&store), log_retry, hints);
     let trimming = trim::trim_regularly(store.store().clone(), config.events_retention, stop);
     let worker =
         Worker { source, store, dead_letters, replies, retry, metrics, tracer: tracer.clone() };

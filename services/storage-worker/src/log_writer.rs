@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Acknowledgement, TransientPublisher};
+use broker::{Acknowledgement, HintPublisher};
 use contracts::{Change, CommandId, Hint, MAX_ENTRY_CHANGES, MessageId};
 use futures_util::future;
 use store::{LogAppender, PendingEntry, StoreError};
@@ -54,7 +54,7 @@ type TracedChange = (Change, Option<TraceContext>);
 pub(crate) struct LogWriter<S> {
     store: Arc<S>,
     retry: Retry,
-    hints: TransientPublisher,
+    hints: HintPublisher,
     appender: LogAppender,
     /// The epoch, and when it was read.
     epoch: Option<(Uuid, Instant)>,
@@ -72,7 +72,7 @@ struct Metrics {
 }
 
 impl<S: CommandStore> LogWriter<S> {
-    pub(crate) fn new(store: Arc<S>, retry: Retry, hints: TransientPublisher) -> Self {
+    pub(crate) fn new(store: Arc<S>, retry: Retry, hints: HintPublisher) -> Self {
         Self {
             retry,
             hints,

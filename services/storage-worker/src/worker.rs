@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use broker::{
-    CommandSource, DeadLetter, DeadLetterPublisher, Delivery, DeliveryGroup, TransientPublisher,
+    CommandSource, DeadLetter, DeadLetterPublisher, Delivery, DeliveryGroup, ReplyPublisher,
 };
 use contracts::{Failure, MAX_CREATE_AGE_DAYS, Outcome, Reply, Timestamp};
 use telemetry::{
@@ -29,7 +29,7 @@ pub(crate) struct Worker<S> {
     pub(crate) source: CommandSource,
     pub(crate) store: Arc<S>,
     pub(crate) dead_letters: DeadLetterPublisher,
-    pub(crate) replies: TransientPublisher,
+    pub(crate) replies: ReplyPublisher,
     pub(crate) retry: Retry,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,

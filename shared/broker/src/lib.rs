@@ -39,5 +39,5 @@ pub use error::BrokerError;
 pub use exclusive::ExclusiveConsumer;
 pub use topology::COMMANDS;
 pub use traceparents::TraceParents;
-pub use transient::TransientPublisher;
+pub use transient::{HintPublisher, ReplyPublisher};
 pub use url::{BrokerUrl, InvalidBrokerUrl, InvalidParameter};

@@ -38,6 +38,9 @@ const MAX_WAITING_FRAMES: i64 = 2;
 /// Maximum number of hints that wait for a broadcaster. It reads what it missed from the log.
 const MAX_WAITING_HINTS: i64 = 256;
 
+/// Maximum size of all that waits for a broadcaster. A hint of 256 changes has some 100 kB.
+const MAX_WAITING_BYTES: i64 = 8 * 1024 * 1024;
+
 /// Purpose of a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
@@ -46,12 +49,10 @@ pub(crate) enum Purpose {
     PublishCommands,
     /// Publishes or consumes frames.
     Broadcast,
-    /// Consumes replies.
+    /// Publishes or consumes replies.
     Replies,
-    /// Consumes hints.
+    /// Publishes or consumes hints.
     Hints,
-    /// Publishes replies and hints.
-    PublishTransient,
 }
 
 /// Declares the shared exchanges and queues that a channel needs. A service's user needs permissions
@@ -65,9 +66,7 @@ pub(crate) async fn declare(channel: &Channel, purpose: Purpose) -> lapin::Resul
         Purpose::Broadcast => declare_exchange(channel, BROADCAST, ExchangeKind::Fanout).await,
         // Replies take the default exchange to a gateway's own queue.
         Purpose::Replies => Ok(()),
-        Purpose::Hints | Purpose::PublishTransient => {
-            declare_exchange(channel, EVENTS, ExchangeKind::Fanout).await
-        }
+        Purpose::Hints => declare_exchange(channel, EVENTS, ExchangeKind::Fanout).await,
     }
 }
 
@@ -95,6 +94,7 @@ async fn declare_fan_out_queue(
 ) -> lapin::Result<String> {
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), max_waiting.into());
+    arguments.insert("x-max-length-bytes".into(), MAX_WAITING_BYTES.into());
     // The oldest goes first: only the newest frame is wanted, and the log has every hint.
     arguments.insert("x-overflow".into(), text("drop-head"));
     let queue = channel.queue_declare("".into(), exclusive(), arguments).await?;

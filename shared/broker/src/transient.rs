@@ -7,7 +7,7 @@ use std::time::Duration;
 use contracts::{Hint, Reply};
 use telemetry::{
     OutageLog,
-    metrics::{CounterFamily, catalog},
+    metrics::{CounterFamily, CounterName, catalog},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -39,13 +39,21 @@ const HINT_LIFETIME: Duration = Duration::from_secs(1);
 /// Maximum time for publishing a message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sends replies and hints. Cheap to clone.
+/// Sends replies. Cheap to clone.
 #[derive(Clone)]
-pub struct TransientPublisher {
+pub struct ReplyPublisher(TransientPublisher);
+
+/// Sends hints, on a connection of its own: replies must not wait behind them, and a user of RabbitMQ that may not declare
+/// their exchange can still send replies. Cheap to clone.
+#[derive(Clone)]
+pub struct HintPublisher(TransientPublisher);
+
+#[derive(Clone)]
+struct TransientPublisher {
     queue: mpsc::Sender<Queued>,
     up: watch::Receiver<bool>,
     alarm: watch::Receiver<Option<String>>,
-    counted: Counted,
+    counted: CounterFamily,
 }
 
 /// A message that waits for the connection.
@@ -58,54 +66,37 @@ struct Queued {
 
 struct Sending {
     pool: ConnectionPool,
+    purpose: Purpose,
+    outage: OutageLog,
     alarms: Alarms,
     queue: mpsc::Receiver<Queued>,
     /// A message whose sending failed.
     unsent: Option<Queued>,
     up: watch::Sender<bool>,
-    counted: Counted,
+    counted: CounterFamily,
 }
 
-/// Counts what becomes of messages.
-#[derive(Clone)]
-struct Counted {
-    replies: CounterFamily,
-    hints: CounterFamily,
-}
-
-impl TransientPublisher {
+impl ReplyPublisher {
     /// Starts the task that sends; it ends once every clone of the publisher is dropped.
     #[must_use]
     pub fn start(url: BrokerUrl) -> (Self, JoinHandle<()>) {
-        let (sender, queue) = mpsc::channel(MAX_WAITING);
-        let counted = Counted {
-            replies: catalog::REPLIES.family("result", &["sent", "dropped"]),
-            hints: catalog::HINTS.family("result", &["sent", "dropped"]),
-        };
-        let (up_sender, up) = watch::channel(false);
-        let alarms = Alarms::default();
-        let alarm = alarms.reason();
-        let sending = Sending {
-            pool: Connector::new(url, "storage-worker replies").pool(1),
-            alarms,
-            queue,
-            unsent: None,
-            up: up_sender,
-            counted: counted.clone(),
-        };
-        (Self { queue: sender, up, alarm, counted }, tokio::spawn(sending.run()))
+        let connector = Connector::new(url, "storage-worker replies");
+        let outage = OutageLog::new("send replies");
+        let (publisher, task) =
+            TransientPublisher::start(connector, Purpose::Replies, outage, catalog::REPLIES);
+        (Self(publisher), task)
     }
 
     /// Returns whether replies can be sent.
     #[must_use]
     pub fn up(&self) -> watch::Receiver<bool> {
-        self.up.clone()
+        self.0.up.clone()
     }
 
     /// Returns the reason of the broker's alarm while one blocks replies.
     #[must_use]
     pub fn alarm(&self) -> watch::Receiver<Option<String>> {
-        self.alarm.clone()
+        self.0.alarm.clone()
     }
 
     /// Sends replies to the gateway that consumes the queue `reply_to`. Drops them if too many wait.
@@ -116,7 +107,17 @@ impl TransientPublisher {
         };
         let expires = Instant::now() + REPLY_LIFETIME;
         // By way of the default exchange.
-        self.queue(Queued { exchange: "", routing_key: reply_to.to_owned(), body, expires });
+        self.0.queue(Queued { exchange: "", routing_key: reply_to.to_owned(), body, expires });
+    }
+}
+
+impl HintPublisher {
+    /// Starts the task that sends; it ends once every clone of the publisher is dropped.
+    #[must_use]
+    pub fn start(url: BrokerUrl) -> Self {
+        let connector = Connector::new(url, "storage-worker hints");
+        let outage = OutageLog::new("send hints of new log entries");
+        Self(TransientPublisher::start(connector, Purpose::Hints, outage, catalog::HINTS).0)
     }
 
     /// Announces a new entry of the log to all broadcasters. Drops the hint if too much waits.
@@ -126,13 +127,38 @@ impl TransientPublisher {
             return;
         };
         let expires = Instant::now() + HINT_LIFETIME;
-        self.queue(Queued { exchange: EVENTS, routing_key: String::new(), body, expires });
+        self.0.queue(Queued { exchange: EVENTS, routing_key: String::new(), body, expires });
+    }
+}
+
+impl TransientPublisher {
+    fn start(
+        connector: Connector,
+        purpose: Purpose,
+        outage: OutageLog,
+        counted: CounterName,
+    ) -> (Self, JoinHandle<()>) {
+        let (sender, queue) = mpsc::channel(MAX_WAITING);
+        let counted = counted.family("result", &["sent", "dropped"]);
+        let (up_sender, up) = watch::channel(false);
+        let alarms = Alarms::default();
+        let alarm = alarms.reason();
+        let sending = Sending {
+            pool: connector.pool(1),
+            purpose,
+            outage,
+            alarms,
+            queue,
+            unsent: None,
+            up: up_sender,
+            counted: counted.clone(),
+        };
+        (Self { queue: sender, up, alarm, counted }, tokio::spawn(sending.run()))
     }
 
     fn queue(&self, message: Queued) {
-        let exchange = message.exchange;
         if self.queue.try_send(message).is_err() {
-            self.counted.count(exchange, "dropped");
+            self.counted.count("dropped");
             tracing::debug!("reply or hint dropped: too many wait for the broker");
         }
     }
@@ -140,14 +166,13 @@ impl TransientPublisher {
 
 impl Sending {
     async fn run(mut self) {
-        let outage = OutageLog::new("send replies");
         let mut backoff = Backoff::default();
         loop {
-            let opening = PublishChannel::open(&self.pool, Purpose::PublishTransient, &self.alarms);
+            let opening = PublishChannel::open(&self.pool, self.purpose, &self.alarms);
             let error = match opening.await {
                 Ok(channel) => {
                     backoff = Backoff::default();
-                    outage.succeeded();
+                    self.outage.succeeded();
                     self.up.send_replace(true);
                     let sent = self.send_all(&channel).await;
                     self.up.send_replace(false);
@@ -158,7 +183,7 @@ impl Sending {
                 Err(_) if self.queue.is_closed() => return,
                 Err(error) => error,
             };
-            outage.failed(&error);
+            self.outage.failed(&error);
             backoff.pause().await;
         }
     }
@@ -184,7 +209,7 @@ impl Sending {
             let Some(message) = next else { return Ok(()) };
             // A blocked connection would only pile messages up in the client library.
             if message.expires < Instant::now() || channel.is_blocked() {
-                self.counted.count(message.exchange, "dropped");
+                self.counted.count("dropped");
                 continue;
             }
             let Queued { exchange, routing_key, body, .. } = &message;
@@ -193,13 +218,7 @@ impl Sending {
                 self.unsent = Some(message);
                 return Err(error);
             }
-            self.counted.count(exchange, "sent");
+            self.counted.count("sent");
         }
-    }
-}
-
-impl Counted {
-    fn count(&self, exchange: &str, result: &str) {
-        if exchange == EVENTS { &self.hints } else { &self.replies }.count(result);
     }
 }

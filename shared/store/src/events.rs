@@ -39,27 +39,30 @@ struct ChangeDocument {
     t: UserId,
 }
 
-/// A change with its place in the log.
+/// An entry with those of its changes that a user wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggedChange {
-    /// Number of its entry.
+pub struct EntryOfUser {
+    /// Number of the entry.
     pub seq: u64,
-    /// The append that wrote the entry.
+    /// The append that wrote it.
     pub append: uuid::Uuid,
-    /// Index of the change in the entry.
-    pub index: u16,
-    /// The change.
-    pub change: Change,
+    /// The changes, each with its index in the entry. There may be none.
+    pub changes: Vec<(u16, Change)>,
 }
 
-/// An entry with one of its changes, as an aggregation returns it.
+/// The same as an aggregation returns it.
 #[derive(Deserialize)]
-struct UnwoundDocument {
+struct EntryOfUserDocument {
     #[serde(rename = "_id")]
     seq: i64,
     append: bson::Uuid,
-    index: i64,
-    changes: ChangeDocument,
+    changes: Vec<IndexedChange>,
+}
+
+#[derive(Deserialize)]
+struct IndexedChange {
+    index: i32,
+    change: ChangeDocument,
 }
 
 fn to_document(entry: &LogEntry) -> Result<RawDocumentBuf, StoreError> {
@@ -96,14 +99,16 @@ fn from_document(document: &RawDocument) -> Result<LogEntry, StoreError> {
     })
 }
 
-fn from_unwound(document: &RawDocument) -> Result<LoggedChange, StoreError> {
-    let UnwoundDocument { seq, append, index, changes } =
+fn entry_of_user(document: &RawDocument) -> Result<EntryOfUser, StoreError> {
+    let EntryOfUserDocument { seq, append, changes } =
         bson::deserialize_from_slice(document.as_bytes()).map_err(unreadable)?;
-    Ok(LoggedChange {
+    let change = |IndexedChange { index, change }| {
+        Ok::<_, StoreError>((index.try_into().map_err(unreadable)?, change.try_into()?))
+    };
+    Ok(EntryOfUser {
         seq: seq.try_into().map_err(unreadable)?,
         append: uuid::Uuid::from_bytes(append.bytes()),
-        index: index.try_into().map_err(unreadable)?,
-        change: changes.try_into()?,
+        changes: changes.into_iter().map(change).collect::<Result<_, _>>()?,
     })
 }
 

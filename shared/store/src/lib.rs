@@ -32,7 +32,7 @@ pub use delivery_attempts::AttemptId;
 pub use driver_error::DriverError;
 pub use error::StoreError;
 pub use events::{
-    LoggedChange,
+    EntryOfUser,
     append::{LogAppender, PendingEntry},
     recent_end::RecentLogEnd,
 };

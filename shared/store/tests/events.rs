@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use contracts::{Change, ChangeKind, LogEntry, MessageId, Timestamp, UserId};
-use futures_util::future::try_join_all;
+use futures_util::{FutureExt, future::try_join_all};
 use mongodb::{
     Client, Collection,
     bson::{DateTime, Document, doc},
 };
 use store::{LogAppender, PendingEntry, Store};
-use testkit::TestEnvironment;
+use testkit::{TestEnvironment, eventually};
 
 const DAY: Duration = Duration::from_hours(24);
+const SOON: Duration = Duration::from_secs(20);
 
 fn user(name: &str) -> UserId {
     UserId::try_from(name.to_owned()).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -108,23 +109,32 @@ async fn an_entry_is_read_as_it_was_appended_by_number_and_by_user() -> Result<(
     assert_eq!(store.log_from(2, 10).await?, std::slice::from_ref(&second));
     assert_eq!(store.log_before(2, 10).await?, std::slice::from_ref(&first));
     assert_eq!(store.oldest_log_number().await?, Some(1));
-    let changes_of = async |name, seq, max| -> Result<Vec<(u64, u16)>> {
-        let changes = store.logged_changes_of(&user(name), None, seq, max).await?;
+    let of = async |name: &str, with: Option<&str>, seq| -> Result<Vec<(u64, Vec<u16>)>> {
+        let with = with.map(user);
+        let entries = store.entries_of(&user(name), with.as_ref(), seq, 10).await?;
         let entry = |seq| if seq == 1 { &first } else { &second };
-        assert!(changes.iter().all(|it| it.append == entry(it.seq).append));
-        assert!(changes.iter().all(|it| it.change == entry(it.seq).changes[usize::from(it.index)]));
-        Ok(changes.iter().map(|it| (it.seq, it.index)).collect())
+        for found in &entries {
+            assert_eq!(found.append, entry(found.seq).append);
+            let mut changes = found.changes.iter();
+            assert!(
+                changes.all(|(index, it)| *it == entry(found.seq).changes[usize::from(*index)])
+            );
+        }
+        let indexes = |found: &store::EntryOfUser| found.changes.iter().map(|it| it.0).collect();
+        Ok(entries.iter().map(|found| (found.seq, indexes(found))).collect())
     };
-    assert_eq!(changes_of("bob", 1, 10).await?, [(1, 0), (1, 1)]);
-    assert_eq!(changes_of("carol", 1, 10).await?, [(1, 1)]);
-    assert_eq!(changes_of("carol", 2, 10).await?, []);
-    assert_eq!(changes_of("dan", 1, 1).await?, [(2, 0)]);
-    assert_eq!(store.count_logged_changes_of(&user("bob"), None, 1, 10).await?, 2);
-    assert_eq!(store.count_logged_changes_of(&user("bob"), None, 1, 1).await?, 1);
-    assert_eq!(store.count_logged_changes_of(&user("bob"), None, 2, 10).await?, 0);
-    let (bob, carol) = (user("bob"), user("carol"));
-    assert_eq!(store.count_logged_changes_of(&bob, Some(&carol), 1, 10).await?, 1);
-    assert_eq!(store.logged_changes_of(&bob, Some(&carol), 1, 10).await?[0].index, 1);
+    assert_eq!(of("bob", None, 1).await?, [(1, vec![0, 1])]);
+    assert_eq!(of("bob", Some("carol"), 1).await?, [(1, vec![1])]);
+    assert_eq!(of("bob", Some("nobody"), 1).await?, [(1, vec![])], "it tells how far it looked");
+    assert_eq!(of("carol", None, 1).await?, [(1, vec![1])]);
+    assert_eq!(of("carol", None, 2).await?, []);
+    assert_eq!(of("dan", None, 1).await?, [(2, vec![0])]);
+    let has_more = async |name: &str, with: Option<&str>, seq, max| {
+        store.has_more_changes_of(&user(name), with.map(user).as_ref(), seq, max).await
+    };
+    assert!(has_more("bob", None, 1, 1).await? && !has_more("bob", None, 1, 2).await?);
+    assert!(has_more("bob", None, 1, 0).await? && !has_more("bob", None, 2, 0).await?);
+    assert!(!has_more("bob", Some("carol"), 1, 1).await?);
     assert_eq!(store.append_of_log_entry(2).await?, Some(second.append));
     assert_eq!(store.append_of_log_entry(3).await?, None);
     Ok(())
@@ -147,10 +157,37 @@ async fn trimming_deletes_a_prefix_and_never_the_newest() -> Result<()> {
     make_old(&[1, 2, 4]).await?;
     assert_eq!(store.trim_log(DAY).await?, 2);
     assert_eq!(stored(&store).await?, [3, 4, 5, 6]);
-    make_old(&[3, 5, 6]).await?;
+    make_old(&[3, 6]).await?;
+    // As is the one that wrote the fifth, by years.
+    let ahead = DateTime::from_millis(Timestamp::now().unix_millis() + 365 * 86_400_000);
+    events.update_one(doc! { "_id": 5 }, doc! { "$set": { "at": ahead } }).await?;
     assert_eq!(store.trim_log(DAY).await?, 3);
     assert_eq!(store.trim_log(DAY).await?, 0);
     assert_eq!(append_many(store.clone(), 1).await?, [7]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entry_does_not_stay_in_the_trimmed_part() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    let store = common::open(&env).await?;
+    let mut late = LogAppender::new(store.clone());
+    append(&mut late, vec![change("alice", "bob")]).await?;
+    let mut pending = PendingEntry::new(vec![change("alice", "bob")]);
+    // It claims the second number, and learns nothing of the outcome.
+    assert!(late.append(&mut pending).now_or_never().is_none());
+    eventually("it is written", SOON, async || stored(&store).await.is_ok_and(|it| it == [1, 2]))
+        .await;
+    let events = raw(&env).await?;
+    // As if it had not been written, and others have appended for a long time since.
+    events.delete_many(doc! { "_id": 2 }).await?;
+    append_many(store.clone(), 4).await?;
+    events.delete_many(doc! { "_id": { "$lt": 5 } }).await?;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_mins(2)).await;
+    tokio::time::resume();
+    assert_eq!(late.append(&mut pending).await?.seq, 6);
+    assert_eq!(stored(&store).await?, [5, 6]);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use contracts::{Change, ChangeKind, DeletedMessage, Event, EventPosition};
 use futures_util::future::try_join_all;
-use store::{LoggedChange, Store, StoreError};
+use store::{EntryOfUser, Store, StoreError};
 use tokio::time::sleep;
 
 use super::{
@@ -16,8 +16,8 @@ use super::{
 /// Maximum number of entries in one read of the log. Each may have hundreds of changes that are wanted.
 const MAX_ENTRIES: u16 = 16;
 
-/// Maximum number of messages that are read together for one stream.
-const MAX_MESSAGES: usize = 64;
+/// Maximum number of messages that are read together for one stream. Each may have 16 KB, and a slow client holds them.
+const MAX_MESSAGES: usize = 16;
 
 /// Number of times that a message is read again whose version is older than the change. Then it is another message: an
 /// idempotency key allows one with the same id, a week after the first was deleted.
@@ -35,6 +35,16 @@ pub(crate) enum Item {
     Event { position: EventPosition, event: Event },
     /// Changes may be missing before this position, so the client must start over.
     Reset { position: EventPosition, reason: ResetReason },
+}
+
+/// What a follower has next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Item(Item),
+    /// There may be more: a part of the log was read.
+    Moved,
+    /// There is nothing more for now.
+    AtEnd,
 }
 
 /// Reasons to start over.
@@ -125,12 +135,12 @@ impl Follower {
         self.position
     }
 
-    /// Returns the next item; `None` if there is none now. Cancel safe. After an error, it can be tried again.
-    pub(crate) async fn try_next(&mut self) -> Result<Option<Item>, StoreError> {
+    /// Returns the next item, or that there is none now. Cancel safe. After an error, it can be tried again.
+    pub(crate) async fn try_next(&mut self) -> Result<Next, StoreError> {
         loop {
             if let Some(item) = self.items.pop_front() {
                 self.position = item.position();
-                return Ok(Some(item));
+                return Ok(Next::Item(item));
             }
             if let Some(opening) = self.opening {
                 // On the heap, as the reads below: a stream mostly waits, and should be no larger for what it rarely does.
@@ -144,10 +154,16 @@ impl Follower {
             match self.tail.scan(&self.waiting, self.log, &mut self.place) {
                 Scan::Found(due) => self.due.extend(due),
                 Scan::AtEnd(end) => {
-                    self.position = end;
-                    return Ok(None);
+                    // The client may have been ahead of this replica.
+                    if Place::behind(end) > Place::behind(self.position) {
+                        self.position = end;
+                    }
+                    return Ok(Next::AtEnd);
                 }
-                Scan::ReadLog { newest } => Box::pin(self.read_log(newest)).await?,
+                Scan::ReadLog { newest } => {
+                    Box::pin(self.read_log(newest)).await?;
+                    return Ok(Next::Moved);
+                }
                 Scan::OtherLog { log, end } => {
                     self.log = log;
                     self.reset(end, ResetReason::OtherEpoch);
@@ -196,27 +212,34 @@ impl Follower {
     async fn read_log(&mut self, newest: u64) -> Result<(), StoreError> {
         self.tail.metrics.log_reads.increment(1);
         let Follows { user, with } = self.waiting.follows();
-        let (store, from) = (&self.store, self.place);
-        let changes = store.logged_changes_of(user, with.as_ref(), from.seq, MAX_ENTRIES).await?;
+        let (store, from, epoch) = (&self.store, self.place, self.log.epoch);
+        let turn = self.tail.catching_up().await;
+        let entries = store.entries_of(user, with.as_ref(), from.seq, MAX_ENTRIES).await?;
         // Afterwards, so that what was trimmed meanwhile is noticed.
         let oldest = store.oldest_log_number().await?;
+        drop(turn);
         if oldest.is_none_or(|oldest| oldest > from.seq) {
             let end = self.tail.to_end(&self.waiting, &mut self.place);
             self.reset(end.unwrap_or(self.position), ResetReason::PositionExpired);
             return Ok(());
         }
-        let mut entries: Vec<u64> = changes.iter().map(|it| it.seq).collect();
-        entries.dedup();
-        let last = entries.last().copied().unwrap_or(0);
-        let read_to =
-            if entries.len() < usize::from(MAX_ENTRIES) { last.max(newest) } else { last };
-        let is_new = |it: &LoggedChange| Place { seq: it.seq, index: it.index } >= from;
-        let epoch = self.log.epoch;
-        self.due.extend(changes.into_iter().filter(is_new).map(|it| Due {
-            position: EventPosition::within(epoch, it.seq, it.append, it.index + 1),
-            change: it.change,
-        }));
-        self.place = Place { seq: read_to + 1, index: 0 };
+        let last = entries.last().map(|last| (last.seq, last.append));
+        let is_all = entries.len() < usize::from(MAX_ENTRIES);
+        for EntryOfUser { seq, append, changes } in entries {
+            let is_new = |(index, _): &(u16, Change)| Place { seq, index: *index } >= from;
+            self.due.extend(changes.into_iter().filter(is_new).map(|(index, change)| Due {
+                position: EventPosition::within(epoch, seq, append, index + 1),
+                change,
+            }));
+        }
+        if let Some((seq, append)) = last
+            && self.due.is_empty()
+        {
+            // A client that is interrupted need not go through these again.
+            self.position = EventPosition::behind(epoch, seq, append);
+        }
+        let last = last.map_or(0, |(seq, _)| seq);
+        self.place = Place { seq: if is_all { last.max(newest) } else { last } + 1, index: 0 };
         self.tail.resume_at(&self.waiting, self.place);
         Ok(())
     }

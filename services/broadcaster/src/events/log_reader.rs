@@ -1,4 +1,4 @@
-//! Reading the log for the tail: at the start, where a hint is missing, and each second without one.
+//! Reading the log for the tail: at the start, where a hint is missing, and each second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,50 +15,44 @@ use super::{memory::MAX_CHANGES, tail::Tail};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of entries in one read.
-const PAGE: u16 = 128;
+const PAGE: u16 = 64;
 
 /// Maximum number of reads that fill the memory at the start, so that the clients of a replica that stopped need not all
 /// read the log themselves.
-const MAX_PRELOADED_PAGES: usize = 32;
+const MAX_PRELOADED_PAGES: usize = 64;
 
 /// Reads the log until `stop`.
 pub(crate) async fn run(tail: Arc<Tail>, store: Store, stop: CancellationToken) {
     let outage = OutageLog::new("read the log of changes");
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut hints_before = 0;
     loop {
-        let hole = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => return,
-            () = tail.behind.notified() => true,
-            _ = ticks.tick() => false,
-        };
-        let hints = tail.followed().map_or(0, |(.., hints)| hints);
-        let silent = hints == std::mem::replace(&mut hints_before, hints);
-        match read(&tail, &store, hole || silent).await {
-            Ok(()) => {
+            () = tail.behind.notified() => {}
+            _ = ticks.tick() => {}
+        }
+        match read(&tail, &store).await {
+            Ok(following) => {
                 outage.succeeded();
+                tail.set_up(following);
             }
             Err(error) => {
                 outage.failed(&error);
-                tail.lost_log();
+                tail.set_up(false);
             }
         }
     }
 }
 
-/// Reads what is new. If it is another log than the tail follows, begins to follow that.
-async fn read(tail: &Tail, store: &Store, new_entries: bool) -> Result<(), StoreError> {
-    // Before a worker has made it, there is no log.
-    let Some(epoch) = store.log_epoch().await? else { return Ok(()) };
-    while let Some((log, newest, _)) = tail.followed() {
+/// Reads what is new. If it is another log than the tail follows, begins to follow that. Returns false if there is no log:
+/// a worker makes it.
+async fn read(tail: &Tail, store: &Store) -> Result<bool, StoreError> {
+    let Some(epoch) = store.log_epoch().await? else { return Ok(false) };
+    while let Some((log, newest)) = tail.followed() {
         if log.epoch != epoch {
             tracing::info!("the log of changes is another one; all event streams start over");
             break;
-        }
-        if !new_entries {
-            tail.found_log();
-            return Ok(());
         }
         // With the newest one, which tells whether this is still the same log.
         let mut entries = store.log_from(newest.0, PAGE).await?;
@@ -82,15 +76,14 @@ async fn read(tail: &Tail, store: &Store, new_entries: bool) -> Result<(), Store
             break;
         }
         if !full {
-            tail.found_log();
-            return Ok(());
+            return Ok(true);
         }
     }
     let newest = store.newest_log_entry().await?;
     let newest = newest.map_or((0, Uuid::nil()), |entry| (entry.seq, entry.append));
     let entries = newest_entries(store, newest.0).await?;
     tail.follow_log(epoch, newest, entries);
-    Ok(())
+    Ok(true)
 }
 
 /// Returns as many of the newest entries as fit into memory.

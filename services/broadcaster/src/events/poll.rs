@@ -9,35 +9,47 @@ use store::StoreError;
 use telemetry::metrics::{Counter, GaugeGuard};
 use tokio::time::{Instant, timeout_at};
 
-use super::follower::{Follower, Item};
+use super::{
+    follower::{Follower, Item, Next},
+    user_limit::UserPermit,
+};
 
 /// Maximum number of events in a response.
 const MAX_EVENTS: usize = 100;
 
-/// Collects events, and waits for the first one at most this long.
+/// Time after which a page is sent as it is, with the position up to which the log was read.
+const READ_TIME: Duration = Duration::from_secs(1);
+
+/// Collects events, and waits for the first one at most this long, or until the poll is displaced.
 pub(crate) async fn respond(
     mut follower: Follower,
     wait: Duration,
+    permit: &UserPermit,
     sent: &Counter,
     _open: GaugeGuard,
 ) -> Result<Response<Body>, StoreError> {
-    let deadline = Instant::now() + wait;
+    let begun = Instant::now();
     let mut events = Vec::new();
     while events.len() < MAX_EVENTS {
         match follower.try_next().await? {
             // The position says that.
-            Some(Item::Ready { .. }) => {}
-            Some(item) => {
-                let is_reset = matches!(item, Item::Reset { .. });
+            Next::Item(Item::Ready { .. }) => {}
+            Next::Item(item) => {
                 events.push(element(&item));
                 // The client starts over from there.
-                if is_reset {
+                if matches!(item, Item::Reset { .. }) {
                     break;
                 }
             }
-            None if !events.is_empty() => break,
-            None => {
-                if timeout_at(deadline, follower.woken()).await.is_err() {
+            Next::Moved if begun.elapsed() >= READ_TIME => break,
+            Next::Moved => {}
+            Next::AtEnd if !events.is_empty() => break,
+            Next::AtEnd => {
+                let woken = tokio::select! {
+                    woken = timeout_at(begun + wait, follower.woken()) => woken.is_ok(),
+                    () = permit.displaced() => false,
+                };
+                if !woken {
                     break;
                 }
             }

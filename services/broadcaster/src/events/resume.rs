@@ -31,6 +31,7 @@ pub(super) async fn check(
     if !position.is_of_epoch(log.epoch) || i64::try_from(position.seq).is_err() {
         return Ok(Resumed::Reset(other));
     }
+    let _turn = tail.catching_up().await;
     let mut place = Place::behind(position);
     if position.seq == 0 {
         place = Place { seq: 1, index: 0 };
@@ -57,9 +58,9 @@ pub(super) async fn check(
     }
     let Some(max) = max_due else { return Ok(Resumed::At(place)) };
     let Follows { user, with } = follows;
-    let count = match tail.count(follows, place, max as usize + 1) {
-        Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
-        None => store.count_logged_changes_of(user, with.as_ref(), place.seq, max + 1).await?,
+    let has_more = match tail.has_more(follows, log, place, max as usize) {
+        Some(has_more) => has_more,
+        None => store.has_more_changes_of(user, with.as_ref(), place.seq, max).await?,
     };
-    Ok(if count > max { Resumed::Reset(ResetReason::TooMany) } else { Resumed::At(place) })
+    Ok(if has_more { Resumed::Reset(ResetReason::TooMany) } else { Resumed::At(place) })
 }

@@ -18,8 +18,8 @@ use super::{
     stream::{End, Step},
 };
 
-/// Maximum number of steps that are written together.
-const MAX_TOGETHER: usize = 64;
+/// Number of bytes behind which no further step is written together with those before.
+const ENOUGH_BYTES: usize = 16 * 1024;
 
 /// Reconnection time of a displaced stream, in milliseconds. Its user has as many as are allowed, so it would displace
 /// another one.
@@ -97,12 +97,10 @@ async fn send(stream: &mut TcpStream, text: String, send_timeout: Duration) -> i
 fn encode(first: Step, mut steps: Pin<&mut impl Stream<Item = Step>>) -> String {
     let mut text = String::new();
     let mut next = Some(first);
-    let mut count = 0;
     while let Some(step) = next.take() {
         // Writing to a string does not fail.
         let _ = encode_step(&step, &mut text);
-        count += 1;
-        if count < MAX_TOGETHER {
+        if text.len() < ENOUGH_BYTES {
             // Behind the last one, the stream says so again.
             next = steps.next().now_or_never().flatten();
         }

@@ -9,7 +9,7 @@ use telemetry::metrics::{Counter, GaugeGuard};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    follower::{Follower, Item},
+    follower::{Follower, Item, Next},
     metrics::Transport,
     tail::Tail,
     user_limit::UserPermit,
@@ -137,8 +137,9 @@ async fn next_item(follower: &mut Follower) -> Item {
     let mut backoff = Backoff::default();
     loop {
         match follower.try_next().await {
-            Ok(Some(item)) => return item,
-            Ok(None) => follower.woken().await,
+            Ok(Next::Item(item)) => return item,
+            Ok(Next::Moved) => backoff = Backoff::default(),
+            Ok(Next::AtEnd) => follower.woken().await,
             Err(error) => {
                 tracing::debug!(%error, "an event stream waits for MongoDB");
                 backoff.pause().await;

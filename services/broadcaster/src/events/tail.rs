@@ -1,7 +1,7 @@
 //! The tail of the log of changes: the newest entries in memory, and the streams that wait for more.
 //!
 //! Hints bring new entries within milliseconds, but may be lost. So the tail takes a hint only if it is the next entry, and
-//! otherwise reads the log, which it also does each second without a hint.
+//! otherwise reads the log, which it also does each second.
 
 use std::{
     cmp::Ordering::{Equal, Greater, Less},
@@ -13,7 +13,7 @@ use std::{
 };
 
 use contracts::{Change, EventPosition, Hint, LogEntry, Timestamp, UserId};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
 
 use super::{memory::Memory, metrics::Metrics, request::Follows};
@@ -23,6 +23,9 @@ const MAX_SCANNED: usize = 8_192;
 
 /// Number of changes that end a scan, at the end of an entry.
 const ENOUGH: usize = 64;
+
+/// Maximum number of streams that read the log at a time, of which there may be thousands when a replica has stopped.
+const MAX_CATCHING_UP: usize = 6;
 
 /// What a waiting stream wants nothing from.
 const NOTHING: u64 = u64::MAX;
@@ -35,6 +38,7 @@ pub(crate) struct Tail {
     pub(super) behind: Notify,
     /// Set while the tail follows the log.
     up: watch::Sender<bool>,
+    catching_up: Semaphore,
     pub(crate) metrics: Metrics,
 }
 
@@ -43,8 +47,6 @@ struct State {
     /// `None` before the log was read for the first time.
     log: Option<Log>,
     waiting: HashMap<UserId, Vec<Arc<Waiting>>>,
-    /// Number of entries that were taken from hints.
-    hints: u64,
 }
 
 /// Which log a stream follows: after a backup was restored, it is another one.
@@ -103,7 +105,9 @@ pub(super) enum Scan {
 impl Tail {
     pub(crate) fn new() -> Arc<Self> {
         let (up, behind) = (watch::Sender::new(false), Notify::new());
-        Arc::new(Self { state: Mutex::default(), behind, up, metrics: Metrics::new() })
+        let catching_up = Semaphore::new(MAX_CATCHING_UP);
+        let metrics = Metrics::new();
+        Arc::new(Self { state: Mutex::default(), behind, up, catching_up, metrics })
     }
 
     /// Returns whether the tail follows the log.
@@ -118,7 +122,6 @@ impl Tail {
         if log.id.epoch != hint.epoch || hint.entry.seq > log.newest.0 + 1 {
             self.behind.notify_one();
         } else if hint.entry.seq == log.newest.0 + 1 {
-            state.hints += 1;
             self.take(&mut state, hint.entry);
         }
     }
@@ -167,23 +170,17 @@ impl Tail {
             waiting.woken.notify_one();
         }
         drop(state);
-        self.up.send_replace(true);
+        self.set_up(true);
     }
 
-    /// Notes that the log was read.
-    pub(super) fn found_log(&self) {
-        self.up.send_if_modified(|up| !std::mem::replace(up, true));
+    /// Notes whether the log can be read.
+    pub(super) fn set_up(&self, up: bool) {
+        self.up.send_if_modified(|before| std::mem::replace(before, up) != up);
     }
 
-    /// Notes that the log cannot be read.
-    pub(super) fn lost_log(&self) {
-        self.up.send_replace(false);
-    }
-
-    /// Returns the log that the tail follows and its newest entry, and how many hints it has taken.
-    pub(super) fn followed(&self) -> Option<(LogId, (u64, Uuid), u64)> {
-        let state = self.state();
-        state.log.as_ref().map(|log| (log.id, log.newest, state.hints))
+    /// Returns the log that the tail follows, and its newest entry.
+    pub(super) fn followed(&self) -> Option<(LogId, (u64, Uuid))> {
+        self.state().log.as_ref().map(|log| (log.id, log.newest))
     }
 
     /// Registers a stream, which has everything so far. Returns `None` before the log was read.
@@ -290,18 +287,44 @@ impl Tail {
         log.memory.get(seq).map(|entry| entry.append)
     }
 
-    /// Returns the number of changes from `place` on that are wanted, `max` at most; `None` if they are not all in memory.
-    pub(super) fn count(&self, follows: &Follows, place: Place, max: usize) -> Option<usize> {
-        let state = self.state();
-        let log = state.log.as_ref()?;
-        if place >= log.after_all() {
-            return Some(0);
+    /// Returns true if more than `max` changes from `place` on are wanted; `None` if not all of them are in memory. Others
+    /// have their turn in between.
+    pub(super) fn has_more(
+        &self,
+        follows: &Follows,
+        followed: LogId,
+        mut place: Place,
+        max: usize,
+    ) -> Option<bool> {
+        let mut count = 0;
+        loop {
+            let state = self.state();
+            let log = state.log.as_ref().filter(|log| log.id == followed)?;
+            if place >= log.after_all() {
+                return Some(false);
+            }
+            if !log.memory.covers(place.seq) {
+                return None;
+            }
+            let mut scanned = 0;
+            for entry in log.memory.from(place.seq) {
+                count += entry.changes.iter().filter(|change| follows.wants(change)).count();
+                place = Place { seq: entry.seq + 1, index: 0 };
+                scanned += entry.changes.len();
+                if count > max {
+                    return Some(true);
+                }
+                if scanned >= MAX_SCANNED {
+                    break;
+                }
+            }
         }
-        if !log.memory.covers(place.seq) {
-            return None;
-        }
-        let changes = log.memory.from(place.seq).flat_map(|entry| &entry.changes);
-        Some(changes.filter(|change| follows.wants(change)).take(max).count())
+    }
+
+    /// Waits for a turn to read the log. The tail itself and the broadcast need MongoDB, too.
+    pub(super) async fn catching_up(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.catching_up.acquire().await.ok()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -346,171 +369,4 @@ impl Waiting {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-    use crate::events::tests::{entry, user};
-
-    const EPOCH: Uuid = Uuid::from_u128(1 << 120);
-
-    /// A tail that follows a log with these entries, and a stream of Alice's.
-    struct Fixture {
-        tail: Arc<Tail>,
-        waiting: Arc<Waiting>,
-        log: LogId,
-        place: Place,
-    }
-
-    impl Fixture {
-        fn new(entries: Vec<LogEntry>) -> Self {
-            let tail = Tail::new();
-            let newest = entries.last().map_or((0, Uuid::nil()), |it| (it.seq, it.append));
-            tail.follow_log(EPOCH, newest, entries);
-            let follows = Follows { user: user("alice"), with: None };
-            let (waiting, log, end) = tail.register(follows).unwrap();
-            let place = Place::behind(end);
-            Self { tail, waiting, log, place }
-        }
-
-        fn hint(&self, entry: &LogEntry) {
-            self.tail.hint(Hint { epoch: EPOCH, entry: entry.clone(), cluster_time: None });
-        }
-
-        fn scan(&mut self) -> Scan {
-            self.tail.scan(&self.waiting, self.log, &mut self.place)
-        }
-
-        /// Returns the numbers of the entries in which changes are due, up to the end.
-        fn due(&mut self) -> Vec<(u64, u16)> {
-            let mut all = Vec::new();
-            loop {
-                match self.scan() {
-                    Scan::Found(due) => all.extend(due.into_iter().map(|due| due.position)),
-                    Scan::AtEnd(_) => break,
-                    other => panic!("{other:?}"),
-                }
-            }
-            all.into_iter().map(|position| (position.seq, position.index)).collect()
-        }
-
-        fn is_woken(&self) -> bool {
-            self.waiting.woken.notified().now_or_never().is_some()
-        }
-
-        fn must_read(&self) -> bool {
-            self.tail.behind.notified().now_or_never().is_some()
-        }
-    }
-
-    #[test]
-    fn a_stream_gets_its_changes_and_is_not_woken_for_those_of_others() {
-        let mut fixture = Fixture::new(vec![entry(1, &[("alice", "bob")])]);
-        assert_eq!(fixture.due(), [], "it was logged before");
-        fixture.hint(&entry(2, &[("bob", "carol"), ("dan", "dan")]));
-        assert!(!fixture.is_woken());
-        fixture.hint(&entry(3, &[("bob", "carol"), ("bob", "alice"), ("alice", "alice")]));
-        fixture.hint(&entry(4, &[("alice", "carol")]));
-        assert!(fixture.is_woken());
-        assert_eq!(fixture.due(), [(3, 2), (3, 3), (4, 1)]);
-        assert_eq!(fixture.due(), []);
-        let Scan::AtEnd(end) = fixture.scan() else { panic!("there is more") };
-        assert_eq!((end.seq, end.index), (4, u16::MAX));
-    }
-
-    #[test]
-    fn of_a_conversation_both_directions_are_wanted() {
-        let follows = Follows { user: user("alice"), with: Some(user("bob")) };
-        let wants = |from, to| follows.wants(&crate::events::tests::change(from, to));
-        assert!(wants("alice", "bob") && wants("bob", "alice"));
-        assert!(!wants("alice", "carol") && !wants("bob", "carol") && !wants("alice", "alice"));
-    }
-
-    #[test]
-    fn repeated_and_older_hints_are_dropped() {
-        let mut fixture = Fixture::new(vec![entry(1, &[("alice", "bob")])]);
-        let next = entry(2, &[("alice", "bob")]);
-        for hint in [&next, &next, &entry(1, &[("alice", "bob")])] {
-            fixture.hint(hint);
-        }
-        assert_eq!(fixture.due(), [(2, 1)]);
-        assert!(!fixture.must_read());
-    }
-
-    #[test]
-    fn behind_a_hole_the_log_is_read_and_nothing_is_taken_before() {
-        let mut fixture = Fixture::new(Vec::new());
-        let entries: Vec<LogEntry> = (1..=4).map(|seq| entry(seq, &[("alice", "bob")])).collect();
-        fixture.hint(&entries[0]);
-        assert!(!fixture.must_read());
-        fixture.hint(&entries[2]);
-        assert!(fixture.must_read());
-        assert_eq!(fixture.due(), [(1, 1)]);
-        // The read overlaps with what comes meanwhile.
-        fixture.hint(&entries[1]);
-        assert!(!fixture.tail.take_read(fixture.log, vec![entries[3].clone()]), "there is a hole");
-        assert!(fixture.tail.take_read(fixture.log, entries.clone()));
-        fixture.hint(&entries[3]);
-        assert_eq!(fixture.due(), [(2, 1), (3, 1), (4, 1)]);
-    }
-
-    #[test]
-    fn a_hint_of_another_log_is_not_taken() {
-        let mut fixture = Fixture::new(Vec::new());
-        let entry = entry(1, &[("alice", "bob")]);
-        fixture.tail.hint(Hint { epoch: Uuid::from_u128(2 << 120), entry, cluster_time: None });
-        assert!(fixture.must_read());
-        assert_eq!(fixture.due(), []);
-    }
-
-    #[test]
-    fn every_stream_starts_over_in_another_log_even_of_the_same_epoch() {
-        for epoch in [EPOCH, Uuid::from_u128(2 << 120)] {
-            let mut fixture = Fixture::new(vec![entry(1, &[]), entry(2, &[])]);
-            fixture.hint(&entry(3, &[("alice", "bob")]));
-            let newest = entry(1, &[("alice", "bob")]);
-            fixture.tail.follow_log(epoch, (1, newest.append), vec![newest.clone()]);
-            assert!(fixture.is_woken());
-            let Scan::OtherLog { log, end } = fixture.scan() else { panic!("it is the same log") };
-            assert!(end.is_of_epoch(epoch) && end.is_of_append(newest.append));
-            // A read of the log before comes too late.
-            fixture.tail.take_read(fixture.log, vec![entry(2, &[("alice", "bob")])]);
-            fixture.log = log;
-            assert_eq!(fixture.due(), []);
-        }
-    }
-
-    #[test]
-    fn what_is_no_longer_in_memory_is_read_from_the_log() {
-        let mut fixture = Fixture::new(Vec::new());
-        let large = vec![("bob", "carol"); 30_000];
-        fixture.hint(&entry(1, &[("alice", "bob")]));
-        for seq in 2..=4 {
-            fixture.hint(&entry(seq, &large));
-        }
-        let Scan::ReadLog { newest: 4 } = fixture.scan() else { panic!("it is in memory") };
-        assert_eq!(fixture.place, Place { seq: 1, index: 0 });
-        // After a read that saw entry 4.
-        fixture.place = Place { seq: 5, index: 0 };
-        fixture.hint(&entry(5, &[("bob", "alice")]));
-        assert_eq!(fixture.due(), [(5, 1)]);
-    }
-
-    #[test]
-    fn a_scan_of_much_gives_way_to_others_and_goes_on() {
-        let mut fixture = Fixture::new(Vec::new());
-        fixture.hint(&entry(1, &[("alice", "bob")]));
-        fixture.hint(&entry(2, &vec![("bob", "carol"); MAX_SCANNED]));
-        fixture.hint(&entry(3, &[("alice", "bob")]));
-        let Scan::Found(due) = fixture.scan() else { panic!("it is not in memory") };
-        assert_eq!(due.len(), 1);
-        assert_eq!(fixture.due(), [(3, 1)]);
-    }
-
-    #[test]
-    fn a_stream_that_ended_is_forgotten() {
-        let fixture = Fixture::new(Vec::new());
-        fixture.tail.unregister(&fixture.waiting);
-        assert!(fixture.tail.state().waiting.is_empty());
-    }
-}
+mod tests;

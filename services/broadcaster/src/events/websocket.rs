@@ -27,6 +27,8 @@ pub(crate) fn frames(
         let frame = Frame::new(payload.to_string().as_bytes());
         let log = |error: &_| tracing::error!(%error, "bug: an event fits into no frame");
         number += 1;
-        ready(frame.inspect_err(log).ok().map(|frame| Ok(frame.numbered(number))))
+        // Without it there would be a hole.
+        let frame = frame.inspect_err(log).map_err(|_| End::Aged);
+        ready(Some(frame.map(|frame| frame.numbered(number))))
     })
 }

@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::Stream;
 use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::BodyExt;
 use service::{
     http::{Body, ConnectionShare, RequestBody, TakeOver, body, event_stream, prefer::Preference},
     origin,
 };
 use telemetry::metrics::GaugeGuard;
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::{net::TcpStream, sync::oneshot, time::timeout};
 
 use super::{Permits, Server, handshake, refusal::Refusal, session::Source};
 use crate::events::{
@@ -20,6 +21,9 @@ pub(super) const PATH: &str = "/api/events";
 
 /// Number of changes behind a position beyond which a stream starts over: a client that lists again is done sooner.
 const MAX_DUE: u32 = 10_000;
+
+/// Maximum time that reading a page may take, besides the wait for an event. Gateways wait little longer.
+const POLL_READ_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Returns the route of `path` if it is that of event streams.
 pub(super) fn route(path: &str) -> Option<&'static str> {
@@ -113,7 +117,7 @@ impl Server {
         self: &Arc<Self>,
         request: &Request<RequestBody>,
     ) -> Result<Response<Body>, Refusal> {
-        let (asked, _permits) = self.admit_stream(request)?;
+        let (asked, permits) = self.admit_stream(request)?;
         let follower = self.follower(&asked, None)?;
         let preference = match Preference::read(request.headers()) {
             Some(Preference::Wait(wait)) if request.method() == Method::GET => Some(wait),
@@ -121,18 +125,28 @@ impl Server {
         };
         let (open, sent) = self.tail.metrics.of(Transport::Poll);
         let wait = preference.unwrap_or(Duration::ZERO);
-        let polling = poll::respond(follower, wait, &sent, GaugeGuard::new(&open));
-        let mut response = tokio::select! {
-            response = polling => response.map_err(|error| {
-                tracing::debug!(%error, "cannot read events");
-                Refusal::NoLog
-            })?,
+        let permit = self.settings.per_user.acquire(&asked.follows.user);
+        let polling = poll::respond(follower, wait, &permit, &sent, GaugeGuard::new(&open));
+        let polling = timeout(wait + POLL_READ_TIMEOUT, polling);
+        let response = tokio::select! {
+            response = polling => response,
             () = self.time_to_close() => return Err(Refusal::ShuttingDown),
         };
+        let response = response.map_err(anyhow::Error::from).and_then(|it| Ok(it?));
+        let mut response = response.map_err(|error| {
+            tracing::debug!(error = %format!("{error:#}"), "cannot read events");
+            Refusal::NoLog
+        })?;
         if let Some(wait) = preference {
             Preference::Wait(wait).apply_to(response.headers_mut());
         }
-        Ok(response)
+        // A client that takes its time counts until it has the page.
+        Ok(response.map(|body| {
+            body::boxed(body.map_err(move |error| {
+                let _permits = &permits;
+                error
+            }))
+        }))
     }
 
     fn admit_stream(

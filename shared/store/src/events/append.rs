@@ -13,8 +13,8 @@ use crate::{Store, StoreError, error::is_duplicate_key};
 const VISIBLE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Time for which the newest known number stays good. An appender that was idle must look anew: what follows its number
-/// may have been written and trimmed since, and its entry would land in the trimmed part, where nobody reads. The log is
-/// kept for hours at least.
+/// may have been written and trimmed since, and its entry would land in the trimmed part, where nobody reads. If an insert
+/// ends later than that, it is looked where the entry has landed. The log is kept for hours at least.
 const NEWEST_LIFETIME: Duration = Duration::from_mins(1);
 
 /// Appends entries to the log, one at a time.
@@ -33,8 +33,8 @@ pub struct LogAppender {
 #[derive(Debug)]
 pub struct PendingEntry {
     entry: LogEntry,
-    /// Tells that an insert of the entry under its number was begun.
-    claiming: bool,
+    /// Once an insert of the entry under its number was begun: when the number before it was known to be the newest.
+    claimed_at: Option<Instant>,
     /// Number of times that another appender was faster.
     pub conflicts: u32,
 }
@@ -51,7 +51,7 @@ impl PendingEntry {
     #[must_use]
     pub fn new(changes: Vec<Change>) -> Self {
         let entry = LogEntry { seq: 0, append: Uuid::new_v4(), at: Timestamp::now(), changes };
-        Self { entry, claiming: false, conflicts: 0 }
+        Self { entry, claimed_at: None, conflicts: 0 }
     }
 
     /// Returns the entry. It has its number once it was appended.
@@ -81,43 +81,63 @@ impl LogAppender {
         pending: &'a mut PendingEntry,
     ) -> Result<&'a LogEntry, StoreError> {
         loop {
-            if !pending.claiming {
-                pending.entry.seq = self.newest().await? + 1;
-                pending.claiming = true;
-            }
-            let seq = pending.entry.seq;
-            match self.claim(&pending.entry).await? {
-                Claim::Won => break,
-                Claim::Taken => match self.store.log_entry(seq).await? {
-                    Some(found) if found.append == pending.entry.append => break,
-                    Some(_) => {
-                        // The next number may well be free. If it is not, others are ahead: a claim of each of their
-                        // numbers takes as long as their appends, and never comes to the end of them.
-                        let is_first = pending.conflicts == 0;
-                        self.newest = is_first.then(|| (seq, Instant::now()));
-                        pending.claiming = false;
-                        pending.conflicts += 1;
+            let known_at = if let Some(known_at) = pending.claimed_at {
+                known_at
+            } else {
+                let (newest, known_at) = self.newest().await?;
+                pending.entry.seq = newest + 1;
+                *pending.claimed_at.insert(known_at)
+            };
+            let (seq, append) = (pending.entry.seq, pending.entry.append);
+            let found = match self.claim(&pending.entry).await? {
+                Claim::Won => Some(append),
+                Claim::Taken => self.store.append_of_log_entry(seq).await?,
+            };
+            match found {
+                Some(found) if found == append => {
+                    if known_at.elapsed() < NEWEST_LIFETIME || self.is_in_place(seq).await? {
+                        break;
                     }
-                    // It may yet be rolled back, and then the number is free.
-                    None => sleep(VISIBLE_PAUSE).await,
-                },
+                    self.store.remove_log_entry(seq, append).await?;
+                    self.newest = None;
+                    pending.claimed_at = None;
+                }
+                Some(_) => {
+                    // The next number may well be free. If it is not, others are ahead: a claim of each of their
+                    // numbers takes as long as their appends, and never comes to the end of them.
+                    let is_first = pending.conflicts == 0;
+                    self.newest = is_first.then(|| (seq, Instant::now()));
+                    pending.claimed_at = None;
+                    pending.conflicts += 1;
+                }
+                // It may yet be rolled back, and then the number is free.
+                None => sleep(VISIBLE_PAUSE).await,
             }
         }
         self.newest = Some((pending.entry.seq, Instant::now()));
         Ok(&pending.entry)
     }
 
-    /// Returns the newest number that a majority has, 0 for an empty log.
-    async fn newest(&mut self) -> Result<u64, StoreError> {
+    /// Returns the newest number that a majority has, 0 for an empty log, and when it was known.
+    async fn newest(&mut self) -> Result<(u64, Instant), StoreError> {
         if let Some((newest, known_at)) = self.newest
             && known_at.elapsed() < NEWEST_LIFETIME
         {
-            return Ok(newest);
+            return Ok((newest, known_at));
         }
         let known_at = Instant::now();
         let newest = self.store.newest_log_entry().await?.map_or(0, |entry| entry.seq);
         self.newest = Some((newest, known_at));
-        Ok(newest)
+        Ok((newest, known_at))
+    }
+
+    /// Returns false for an entry in the trimmed part: where others have appended behind it, and the next one is gone.
+    async fn is_in_place(&self, seq: u64) -> Result<bool, StoreError> {
+        if self.store.append_of_log_entry(seq + 1).await?.is_some() {
+            return Ok(true);
+        }
+        let newest = self.store.newest_log_entry().await?;
+        Ok(newest.is_none_or(|newest| newest.seq <= seq))
     }
 
     async fn claim(&self, entry: &LogEntry) -> Result<Claim, StoreError> {

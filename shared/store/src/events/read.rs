@@ -5,11 +5,14 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 use uuid::Uuid;
 
-use super::{LoggedChange, from_document, from_unwound, number};
+use super::{EntryOfUser, entry_of_user, from_document, number};
 use crate::{
     Store, StoreError,
     convert::{to_uuid, unreadable},
 };
+
+/// Maximum number of entries whose changes are counted, so that counting takes MongoDB no longer than some pages.
+const MAX_COUNTED_ENTRIES: i64 = 1_024;
 
 impl Store {
     /// Returns the entry with this number, if it is in the log.
@@ -65,67 +68,73 @@ impl Store {
         found.map(|document| append_of(&document)).transpose()
     }
 
-    /// Returns the changes of a user's messages, or only those with another user, of at most `max_entries` entries from
-    /// this number on.
-    pub async fn logged_changes_of(
+    /// Returns the entries that concern a user, from this number on, each with the changes of the user's messages only, or
+    /// of those with another user.
+    pub async fn entries_of(
         &self,
         user: &UserId,
         with: Option<&UserId>,
         seq: u64,
         max_entries: u16,
-    ) -> Result<Vec<LoggedChange>, StoreError> {
-        let sort_and_limit =
-            [doc! { "$sort": { "_id": 1 } }, doc! { "$limit": i64::from(max_entries) }];
-        let changes = self.changes_of(user, with, seq, &sort_and_limit, &[]).await?;
-        changes.iter().map(|document| from_unwound(document)).collect()
+    ) -> Result<Vec<EntryOfUser>, StoreError> {
+        let pipeline = [
+            doc! { "$match": { "users": user.as_str(), "_id": { "$gte": number(seq)? } } },
+            doc! { "$sort": { "_id": 1 } },
+            doc! { "$limit": i64::from(max_entries) },
+            doc! { "$project": { "append": 1, "changes": changes_of(user, with) } },
+        ];
+        let entries = self.aggregate_log(pipeline.to_vec()).await?;
+        entries.iter().map(|document| entry_of_user(document)).collect()
     }
 
-    /// Returns their number from this number on, or `max` if there are more.
-    pub async fn count_logged_changes_of(
+    /// Returns true if certainly more than `max` changes of a user's messages, or of those with another user, are in
+    /// entries from this number on.
+    pub async fn has_more_changes_of(
         &self,
         user: &UserId,
         with: Option<&UserId>,
         seq: u64,
         max: u32,
-    ) -> Result<u32, StoreError> {
-        let count = [doc! { "$limit": i64::from(max) }, doc! { "$count": "changes" }];
-        let counted = self.changes_of(user, with, seq, &[], &count).await?;
-        // Nothing to count gives no document.
-        let Some(counted) = counted.first() else { return Ok(0) };
-        u32::try_from(counted.get_i32("changes").map_err(unreadable)?).map_err(unreadable)
+    ) -> Result<bool, StoreError> {
+        let entries = doc! { "users": user.as_str(), "_id": { "$gte": number(seq)? } };
+        if with.is_none() {
+            // Each has a change at least. The index alone tells, without their changes being looked at.
+            let count = [
+                doc! { "$match": entries.clone() },
+                doc! { "$limit": i64::from(max) + 1 },
+                doc! { "$count": "count" },
+            ];
+            if self.counted(count.to_vec()).await? > max {
+                return Ok(true);
+            }
+        }
+        let count = [
+            doc! { "$match": entries },
+            doc! { "$sort": { "_id": 1 } },
+            doc! { "$limit": MAX_COUNTED_ENTRIES },
+            doc! { "$project": { "changes": { "$size": changes_of(user, with) } } },
+            doc! { "$group": { "_id": null, "count": { "$sum": "$changes" } } },
+        ];
+        Ok(self.counted(count.to_vec()).await? > max)
     }
 
-    /// Runs an aggregation with a document for each change of a user: its entry with this change only, and its index. The
-    /// other changes of the entries stay in MongoDB.
-    async fn changes_of(
+    async fn counted(&self, pipeline: Vec<Document>) -> Result<u32, StoreError> {
+        let counted = self.aggregate_log(pipeline).await?;
+        // Nothing to count gives no document.
+        let Some(counted) = counted.first() else { return Ok(0) };
+        u32::try_from(counted.get_i32("count").map_err(unreadable)?).map_err(unreadable)
+    }
+
+    async fn aggregate_log(
         &self,
-        user: &UserId,
-        with: Option<&UserId>,
-        seq: u64,
-        of_entries: &[Document],
-        of_changes: &[Document],
+        pipeline: Vec<Document>,
     ) -> Result<Vec<RawDocumentBuf>, StoreError> {
-        let user = user.as_str();
-        let wanted = match with.map(UserId::as_str) {
-            None => [doc! { "changes.f": user }, doc! { "changes.t": user }],
-            Some(with) => [
-                doc! { "changes.f": user, "changes.t": with },
-                doc! { "changes.f": with, "changes.t": user },
-            ],
-        };
-        let mut pipeline =
-            vec![doc! { "$match": { "users": user, "_id": { "$gte": number(seq)? } } }];
-        pipeline.extend_from_slice(of_entries);
-        pipeline.extend([
-            doc! { "$project": { "append": 1, "changes": 1 } },
-            doc! { "$unwind": { "path": "$changes", "includeArrayIndex": "index" } },
-            doc! { "$match": { "$or": wanted.to_vec() } },
-        ]);
-        pipeline.extend_from_slice(of_changes);
         let (events, session) = (self.events.clone(), self.session());
+        // One that nobody waits for any more ends on the server, too.
+        let limit = self.operation_timeout;
         let aggregate = async move {
             let mut session = session.await?;
-            let found = events.aggregate(pipeline).session(&mut *session);
+            let found = events.aggregate(pipeline).max_time(limit).session(&mut *session);
             let mut found = found.with_type::<RawDocumentBuf>().await?;
             found.stream(&mut session).try_collect().await
         };
@@ -155,6 +164,31 @@ impl Store {
         });
         find.await?.iter().map(|document| from_document(document)).collect()
     }
+}
+
+/// Returns the expression of an entry's changes of a user's messages, each with its index.
+fn changes_of(user: &UserId, with: Option<&UserId>) -> Document {
+    // As a literal, since a name may begin with a dollar sign.
+    let is = |field: &str, user: &UserId| {
+        doc! { "$eq": [format!("$$this.change.{field}"), { "$literal": user.as_str() }] }
+    };
+    let wanted = match with {
+        None => doc! { "$or": [is("f", user), is("t", user)] },
+        Some(with) => doc! {
+            "$or": [
+                { "$and": [is("f", user), is("t", with)] },
+                { "$and": [is("f", with), is("t", user)] },
+            ],
+        },
+    };
+    let indexed = doc! {
+        "$map": {
+            "input": { "$range": [0, { "$size": "$changes" }] },
+            "as": "index",
+            "in": { "index": "$$index", "change": { "$arrayElemAt": ["$changes", "$$index"] } },
+        },
+    };
+    doc! { "$filter": { "input": indexed, "cond": wanted } }
 }
 
 fn append_of(document: &RawDocument) -> Result<Uuid, StoreError> {
