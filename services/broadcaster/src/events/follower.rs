@@ -146,6 +146,7 @@ impl Follower {
                     self.position = end;
                     return Ok(None);
                 }
+                Scan::Ahead => return Ok(None),
                 Scan::ReadLog { newest } => self.read_log(newest).await?,
                 Scan::OtherLog { log, end } => {
                     self.log = log;

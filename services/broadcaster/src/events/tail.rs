@@ -94,6 +94,8 @@ pub(super) enum Scan {
     Found(Vec<Due>),
     /// The stream has everything.
     AtEnd(EventPosition),
+    /// The client was at a replica that has read more of the log. What comes up to the place, it has.
+    Ahead,
     /// The place is no longer in memory: the log has to be read, at least up to this entry.
     ReadLog { newest: u64 },
     /// The log is another one. The stream continues at its end.
@@ -242,7 +244,8 @@ impl Tail {
         *place = (*place).max(first.min(log.after_all()));
         if *place >= log.after_all() {
             waiting.first.store(NOTHING, Ordering::Relaxed);
-            return Scan::AtEnd(log.end());
+            let is_ahead = *place > log.after_all();
+            return if is_ahead { Scan::Ahead } else { Scan::AtEnd(log.end()) };
         }
         if !log.memory.covers(place.seq) {
             return Scan::ReadLog { newest: log.newest.0 };
@@ -387,7 +390,7 @@ mod tests {
             loop {
                 match self.scan() {
                     Scan::Found(due) => all.extend(due.into_iter().map(|due| due.position)),
-                    Scan::AtEnd(_) => break,
+                    Scan::AtEnd(_) | Scan::Ahead => break,
                     other => panic!("{other:?}"),
                 }
             }
@@ -452,6 +455,18 @@ mod tests {
         assert!(fixture.tail.take_read(fixture.log, entries.clone()));
         fixture.hint(&entries[3]);
         assert_eq!(fixture.due(), [(2, 1), (3, 1), (4, 1)]);
+    }
+
+    #[test]
+    fn a_stream_that_is_ahead_of_the_tail_does_not_go_back() {
+        let mut fixture = Fixture::new(vec![entry(1, &[("alice", "bob")])]);
+        fixture.place = Place { seq: 3, index: 1 };
+        for seq in 2..=3 {
+            assert!(matches!(fixture.scan(), Scan::Ahead), "entry {seq}");
+            fixture.hint(&entry(seq, &[("alice", "bob"), ("alice", "bob")]));
+        }
+        assert_eq!(fixture.due(), [(3, 2)]);
+        assert!(matches!(fixture.scan(), Scan::AtEnd(_)));
     }
 
     #[test]
