@@ -58,11 +58,17 @@ pub(crate) struct LogWriter<S> {
     appender: LogAppender,
     /// The epoch, and when it was read.
     epoch: Option<(Uuid, Instant)>,
+    turns: Turns,
+    metrics: Metrics,
+}
+
+/// Tells when to leave the log to other workers.
+#[derive(Default)]
+struct Turns {
     /// Time at which another worker was last faster.
     conflict_at: Option<Instant>,
     /// Appends since the last pause.
     in_a_row: u32,
-    metrics: Metrics,
 }
 
 struct Metrics {
@@ -78,8 +84,7 @@ impl<S: CommandStore> LogWriter<S> {
             hints,
             appender: LogAppender::new(store.store().clone()),
             epoch: None,
-            conflict_at: None,
-            in_a_row: 0,
+            turns: Turns::default(),
             metrics: Metrics {
                 append_duration: catalog::LOG_APPEND_DURATION.register(),
                 entry_changes: catalog::LOG_ENTRY_CHANGES.register(),
@@ -186,21 +191,29 @@ impl<S: CommandStore> LogWriter<S> {
         let duration = begun.elapsed();
         self.metrics.append_duration.record(duration);
         self.metrics.conflicts.increment(pending.conflicts.into());
-        if pending.conflicts > 0 {
-            self.conflict_at = Some(Instant::now());
-        }
-        let contended = self.conflict_at.is_some_and(|at| at.elapsed() < CONTENTION);
+        let gives_way = self.turns.appended(pending.conflicts);
         let pause = (duration / (pending.conflicts + 1)).min(MAX_PAUSE);
         if let Some((epoch, _)) = self.epoch {
             let cluster_time = self.store.store().cluster_time();
             self.hints.announce(&Hint { epoch, entry: pending.into_entry(), cluster_time });
         }
+        Ok(gives_way.then_some(pause))
+    }
+}
+
+impl Turns {
+    /// Notes an append, and returns whether others have their turn now.
+    fn appended(&mut self, conflicts: u32) -> bool {
+        if conflicts > 0 {
+            self.conflict_at = Some(Instant::now());
+        }
         self.in_a_row += 1;
-        let gives_way = contended || self.in_a_row >= MAX_IN_A_ROW;
-        if gives_way {
+        let contended = self.conflict_at.is_some_and(|at| at.elapsed() < CONTENTION);
+        let others = contended || self.in_a_row >= MAX_IN_A_ROW;
+        if others {
             self.in_a_row = 0;
         }
-        Ok(gives_way.then_some(pause))
+        others
     }
 }
 
@@ -214,5 +227,24 @@ async fn refresh(epoch: &mut Option<(Uuid, Instant)>, store: &impl CommandStore)
         Err(error) => {
             tracing::debug!(error = %error_chain(&error), "failed to read the epoch of the log");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_have_their_turn_after_a_conflict_and_now_and_then() {
+        let mut turns = Turns::default();
+        for _ in 0..2 {
+            for _ in 1..MAX_IN_A_ROW {
+                assert!(!turns.appended(0));
+            }
+            assert!(turns.appended(0));
+        }
+        assert!(turns.appended(1) && turns.appended(0));
+        turns.conflict_at = turns.conflict_at.map(|at| at - CONTENTION);
+        assert!(!turns.appended(0));
     }
 }

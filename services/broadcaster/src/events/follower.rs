@@ -154,16 +154,14 @@ impl Follower {
             match self.tail.scan(&self.waiting, self.log, &mut self.place) {
                 Scan::Found(due) => self.due.extend(due),
                 Scan::AtEnd(end) => {
-                    // The client may have been ahead of this replica.
-                    if Place::behind(end) > Place::behind(self.position) {
-                        self.position = end;
-                    }
+                    self.position = end;
                     return Ok(Next::AtEnd);
                 }
                 Scan::ReadLog { newest } => {
                     Box::pin(self.read_log(newest)).await?;
                     return Ok(Next::Moved);
                 }
+                Scan::Ahead => return Ok(Next::AtEnd),
                 Scan::OtherLog { log, end } => {
                     self.log = log;
                     self.reset(end, ResetReason::OtherEpoch);

@@ -96,6 +96,8 @@ pub(super) enum Scan {
     Found(Vec<Due>),
     /// The stream has everything.
     AtEnd(EventPosition),
+    /// The client was at a replica that has read more of the log. What comes up to the place, it has.
+    Ahead,
     /// The place is no longer in memory: the log has to be read, at least up to this entry.
     ReadLog { newest: u64 },
     /// The log is another one. The stream continues at its end.
@@ -239,7 +241,8 @@ impl Tail {
         *place = (*place).max(first.min(log.after_all()));
         if *place >= log.after_all() {
             waiting.first.store(NOTHING, Ordering::Relaxed);
-            return Scan::AtEnd(log.end());
+            let is_ahead = *place > log.after_all();
+            return if is_ahead { Scan::Ahead } else { Scan::AtEnd(log.end()) };
         }
         if !log.memory.covers(place.seq) {
             return Scan::ReadLog { newest: log.newest.0 };

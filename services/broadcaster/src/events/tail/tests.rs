@@ -40,7 +40,7 @@ impl Fixture {
         loop {
             match self.scan() {
                 Scan::Found(due) => all.extend(due.into_iter().map(|due| due.position)),
-                Scan::AtEnd(_) => break,
+                Scan::AtEnd(_) | Scan::Ahead => break,
                 other => panic!("{other:?}"),
             }
         }
@@ -105,6 +105,18 @@ fn behind_a_hole_the_log_is_read_and_nothing_is_taken_before() {
     assert!(fixture.tail.take_read(fixture.log, entries.clone()));
     fixture.hint(&entries[3]);
     assert_eq!(fixture.due(), [(2, 1), (3, 1), (4, 1)]);
+}
+
+#[test]
+fn a_stream_that_is_ahead_of_the_tail_does_not_go_back() {
+    let mut fixture = Fixture::new(vec![entry(1, &[("alice", "bob")])]);
+    fixture.place = Place { seq: 3, index: 1 };
+    for seq in 2..=3 {
+        assert!(matches!(fixture.scan(), Scan::Ahead), "entry {seq}");
+        fixture.hint(&entry(seq, &[("alice", "bob"), ("alice", "bob")]));
+    }
+    assert_eq!(fixture.due(), [(3, 2)]);
+    assert!(matches!(fixture.scan(), Scan::AtEnd(_)));
 }
 
 #[test]
