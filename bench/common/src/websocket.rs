@@ -107,8 +107,12 @@ mod tests {
             for piece in bytes.chunks(cut) {
                 reader.take(piece, |frame| received.push(format!("{frame:?}")));
             }
-            let expected =
-                [Frame::Text(&text.as_bytes()[..150]), Frame::Ping, Frame::Close(1001), Frame::Other];
+            let expected = [
+                Frame::Text(&text.as_bytes()[..150]),
+                Frame::Ping,
+                Frame::Close(1001),
+                Frame::Other,
+            ];
             assert_eq!(received, expected.map(|frame| format!("{frame:?}")), "{cut}");
         }
     }

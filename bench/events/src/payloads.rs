@@ -98,7 +98,8 @@ fn received(payload: &[u8]) -> Option<Received> {
     if find(payload, br#""resumed":"#).is_some() {
         return Some(Received::Ready);
     }
-    let is_lost = [&br#""reason":"#[..], br#""detail":"#].iter().any(|it| find(payload, it).is_some());
+    let is_lost =
+        [&br#""reason":"#[..], br#""detail":"#].iter().any(|it| find(payload, it).is_some());
     is_lost.then_some(Received::Lost)
 }
 
@@ -136,15 +137,19 @@ mod tests {
             r#"{{"message":{{"from_user_id":"a","id":"{}"}},"type":"message.created"}}"#,
             "7".repeat(36)
         );
-        let payloads =
-            [r#"{"position":"A","resumed":false}"#, &event, r#"{"position":"B"}"#, r#"{"reason":""}"#];
+        let payloads = [
+            r#"{"position":"A","resumed":false}"#,
+            &event,
+            r#"{"position":"B"}"#,
+            r#"{"reason":""}"#,
+        ];
         let (mut socket, mut sse) = (Vec::from(b"HTTP/1.1 101 \r\n\r\n"), String::new());
         sse.push_str("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
         for payload in payloads {
             socket.extend([0x81, u8::try_from(payload.len()).unwrap()]);
             socket.extend(payload.as_bytes());
             let chunk = format!("id: {}\ndata: {payload}\n\n", "7".repeat(36));
-            sse.push_str(&format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+            sse = format!("{sse}{:x}\r\n{chunk}\r\n", chunk.len());
         }
         received_in_pieces(Transport::Websocket, &socket);
         received_in_pieces(Transport::Sse, sse.as_bytes());

@@ -183,7 +183,8 @@ impl Report {
         let mut table = Table::new(1, titles);
         for it in &self.arrivals {
             let what = [it.transport.to_string(), format!("{:.0}", it.written_per_second)];
-            let used = names.iter().map(|name| format!("{:.0}", it.cpu_us.get(name).unwrap_or(&0.0)));
+            let used =
+                names.iter().map(|name| format!("{:.0}", it.cpu_us.get(name).unwrap_or(&0.0)));
             table.row(what.into_iter().chain(used));
         }
         table

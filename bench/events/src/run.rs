@@ -72,10 +72,9 @@ pub(crate) async fn run(options: &Options, progress: &dyn Progress) -> Result<Re
     }
     let report = run.report;
     fs::create_dir_all(&options.out)?;
-    for (name, text) in [
-        ("events.md", report.to_string()),
-        ("events.json", serde_json::to_string_pretty(&report)?),
-    ] {
+    for (name, text) in
+        [("events.md", report.to_string()), ("events.json", serde_json::to_string_pretty(&report)?)]
+    {
         let path = options.out.join(name);
         fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
     }
@@ -153,13 +152,8 @@ impl Run<'_> {
             self.report.arrivals.push(arrivals);
         }
         let after_traffic_kib = system.memory_kib()?;
-        let memory = Memory {
-            transport,
-            subscribers: users.count,
-            empty_kib,
-            idle_kib,
-            after_traffic_kib,
-        };
+        let memory =
+            Memory { transport, subscribers: users.count, empty_kib, idle_kib, after_traffic_kib };
         self.progress.say(&format!("{transport}: {}", memory.summary()));
         self.report.memory.push(memory);
         Ok(())

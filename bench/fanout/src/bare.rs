@@ -14,9 +14,7 @@ use clap::Args;
 use socket2::{Domain, Socket, Type};
 use uuid::Uuid;
 
-use crate::{
-    descriptors::{self, MAX_CONNECTIONS},
-};
+use crate::descriptors::{self, MAX_CONNECTIONS};
 
 /// Options of the bare loop.
 #[derive(Args, Debug)]

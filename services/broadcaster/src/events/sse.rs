@@ -11,11 +11,7 @@ use bytes::Buf;
 use futures_util::{FutureExt, Stream, StreamExt};
 use serde_json::json;
 use service::http::event_stream;
-use tokio::{
-    io::AsyncWriteExt,
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{
     follower::Item,

@@ -80,7 +80,8 @@ impl Fixture {
         let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(4));
         let health = Health::new(Vec::new(), phases.draining.clone());
         let hub = Arc::new(Hub::new());
-        let content = Content { hub: Arc::clone(&hub), tail: Tail::new(), store: Arc::new(unused_store()) };
+        let content =
+            Content { hub: Arc::clone(&hub), tail: Tail::new(), store: Arc::new(unused_store()) };
         let serving =
             tokio::spawn(async move { serve(listener, content, health, settings, &phases).await });
         Self { address, hub, shutdown, serving }
@@ -282,7 +283,8 @@ async fn the_task_of_a_session_is_small() {
     let phases = Shutdown::manual().phases(Duration::ZERO, Duration::ZERO);
     let health = Health::new(Vec::new(), phases.draining.clone());
     let hub = Arc::new(Hub::new());
-    let content = Content { hub: Arc::clone(&hub), tail: Tail::new(), store: Arc::new(unused_store()) };
+    let content =
+        Content { hub: Arc::clone(&hub), tail: Tail::new(), store: Arc::new(unused_store()) };
     let server = Server::new(content, health, Settings::default(), phases);
     let permit = Arc::clone(&server.free).try_acquire_owned().unwrap();
     let upgrade = hyper::upgrade::on(Request::new(()));

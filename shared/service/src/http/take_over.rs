@@ -85,6 +85,9 @@ mod tests {
         let mut response = Response::new(());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         response.headers_mut().insert(header::DATE, HeaderValue::from_static("now"));
-        assert_eq!(head(&mut response), b"HTTP/1.1 200 OK\r\nconnection: close\r\ndate: now\r\n\r\n");
+        assert_eq!(
+            head(&mut response),
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\ndate: now\r\n\r\n"
+        );
     }
 }
