@@ -149,7 +149,7 @@ mod tests {
             socket.extend([0x81, u8::try_from(payload.len()).unwrap()]);
             socket.extend(payload.as_bytes());
             let chunk = format!("id: {}\ndata: {payload}\n\n", "7".repeat(36));
-            sse.push_str(&format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+            sse = format!("{sse}{:x}\r\n{chunk}\r\n", chunk.len());
         }
         received_in_pieces(Transport::Websocket, &socket);
         received_in_pieces(Transport::Sse, sse.as_bytes());

@@ -1,8 +1,8 @@
 //! The broadcaster's port: health checks and WebSocket handshakes over HTTP/1.1, and the sessions
 //! that follow.
 //!
-//! hyper reads the request and writes the response. Then the session has the bare TCP socket and
-//! small buffers of its own, so an idle subscriber costs a few KiB.
+//! hyper reads the request and writes the response. Then the session, or the stream of server-sent events, has the bare TCP
+//! socket and small buffers of its own, so an idle subscriber costs a few KiB.
 
 pub(crate) mod asyncapi;
 mod close_reason;
