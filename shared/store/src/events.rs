@@ -1,6 +1,6 @@
 //! The collection `events`: the log of changes, one document for each entry; and the log's epoch in the collection `meta`.
 //!
-//! The numbers of the entries have no holes, also not after a change of the primary: see [`LogAppender`]. Trimming deletes
+//! The numbers of the entries have no holes, also not after a change of the primary: see `append.rs`. Trimming deletes
 //! a prefix.
 
 pub(crate) mod append;
