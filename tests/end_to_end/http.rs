@@ -184,6 +184,12 @@ async fn a_write_too_many_waits_for_its_turn_and_is_refused_if_none_comes() -> R
     for answer in try_join_all(together).await? {
         assert_eq!(answer.status, 201, "{}", answer.text);
     }
+    let depth = async || system.env.management().queue_depth("messages.commands").await;
+    // Acks come after the replies.
+    eventually("all is acked", Duration::from_secs(20), async || {
+        depth().await.is_ok_and(|it| it == 0)
+    })
+    .await;
     system.worker.freeze()?;
     let waiting = tokio::spawn({
         let api = api.clone();
@@ -191,7 +197,7 @@ async fn a_write_too_many_waits_for_its_turn_and_is_refused_if_none_comes() -> R
     });
     // Once its command is with the broker, it waits.
     eventually("the first write waits", Duration::from_secs(5), async || {
-        system.env.management().queue_depth("messages.commands").await.is_ok_and(|depth| depth == 1)
+        depth().await.is_ok_and(|depth| depth == 1)
     })
     .await;
     let refused = api.post("/api/messages", &draft("alice", "bob", "second")).await?;

@@ -111,10 +111,10 @@ pub struct DeletedMessage {
 }
 
 impl Change {
-    /// Returns true if the user has sent or received the message.
-    #[must_use]
-    pub fn concerns(&self, user: &UserId) -> bool {
-        self.from_user_id == *user || self.to_user_id == *user
+    /// Returns sender and recipient, once if they are the same.
+    pub fn users(&self) -> impl Iterator<Item = &UserId> {
+        let to = (self.from_user_id != self.to_user_id).then_some(&self.to_user_id);
+        std::iter::once(&self.from_user_id).chain(to)
     }
 }
 
@@ -122,7 +122,7 @@ impl LogEntry {
     /// Returns everyone whom a change of the entry concerns, once each.
     #[must_use]
     pub fn users(&self) -> BTreeSet<&UserId> {
-        self.changes.iter().flat_map(|change| [&change.from_user_id, &change.to_user_id]).collect()
+        self.changes.iter().flat_map(Change::users).collect()
     }
 }
 
@@ -144,7 +144,6 @@ mod tests {
             to_user_id: user(to),
         };
         let changes = vec![change("bob", "alice"), change("alice", "carol"), change("dan", "dan")];
-        assert!(changes[0].concerns(&user("alice")) && !changes[0].concerns(&user("carol")));
         let entry = LogEntry { seq: 1, append: Uuid::nil(), at: Timestamp::now(), changes };
         let users: Vec<&str> = entry.users().into_iter().map(UserId::as_str).collect();
         assert_eq!(users, ["alice", "bob", "carol", "dan"]);

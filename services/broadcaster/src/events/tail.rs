@@ -16,12 +16,13 @@ use contracts::{Change, EventPosition, Hint, LogEntry, Timestamp, UserId};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
 
+pub(super) use super::memory::Place;
 use super::{memory::Memory, metrics::Metrics, request::Follows};
 
-/// Maximum number of changes that a scan looks at before others have their turn, about a tenth of a millisecond.
+/// Maximum number of a user's changes that a scan looks at before others have their turn.
 const MAX_SCANNED: usize = 8_192;
 
-/// Number of changes that end a scan, at the end of an entry.
+/// Number of changes that end a scan.
 const ENOUGH: usize = 64;
 
 /// Maximum number of streams that read the log at a time, of which there may be thousands when a replica has stopped.
@@ -73,13 +74,6 @@ pub(super) struct Waiting {
     /// Number of the first entry that may have a change for the stream. The tail's lock guards it.
     first: AtomicU64,
     pub(super) woken: Notify,
-}
-
-/// A place in the log: the next change to look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) seq: u64,
-    pub(super) index: u16,
 }
 
 /// A change that a stream wants, and the position behind it.
@@ -148,10 +142,7 @@ impl Tail {
         self.metrics.lag.record(entry.at.elapsed_until(Timestamp::now()));
         log.newest = (entry.seq, entry.append);
         for change in &entry.changes {
-            let Change { from_user_id: from, to_user_id: to, .. } = change;
-            let to = (from != to).then_some(to);
-            let waiting = [Some(from), to].into_iter().flatten();
-            let waiting = waiting.filter_map(|user| state.waiting.get(user)).flatten();
+            let waiting = change.users().filter_map(|user| state.waiting.get(user)).flatten();
             for waiting in waiting.filter(|it| it.follows.wants(change)) {
                 waiting.want(entry.seq);
             }
@@ -247,24 +238,21 @@ impl Tail {
         if !log.memory.covers(place.seq) {
             return Scan::ReadLog { newest: log.newest.0 };
         }
-        let (mut found, mut scanned) = (Vec::new(), 0);
-        for entry in log.memory.from(place.seq) {
+        let (mut found, mut scanned, mut next) = (Vec::new(), 0, None);
+        for (at, entry, change) in log.memory.changes_of(&waiting.follows.user, *place) {
             if scanned >= MAX_SCANNED || found.len() >= ENOUGH {
+                next = Some(at);
                 break;
             }
-            let skipped = if entry.seq == place.seq { place.index } else { 0 };
-            for (change, index) in entry.changes.iter().zip(1..).skip(skipped.into()) {
-                if waiting.follows.wants(change) {
-                    let position =
-                        EventPosition::within(followed.epoch, entry.seq, entry.append, index);
-                    found.push(Due { change: change.clone(), position });
-                }
+            scanned += 1;
+            if waiting.follows.wants(change) {
+                let (epoch, index) = (followed.epoch, at.index + 1);
+                let position = EventPosition::within(epoch, entry.seq, entry.append, index);
+                found.push(Due { change: change.clone(), position });
             }
-            scanned += entry.changes.len();
-            *place = Place { seq: entry.seq + 1, index: 0 };
         }
-        let first = if *place >= log.after_all() { NOTHING } else { place.seq };
-        waiting.first.store(first, Ordering::Relaxed);
+        *place = next.unwrap_or(log.after_all());
+        waiting.first.store(next.map_or(NOTHING, |next| next.seq), Ordering::Relaxed);
         Scan::Found(found)
     }
 
@@ -309,18 +297,17 @@ impl Tail {
             if !log.memory.covers(place.seq) {
                 return None;
             }
-            let mut scanned = 0;
-            for entry in log.memory.from(place.seq) {
-                count += entry.changes.iter().filter(|change| follows.wants(change)).count();
-                place = Place { seq: entry.seq + 1, index: 0 };
-                scanned += entry.changes.len();
+            let mut changes = log.memory.changes_of(&follows.user, place).take(MAX_SCANNED);
+            let mut last = None;
+            for (at, _, change) in changes.by_ref() {
+                last = Some(at);
+                count += usize::from(follows.wants(change));
                 if count > max {
                     return Some(true);
                 }
-                if scanned >= MAX_SCANNED {
-                    break;
-                }
             }
+            let Some(Place { seq, index }) = last else { return Some(false) };
+            place = Place { seq, index: index.saturating_add(1) };
         }
     }
 
