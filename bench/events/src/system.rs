@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use anyhow::{Context, Result};
 use bench_common::{cpu_time, memory_kib};
 use serde_json::Value;
-use testkit::{PrivateBroker, PrivateMongod, ServiceProcess, TestEnvironment};
+use testkit::{PrivateBroker, PrivateMongod, ServiceProcess, TestEnvironment, eventually};
 
 /// Maximum number of subscribers of the broadcaster.
 const MAX_CONNECTIONS: u32 = 19_300;
+
+/// Longest wait until a broadcaster follows the log of changes.
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A gateway, storage workers and a broadcaster.
 pub(crate) struct System {
@@ -57,10 +60,7 @@ impl System {
 
     /// Returns the position behind everything so far.
     pub(crate) async fn position(&self) -> Result<String> {
-        let answer = self.broadcaster.api()?.get("/api/events?user_id=nobody").await?;
-        let page: Value = answer.json()?;
-        let position = page.get("position").and_then(Value::as_str);
-        Ok(position.with_context(|| format!("no position: {page}"))?.to_owned())
+        position(&self.broadcaster).await
     }
 
     /// Returns the broadcaster's resident memory in KiB.
@@ -85,5 +85,17 @@ impl System {
 }
 
 async fn start_broadcaster(env: &TestEnvironment) -> Result<ServiceProcess> {
-    env.broadcaster().env("MAX_CONNECTIONS", MAX_CONNECTIONS).start().await
+    let broadcaster = env.broadcaster().env("MAX_CONNECTIONS", MAX_CONNECTIONS).start().await?;
+    eventually("the broadcaster follows the log", START_LIMIT, async || {
+        position(&broadcaster).await.map(drop)
+    })
+    .await;
+    Ok(broadcaster)
+}
+
+async fn position(broadcaster: &ServiceProcess) -> Result<String> {
+    let answer = broadcaster.api()?.get("/api/events?user_id=nobody").await?;
+    let page: Value = answer.json()?;
+    let position = page.get("position").and_then(Value::as_str);
+    Ok(position.with_context(|| format!("no position: {page}"))?.to_owned())
 }
