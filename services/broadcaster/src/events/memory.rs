@@ -30,7 +30,7 @@ impl Memory {
     pub(super) fn push(&mut self, entry: Arc<LogEntry>) {
         debug_assert!(self.entries.back().is_none_or(|newest| newest.seq + 1 == entry.seq));
         self.changes += entry.changes.len();
-        for (change, index) in entry.changes.iter().zip(0..) {
+        for (change, index) in entry.changes.iter().zip(0..=u16::MAX) {
             for user in change.users() {
                 let place = Place { seq: entry.seq, index };
                 match self.by_user.get_mut(user) {
@@ -119,7 +119,8 @@ mod tests {
         let changes = [("alice", "bob"), ("carol", "carol"), ("bob", "alice")];
         memory.push(Arc::new(entry(1, &changes)));
         let of = |memory: &Memory, name: &str| {
-            let changes = memory.changes_of(&user(name), Place { seq: 0, index: 0 });
+            let name = user(name);
+            let changes = memory.changes_of(&name, Place { seq: 0, index: 0 });
             changes.map(|(place, ..)| place.index).collect::<Vec<_>>()
         };
         assert_eq!(of(&memory, "alice"), [0, 2]);
