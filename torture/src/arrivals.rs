@@ -1,4 +1,4 @@
-//! What event subscribers asked for and received: a part of the history.
+//! Requests of event subscribers and what they received: a part of the history.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -11,7 +11,7 @@ pub struct Followed {
     pub user: String,
     /// The other user of the one conversation that is followed; `None` for all.
     pub with: Option<String>,
-    /// How events reach the subscriber.
+    /// Transport of the events.
     pub transport: Transport,
 }
 
@@ -35,7 +35,7 @@ pub struct Arrival {
     pub stream: u64,
     /// Time of its arrival.
     pub at: Duration,
-    /// What it was.
+    /// Kind of the arrival.
     pub what: Arrived,
 }
 
@@ -53,7 +53,7 @@ pub enum Arrived {
     Ready {
         /// The position of the begin.
         position: EventPosition,
-        /// Whether that is the one that was asked for.
+        /// True if that is the one that was asked for.
         resumed: bool,
     },
     /// An event.
@@ -88,7 +88,7 @@ pub enum Arrived {
     Unexpected(String),
 }
 
-/// What an event says, of whichever type it is.
+/// An event, of whichever type it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Told<'a> {
     /// The message's id.

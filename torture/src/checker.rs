@@ -53,7 +53,7 @@ pub struct Aftermath {
     pub poison: Vec<Vec<u8>>,
     /// Observations during the load.
     pub watch: Watch,
-    /// What event subscribers received.
+    /// Arrivals at event subscribers.
     pub streams: Streams,
 }
 
@@ -77,7 +77,7 @@ pub struct Watch {
 pub struct Streams {
     /// The subscribers.
     pub followed: Vec<Followed>,
-    /// What they received, in the order of its arrival.
+    /// Their events, in the order of arrival.
     pub arrivals: Vec<Arrival>,
     /// Times at which the log got a new epoch.
     pub epochs: Vec<Duration>,

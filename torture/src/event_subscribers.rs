@@ -58,7 +58,7 @@ pub(crate) struct EventSubscribers {
     stop: CancellationToken,
 }
 
-/// What a subscriber does beside reading.
+/// Behaviour of a subscriber beside reading.
 #[derive(Clone, Copy, Debug)]
 enum Whim {
     Rest,
@@ -70,7 +70,7 @@ struct EventSubscriber {
     followed: Followed,
     /// The conversations to list after a reset.
     conversations: Vec<(String, String)>,
-    /// Where it can ask: every broadcaster and every gateway.
+    /// Services that it can ask: every broadcaster and every gateway.
     bases: Vec<String>,
     gateways: Vec<Api>,
     history: Arc<History>,

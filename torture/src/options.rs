@@ -57,7 +57,7 @@ pub struct Options {
     pub arrival_secs: u64,
 }
 
-/// What a lying worker does: it replies to these commands before it applies them, or leaves out events.
+/// Lies of a worker: it replies to these commands before it applies them, or leaves out events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Lie {
     /// Creates.

@@ -34,7 +34,7 @@ pub struct Report {
     pub replayed: u64,
     /// Number of documents that were rewritten in storage format 1.
     pub rewritten: u64,
-    /// What event subscribers received.
+    /// Arrivals at event subscribers.
     pub streams: Streams,
     /// Number of frames that subscribers received.
     pub frames: usize,

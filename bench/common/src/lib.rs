@@ -1,4 +1,4 @@
-//! What the measuring programs share: Markdown tables, SVG pictures, the clock, processor time and memory of processes,
+//! The common parts of the measuring programs: Markdown tables, SVG pictures, the clock, processor time and memory of processes,
 //! and the client's half of WebSocket frames.
 
 mod clock;

@@ -9,7 +9,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "bench-events", bin_name = "cargo xtask bench events")]
 pub(crate) struct Options {
-    /// What to measure, separated by commas
+    /// Parts to measure, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "arrival,resume,writes")]
     pub(crate) what: Vec<What>,
     /// Ways of following events, separated by commas

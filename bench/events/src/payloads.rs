@@ -1,4 +1,4 @@
-//! What arrives at a subscriber: the head of the response, then the JSON of each event.
+//! Reading what arrives at a subscriber: the head of the response, then the JSON of each event.
 
 use anyhow::{Context, Result, bail};
 use bench_common::{Frame, FrameReader};
@@ -13,7 +13,7 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 /// A message's id, as it is written.
 pub(crate) type Id = [u8; 36];
 
-/// What a payload was.
+/// Kinds of payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// The stream has begun.

@@ -32,7 +32,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// Longest wait for what arrives, after which the thread looks whether it is to end.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Who subscribes to what.
+/// Assignment of subscribers to users.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) target: SocketAddr,

@@ -1,4 +1,4 @@
-//! Who writes to whom. It follows from a write's number, and is spread like random choices; but each user has equally many
+//! Senders and recipients of writes. Each pair follows from a write's number, and is spread like random choices; but each user has equally many
 //! messages, so a subscriber knows when it has all.
 
 /// Steps that have no divisor in common with any number of users that anybody would choose.

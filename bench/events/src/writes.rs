@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Characters of a message's content.
 const CONTENT: usize = 100;
 
-/// What to write.
+/// Writes to send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) target: SocketAddr,

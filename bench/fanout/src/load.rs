@@ -90,7 +90,7 @@ pub(crate) struct Arrivals {
 /// A message's id, as it is written.
 type Id = [u8; ID.end - ID.start];
 
-/// What a frame was.
+/// Kinds of frame.
 #[derive(Clone, Copy, Debug)]
 enum Received {
     Message(Id),

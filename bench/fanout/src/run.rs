@@ -46,7 +46,7 @@ pub(crate) struct Options {
         default_value = "1000,5000,10000,19000"
     )]
     subscribers: Vec<usize>,
-    /// What to measure, separated by commas
+    /// Parts to measure, separated by commas
     #[arg(
         long,
         value_enum,

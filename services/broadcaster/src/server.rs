@@ -112,7 +112,7 @@ pub(crate) fn listener_settings() -> ListenerSettings {
 /// A subscriber's shares of the limits.
 type Permits = (OwnedSemaphorePermit, Option<IpPermit>);
 
-/// What a server serves.
+/// Sources of what a server serves.
 pub(crate) struct Content {
     pub(crate) hub: Arc<Hub>,
     pub(crate) tail: Arc<Tail>,

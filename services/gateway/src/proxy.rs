@@ -1,4 +1,4 @@
-//! What the gateway passes on to the broadcaster, for clients that know one address only: `/api/chat`, since browsers do not
+//! Passing requests on to the broadcaster, for clients that know one address only: `/api/chat`, since browsers do not
 //! follow a redirect of a handshake, and `/api/events`. A WebSocket is tunnelled; the body of any other response is passed
 //! on as it comes.
 

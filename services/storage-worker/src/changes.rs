@@ -19,7 +19,7 @@ pub(crate) struct CommandChange {
     pub(crate) trace_context: Option<TraceContext>,
 }
 
-/// Where a change is known from.
+/// Source from which a change is known.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ChangeSource {
     /// From the outcome.

@@ -42,7 +42,7 @@ pub(crate) struct Metrics {
     outcomes: CounterFamily,
 }
 
-/// What came of a delivery group.
+/// Result of a delivery group.
 struct Processed {
     /// The replies for each reply queue.
     replies: Vec<(String, Vec<Reply>)>,

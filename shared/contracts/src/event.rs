@@ -15,7 +15,7 @@ pub const MAX_ENTRY_CHANGES: usize = 256;
 /// One change of one message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// What happened.
+    /// Kind of the change.
     #[serde(rename = "k")]
     pub kind: ChangeKind,
     /// The message.
@@ -94,12 +94,12 @@ pub enum Event {
     Deleted {
         /// The last version of the message.
         version: Version,
-        /// What is left of the message.
+        /// The rest of the message.
         message: DeletedMessage,
     },
 }
 
-/// What is told of a deleted message.
+/// Fields of a deleted message that are still told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeletedMessage {
     /// Id of the message.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, bail};
 use uuid::Uuid;
 
-/// Where this process goes on. It hands out one port after the other: of ports that are chosen at random, two servers that
+/// The port at which this process goes on. It hands out one port after the other: of ports that are chosen at random, two servers that
 /// are starting would now and then get the same one. Other processes begin elsewhere.
 static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(Uuid::new_v4().as_fields().1));
 

@@ -36,7 +36,7 @@ pub(super) struct Pages {
     elements: VecDeque<Arrived>,
 }
 
-/// Where and how to open a stream.
+/// Address and manner of opening a stream.
 pub(super) struct Request<'a> {
     pub(super) transport: Transport,
     /// `http://host:port`.
@@ -44,7 +44,7 @@ pub(super) struct Request<'a> {
     /// Whose messages: `user_id=…`.
     pub(super) query: String,
     pub(super) after: Option<EventPosition>,
-    /// Whether a server-sent stream resumes by `Last-Event-ID`.
+    /// True if a server-sent stream resumes by `Last-Event-ID`.
     pub(super) by_header: bool,
     pub(super) wait_secs: u8,
 }

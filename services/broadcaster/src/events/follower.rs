@@ -26,7 +26,7 @@ const MAX_REREADS: usize = 10;
 /// Pause before a message is read again.
 const REREAD_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a stream sends.
+/// An item that a stream sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     /// The stream begins at this position. `resumed` tells whether that is the one that the client asked for.
@@ -37,7 +37,7 @@ pub(crate) enum Item {
     Reset { position: EventPosition, reason: ResetReason },
 }
 
-/// What a follower has next.
+/// The next thing that a follower has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Item(Item),
@@ -50,7 +50,7 @@ pub(crate) enum Next {
 /// Reasons to start over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResetReason {
-    /// What follows the position is no longer in the log.
+    /// The entries behind the position are no longer in the log.
     PositionExpired,
     /// The position is in another log: a backup was restored.
     OtherEpoch,
@@ -66,14 +66,14 @@ pub(crate) struct Follower {
     log: LogId,
     /// The next change to look at. Those before it are due, or not wanted.
     place: Place,
-    /// Where the client is.
+    /// Position of the client.
     position: EventPosition,
     opening: Option<Opening>,
     due: VecDeque<Due>,
     items: VecDeque<Item>,
 }
 
-/// What a stream asked for that has not begun yet.
+/// Request of a stream that has not begun yet.
 #[derive(Clone, Copy, Debug)]
 struct Opening {
     after: Option<EventPosition>,

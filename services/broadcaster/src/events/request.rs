@@ -15,7 +15,7 @@ pub(crate) struct Follows {
     pub(crate) with: Option<UserId>,
 }
 
-/// What a client asks to follow, and from where on.
+/// Request for events: whose, and from which position on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamRequest {
     pub(crate) follows: Follows,

@@ -1,4 +1,4 @@
-//! Whether a stream can resume at a client's position.
+//! Checking a client's position: a stream resumes there, or starts over.
 
 use contracts::EventPosition;
 use store::{Store, StoreError};

@@ -21,7 +21,7 @@ pub(crate) enum Step {
     Item(Item),
     /// Shows that the stream is alive.
     Comment,
-    /// Where an idle client is by now. Without it, its position would expire.
+    /// Position of an idle client by now. Without it, its position would expire.
     Checkpoint(EventPosition),
     /// The last step.
     End(End),

@@ -28,7 +28,7 @@ const ENOUGH: usize = 64;
 /// Maximum number of streams that read the log at a time, of which there may be thousands when a replica has stopped.
 const MAX_CATCHING_UP: usize = 6;
 
-/// What a waiting stream wants nothing from.
+/// First entry that a stream wants if it wants none.
 const NOTHING: u64 = u64::MAX;
 
 /// The tail of one broadcaster.
@@ -83,7 +83,7 @@ pub(super) struct Due {
     pub(super) position: EventPosition,
 }
 
-/// What a scan of the memory found.
+/// Result of a scan of the memory.
 #[derive(Debug)]
 pub(super) enum Scan {
     /// Changes that the stream wants, if any, up to its new place. There may be more.

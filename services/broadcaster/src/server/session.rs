@@ -47,7 +47,7 @@ const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024;
 /// Size of the read buffer. Idle subscribers hold one, too.
 const READ_BUFFER_BYTES: usize = 1024;
 
-/// Where a session's frames come from.
+/// Source of a session's frames.
 pub(super) enum Source {
     /// The fan-out, which writes them by itself.
     Broadcast(Subscription),

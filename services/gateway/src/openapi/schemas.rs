@@ -78,7 +78,7 @@ pub(crate) struct EventPosition(String);
 pub(crate) struct EventPage {
     /// At most 100. A `reset` is the last one.
     events: Vec<PositionedEvent>,
-    /// Where the next page begins.
+    /// Position at which the next page begins.
     position: EventPosition,
 }
 

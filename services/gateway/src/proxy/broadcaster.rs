@@ -25,7 +25,7 @@ pub(super) struct Broadcaster {
     address: String,
     /// The same as they stand in its URL, where the default port is left out. Its `Host`.
     authority: String,
-    /// What stands before each path there.
+    /// Prefix of each path there.
     base: String,
 }
 

@@ -15,7 +15,7 @@ pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The response header that names the preference that was applied.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// What a client prefers to wait for.
+/// A client's preference to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preference {
     /// `wait=N`: the result, for at most N seconds, of which there are at most [`MAX_WAIT`].

@@ -24,7 +24,7 @@ pub(super) struct Taken {
     taker: oneshot::Sender<TcpStream>,
 }
 
-/// What hyper is told instead of a response.
+/// Error that hyper gets instead of a response.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was taken over")]
 pub(super) struct TakenOver;

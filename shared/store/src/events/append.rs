@@ -39,7 +39,7 @@ pub struct PendingEntry {
     pub conflicts: u32,
 }
 
-/// What an insert met.
+/// Result of an insert.
 enum Claim {
     Won,
     /// The number is taken: by another entry, or by this one if an answer was lost.

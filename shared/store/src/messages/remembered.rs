@@ -1,4 +1,4 @@
-//! What messages remember of the commands that changed them, for the log of changes.
+//! Changes that messages remember of the commands that changed them, for the log of changes.
 
 use std::collections::HashMap;
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::Progress;
 
-/// Where packages place it, which is on the `PATH` of root only.
+/// The place where packages put it, which is on the `PATH` of root only.
 const SBIN: &str = "/usr/sbin/nginx";
 const ADVICE: &str = "nginx is needed: install it (Debian, Ubuntu: `apt-get install nginx`)";
 

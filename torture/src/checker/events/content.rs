@@ -1,4 +1,4 @@
-//! What an event shows: a message that its subscriber follows, in a state that a client wrote and that all others see.
+//! Content of events: a message that its subscriber follows, in a state that a client wrote and that all others see.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! What is stored in the end has reached everybody: each message in its last version, or its deletion. An older version
+//! Arrival of everything that is stored in the end: each message in its last version, or its deletion. An older version
 //! need not have: a message is read when its event is sent.
 
 use std::{
@@ -18,7 +18,7 @@ use crate::{
     history::{Effect, Failure, Operation, Request},
 };
 
-/// What each subscriber that follows a message must have been told of it.
+/// Facts about a message of which each subscriber that follows it must have been told.
 #[derive(Debug)]
 pub(crate) struct Expected<'a> {
     id: MessageId,
@@ -40,7 +40,7 @@ enum End<'a> {
     },
 }
 
-/// What a subscriber was told.
+/// News that a subscriber was told.
 #[derive(Default)]
 struct Knowledge<'a> {
     /// The newest version of each message, and whether its deletion has arrived.

@@ -32,7 +32,7 @@ struct Stream {
     asked: Option<EventPosition>,
     /// Tells that the stream was asked to resume, and has begun from now on. Then a reset must be next.
     must_reset: bool,
-    /// Where the stream is.
+    /// Position of the stream.
     place: Option<Place>,
     /// The newest version of each message, and whether its deletion has arrived.
     messages: HashMap<MessageId, (Version, bool)>,
