@@ -11,6 +11,7 @@ mod memory;
 pub(crate) mod metrics;
 pub(crate) mod poll;
 pub(crate) mod request;
+pub(crate) mod reset_reason;
 mod resume;
 pub(crate) mod sse;
 pub(crate) mod stream;

@@ -3,6 +3,7 @@
 
 mod commands;
 mod common;
+mod documents;
 
 use std::time::Duration;
 
@@ -45,23 +46,13 @@ fn update(message_id: MessageId, update: Update) -> UpdateCommand {
     }
 }
 
-/// Changes a stored message behind the store's back.
-async fn damage(env: &TestEnvironment, id: MessageId, update: Document) -> Result<()> {
-    let raw = Client::with_uri_str(env.mongo_uri()).await?;
-    let messages = raw.database(env.database()).collection::<Document>("messages");
-    let filter = doc! { "_id": bson::Uuid::from_bytes(Uuid::from(id).into_bytes()) };
-    let updated = messages.update_one(filter, update).await?;
-    anyhow::ensure!(updated.modified_count == 1, "{updated:?}");
-    Ok(())
-}
-
 #[tokio::test]
 async fn a_damaged_message_is_a_permanent_error_for_every_command_on_it() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let id = MessageId::generate();
     store.create_many(&[create(id)?]).await?;
-    damage(&env, id, doc! { "$set": { "version": "two", "from_user_id": 7 } }).await?;
+    documents::change(&env, id, doc! { "$set": { "version": "two", "from_user_id": 7 } }).await?;
 
     let error = store.update(&edit(id)?).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
@@ -81,7 +72,7 @@ async fn a_damaged_tombstone_is_a_permanent_error_and_not_written_for_ever() -> 
     let store = common::open(&env).await?;
     let id = MessageId::generate();
     store.create_many(&[create(id)?]).await?;
-    damage(&env, id, doc! { "$set": { "created_by": "somebody" } }).await?;
+    documents::change(&env, id, doc! { "$set": { "created_by": "somebody" } }).await?;
     let deletion = delete(id);
     assert_eq!(store.update(&deletion).await?, Outcome::Deleted);
     for again in [deletion, delete(id)] {
@@ -98,7 +89,7 @@ async fn a_field_in_the_way_of_a_tombstone_is_a_permanent_error() -> Result<()> 
     let store = common::open(&env).await?;
     let id = MessageId::generate();
     store.create_many(&[create(id)?]).await?;
-    damage(&env, id, doc! { "$set": { "participants": "two" } }).await?;
+    documents::change(&env, id, doc! { "$set": { "participants": "two" } }).await?;
     let error = store.update(&delete(id)).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     Ok(())
@@ -140,7 +131,7 @@ async fn a_damaged_version_is_none_that_a_deletion_may_list() -> Result<()> {
     let store = common::open(&env).await?;
     let id = MessageId::generate();
     store.create_many(&[create(id)?]).await?;
-    damage(&env, id, doc! { "$set": { "version": "two" } }).await?;
+    documents::change(&env, id, doc! { "$set": { "version": "two" } }).await?;
     let precondition = Precondition::version(1);
     let conditional = UpdateCommand { precondition, ..delete(id) };
     let mismatch = Outcome::Failed(Failure::VersionMismatch);
@@ -158,7 +149,7 @@ async fn a_message_without_its_creator_is_no_message_for_reads_either() -> Resul
     let store = common::open(&env).await?;
     let id = MessageId::generate();
     store.create_many(&[create(id)?]).await?;
-    damage(&env, id, doc! { "$unset": { "created_by": "" } }).await?;
+    documents::change(&env, id, doc! { "$unset": { "created_by": "" } }).await?;
     assert_eq!(store.find(id).await?, None);
     assert_eq!(store.update(&edit(id)?).await?, Outcome::Failed(Failure::NotFound));
     Ok(())
@@ -172,7 +163,7 @@ async fn a_damaged_message_costs_neither_its_conversation_nor_a_sample() -> Resu
     for id in ids {
         store.create_many(&[create(id)?]).await?;
     }
-    damage(&env, ids[1], doc! { "$set": { "content": 7 } }).await?;
+    documents::change(&env, ids[1], doc! { "$set": { "content": 7 } }).await?;
     // The damaged one is a page of its own, and the last of a page.
     for limit in [1, 2, 3] {
         let mut query = ListQuery {
@@ -205,7 +196,7 @@ async fn a_message_whose_list_of_commands_is_damaged_can_be_deleted_and_not_edit
     for update in [doc! { "$set": { "applied": 7 } }, doc! { "$unset": { "applied": "" } }] {
         let id = MessageId::generate();
         store.create_many(&[create(id)?]).await?;
-        damage(&env, id, update.clone()).await?;
+        documents::change(&env, id, update.clone()).await?;
         let error = store.update(&edit(id)?).await.unwrap_err();
         assert!(error.is_permanent(), "{update}: {error:?}");
         let delete = delete(id);
@@ -226,7 +217,12 @@ async fn what_is_no_command_does_not_hide_the_commands_beside_it() -> Result<()>
     let first = edit(id)?;
     store.update(&first).await?;
     let other = doc! { "$each": [7, { "by": "whom" }], "$position": 0 };
-    damage(&env, id, doc! { "$push": { "applied": other }, "$inc": { "version": 2_i64 } }).await?;
+    documents::change(
+        &env,
+        id,
+        doc! { "$push": { "applied": other }, "$inc": { "version": 2_i64 } },
+    )
+    .await?;
     let delete = delete(id);
     assert_eq!(store.update(&delete).await?, Outcome::Deleted);
     assert_eq!(store.update(&delete).await?, Outcome::Deleted);

@@ -2,16 +2,13 @@
 
 mod commands;
 mod common;
+mod documents;
 
 use anyhow::Result;
 use contracts::{Change, ChangeKind, CommandId, MessageId, Precondition, Version};
-use mongodb::{
-    Client,
-    bson::{self, Document, doc},
-};
+use mongodb::bson::doc;
 use store::{CreateCommand, Store, Update, UpdateCommand};
 use testkit::TestEnvironment;
-use uuid::Uuid;
 
 fn command(message_id: MessageId, update: Update) -> UpdateCommand {
     let precondition = Precondition::default();
@@ -40,16 +37,6 @@ fn change(create: &CreateCommand, kind: ChangeKind, version: Version) -> Change 
         from_user_id: create.from_user_id.clone(),
         to_user_id: create.to_user_id.clone(),
     }
-}
-
-/// Changes a document behind the store's back.
-async fn damage(env: &TestEnvironment, id: MessageId, update: Document) -> Result<()> {
-    let raw = Client::with_uri_str(env.mongo_uri()).await?;
-    let messages = raw.database(env.database()).collection::<Document>("messages");
-    let filter = doc! { "_id": bson::Uuid::from_bytes(Uuid::from(id).into_bytes()) };
-    let updated = messages.update_one(filter, update).await?;
-    anyhow::ensure!(updated.modified_count == 1, "{updated:?}");
-    Ok(())
 }
 
 #[tokio::test]
@@ -99,7 +86,7 @@ async fn a_damaged_document_tells_what_it_can_and_blocks_nothing() -> Result<()>
     ] {
         let (create, edit) = edited(&store).await?;
         let (other, _) = edited(&store).await?;
-        damage(&env, create.message_id, update.clone()).await?;
+        documents::change(&env, create.message_id, update.clone()).await?;
         let asked = [(edit.command_id, create.message_id), (other.command_id, other.message_id)];
         let remembered = store.remembered_changes(&asked).await?;
         let expected = tells.then(|| change(&create, ChangeKind::Edited, 2));

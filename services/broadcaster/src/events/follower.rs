@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::{
     request::Follows,
+    reset_reason::ResetReason,
     resume::{self, Resumed},
     tail::{Due, LogId, Place, Scan, Tail, Waiting},
 };
@@ -47,17 +48,6 @@ pub(crate) enum Next {
     AtEnd,
 }
 
-/// Reasons to start over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ResetReason {
-    /// The entries behind the position are no longer in the log.
-    PositionExpired,
-    /// The position is in another log: a backup was restored.
-    OtherEpoch,
-    /// Too many changes follow the position.
-    TooMany,
-}
-
 /// The follower of one stream. Dropping it ends its registration.
 pub(crate) struct Follower {
     tail: Arc<Tail>,
@@ -84,18 +74,6 @@ struct Opening {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the log of changes has not been read yet")]
 pub(crate) struct NotFollowing;
-
-impl ResetReason {
-    pub(crate) const ALL: [Self; 3] = [Self::PositionExpired, Self::OtherEpoch, Self::TooMany];
-
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::PositionExpired => "position-expired",
-            Self::OtherEpoch => "other-epoch",
-            Self::TooMany => "too-many",
-        }
-    }
-}
 
 impl Item {
     pub(crate) fn position(&self) -> EventPosition {

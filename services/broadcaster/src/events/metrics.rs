@@ -2,7 +2,7 @@
 
 use telemetry::metrics::{Counter, CounterFamily, Gauge, Histogram, catalog};
 
-use super::follower::ResetReason;
+use super::reset_reason::ResetReason;
 
 /// The ways by which clients follow events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

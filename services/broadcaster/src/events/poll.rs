@@ -1,6 +1,6 @@
 //! Events as JSON, for clients that ask again and again.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
@@ -9,10 +9,7 @@ use store::StoreError;
 use telemetry::metrics::{Counter, GaugeGuard};
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    follower::{Follower, Item, Next},
-    user_limit::UserPermit,
-};
+use super::follower::{Follower, Item, Next};
 
 /// Maximum number of events in a response.
 const MAX_EVENTS: usize = 100;
@@ -20,15 +17,15 @@ const MAX_EVENTS: usize = 100;
 /// Time after which a page is sent as it is, with the position up to which the log was read.
 const READ_TIME: Duration = Duration::from_secs(1);
 
-/// Collects events, and waits for the first one at most this long, or until the poll is displaced.
+/// Collects events, and waits for the first one at most this long, or until `ending`.
 pub(crate) async fn respond(
     mut follower: Follower,
     wait: Duration,
-    permit: &UserPermit,
+    ending: impl Future<Output = ()>,
     sent: &Counter,
     _open: GaugeGuard,
 ) -> Result<Response<Body>, StoreError> {
-    let begun = Instant::now();
+    let (begun, mut ending) = (Instant::now(), pin!(ending));
     let mut events = Vec::new();
     while events.len() < MAX_EVENTS {
         match follower.try_next().await? {
@@ -47,7 +44,7 @@ pub(crate) async fn respond(
             Next::AtEnd => {
                 let woken = tokio::select! {
                     woken = timeout_at(begun + wait, follower.woken()) => woken.is_ok(),
-                    () = permit.displaced() => false,
+                    () = ending.as_mut() => false,
                 };
                 if !woken {
                     break;

@@ -4,8 +4,8 @@ use contracts::EventPosition;
 use store::{Store, StoreError};
 
 use super::{
-    follower::ResetReason,
     request::Follows,
+    reset_reason::ResetReason,
     tail::{LogId, Place, Tail},
 };
 
@@ -31,18 +31,22 @@ pub(super) async fn check(
     if !position.is_of_epoch(log.epoch) || i64::try_from(position.seq).is_err() {
         return Ok(Resumed::Reset(other));
     }
-    let _turn = tail.catching_up().await;
     let mut place = Place::behind(position);
     if position.seq == 0 {
         place = Place { seq: 1, index: 0 };
-        let is_trimmed = !tail.has(log, place)
-            && store.oldest_log_number().await?.is_some_and(|oldest| oldest > 1);
+        let is_trimmed = !tail.has(log, place) && {
+            let _turn = tail.catching_up().await;
+            store.oldest_log_number().await?.is_some_and(|oldest| oldest > 1)
+        };
         if is_trimmed {
             return Ok(Resumed::Reset(expired));
         }
     } else {
         let append = match tail.append_of(log, position.seq) {
-            None => store.append_of_log_entry(position.seq).await?,
+            None => {
+                let _turn = tail.catching_up().await;
+                store.append_of_log_entry(position.seq).await?
+            }
             known => known,
         };
         match append {
@@ -58,9 +62,11 @@ pub(super) async fn check(
     }
     let Some(max) = max_due else { return Ok(Resumed::At(place)) };
     let Follows { user, with } = follows;
-    let has_more = match tail.has_more(follows, log, place, max as usize) {
-        Some(has_more) => has_more,
-        None => store.has_more_changes_of(user, with.as_ref(), place.seq, max).await?,
+    let has_more = if let Some(known) = tail.has_more(follows, log, place, max as usize) {
+        known
+    } else {
+        let _turn = tail.catching_up().await;
+        store.has_more_changes_of(user, with.as_ref(), place.seq, max).await?
     };
     Ok(if has_more { Resumed::Reset(ResetReason::TooMany) } else { Resumed::At(place) })
 }

@@ -10,7 +10,7 @@ use service::http::{Body, body, preconditions};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{close_reason::CloseReason, deadlines::Timeouts, session::MAX_MESSAGE_BYTES};
-use crate::{events::follower::ResetReason, fan_out::paced_stream::READ_AT_A_TIME};
+use crate::{events::reset_reason::ResetReason, fan_out::paced_stream::READ_AT_A_TIME};
 
 const PATH: &str = "/asyncapi.json";
 

@@ -1,6 +1,6 @@
 //! `GET /api/events`, by whichever way a client follows: server-sent events, a WebSocket, or JSON.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use futures_util::Stream;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -125,13 +125,22 @@ impl Server {
         };
         let (open, sent) = self.tail.metrics.of(Transport::Poll);
         let wait = preference.unwrap_or(Duration::ZERO);
-        let permit = self.settings.per_user.acquire(&asked.follows.user);
-        let polling = poll::respond(follower, wait, &permit, &sent, GaugeGuard::new(&open));
-        let polling = timeout(wait + POLL_READ_TIMEOUT, polling);
-        let response = tokio::select! {
-            response = polling => response,
-            () = self.time_to_close() => return Err(Refusal::ShuttingDown),
+        // Only one that waits is like a stream: a client may read many pages, one after the other.
+        let permit = preference.map(|_| self.settings.per_user.acquire(&asked.follows.user));
+        let ending = async {
+            let displaced = async {
+                match &permit {
+                    Some(permit) => permit.displaced().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = displaced => {}
+                () = self.time_to_close() => {}
+            }
         };
+        let polling = poll::respond(follower, wait, ending, &sent, GaugeGuard::new(&open));
+        let response = timeout(wait + POLL_READ_TIMEOUT, polling).await;
         let response = response.map_err(anyhow::Error::from).and_then(|it| Ok(it?));
         let mut response = response.map_err(|error| {
             tracing::debug!(error = %format!("{error:#}"), "cannot read events");

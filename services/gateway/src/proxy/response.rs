@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::{
@@ -17,10 +18,14 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{MAX_SILENCE, broadcaster::Exchange, headers};
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+/// Maximum time of an exchange. The broadcaster ends its streams before that.
+const MAX_LIFETIME: Duration = Duration::from_mins(12);
 
 /// Returns true for the responses that the broadcaster sends: problems, and to other requests than handshakes also events.
 pub(super) fn is_of_broadcaster(response: &hyper::Response<Incoming>, is_handshake: bool) -> bool {
@@ -42,7 +47,8 @@ pub(super) fn pass_on(
         EVENT_STREAM => Some(Box::pin(closing)),
         _ => None,
     };
-    let body = PassedOn::new(body, closing, (exchange.connection, permit));
+    let held = held_for(MAX_LIFETIME, (exchange.connection, permit));
+    let body = PassedOn::new(body, closing, held);
     let mut response = (parts.status, Body::new(body.fuse())).into_response();
     let headers = response.headers_mut();
     headers.clear();
@@ -60,6 +66,15 @@ pub(super) fn pass_on(
 fn media_type(headers: &HeaderMap) -> &[u8] {
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |it| it.as_bytes());
     content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end()
+}
+
+/// Holds something until the handle is dropped, but not for longer than `limit`. Nobody polls the body of a client that takes
+/// nothing: over HTTP/2, one that answers pings could hold its permit for ever.
+fn held_for(limit: Duration, held: impl Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        sleep(limit).await;
+        drop(held);
+    }))
 }
 
 type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -128,11 +143,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::Duration};
+    use std::{convert::Infallible, sync::Arc};
 
     use futures_util::{StreamExt, stream};
     use http_body_util::StreamBody;
-    use tokio::time::timeout;
+    use tokio::{sync::Semaphore, time::timeout};
 
     use super::*;
 
@@ -169,5 +184,19 @@ mod tests {
         for _ in 0..2 {
             body.frame().await.unwrap().unwrap();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_permit_is_given_back_though_nobody_asks_for_the_body() {
+        let permits = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+        let _stuck = held_for(MAX_LIFETIME, permit);
+        sleep(MAX_LIFETIME / 2).await;
+        assert_eq!(permits.available_permits(), 0);
+        assert!(timeout(MAX_LIFETIME, permits.acquire()).await.is_ok());
+
+        let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+        drop(held_for(MAX_LIFETIME, permit));
+        assert!(timeout(MAX_LIFETIME / 2, permits.acquire()).await.is_ok(), "its client has left");
     }
 }
