@@ -173,7 +173,8 @@ async fn the_newest_streams_of_a_user_displace_the_oldest() {
     let _fourth = server.sse("user_id=alice").await;
     let close = socket.closed(LIMIT).await.unwrap().unwrap();
     assert_eq!(close.code, CloseCode::Library(4009));
-    // Pages displace nobody, but a poll that waits does.
+    // Pages displace nobody, but a poll that waits counts.
+    let _second_of_bob = server.sse("user_id=bob").await;
     for _ in 0..3 {
         assert_eq!(server.poll("user_id=bob", &[]).await.status, 200);
     }
