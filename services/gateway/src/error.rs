@@ -60,6 +60,14 @@ pub(crate) fn problem(kind: Kind) -> Problem {
         Kind::UnsupportedMediaType => "the Content-Type must be application/json, in UTF-8",
         Kind::RequestTimeout => "the body did not arrive within 10 s; send it again",
         Kind::BodyTooLarge => "the body must have at most 65536 bytes",
+        // Tokens.
+        Kind::Unauthenticated => {
+            "this request needs a valid token: send it as Authorization: Bearer TOKEN"
+        }
+        Kind::KeysUnavailable => {
+            "the token cannot be checked at present, because the issuer's keys are not known; retry later"
+        }
+        Kind::NotTheSender => "only its sender may edit or delete this message",
         // Messages and operations.
         Kind::MessageNotFound => "message not found; it may have been deleted",
         Kind::FieldConflict => {
@@ -101,6 +109,9 @@ pub(crate) fn problem(kind: Kind) -> Problem {
         Kind::BadRequest
         | Kind::MalformedJson
         | Kind::InvalidInput
+        | Kind::Forbidden
+        | Kind::NotYourself
+        | Kind::RateLimited
         | Kind::OriginForbidden
         | Kind::MethodNotAllowed
         | Kind::ExpectationFailed
@@ -121,6 +132,7 @@ pub(crate) fn if_match_on_create() -> Problem {
 pub(crate) fn command_failed(failure: Failure) -> Problem {
     problem(match failure {
         Failure::NotFound => Kind::MessageNotFound,
+        Failure::NotTheSender => Kind::NotTheSender,
         Failure::VersionMismatch => Kind::VersionMismatch,
         Failure::KeyReused => Kind::KeyReused,
         Failure::DeletedSince => Kind::MessageDeleted,

@@ -5,10 +5,13 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::IgnoredAny};
 
-use crate::{CommandId, Content, MessageId, Precondition, Timestamp, UserId, Version};
+use crate::{Actor, CommandId, Content, MessageId, Precondition, Timestamp, UserId, Version};
 
-/// Version of the command format that this code writes and reads.
+/// Format of commands without an actor.
 const FORMAT: u32 = 1;
+
+/// Format of commands with an actor. A worker that knows of no actors dead-letters them, instead of applying them unchecked.
+const FORMAT_WITH_ACTOR: u32 = 2;
 
 /// Maximum number of commands in one delivery.
 pub const MAX_BATCH_COMMANDS: usize = 256;
@@ -22,12 +25,14 @@ pub const MAX_CREATE_AGE_DAYS: u64 = 6;
 
 /// One change. It takes effect once however often it is delivered, because its id stays the same.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "Format1")]
+#[serde(try_from = "Wire")]
 pub struct Command {
     /// Identifies the command in each of its deliveries.
     pub id: CommandId,
     /// Time at which the gateway accepted the request.
     pub issued_at: Timestamp,
+    /// Who asks for it; `None` where authentication is off. The change is applied only if the actor may make it.
+    pub actor: Option<Actor>,
     /// The change itself.
     pub payload: Payload,
 }
@@ -104,7 +109,13 @@ impl Command {
     #[must_use]
     pub fn new(message_id: MessageId, issued_at: Timestamp, action: Action) -> Self {
         let payload = Payload::Message(MessageCommand { message_id, action });
-        Self { id: CommandId::generate(), issued_at, payload }
+        Self { id: CommandId::generate(), issued_at, actor: None, payload }
+    }
+
+    /// Returns the command with an actor.
+    #[must_use]
+    pub fn by(self, actor: Option<Actor>) -> Self {
+        Self { actor, ..self }
     }
 
     /// Returns the message that the command changes.
@@ -124,14 +135,16 @@ impl Command {
     }
 }
 
-/// A command in format 1: the parts of a message command stand beside the id.
+/// A command on the wire: the parts of a message command stand beside the id.
 #[derive(Serialize, Deserialize)]
-struct Format1<'a> {
+struct Wire<'a> {
     #[serde(deserialize_with = "known_format")]
     format: u32,
     id: CommandId,
     message_id: MessageId,
     issued_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    actor: Option<Cow<'a, Actor>>,
     action: Cow<'a, Action>,
     /// Reserved for payloads of other kinds, as `{"NAME": …}`. There are none yet.
     #[serde(rename = "payload", default, skip_serializing, deserialize_with = "unknown_payload")]
@@ -141,11 +154,12 @@ struct Format1<'a> {
 impl Serialize for Command {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Payload::Message(MessageCommand { message_id, action }) = &self.payload;
-        Format1 {
-            format: FORMAT,
+        Wire {
+            format: if self.actor.is_some() { FORMAT_WITH_ACTOR } else { FORMAT },
             id: self.id,
             message_id: *message_id,
             issued_at: self.issued_at,
+            actor: self.actor.as_ref().map(Cow::Borrowed),
             action: Cow::Borrowed(action),
             _payload: (),
         }
@@ -153,16 +167,23 @@ impl Serialize for Command {
     }
 }
 
-impl From<Format1<'_>> for Command {
-    fn from(Format1 { id, message_id, issued_at, action, .. }: Format1<'_>) -> Self {
-        let action = action.into_owned();
-        Self { id, issued_at, payload: Payload::Message(MessageCommand { message_id, action }) }
+impl TryFrom<Wire<'_>> for Command {
+    type Error = &'static str;
+
+    fn try_from(wire: Wire<'_>) -> Result<Self, Self::Error> {
+        let Wire { format, id, message_id, issued_at, actor, action, _payload: () } = wire;
+        if (format == FORMAT_WITH_ACTOR) != actor.is_some() {
+            return Err("a command has an actor in format 2, and in no other");
+        }
+        let message = MessageCommand { message_id, action: action.into_owned() };
+        let actor = actor.map(Cow::into_owned);
+        Ok(Self { id, issued_at, actor, payload: Payload::Message(message) })
     }
 }
 
 fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
-        FORMAT => Ok(FORMAT),
+        known @ (FORMAT | FORMAT_WITH_ACTOR) => Ok(known),
         other => Err(de::Error::custom(format_args!("unknown command format {other}"))),
     }
 }
@@ -218,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn a_command_has_an_actor_in_its_format_only() {
+        let actor = Some(Actor::User("alice".to_owned().try_into().unwrap()));
+        let command = create().by(actor);
+        let json = serde_json::to_string(&command).unwrap();
+        assert!(json.starts_with("{\"format\":2,") && json.contains(r#""actor":{"user":"alice"}"#));
+        assert_eq!(serde_json::from_str::<Command>(&json).unwrap(), command);
+        let without = serde_json::to_string(&create()).unwrap();
+        for wrong in
+            [json.replace("format\":2", "format\":1"), without.replace("format\":1", "format\":2")]
+        {
+            assert!(serde_json::from_str::<Command>(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn another_payload_is_named_in_the_error() {
         let other = r#"{"format":1,"id":"019aa000-0000-7000-8000-000000000001","issued_at":"2026-01-31T12:00:00.000Z","payload":{"mark_read":{}}}"#;
         let error = serde_json::from_str::<Command>(other).unwrap_err();
@@ -230,9 +266,9 @@ mod tests {
     #[test]
     fn another_format_is_named_in_the_error() {
         let json =
-            serde_json::to_string(&create()).unwrap().replace("\"format\":1", "\"format\":2");
+            serde_json::to_string(&create()).unwrap().replace("\"format\":1", "\"format\":3");
         let error = serde_json::from_str::<Command>(&json).unwrap_err();
-        assert!(error.to_string().contains("unknown command format 2"), "{error}");
+        assert!(error.to_string().contains("unknown command format 3"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Wire types of the Messages API: of HTTP and WebSockets (`Message`, `Problem`) and of the broker
 //! (`Command`, `Reply`). No I/O and no async, so that every other crate can depend on it.
 
+mod actor;
 mod cluster_time;
 mod command;
 mod event;
@@ -16,6 +17,7 @@ mod problem;
 mod timestamp;
 mod trace;
 
+pub use actor::{Actor, Scope, UnknownScope};
 pub use cluster_time::ClusterTime;
 pub use command::{
     Action, Command, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, MAX_CREATE_AGE_DAYS, MessageCommand,

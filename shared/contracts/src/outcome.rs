@@ -44,7 +44,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every value of [`Outcome::kind`].
-    pub const KINDS: [&'static str; 11] = [
+    pub const KINDS: [&'static str; 12] = [
         "created",
         "replayed",
         "edited",
@@ -52,6 +52,7 @@ impl Outcome {
         "superseded",
         "deleted",
         "not_found",
+        "not_the_sender",
         "version_mismatch",
         "key_reused",
         "deleted_since",
@@ -69,6 +70,7 @@ impl Outcome {
             Self::Superseded(_) => "superseded",
             Self::Deleted => "deleted",
             Self::Failed(Failure::NotFound) => "not_found",
+            Self::Failed(Failure::NotTheSender) => "not_the_sender",
             Self::Failed(Failure::VersionMismatch) => "version_mismatch",
             Self::Failed(Failure::KeyReused) => "key_reused",
             Self::Failed(Failure::DeletedSince) => "deleted_since",
@@ -83,6 +85,8 @@ impl Outcome {
 pub enum Failure {
     /// The message does not exist; it may have been deleted.
     NotFound,
+    /// The command's actor is the recipient of the message, and only the sender may change it.
+    NotTheSender,
     /// The message has another version than `If-Match` requires.
     VersionMismatch,
     /// The idempotency key was used before, with another body.

@@ -16,6 +16,14 @@ pub enum ProblemKind {
     MalformedJson,
     /// 400: The request itself cannot be read.
     BadRequest,
+    /// 401: The request has no token, or one that is not valid.
+    Unauthenticated,
+    /// 403: The token does not allow this.
+    Forbidden,
+    /// 403: The request is made in the name of another user than the token's, or is about one.
+    NotYourself,
+    /// 403: Only the sender of a message may change it.
+    NotTheSender,
     /// 403: Pages of this origin are not allowed to subscribe.
     OriginForbidden,
     /// 404: No message has this id; it may have been deleted.
@@ -52,6 +60,8 @@ pub enum ProblemKind {
     UpgradeRequired,
     /// 429: The limit of subscribers from this address is reached; retry later.
     TooManyFromAddress,
+    /// 429: The rate limit of this user or address is reached; retry later.
+    RateLimited,
     /// 500: The command could not be applied and was dead-lettered; operators can replay it.
     DeadLettered,
     /// 500: The service failed unexpectedly.
@@ -64,6 +74,8 @@ pub enum ProblemKind {
     NotAccepted,
     /// 503: The write may have been accepted; repeat it with the same idempotency key or `If-Match`.
     OutcomeUnknown,
+    /// 503: The keys that verify tokens are not known at present; retry later.
+    KeysUnavailable,
     /// 503: Storage is temporarily unavailable; retry later.
     StorageUnavailable,
     /// 503: The service has reached its limit of concurrent requests or subscribers; retry later.
@@ -72,9 +84,13 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// All problem types.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 34] = [
         Self::MalformedJson,
         Self::BadRequest,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::NotYourself,
+        Self::NotTheSender,
         Self::OriginForbidden,
         Self::MessageNotFound,
         Self::OperationNotFound,
@@ -93,12 +109,14 @@ impl ProblemKind {
         Self::KeyReused,
         Self::UpgradeRequired,
         Self::TooManyFromAddress,
+        Self::RateLimited,
         Self::DeadLettered,
         Self::Internal,
         Self::NotImplemented,
         Self::BroadcasterUnavailable,
         Self::NotAccepted,
         Self::OutcomeUnknown,
+        Self::KeysUnavailable,
         Self::StorageUnavailable,
         Self::Overloaded,
     ];
@@ -108,6 +126,10 @@ impl ProblemKind {
         match self {
             Self::MalformedJson => (400, "/problems/malformed-json", "Malformed JSON"),
             Self::BadRequest => (400, "/problems/bad-request", "Bad request"),
+            Self::Unauthenticated => (401, "/problems/unauthenticated", "Not authenticated"),
+            Self::Forbidden => (403, "/problems/forbidden", "Forbidden"),
+            Self::NotYourself => (403, "/problems/not-yourself", "Not yourself"),
+            Self::NotTheSender => (403, "/problems/not-the-sender", "Not the sender"),
             Self::OriginForbidden => (403, "/problems/origin-forbidden", "Origin forbidden"),
             Self::MessageNotFound => (404, "/problems/message-not-found", "Message not found"),
             Self::OperationNotFound => {
@@ -134,6 +156,7 @@ impl ProblemKind {
             Self::TooManyFromAddress => {
                 (429, "/problems/too-many-from-address", "Too many subscribers from one address")
             }
+            Self::RateLimited => (429, "/problems/rate-limited", "Rate limit reached"),
             Self::DeadLettered => (500, "/problems/dead-lettered", "Command dead-lettered"),
             Self::Internal => (500, "/problems/internal", "Internal error"),
             Self::NotImplemented => (501, "/problems/not-implemented", "Not implemented"),
@@ -142,6 +165,7 @@ impl ProblemKind {
             }
             Self::NotAccepted => (503, "/problems/not-accepted", "Write not accepted"),
             Self::OutcomeUnknown => (503, "/problems/outcome-unknown", "Outcome unknown"),
+            Self::KeysUnavailable => (503, "/problems/keys-unavailable", "Keys unavailable"),
             Self::StorageUnavailable => {
                 (503, "/problems/storage-unavailable", "Storage unavailable")
             }
@@ -269,7 +293,11 @@ mod tests {
         use ProblemKind::*;
         Some(match kind {
             MalformedJson => BadRequest,
-            BadRequest => OriginForbidden,
+            BadRequest => Unauthenticated,
+            Unauthenticated => Forbidden,
+            Forbidden => NotYourself,
+            NotYourself => NotTheSender,
+            NotTheSender => OriginForbidden,
             OriginForbidden => MessageNotFound,
             MessageNotFound => OperationNotFound,
             OperationNotFound => OperationExpired,
@@ -287,13 +315,15 @@ mod tests {
             InvalidInput => KeyReused,
             KeyReused => UpgradeRequired,
             UpgradeRequired => TooManyFromAddress,
-            TooManyFromAddress => DeadLettered,
+            TooManyFromAddress => RateLimited,
+            RateLimited => DeadLettered,
             DeadLettered => Internal,
             Internal => NotImplemented,
             NotImplemented => BroadcasterUnavailable,
             BroadcasterUnavailable => NotAccepted,
             NotAccepted => OutcomeUnknown,
-            OutcomeUnknown => StorageUnavailable,
+            OutcomeUnknown => KeysUnavailable,
+            KeysUnavailable => StorageUnavailable,
             StorageUnavailable => Overloaded,
             Overloaded => return None,
         })

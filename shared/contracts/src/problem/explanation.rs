@@ -45,6 +45,16 @@ impl ProblemKind {
                  `If-Match` or `If-None-Match` is not a list of entity tags, a `PUT` has a `Content-Range`, or the \
                  WebSocket handshake is malformed."
             }
+            Self::Unauthenticated => {
+                "The request has no token, or the token is not valid here: it has expired, or another issuer made it, for example."
+            }
+            Self::Forbidden => {
+                "The token allows this to nobody: it lacks the scope that `WWW-Authenticate` names, or its user claim is no user id."
+            }
+            Self::NotYourself => {
+                "The request is made in the name of another user, or is about another user's messages."
+            }
+            Self::NotTheSender => "Only its sender may edit or delete a message.",
             Self::OriginForbidden => {
                 "The page's origin is not allowed: for `/api/chat` it is not in `ALLOWED_ORIGINS`; for `/api/events` it is not that of the host that is asked, and not in `CORS_ORIGINS` (gateway) or `ALLOWED_ORIGINS` (broadcaster)."
             }
@@ -89,6 +99,7 @@ impl ProblemKind {
                 "The path is a WebSocket, and the request does not ask for one (version 13)."
             }
             Self::TooManyFromAddress => "The subscription limit for this address is reached.",
+            Self::RateLimited => "This user, or this address, has made too many requests.",
             Self::DeadLettered => "The write could not be applied and is now a dead letter.",
             Self::Internal => "The service has a fault.",
             Self::NotImplemented => {
@@ -100,6 +111,9 @@ impl ProblemKind {
             Self::NotAccepted => "The write was not accepted; nothing was written.",
             Self::OutcomeUnknown => {
                 "The broker did not confirm the write, which may still be applied."
+            }
+            Self::KeysUnavailable => {
+                "The token cannot be checked, because the issuer's keys are not known at present. The token may be valid."
             }
             Self::StorageUnavailable => "Messages cannot be read because MongoDB is unavailable.",
             Self::Overloaded => {
@@ -113,6 +127,12 @@ impl ProblemKind {
             Self::MalformedJson | Self::BadRequest => {
                 "Fix the part of the request that `detail` names."
             }
+            Self::Unauthenticated => {
+                "Send `Authorization: Bearer` and a token of the issuer that `/.well-known/oauth-protected-resource` names."
+            }
+            Self::Forbidden => "Ask the issuer for a token with that scope.",
+            Self::NotYourself => "Send your own user id, or leave it out where it is optional.",
+            Self::NotTheSender => "Ask the sender.",
             Self::OriginForbidden => {
                 "Add the origin to the configuration of the service; for `/api/chat`, of the broadcaster."
             }
@@ -141,6 +161,9 @@ impl ProblemKind {
             Self::TooManyFromAddress => {
                 "Retry after `Retry-After` seconds, or close other subscriptions."
             }
+            Self::RateLimited => {
+                "Retry after `Retry-After` seconds. `RateLimit` says how many are left."
+            }
             Self::DeadLettered => "Ask the operators; they can replay it.",
             Self::Internal => "Report it with the `X-Request-Id`.",
             Self::NotImplemented => "Send the body as it is.",
@@ -149,7 +172,9 @@ impl ProblemKind {
             Self::OutcomeUnknown => {
                 "Repeat it safely: with the same `Idempotency-Key` or with `If-Match`."
             }
-            Self::StorageUnavailable | Self::Overloaded => "Retry after `Retry-After` seconds.",
+            Self::KeysUnavailable | Self::StorageUnavailable | Self::Overloaded => {
+                "Retry after `Retry-After` seconds."
+            }
         }
     }
 }
