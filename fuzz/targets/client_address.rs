@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| broadcaster::fuzzing::client_address(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| service::fuzzing::client_address(data));

@@ -1,16 +1,13 @@
 //! Configuration of the broadcaster.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use broker::BrokerConfig;
 use clap::{Parser, Subcommand};
-use ipnet::IpNet;
 use service::{
     CommonConfig, OriginPattern, ServiceConfig,
     config::{address, millis, number},
+    http::TrustedProxies,
 };
 use store::StoreConfig;
 
@@ -60,10 +57,9 @@ pub struct Config {
         value_parser = number(1..=u32::MAX)
     )]
     pub max_connections_per_address: Option<u32>,
-    /// Proxies whose X-Forwarded-For or Forwarded names the client's address (if a request has both, they
-    /// must agree): addresses and networks such as 10.0.0.0/8, separated by commas
-    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
-    pub trusted_proxies: Vec<IpNet>,
+    /// Proxies in front.
+    #[command(flatten)]
+    pub trusted_proxies: TrustedProxies,
     /// Origins whose pages may subscribe, such as `https://app.example` or `https://*.app.example`,
     /// separated by commas; null for pages without an origin, * for all. Unset: all for /api/chat, and for
     /// /api/events those of the host that is asked
@@ -113,7 +109,7 @@ impl ServiceConfig for Config {
             ),
             _ => {}
         }
-        if let Some(everybody) = self.trusted_proxies.iter().find(|it| it.prefix_len() == 0) {
+        if let Some(everybody) = self.trusted_proxies.everybody() {
             warnings.push(format!(
                 "TRUSTED_PROXIES trusts every client ({everybody}): each may claim any address, so \
                  MAX_CONNECTIONS_PER_ADDRESS limits nobody"
@@ -121,25 +117,6 @@ impl ServiceConfig for Config {
         }
         warnings
     }
-}
-
-/// Parses a network. One of IPv4 addresses within IPv6 becomes the network of IPv4: so do the addresses
-/// that it is compared to.
-fn network(text: &str) -> Result<IpNet, String> {
-    const MAPPED_PREFIX: u8 = 96;
-    let text = text.trim();
-    let network = text
-        .parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())?;
-    let mapped = match network {
-        IpNet::V6(net) => {
-            net.addr().to_ipv4_mapped().zip(net.prefix_len().checked_sub(MAPPED_PREFIX))
-        }
-        IpNet::V4(_) => None,
-    };
-    // The difference is at most 32.
-    Ok(mapped.and_then(|(ip, length)| IpNet::new(ip.into(), length).ok()).unwrap_or(network))
 }
 
 #[cfg(test)]
@@ -166,17 +143,6 @@ mod tests {
             let error = parse(&[flag, value]).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
-    }
-
-    #[test]
-    fn proxies_are_addresses_or_networks() {
-        let config = parse(&["--trusted-proxies", "10.0.0.0/8, 2001:db8::1"]).unwrap();
-        let networks: Vec<String> = config.trusted_proxies.iter().map(IpNet::to_string).collect();
-        assert_eq!(networks, ["10.0.0.0/8", "2001:db8::1/128"]);
-        let mapped = "::ffff:10.0.0.0/104,::ffff:192.0.2.1,::ffff:0:0/96";
-        let config = parse(&["--trusted-proxies", mapped]).unwrap();
-        let networks: Vec<String> = config.trusted_proxies.iter().map(IpNet::to_string).collect();
-        assert_eq!(networks, ["10.0.0.0/8", "192.0.2.1/32", "0.0.0.0/0"]);
     }
 
     #[test]

@@ -1,71 +1,15 @@
 //! What holds for the parsers here, whatever the input. Fuzz targets and property tests call these
 //! functions, which panic if it does not hold.
 
-use std::{
-    io::Cursor,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::io::Cursor;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use ipnet::{IpNet, Ipv4Net};
 use tokio_tungstenite::tungstenite::protocol::frame::{
     FrameHeader,
     coding::{Data, OpCode},
 };
 
+use crate::fan_out::frame::{Frame, MAX_PAYLOAD_BYTES};
 pub use crate::server::fuzzing::{handshake, session};
-use crate::{
-    fan_out::frame::{Frame, MAX_PAYLOAD_BYTES},
-    limits::client_address,
-};
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// The trusted proxies, and one of them.
-const TRUSTED: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8));
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-
-/// A client that a proxy names.
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-
-/// What a client sends before a trusted proxy's part of a header does not change its address, and
-/// neither does one more trusted proxy. What it sends in the other header can only hide it.
-pub fn client_address(data: &[u8]) {
-    let headers = |lines: &[HeaderValue], name: &HeaderName| {
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append(name, line.clone());
-        }
-        headers
-    };
-    let read = |lines: &[HeaderValue], name: &HeaderName, trusted: &[IpNet]| {
-        client_address::client_address(PEER, &headers(lines, name), trusted)
-    };
-    let lines = data.split(|byte| *byte == b'\n').map(HeaderValue::from_bytes);
-    let Ok(lines) = lines.collect::<Result<Vec<_>, _>>() else { return };
-    let known = [
-        (X_FORWARDED_FOR, "192.0.2.1", "10.0.0.2"),
-        (header::FORWARDED, "for=192.0.2.1", "for=10.0.0.2;proto=http"),
-    ];
-    for (name, forged, proxy) in &known {
-        assert_eq!(read(&lines, name, &[]), PEER, "nobody is trusted");
-        let address = read(&lines, name, &[TRUSTED]);
-        if TRUSTED.contains(&address) {
-            continue;
-        }
-        let forged = [&[HeaderValue::from_static(forged)], &lines[..]].concat();
-        assert_eq!(read(&forged, name, &[TRUSTED]), address);
-        let one_more = [&lines[..], &[HeaderValue::from_static(proxy)]].concat();
-        assert_eq!(read(&one_more, name, &[TRUSTED]), address);
-    }
-    let [listed, forwarded] = &known;
-    for ((written, client, _), (other, _, _)) in [(listed, forwarded), (forwarded, listed)] {
-        let mut both = headers(&lines, other);
-        both.insert(written, HeaderValue::from_static(client));
-        let address = client_address::client_address(PEER, &both, &[TRUSTED]);
-        assert!(address == PEER || address == CLIENT, "{address}");
-    }
-}
 
 /// Whatever comes on the fan-out, subscribers get one text frame with it.
 pub fn frame(data: &[u8]) {
@@ -98,7 +42,6 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes(data in vec(any::<u8>(), 0..200)) {
-            client_address(&data);
             frame(&data);
             handshake(&data);
         }
@@ -123,13 +66,6 @@ mod tests {
             }
             session(&data);
             session(&data[..cut.index(data.len())]);
-        }
-
-        #[test]
-        fn addresses(
-            text in "((for=|FOR=|by=)?\"?(\\[?(10\\.0\\.0\\.[1-3]|192\\.0\\.2\\.[1-3]|::ffff:10\\.0\\.0\\.3|2001:db8::[1-3])\\]?(:([0-9]{1,5}|_[a-z.]{0,2}))?|unknown|_x)?\"?[;, \n\\\\]{1,2}){0,5}",
-        ) {
-            client_address(text.as_bytes());
         }
 
         #[test]

@@ -64,7 +64,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         max_subscribers: fd_limit::raise(config.max_connections as usize, OTHER_DESCRIPTORS),
         event_origins: config.allowed_origins.clone().unwrap_or_default(),
         origins: AllowedOrigins::new(config.allowed_origins),
-        per_ip: PerIpLimiter::new(config.max_connections_per_address, config.trusted_proxies),
+        trusted_proxies: config.trusted_proxies,
+        per_ip: PerIpLimiter::new(config.max_connections_per_address),
         // The other half of the grace period is for the closing handshakes.
         close_spread: common.shutdown_grace_ms / 2,
         closes_per_second: 1_000,

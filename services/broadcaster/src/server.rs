@@ -18,7 +18,6 @@ mod tests;
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,8 +27,8 @@ use hyper::upgrade::OnUpgrade;
 use service::{
     Health, OriginPattern, Phases,
     http::{
-        Body, Listener, ListenerSettings, Peer, ReadPreconditions, RequestBody, early_response,
-        into_tcp_stream, methods, problem_page,
+        Body, Listener, ListenerSettings, ReadPreconditions, RequestBody, TrustedProxies,
+        early_response, into_tcp_stream, methods, problem_page,
     },
 };
 use telemetry::{
@@ -70,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) max_subscribers: usize,
     /// Origins of pages that may subscribe.
     pub(crate) origins: AllowedOrigins,
+    /// Proxies that tell the addresses of clients.
+    pub(crate) trusted_proxies: TrustedProxies,
     /// Limit of subscribers from one address.
     pub(crate) per_ip: PerIpLimiter,
     /// Maximum time over which sessions are closed when the server stops.
@@ -228,9 +229,8 @@ impl Server {
         if self.phases.closing.is_cancelled() {
             return Err(Refusal::ShuttingDown);
         }
-        let peer = request.extensions().get::<Peer>();
-        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
-        let ip_permit = self.settings.per_ip.try_acquire(peer, request.headers());
+        let client = self.settings.trusted_proxies.client_of(request);
+        let ip_permit = self.settings.per_ip.try_acquire(client);
         let ip_permit = ip_permit.map_err(|LimitReached| Refusal::IpLimit)?;
         let permit = Arc::clone(&self.free).try_acquire_owned();
         Ok((permit.map_err(|_| Refusal::SubscriberLimit)?, ip_permit))

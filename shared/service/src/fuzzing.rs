@@ -1,14 +1,18 @@
 //! What holds for the parsers here, whatever the input. Fuzz targets and property tests call these
 //! functions, which panic if it does not hold.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use contracts::{Content, MessageId, Timestamp, UserId};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value;
 use url::Url;
 
 use crate::{
     OriginPattern,
     http::{
+        client_address,
         fields::{self, Fields},
         lists::{self, Quotes},
         paths,
@@ -16,6 +20,15 @@ use crate::{
         rules,
     },
 };
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The trusted proxies, and one of them.
+const TRUSTED: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8));
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+/// A client that a proxy names.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// The elements of a list are what they are however the list is divided into lines, and none is split
 /// or joined again when it is read once more.
@@ -152,6 +165,45 @@ pub fn prefer(data: &[u8]) {
     assert_eq!(Preference::read(&applied.collect()), Some(preference));
 }
 
+/// What a client sends before a trusted proxy's part of a header does not change its address, and
+/// neither does one more trusted proxy. What it sends in the other header can only hide it.
+pub fn client_address(data: &[u8]) {
+    let headers = |lines: &[HeaderValue], name: &HeaderName| {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name, line.clone());
+        }
+        headers
+    };
+    let read = |lines: &[HeaderValue], name: &HeaderName, trusted: &[IpNet]| {
+        client_address::client_address(PEER, &headers(lines, name), trusted)
+    };
+    let lines = data.split(|byte| *byte == b'\n').map(HeaderValue::from_bytes);
+    let Ok(lines) = lines.collect::<Result<Vec<_>, _>>() else { return };
+    let known = [
+        (X_FORWARDED_FOR, "192.0.2.1", "10.0.0.2"),
+        (header::FORWARDED, "for=192.0.2.1", "for=10.0.0.2;proto=http"),
+    ];
+    for (name, forged, proxy) in &known {
+        assert_eq!(read(&lines, name, &[]), PEER, "nobody is trusted");
+        let address = read(&lines, name, &[TRUSTED]);
+        if TRUSTED.contains(&address) {
+            continue;
+        }
+        let forged = [&[HeaderValue::from_static(forged)], &lines[..]].concat();
+        assert_eq!(read(&forged, name, &[TRUSTED]), address);
+        let one_more = [&lines[..], &[HeaderValue::from_static(proxy)]].concat();
+        assert_eq!(read(&one_more, name, &[TRUSTED]), address);
+    }
+    let [listed, forwarded] = &known;
+    for ((written, client, _), (other, _, _)) in [(listed, forwarded), (forwarded, listed)] {
+        let mut both = headers(&lines, other);
+        both.insert(written, HeaderValue::from_static(client));
+        let address = client_address::client_address(PEER, &both, &[TRUSTED]);
+        assert!(address == PEER || address == CLIENT, "{address}");
+    }
+}
+
 /// Returns a header with a line for each line of the input that can be one.
 fn header_lines(name: &HeaderName, data: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -177,6 +229,7 @@ mod tests {
             request(&data);
             body(&data);
             prefer(&data);
+            client_address(&data);
         }
 
         #[test]
@@ -211,6 +264,13 @@ mod tests {
             text in "((respond-async|wait|Wait|x)( ?= ?(\"?[0-9]{0,12}\"?|\"[a-z,;\\\\]{0,4}\"))?(; ?a=b)?[,\n ]{1,2}){0,5}",
         ) {
             prefer(text.as_bytes());
+        }
+
+        #[test]
+        fn addresses(
+            text in "((for=|FOR=|by=)?\"?(\\[?(10\\.0\\.0\\.[1-3]|192\\.0\\.2\\.[1-3]|::ffff:10\\.0\\.0\\.3|2001:db8::[1-3])\\]?(:([0-9]{1,5}|_[a-z.]{0,2}))?|unknown|_x)?\"?[;, \n\\\\]{1,2}){0,5}",
+        ) {
+            client_address(text.as_bytes());
         }
 
         #[test]

@@ -6,6 +6,7 @@
 
 mod accept;
 pub mod body;
+pub mod client_address;
 mod connection_limit;
 mod connection_state;
 mod connection_stream;
@@ -44,6 +45,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Phases;
 pub use body::{Body, BoxError, RequestBody};
+pub use client_address::TrustedProxies;
 use connection_limit::ConnectionLimit;
 use connection_state::ConnectionState;
 use connection_stream::ConnectionStream;

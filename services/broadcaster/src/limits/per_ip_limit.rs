@@ -6,11 +6,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::HeaderMap;
-use ipnet::IpNet;
-
-use super::client_address::client_address;
-
 /// Counts subscribers by address; without a limit, it counts nothing. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PerIpLimiter(Option<Arc<Limit>>);
@@ -18,7 +13,6 @@ pub(crate) struct PerIpLimiter(Option<Arc<Limit>>);
 #[derive(Debug)]
 struct Limit {
     max_subscribers: u32,
-    trusted_proxies: Vec<IpNet>,
     subscribers: Mutex<HashMap<IpAddr, u32>>,
 }
 
@@ -34,22 +28,17 @@ pub(crate) struct IpPermit {
 pub(crate) struct LimitReached;
 
 impl PerIpLimiter {
-    /// Limits subscribers to `max_subscribers` from one address. `trusted_proxies` tell the address in
-    /// their headers.
-    pub(crate) fn new(max_subscribers: Option<u32>, trusted_proxies: Vec<IpNet>) -> Self {
+    /// Limits subscribers to `max_subscribers` from one address.
+    pub(crate) fn new(max_subscribers: Option<u32>) -> Self {
         Self(max_subscribers.map(|max_subscribers| {
-            Arc::new(Limit { max_subscribers, trusted_proxies, subscribers: Mutex::default() })
+            Arc::new(Limit { max_subscribers, subscribers: Mutex::default() })
         }))
     }
 
-    /// Takes a permit for the sender of this request; `None` without a limit.
-    pub(crate) fn try_acquire(
-        &self,
-        peer: IpAddr,
-        headers: &HeaderMap,
-    ) -> Result<Option<IpPermit>, LimitReached> {
+    /// Takes a permit for a subscriber at this address; `None` without a limit.
+    pub(crate) fn try_acquire(&self, client: IpAddr) -> Result<Option<IpPermit>, LimitReached> {
         let Some(limit) = &self.0 else { return Ok(None) };
-        let address = network(client_address(peer, headers, &limit.trusted_proxies));
+        let address = network(client);
         let mut subscribers = limit.subscribers();
         let count = subscribers.entry(address).or_insert(0);
         if *count >= limit.max_subscribers {
@@ -81,8 +70,8 @@ impl Drop for IpPermit {
 /// Returns the network that counts as one address: one address of IPv4, but 64 bits of IPv6, as one
 /// customer gets them.
 fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
         }
@@ -93,13 +82,13 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn take(limiter: &PerIpLimiter, peer: &str) -> Result<Option<IpPermit>, LimitReached> {
-        limiter.try_acquire(peer.parse().unwrap(), &HeaderMap::new())
+    fn take(limiter: &PerIpLimiter, client: &str) -> Result<Option<IpPermit>, LimitReached> {
+        limiter.try_acquire(client.parse().unwrap())
     }
 
     #[test]
     fn a_permit_is_free_again_when_its_holder_leaves() {
-        let limiter = PerIpLimiter::new(Some(2), Vec::new());
+        let limiter = PerIpLimiter::new(Some(2));
         let first = take(&limiter, "192.0.2.1").unwrap();
         let _second = take(&limiter, "192.0.2.1").unwrap();
         assert_eq!(take(&limiter, "192.0.2.1").err(), Some(LimitReached));
@@ -112,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let limiter = PerIpLimiter::new(Some(1), Vec::new());
+        let limiter = PerIpLimiter::new(Some(1));
         let _first = take(&limiter, "2001:db8::1").unwrap();
         assert_eq!(take(&limiter, "2001:db8::ffff:1").err(), Some(LimitReached));
         assert!(take(&limiter, "2001:db8:0:1::1").is_ok());

@@ -44,6 +44,7 @@ impl Default for Settings {
             access_log: AccessLog::default(),
             max_subscribers: 19_000,
             origins: AllowedOrigins::default(),
+            trusted_proxies: TrustedProxies::default(),
             per_ip: PerIpLimiter::default(),
             close_spread: Duration::from_secs(10),
             closes_per_second: 1_000,

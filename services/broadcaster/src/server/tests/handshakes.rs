@@ -98,9 +98,9 @@ async fn the_description_is_served() {
 
 #[tokio::test]
 async fn subscribers_from_one_address_are_limited() {
-    let proxies = vec!["127.0.0.1/32".parse().unwrap()];
-    let per_ip = PerIpLimiter::new(Some(1), proxies);
-    let server = Fixture::start(Settings { per_ip, ..Settings::default() });
+    let trusted_proxies = ["127.0.0.1/32".parse().unwrap()].into_iter().collect();
+    let per_ip = PerIpLimiter::new(Some(1));
+    let server = Fixture::start(Settings { trusted_proxies, per_ip, ..Settings::default() });
     let from = async |client: &str| server.try_subscribe(&[("x-forwarded-for", client)]).await;
     let first = from("192.0.2.1").await.unwrap();
     let _other = from("192.0.2.2").await.unwrap();

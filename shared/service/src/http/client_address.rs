@@ -1,12 +1,73 @@
 //! The address of a client behind proxies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use http::{HeaderMap, HeaderName, header};
+use ::http::{HeaderMap, HeaderName, Request, header};
+use clap::Args;
 use ipnet::IpNet;
-use service::http::lists::{Parameter, Quotes, elements, parameters};
+
+use super::{
+    Peer,
+    lists::{Parameter, Quotes, elements, parameters},
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The proxies that are believed, a setting of services that clients reach.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TrustedProxies {
+    /// Proxies whose X-Forwarded-For or Forwarded names the client's address (if a request has both, they
+    /// must agree): addresses and networks such as 10.0.0.0/8, separated by commas
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network)]
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl TrustedProxies {
+    /// Returns the address of the client that has sent a request.
+    #[must_use]
+    pub fn client_of<B>(&self, request: &Request<B>) -> IpAddr {
+        let peer = request.extensions().get::<Peer>();
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
+        client_address(peer, request.headers(), &self.trusted_proxies)
+    }
+
+    /// Returns true without any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.trusted_proxies.is_empty()
+    }
+
+    /// Returns a network that has every client, so that each may claim any address.
+    #[must_use]
+    pub fn everybody(&self) -> Option<IpNet> {
+        self.trusted_proxies.iter().copied().find(|network| network.prefix_len() == 0)
+    }
+}
+
+impl FromIterator<IpNet> for TrustedProxies {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
+        Self { trusted_proxies: networks.into_iter().collect() }
+    }
+}
+
+/// Parses a network. One of IPv4 addresses within IPv6 becomes the network of IPv4: so do the addresses
+/// that it is compared to.
+fn network(text: &str) -> Result<IpNet, String> {
+    const MAPPED_PREFIX: u8 = 96;
+    let text = text.trim();
+    let network = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())?;
+    let mapped = match network {
+        IpNet::V6(net) => {
+            net.addr().to_ipv4_mapped().zip(net.prefix_len().checked_sub(MAPPED_PREFIX))
+        }
+        IpNet::V4(_) => None,
+    };
+    // The difference is at most 32.
+    Ok(mapped.and_then(|(ip, length)| IpNet::new(ip.into(), length).ok()).unwrap_or(network))
+}
 
 /// Returns the nearest address on the request's way that is not a trusted proxy. Each trusted proxy
 /// has appended the address that it got the request from; anything before that may be forged.
@@ -84,9 +145,25 @@ fn is_port(port: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use ::http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn proxies_are_addresses_or_networks() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            (" 2001:db8::1", "2001:db8::1/128"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), expected);
+        }
+        for text in ["10.0.0.0/33", "proxy.example", ""] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
 
     fn client(trusted: &[&str], peer: &str, headers: &[(HeaderName, &'static str)]) -> String {
         let mut map = HeaderMap::new();
