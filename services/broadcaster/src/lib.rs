@@ -110,7 +110,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         ],
         phases.draining.clone(),
     )
-    .with_metrics(exporter);
+    .with_metrics(exporter)
+    .with_metrics_at(common.metrics_bind, common.log.access, &phases)?;
     let sampling = sampler::run(election, store.clone(), store_up, interval, stop, readable);
     let sampling = tokio::spawn(sampling);
 
