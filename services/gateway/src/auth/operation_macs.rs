@@ -18,7 +18,8 @@ pub(crate) struct OperationMacs(Key);
 impl OperationMacs {
     /// Reads the secret, without the end of its line, or returns what is wrong with it.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let bytes =
+            fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
         if secret.len() < MIN_SECRET_BYTES {

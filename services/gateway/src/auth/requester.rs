@@ -67,13 +67,7 @@ impl<S: Sync> FromRequestParts<S> for Requester {
 
 #[cfg(test)]
 mod tests {
-    use axum::{
-        Router,
-        body::Body,
-        extract::Request,
-        http::StatusCode,
-        routing::get,
-    };
+    use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
     use tower::ServiceExt;
 
     use super::*;
