@@ -139,6 +139,13 @@ async fn without_keys_a_gateway_is_not_ready_and_refuses_nobody_for_good() -> Re
     let retry_after: u64 = refused.header("retry-after").context("a time")?.parse()?;
     assert!(retry_after > 0);
     assert_eq!(api.get(MESSAGE).await?.status, 401, "no token is no token");
+    issuer.server().answer(Answers::Good);
+    eventually("the keys are read", SOON, async || {
+        ensure!(alice.get(MESSAGE).await?.status == 404);
+        ensure!(api.get("/readyz").await?.status == 200);
+        Ok(())
+    })
+    .await;
     Ok(())
 }
 
