@@ -44,7 +44,7 @@ pub(crate) enum Served {
     Events,
 }
 
-/// Admits a request or refuses it. Whom it admits is among the request's extensions: see [`super::Requester`].
+/// Admits a request or refuses it. Whom it admits is among the request's extensions: see [`super::RequestCaller`].
 pub(crate) async fn admit(
     State((admission, served)): State<(Arc<Admission>, Served)>,
     mut request: Request,

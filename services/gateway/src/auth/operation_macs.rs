@@ -1,5 +1,5 @@
 //! Message authentication codes in the ids of operations, by which a gateway knows who has requested one. A pending
-//! operation has no record that could name its requester.
+//! operation has no record that could name its caller.
 
 use std::{fs, path::Path};
 
