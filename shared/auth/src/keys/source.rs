@@ -32,6 +32,9 @@ pub(crate) enum Source {
 pub(super) enum Reader {
     Url { url: Url, client: HttpClient },
     File(PathBuf),
+    /// An issuer without a network, whose time a test can set.
+    #[cfg(test)]
+    Test(super::refresh::tests::Issuer),
 }
 
 impl Reader {
@@ -46,6 +49,8 @@ impl Reader {
             // Not all services at the same time.
             Self::Url { .. } => URL_INTERVAL.mul_f64(rand::random_range(0.9..1.1)),
             Self::File(_) => FILE_INTERVAL,
+            #[cfg(test)]
+            Self::Test(_) => URL_INTERVAL,
         }
     }
 
@@ -54,6 +59,8 @@ impl Reader {
         match self {
             Self::Url { .. } => "get the keys that verify tokens from AUTH_JWKS_URL",
             Self::File(_) => "read the keys that verify tokens from AUTH_JWKS_FILE",
+            #[cfg(test)]
+            Self::Test(_) => "ask an issuer",
         }
     }
 
@@ -76,6 +83,8 @@ impl Reader {
                 ensure!(bytes.len() as u64 <= limit, "{} is larger than 64 KiB", path.display());
                 Ok(bytes.into())
             }
+            #[cfg(test)]
+            Self::Test(issuer) => issuer.read().await,
         }
     }
 }
