@@ -21,9 +21,9 @@ struct Service {
 async fn main() -> Result<()> {
     for algorithm in TestKey::PUBLIC_KEY_ALGORITHMS {
         let issuer = TestIssuer::with_key(TestKey::new(algorithm).with_id("key-1")).await?;
-        let flags = issuer.settings().map(|(key, value)| {
-            format!("--{}={value}", key.to_lowercase().replace('_', "-"))
-        });
+        let flags = issuer
+            .settings()
+            .map(|(key, value)| format!("--{}={value}", key.to_lowercase().replace('_', "-")));
         let config = Service::try_parse_from(["bench".to_owned()].into_iter().chain(flags))?.auth;
         let authenticator = Authenticator::start(&config, CancellationToken::new())?;
         let authenticator = authenticator.context("AUTH is off")?;

@@ -27,7 +27,8 @@ pub fn token(headers: &HeaderMap) -> Result<Option<&str>, Denied> {
     if lines.next().is_some() {
         return Err(INVALID);
     }
-    let (scheme, rest) = line.to_str().ok().and_then(|line| line.trim().split_once(' ')).ok_or(INVALID)?;
+    let (scheme, rest) =
+        line.to_str().ok().and_then(|line| line.trim().split_once(' ')).ok_or(INVALID)?;
     let token = rest.trim_start_matches(' ');
     (scheme.eq_ignore_ascii_case(SCHEME) && is_token(token)).then_some(Some(token)).ok_or(INVALID)
 }
@@ -40,7 +41,8 @@ pub fn of_subprotocols(headers: &HeaderMap) -> Result<Option<String>, Denied> {
     if tokens.next().is_some() || !offers_subprotocol(headers) {
         return Err(INVALID);
     }
-    let token = URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let token =
+        URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     token.filter(|token| is_token(token)).map(Some).ok_or(INVALID)
 }
 
@@ -65,7 +67,11 @@ fn is_token(text: &str) -> bool {
 /// Returns the value of `WWW-Authenticate` for a refusal: of a token, or because it lacks a scope. It names the resource's
 /// metadata if this API's base URL is known, such as `https://api.example`.
 #[must_use]
-pub fn challenge(denied: Option<&Denied>, scope: Option<Scope>, base_url: Option<&str>) -> HeaderValue {
+pub fn challenge(
+    denied: Option<&Denied>,
+    scope: Option<Scope>,
+    base_url: Option<&str>,
+) -> HeaderValue {
     let error = match (denied, scope) {
         (_, Some(_)) | (Some(Denied::NoUser), None) => Some("insufficient_scope"),
         (Some(Denied::Invalid { .. }), None) => Some("invalid_token"),
@@ -104,7 +110,8 @@ mod tests {
             token(&headers).map(|token| token.map(str::to_owned))
         };
         assert_eq!(read(&[]), Ok(None));
-        for line in ["Bearer a.b-c_d~e+f/g==", "bearer  a.b-c_d~e+f/g==", "BEARER a.b-c_d~e+f/g== "] {
+        for line in ["Bearer a.b-c_d~e+f/g==", "bearer  a.b-c_d~e+f/g==", "BEARER a.b-c_d~e+f/g== "]
+        {
             assert_eq!(read(&[line]), Ok(Some("a.b-c_d~e+f/g==".to_owned())), "{line}");
         }
         for line in [
@@ -130,9 +137,8 @@ mod tests {
 
     #[test]
     fn a_token_may_be_a_subprotocol_beside_that_of_the_api() {
-        let read = |lines: &[&str]| {
-            of_subprotocols(&headers(&header::SEC_WEBSOCKET_PROTOCOL, lines))
-        };
+        let read =
+            |lines: &[&str]| of_subprotocols(&headers(&header::SEC_WEBSOCKET_PROTOCOL, lines));
         let offer = |token: &str| format!("{TOKEN_SUBPROTOCOL}{}", URL_SAFE_NO_PAD.encode(token));
         let token = offer("a.b.c");
         let found = Ok(Some("a.b.c".to_owned()));

@@ -113,7 +113,8 @@ impl AuthConfig {
             return Vec::new();
         }
         let without_effect = self.given().into_iter().filter(|(_, is_given)| *is_given);
-        let without_effect = without_effect.map(|(key, _)| format!("{key} has no effect with AUTH=off"));
+        let without_effect =
+            without_effect.map(|(key, _)| format!("{key} has no effect with AUTH=off"));
         let is_open = !bind.ip().to_canonical().is_loopback();
         let open = is_open.then(|| {
             format!(
@@ -182,12 +183,16 @@ impl AuthConfig {
                 Ok(Source::Secrets(secrets))
             }
             (None, None, None) => {
-                let expected = "must be set with AUTH=jwt, or else AUTH_JWKS_FILE or AUTH_HS256_SECRET_FILE";
+                let expected =
+                    "must be set with AUTH=jwt, or else AUTH_JWKS_FILE or AUTH_HS256_SECRET_FILE";
                 Err(InvalidSetting::new("AUTH_JWKS_URL", expected))
             }
             _ => {
                 let [first, second] = self.two_sources();
-                Err(InvalidSetting::new(first, format!("must not be set beside {second}: keys have one source")))
+                Err(InvalidSetting::new(
+                    first,
+                    format!("must not be set beside {second}: keys have one source"),
+                ))
             }
         }
     }
@@ -201,7 +206,9 @@ impl AuthConfig {
 
     fn algorithms(&self, source: &Source) -> Result<Vec<Algorithm>, InvalidSetting> {
         let (possible, expected) = match source {
-            Source::Secrets(_) => (&[Algorithm::HS256][..], "must be HS256, or unset, with a secret"),
+            Source::Secrets(_) => {
+                (&[Algorithm::HS256][..], "must be HS256, or unset, with a secret")
+            }
             Source::Url(_) | Source::File(_) => {
                 let expected = "must be of RS256, PS256, ES256 and EdDSA: HS256 needs AUTH_HS256_SECRET_FILE instead of public keys";
                 (&PUBLIC_KEY_ALGORITHMS[..], expected)
@@ -228,7 +235,8 @@ impl InvalidSetting {
 }
 
 fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, InvalidSetting> {
-    let unreadable = |error| format!("names a file that cannot be read: {}: {error}", file.display());
+    let unreadable =
+        |error| format!("names a file that cannot be read: {}: {error}", file.display());
     fs::read(file).map_err(|error| InvalidSetting::new(key, unreadable(error)))
 }
 
@@ -239,7 +247,8 @@ fn secret(key: &'static str, file: &Path) -> Result<Secret, InvalidSetting> {
         bytes.pop();
     }
     if bytes.len() < MIN_SECRET_BYTES {
-        let expected = format!("must name a file with a secret of at least {MIN_SECRET_BYTES} bytes");
+        let expected =
+            format!("must name a file with a secret of at least {MIN_SECRET_BYTES} bytes");
         return Err(InvalidSetting::new(key, expected));
     }
     Ok(Secret(bytes))
@@ -332,7 +341,10 @@ mod tests {
         let secret = file([b'a'; 32]);
         let both = ["--auth-hs256-secret-file", path(&secret)];
         assert_eq!(with(&[url, both].concat()), Some("AUTH_JWKS_URL"));
-        assert_eq!(with(&["--auth-hs256-previous-secret-file", path(&secret)]), Some("AUTH_HS256_SECRET_FILE"));
+        assert_eq!(
+            with(&["--auth-hs256-previous-secret-file", path(&secret)]),
+            Some("AUTH_HS256_SECRET_FILE")
+        );
         assert_eq!(with(&["--auth-jwks-file", "/nowhere/jwks.json"]), Some("AUTH_JWKS_FILE"));
     }
 
@@ -341,9 +353,12 @@ mod tests {
         let source = |bytes: &[u8]| {
             let file = file(bytes);
             let more = ["--auth-hs256-secret-file", path(&file)];
-            config(&[&REQUIRED[..], &more].concat()).settings().map(|settings| settings.unwrap().source)
+            config(&[&REQUIRED[..], &more].concat())
+                .settings()
+                .map(|settings| settings.unwrap().source)
         };
-        let Ok(Source::Secrets(secrets)) = source(format!("{}\n", "a".repeat(32)).as_bytes()) else {
+        let Ok(Source::Secrets(secrets)) = source(format!("{}\n", "a".repeat(32)).as_bytes())
+        else {
             panic!("refused")
         };
         assert_eq!(secrets[0].0, [b'a'; 32]);
@@ -360,7 +375,10 @@ mod tests {
         let url = ["--auth-jwks-url", "https://issuer.example/keys"];
         let algorithms = |source: [&str; 2], listed: &[&str]| {
             let config = config(&[&REQUIRED[..], &source, listed].concat());
-            config.settings().map(|settings| settings.unwrap().rules.algorithms).map_err(|it| it.key)
+            config
+                .settings()
+                .map(|settings| settings.unwrap().rules.algorithms)
+                .map_err(|it| it.key)
         };
         assert_eq!(algorithms(secret, &[]), Ok(vec![Algorithm::HS256]));
         assert_eq!(algorithms(url, &[]), Ok(PUBLIC_KEY_ALGORITHMS.to_vec()));
@@ -383,7 +401,8 @@ mod tests {
             ("--auth-leeway-s", "301", "AUTH_LEEWAY_S"),
             ("--auth", "on", "AUTH"),
         ] {
-            let error = Service::try_parse_from(["service", flag, value]).err().unwrap().to_string();
+            let error =
+                Service::try_parse_from(["service", flag, value]).err().unwrap().to_string();
             assert!(error.contains(name), "{error}");
         }
         for url in ["http://localhost:8080/keys", "http://127.0.0.1/keys", "http://[::1]/keys"] {

@@ -31,7 +31,8 @@ pub fn bearer(data: &[u8]) {
     let name = header::SEC_WEBSOCKET_PROTOCOL;
     if let Ok(Some(token)) = bearer::of_subprotocols(&lines(&name, data)) {
         check_text(&token);
-        let offer = format!("base64url.bearer.authorization.messages.{}", URL_SAFE_NO_PAD.encode(&token));
+        let offer =
+            format!("base64url.bearer.authorization.messages.{}", URL_SAFE_NO_PAD.encode(&token));
         let again = lines(&name, format!("{offer}, messages.v1").as_bytes());
         assert_eq!(bearer::of_subprotocols(&again), Ok(Some(token)));
     }

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::provider;
 use refresh::Refresher;
 pub(crate) use set::KeySet;
-pub(crate) use source::Source;
 use source::Reader;
+pub(crate) use source::Source;
 
 /// The present keys. Cheap to clone.
 #[derive(Clone)]
@@ -36,7 +36,11 @@ struct Current {
 
 impl Keys {
     /// Starts reading the keys, until `stopping`.
-    pub(crate) fn start(source: Source, allowed: &[Algorithm], stopping: CancellationToken) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        source: Source,
+        allowed: &[Algorithm],
+        stopping: CancellationToken,
+    ) -> anyhow::Result<Self> {
         provider::install();
         let current = Arc::new(Current::default());
         let reader = match source {
@@ -51,7 +55,12 @@ impl Keys {
     }
 
     /// Reads the keys again and again.
-    fn reading(reader: Reader, allowed: &[Algorithm], current: Arc<Current>, stopping: CancellationToken) -> Self {
+    fn reading(
+        reader: Reader,
+        allowed: &[Algorithm],
+        current: Arc<Current>,
+        stopping: CancellationToken,
+    ) -> Self {
         let refresher = Arc::new(Refresher::new(reader, allowed.to_vec(), current.clone()));
         let refreshing = refresher.clone();
         tokio::spawn(async move { stopping.run_until_cancelled(refreshing.run()).await });

@@ -146,7 +146,8 @@ impl<C: Clock> RateLimiter<C> {
     fn with_clock(limit: &'static str, rate: Rate, clock: C) -> Self {
         let every = governor::Quota::with_period(rate.interval());
         // An interval is at least 1 µs.
-        let quota = every.unwrap_or(governor::Quota::per_second(rate.requests)).allow_burst(rate.requests);
+        let quota =
+            every.unwrap_or(governor::Quota::per_second(rate.requests)).allow_burst(rate.requests);
         Self {
             limiter: governor::RateLimiter::new(quota, Table::default(), clock).with_middleware(),
             rate,
@@ -200,7 +201,18 @@ mod tests {
         let rate: Rate = " 600/60s ".parse().unwrap();
         assert_eq!((rate.requests(), rate.window()), (600, Duration::from_secs(60)));
         assert_eq!(rate.to_string(), "600/60s");
-        for bad in ["", "600", "600/60", "600/m", "0/60s", "1/0s", "-1/1s", "1000001/1s", "1/86401s", "1/1s/1s"] {
+        for bad in [
+            "",
+            "600",
+            "600/60",
+            "600/m",
+            "0/60s",
+            "1/0s",
+            "-1/1s",
+            "1000001/1s",
+            "1/86401s",
+            "1/1s/1s",
+        ] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
         assert!("1000000/1s".parse::<Rate>().is_ok() && "1/86400s".parse::<Rate>().is_ok());
@@ -217,7 +229,11 @@ mod tests {
         let refused = Quota { allowed: false, remaining: 0, reset: seconds(10) };
         assert_eq!(limiter.take(ALICE), refused);
         clock.advance(seconds(4));
-        assert_eq!(limiter.take(ALICE), Quota { reset: seconds(6), ..refused }, "refusals cost nothing");
+        assert_eq!(
+            limiter.take(ALICE),
+            Quota { reset: seconds(6), ..refused },
+            "refusals cost nothing"
+        );
         clock.advance(seconds(6));
         assert_eq!(limiter.take(ALICE), allowed(0, 30));
         clock.advance(seconds(300));

@@ -45,7 +45,8 @@ async fn a_genuine_token_of_every_algorithm_is_verified() {
         ] {
             for _ in ["verified", "remembered"] {
                 let identity = authenticator.verify(&issuer.key().sign(&claims)).await;
-                let identity = identity.unwrap_or_else(|denied| panic!("{algorithm} {claims}: {denied}"));
+                let identity =
+                    identity.unwrap_or_else(|denied| panic!("{algorithm} {claims}: {denied}"));
                 assert_eq!(identity.principal.user.as_ref().unwrap().as_str(), "alice");
             }
         }
@@ -92,14 +93,16 @@ async fn payloads_that_are_hard_to_read_are_refused_without_harm() {
     let (issuer, authenticator) = trusting("ES256").await;
     let key = issuer.key();
     let with_exp = |exp: &str| {
-        let rest = r#""iss":"https://issuer.example/","aud":"https://messages.example","sub":"alice""#;
+        let rest =
+            r#""iss":"https://issuer.example/","aud":"https://messages.example","sub":"alice""#;
         key.sign_with(&key.header(), &format!("{{{rest},\"exp\":{exp}}}"))
     };
     assert!(authenticator.verify(&with_exp(&in_seconds(600).to_string())).await.is_ok());
     let digits = "9".repeat(4000);
     let million = "9".repeat(1_000_000);
     let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
-    for exp in [&digits, &million, &deep, "1e400", "1e-400", "-0", "NaN", "0x7fffffff", "\u{0}", ""] {
+    for exp in [&digits, &million, &deep, "1e400", "1e-400", "-0", "NaN", "0x7fffffff", "\u{0}", ""]
+    {
         let denied = authenticator.verify(&with_exp(exp)).await.unwrap_err();
         assert!(matches!(denied, Denied::Invalid { .. }), "{}", exp.len());
     }
@@ -117,7 +120,8 @@ async fn signatures_that_are_not_the_issuers_are_refused_with_every_algorithm() 
         let (message, signature) = genuine.rsplit_once('.').unwrap();
         let (header, payload) = message.split_once('.').unwrap();
         let bob = URL_SAFE_NO_PAD.encode(TestIssuer::claims("bob").to_string());
-        let none = |alg: &str| URL_SAFE_NO_PAD.encode(json!({ "alg": alg, "kid": "key-1" }).to_string());
+        let none =
+            |alg: &str| URL_SAFE_NO_PAD.encode(json!({ "alg": alg, "kid": "key-1" }).to_string());
         let another = TestKey::another(algorithm).with_id("key-1");
         let zeros = URL_SAFE_NO_PAD.encode([0; 64]);
         let mut forged = vec![
@@ -138,11 +142,17 @@ async fn signatures_that_are_not_the_issuers_are_refused_with_every_algorithm() 
         // The public key as a secret, in whatever form.
         let jwk = key.jwk();
         for secret in [jwk.to_string(), jwk["n"].to_string(), jwk["x"].to_string()] {
-            forged.push(TestKey::of_secret(secret.as_bytes()).with_id("key-1").sign(&TestIssuer::claims("alice")));
+            forged.push(
+                TestKey::of_secret(secret.as_bytes())
+                    .with_id("key-1")
+                    .sign(&TestIssuer::claims("alice")),
+            );
         }
         for part in ["n", "x"].into_iter().filter_map(|name| jwk[name].as_str()) {
             let secret = URL_SAFE_NO_PAD.decode(part).unwrap();
-            forged.push(TestKey::of_secret(&secret).with_id("key-1").sign(&TestIssuer::claims("alice")));
+            forged.push(
+                TestKey::of_secret(&secret).with_id("key-1").sign(&TestIssuer::claims("alice")),
+            );
         }
         // The name of another algorithm over the same signature.
         for alg in ["HS256", "RS256", "PS256", "ES256", "EdDSA", "RS512", "ES384", "es256"] {

@@ -33,10 +33,14 @@ async fn an_issuer_that_misbehaves_leaves_the_keys_as_they_are() {
     ] {
         let issuer = TestIssuer::start().await.unwrap();
         let authenticator = authenticator(&issuer, &[]).await;
-        let (known, unknown) = (issuer.token("alice"), unknown_key().sign(&TestIssuer::claims("eve")));
+        let (known, unknown) =
+            (issuer.token("alice"), unknown_key().sign(&TestIssuer::claims("eve")));
         issuer.server().answer(answers);
         let refused = authenticator.verify(&unknown).await;
-        assert!(is_unavailable(&refused), "whether it has the key is not known: {answers:?} {refused:?}");
+        assert!(
+            is_unavailable(&refused),
+            "whether it has the key is not known: {answers:?} {refused:?}"
+        );
         assert!(authenticator.verify(&known).await.is_ok(), "{answers:?}");
         assert!(*authenticator.keys().borrow());
     }
@@ -74,7 +78,9 @@ async fn a_key_that_is_not_known_makes_one_fetch_however_many_tokens_name_one() 
     for n in 0..200 {
         let authenticator = authenticator.clone();
         let key = TestKey::new("EdDSA").with_id(&format!("unknown-{n}"));
-        flood.spawn(async move { authenticator.verify(&key.sign(&TestIssuer::claims("eve"))).await });
+        flood.spawn(
+            async move { authenticator.verify(&key.sign(&TestIssuer::claims("eve"))).await },
+        );
     }
     let results = flood.join_all().await;
     let certain = results.iter().filter(|result| **result == INVALID).count();
@@ -167,7 +173,9 @@ async fn keys_of_no_use_are_left_out_and_a_set_of_them_is_refused() {
     let path = file.path().to_str().unwrap();
     let from_file = config(&issuer, &[("AUTH_JWKS_URL", ""), ("AUTH_JWKS_FILE", path)]);
     let mut all = useless.to_vec();
-    for key in [genuine.clone(), changed("use", "sig".into()), changed("key_ops", json!(["verify"]))] {
+    for key in
+        [genuine.clone(), changed("use", "sig".into()), changed("key_ops", json!(["verify"]))]
+    {
         all.push(key);
         write(&all);
         let authenticator = start(&from_file);
@@ -200,7 +208,8 @@ async fn a_file_is_read_again_when_another_takes_its_place() {
     issuer.rotate(TestKey::new("EdDSA").with_id("key-3"));
     issuer.write_jwks(&file).unwrap();
     let new = issuer.token("alice");
-    eventually("it has the new keys", SOON, async || authenticator.verify(&new).await.is_ok()).await;
+    eventually("it has the new keys", SOON, async || authenticator.verify(&new).await.is_ok())
+        .await;
     assert!(authenticator.verify(&old).await.is_err());
     fs::write(&file, "{").unwrap();
     assert!(authenticator.verify(&new).await.is_ok());
@@ -224,7 +233,9 @@ async fn a_secret_is_replaced_while_tokens_of_the_one_before_stay_valid() {
         ("AUTH_HS256_PREVIOUS_SECRET_FILE", old_file.as_str()),
     ];
     let authenticator = authenticator(&issuer, &settings).await;
-    let token = |secret: &[u8]| TestKey::of_secret(secret).with_id("any").sign(&TestIssuer::claims("alice"));
+    let token = |secret: &[u8]| {
+        TestKey::of_secret(secret).with_id("any").sign(&TestIssuer::claims("alice"))
+    };
     assert!(authenticator.verify(&token(&new)).await.is_ok());
     assert!(authenticator.verify(&token(&old)).await.is_ok());
     assert_eq!(authenticator.verify(&token(&other)).await, INVALID, "no key can be missing");

@@ -28,9 +28,19 @@ async fn a_principal_has_a_user_scopes_or_both() {
         (json!({ "sub": 42 }), Some("42"), "42", none),
         (json!({ "sub": 42.0 }), Some("42"), "42", none),
         (json!({ "sub": "ä b" }), Some("ä b"), "ä b", none),
-        (json!({ "scope": "openid messages:write-as messages:other" }), Some("alice"), "alice", write),
+        (
+            json!({ "scope": "openid messages:write-as messages:other" }),
+            Some("alice"),
+            "alice",
+            write,
+        ),
         (json!({ "scope": ["messages:write-as", 7] }), Some("alice"), "alice", write),
-        (json!({ "scope": "messages:write-as messages:read-all broadcast:read" }), Some("alice"), "alice", all),
+        (
+            json!({ "scope": "messages:write-as messages:read-all broadcast:read" }),
+            Some("alice"),
+            "alice",
+            all,
+        ),
         (json!({ "scope": { "messages:write-as": true } }), Some("alice"), "alice", none),
         (json!({ "sub": long, "scope": "messages:write-as" }), None, &long, write),
     ] {
@@ -73,7 +83,10 @@ async fn claims_may_have_other_names() {
         "scope": "messages:write-as",
     }));
     let principal = principal.await.unwrap();
-    assert_eq!((principal.subject.as_str(), principal.scopes), ("7", [Scope::ReadAll].into_iter().collect()));
+    assert_eq!(
+        (principal.subject.as_str(), principal.scopes),
+        ("7", [Scope::ReadAll].into_iter().collect())
+    );
     // A service that is no user is named by its subject.
     let principal = verify(json!({ "scp": "messages:read-all" })).await.unwrap();
     assert_eq!((principal.subject.as_str(), &principal.user), ("alice", &None));
@@ -131,7 +144,12 @@ async fn the_log_says_why_a_token_is_refused_and_does_not_have_it() {
     }
     assert_eq!(denials[1..], [INVALID, INVALID, INVALID]);
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for reason in ["it has expired (exp)", "has not AUTH_AUDIENCE", "its signature is wrong", "no key with its id"] {
+    for reason in [
+        "it has expired (exp)",
+        "has not AUTH_AUDIENCE",
+        "its signature is wrong",
+        "no key with its id",
+    ] {
         assert!(text.contains(reason), "{text}");
     }
     let text = format!("{text} {denials:?} {authenticator:?}");

@@ -1,9 +1,7 @@
 //! Reading the keys again and again: at intervals, and sooner if a token has been signed with a key that is not known.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +12,7 @@ use telemetry::{
     OutageLog,
     metrics::{
         CounterFamily, Gauge,
-        catalog::{AUTH_KEYS_REFRESHED, AUTH_KEY_REFRESHES},
+        catalog::{AUTH_KEY_REFRESHES, AUTH_KEYS_REFRESHED},
     },
 };
 use tokio::{
@@ -95,12 +93,8 @@ impl Refresher {
 
     /// Reads the keys for ever.
     pub(super) async fn run(&self) {
-        let mut last = Last {
-            success: Instant::now(),
-            text: Bytes::new(),
-            generation: 0,
-            backoff: backoff(),
-        };
+        let mut last =
+            Last { success: Instant::now(), text: Bytes::new(), generation: 0, backoff: backoff() };
         loop {
             self.reads.send_modify(|reads| reads.started += 1);
             let result = self.refresh(&mut last).await;
@@ -147,7 +141,9 @@ impl Refresher {
                 self.results.count("failed");
                 self.outage.failed(error.as_ref());
                 if last.success.elapsed() >= MAX_AGE && self.current.get().is_some() {
-                    tracing::error!("the keys that verify tokens are too old to be used; requests with a token get 503");
+                    tracing::error!(
+                        "the keys that verify tokens are too old to be used; requests with a token get 503"
+                    );
                     self.current.replace(None);
                 }
                 last.backoff.next().unwrap_or(TRIGGER_INTERVAL).min(self.reader.interval())
@@ -295,7 +291,11 @@ pub(super) mod tests {
         issuer.publish(None);
         let begun = Instant::now();
         let refused = keys.read_again().await.unwrap_err();
-        assert_eq!(refused, Duration::from_secs(29), "the read took a second, and its failure counts");
+        assert_eq!(
+            refused,
+            Duration::from_secs(29),
+            "the read took a second, and its failure counts"
+        );
         assert_eq!(keys.read_again().await, Err(refused), "at once");
         assert_eq!(begun.elapsed(), Duration::from_secs(1));
         issuer.publish(Some("second"));

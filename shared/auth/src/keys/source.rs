@@ -30,7 +30,10 @@ pub(crate) enum Source {
 
 /// Reads a key set, again and again.
 pub(super) enum Reader {
-    Url { url: Url, client: HttpClient },
+    Url {
+        url: Url,
+        client: HttpClient,
+    },
     File(PathBuf),
     /// An issuer without a network, whose time a test can set.
     #[cfg(test)]
@@ -67,7 +70,8 @@ impl Reader {
     pub(super) async fn read(&self) -> anyhow::Result<Bytes> {
         match self {
             Self::Url { url, client } => {
-                let request = Request::get(url.as_str()).header(header::ACCEPT, "application/jwk-set+json, application/json");
+                let request = Request::get(url.as_str())
+                    .header(header::ACCEPT, "application/jwk-set+json, application/json");
                 let response = client.send(request.body(Bytes::new())?).await?;
                 let status = response.status();
                 ensure!(status.is_success(), "the response was {status}");

@@ -60,7 +60,9 @@ mod tests {
         let limit = FailureLimit(RateLimiter::with_clock("test", RATE, clock.clone()));
         let address = "192.0.2.1".parse().unwrap();
         let unavailable = Denied::KeysUnavailable { retry_after: Duration::from_secs(1) };
-        for denied in [Denied::Invalid { expired: true }, Denied::NoToken, Denied::NoUser, unavailable] {
+        for denied in
+            [Denied::Invalid { expired: true }, Denied::NoToken, Denied::NoUser, unavailable]
+        {
             for _ in 0..100 {
                 assert_eq!(limit.count(address, denied), denied);
             }

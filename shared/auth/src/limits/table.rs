@@ -108,10 +108,18 @@ mod tests {
         }
         assert_eq!(note(&table, 9 * step, 100), None);
         assert_eq!(note(&table, 10 * step, 100), None);
-        let left: Vec<u64> = table.0.iter().flat_map(|shard| {
-            let shard = shard.lock().unwrap();
-            shard.iter().filter(|place| place[0] != 0).map(|place| place[0] / step).collect::<Vec<_>>()
-        }).collect();
+        let left: Vec<u64> = table
+            .0
+            .iter()
+            .flat_map(|shard| {
+                let shard = shard.lock().unwrap();
+                shard
+                    .iter()
+                    .filter(|place| place[0] != 0)
+                    .map(|place| place[0] / step)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
         assert_eq!(left, [1, 9, 3, 4, 5, 6, 10, 8], "without 2 and 7");
     }
 

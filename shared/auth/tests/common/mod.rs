@@ -20,7 +20,8 @@ pub fn config(issuer: &TestIssuer, others: &[(&'static str, &str)]) -> AuthConfi
     let settings = settings.iter().map(|(key, value)| (*key, value.as_str()));
     let kept = settings.filter(|(key, _)| !others.iter().any(|(other, _)| other == key));
     let all = kept.chain(others.iter().copied()).filter(|(_, value)| !value.is_empty());
-    let flags = all.map(|(key, value)| format!("--{}={value}", key.to_lowercase().replace('_', "-")));
+    let flags =
+        all.map(|(key, value)| format!("--{}={value}", key.to_lowercase().replace('_', "-")));
     Service::try_parse_from(["service".to_owned()].into_iter().chain(flags)).unwrap().auth
 }
 
