@@ -1,0 +1,102 @@
+//! Finding out who sends a request: with `AUTH=jwt`, by its token.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use auth::{Authenticator, Caller, Denied, Identity, bearer, limits::FailureLimit};
+use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::refusal::Refusal;
+
+/// Maximum number of WebSockets that were opened without a token and wait for it.
+const MAX_WAITING: usize = 512;
+
+/// Verifies the tokens of clients.
+pub(crate) struct Authentication {
+    authenticator: Authenticator,
+    failures: FailureLimit,
+    waiting: Arc<Semaphore>,
+    /// Every valid token opens `/api/chat`.
+    pub(super) is_chat_public: bool,
+}
+
+/// Who sends a request, as far as it tells.
+pub(super) enum Sender {
+    /// `AUTH=off`.
+    Anybody,
+    /// The holder of a valid token.
+    Known(Identity),
+    /// A WebSocket that is to send its token in a message.
+    Unknown(OwnedSemaphorePermit),
+}
+
+impl Authentication {
+    pub(crate) fn new(authenticator: Authenticator, is_chat_public: bool) -> Self {
+        let (failures, waiting) = (FailureLimit::default(), Arc::new(Semaphore::new(MAX_WAITING)));
+        Self { authenticator, failures, waiting, is_chat_public }
+    }
+
+    /// Verifies a token that came from this address.
+    pub(super) async fn verify(&self, token: &str, client: IpAddr) -> Result<Identity, Denied> {
+        let verified = self.authenticator.verify(token).await;
+        verified.map_err(|denied| self.counted(denied, client))
+    }
+
+    /// Finds out who sends a request that is no WebSocket's.
+    pub(super) async fn sender(
+        &self,
+        headers: &HeaderMap,
+        client: IpAddr,
+    ) -> Result<Identity, Denied> {
+        let token = bearer::token(headers).map_err(|denied| self.counted(denied, client))?;
+        self.verify(token.ok_or(Denied::NoToken)?, client).await
+    }
+
+    /// Finds out who opens a WebSocket. A browser can send its token as a subprotocol, or in a message.
+    pub(super) async fn sender_of_websocket(
+        &self,
+        headers: &HeaderMap,
+        client: IpAddr,
+    ) -> Result<Sender, Refusal> {
+        let tokens = bearer::token(headers)
+            .and_then(|header| Ok((header, bearer::of_subprotocols(headers)?)))
+            .map_err(|denied| self.counted(denied, client))?;
+        let token = match &tokens {
+            (Some(header), Some(subprotocol)) if header != subprotocol => {
+                return Err(Refusal::TwoTokens);
+            }
+            (Some(header), _) => header,
+            (None, Some(subprotocol)) => subprotocol.as_str(),
+            (None, None) => {
+                let permit = Arc::clone(&self.waiting).try_acquire_owned();
+                return permit.map(Sender::Unknown).map_err(|_| Refusal::WaitingLimit);
+            }
+        };
+        Ok(Sender::Known(self.verify(token, client).await?))
+    }
+
+    /// Counts a token that was never valid. Beyond the limit of its address, nothing more is said about it.
+    fn counted(&self, denied: Denied, client: IpAddr) -> Denied {
+        match denied {
+            Denied::Invalid { expired: false } => self.failures.failed(client).unwrap_or(denied),
+            _ => denied,
+        }
+    }
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Authentication").finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// Returns the caller; `None` before its token has come.
+    pub(super) fn caller(&self) -> Option<Caller> {
+        match self {
+            Self::Anybody => Some(Caller::Unchecked),
+            Self::Known(identity) => Some(Caller::Verified(Arc::clone(&identity.principal))),
+            Self::Unknown(_) => None,
+        }
+    }
+}
