@@ -319,7 +319,7 @@ async fn spans_are_sent_over_tls_to_a_collector_that_is_trusted() -> Result<()> 
     let suspicious = traced(env.gateway(), collector.endpoint()).start().await?;
     created(&suspicious.api()?, "alice", "bob", "hello").await?;
     eventually("it says that it does not trust the collector", SOON, async || {
-        suspicious.log_text().contains("the TLS handshake with the collector failed")
+        suspicious.log_text().contains("the TLS handshake with")
     })
     .await;
     assert!(collector.spans().is_empty());

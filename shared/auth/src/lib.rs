@@ -1,6 +1,22 @@
-//! Who may do what: principals and the rules.
+//! Who may do what: tokens and the keys that verify them, principals, the rules, and limits.
+//!
+//! A service asks its [`Authenticator`] who has sent a token, makes a [`Caller`] of it, and decides by [`Caller::may`]. No
+//! token is logged, or part of an error, a metric or a trace.
 
+mod authenticator;
+pub mod bearer;
+mod cache;
+mod claims;
+mod config;
+mod denied;
+mod keys;
+pub mod limits;
 mod principal;
+mod provider;
 pub mod rules;
+mod token;
 
+pub use authenticator::{Authenticator, Identity};
+pub use config::AuthConfig;
+pub use denied::Denied;
 pub use principal::{Caller, Principal, Scopes};

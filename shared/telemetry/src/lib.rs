@@ -1,6 +1,8 @@
-//! Logs, metrics and traces of the services, and the authorities that they trust.
+//! Logs, metrics and traces of the services, the authorities that they trust, and their small HTTP client.
 
 pub mod authorities;
+pub mod http_client;
+mod line_limit;
 pub mod logging;
 pub mod metrics;
 mod outage_log;
@@ -8,6 +10,7 @@ pub mod traces;
 
 use std::{error::Error, fmt};
 
+pub use line_limit::LineLimit;
 pub use outage_log::OutageLog;
 
 /// Displays an error and all of its causes, separated by colons, as `anyhow` does with `{:#}`. A cause that

@@ -1,22 +1,20 @@
 //! The access log: a line for each HTTP request that an operator may want to see.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use http::StatusCode;
 
+use crate::LineLimit;
+
 /// Duration beyond which a request counts as slow.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Maximum number of lines in a second with [`AccessLog::Errors`]: an overloaded service refuses thousands of requests,
-/// and must not spend its time on saying so.
+/// Maximum number of lines in a second with [`AccessLog::Errors`].
 const ERRORS_PER_SECOND: u32 = 20;
 
 /// The lines of this process.
-static ERRORS: Mutex<RateLimit> = Mutex::new(RateLimit { second: None, lines: 0, omitted: 0 });
+static ERRORS: LineLimit = LineLimit::new(ERRORS_PER_SECOND);
 
 /// Requests that are logged when they end.
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,35 +48,11 @@ impl AccessLog {
         }
         let mut omitted = None;
         if self == Self::Errors {
-            let mut limit = ERRORS.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(before) = limit.admit(Instant::now()) else { return };
-            omitted = (before > 0).then_some(before);
+            let Some(before) = ERRORS.admit(Instant::now()) else { return };
+            omitted = before;
         }
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(status = status.as_u16(), duration_ms, omitted, "request completed");
-    }
-}
-
-/// A limit of lines for each second.
-struct RateLimit {
-    second: Option<Instant>,
-    lines: u32,
-    omitted: u64,
-}
-
-impl RateLimit {
-    /// Admits a line, and returns the number of lines omitted since the last one. Returns `None` if the line is to be
-    /// omitted, too.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        if self.second.is_none_or(|second| now.duration_since(second) >= Duration::from_secs(1)) {
-            (self.second, self.lines) = (Some(now), 0);
-        }
-        if self.lines == ERRORS_PER_SECOND {
-            self.omitted += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.omitted))
     }
 }
 
@@ -98,17 +72,5 @@ mod tests {
         assert_eq!(logged(AccessLog::default()), [false, true, false, true]);
         assert_eq!(logged(AccessLog::All), [true; 4]);
         assert_eq!(logged(AccessLog::Off), [false; 4]);
-    }
-
-    #[test]
-    fn lines_beyond_the_limit_are_counted_and_the_next_second_reports_them() {
-        let mut limit = RateLimit { second: None, lines: 0, omitted: 0 };
-        let begun = Instant::now();
-        for _ in 0..ERRORS_PER_SECOND {
-            assert_eq!(limit.admit(begun), Some(0));
-        }
-        assert_eq!([limit.admit(begun), limit.admit(begun)], [None; 2]);
-        let next_second = begun + Duration::from_secs(1);
-        assert_eq!([limit.admit(next_second), limit.admit(next_second)], [Some(2), Some(0)]);
     }
 }

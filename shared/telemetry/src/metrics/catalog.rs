@@ -41,6 +41,17 @@ catalog! {
     /// Time from the headers of a request to those of its response (labels: method, route).
     HTTP_REQUEST_DURATION: HistogramName = "messages_http_request_duration_seconds";
 
+    /// Tokens that were verified, and whether that was remembered from before (label: cache).
+    AUTH_TOKENS: CounterName = "messages_auth_tokens_total";
+    /// Requests whose token was refused, by what is wrong with it (label: reason).
+    AUTH_FAILURES: CounterName = "messages_auth_failures_total";
+    /// Reads of the keys that verify tokens (label: result).
+    AUTH_KEY_REFRESHES: CounterName = "messages_auth_key_refreshes_total";
+    /// Time at which the keys that verify tokens were last read, or the service was started, in seconds since 1970.
+    AUTH_KEYS_REFRESHED: GaugeName = "messages_auth_keys_refreshed_timestamp_seconds";
+    /// Requests that were refused because of a limit for their user or address (label: limit).
+    RATE_LIMITED: CounterName = "messages_rate_limited_total";
+
     /// Time from accepting a command to receiving its outcome, or to the end of the wait for it.
     WRITE_DURATION: HistogramName = "messages_write_duration_seconds";
     /// Writes by their end: an outcome; accepted (202 without waiting) or `timed_out` (202 after

@@ -1,0 +1,87 @@
+//! Tokens in requests (RFC 6750), and what a response says about them.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use contracts::Scope;
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::Denied;
+
+/// Path of the metadata of a protected resource (RFC 9728, section 3).
+pub const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+
+/// Subprotocol of a WebSocket whose client has a token. It is the one that the response names.
+pub const SUBPROTOCOL: &str = "messages.v1";
+
+/// Prefix of a subprotocol that has a token, in base64url: a browser's WebSocket can send no other header.
+const TOKEN_SUBPROTOCOL: &str = "base64url.bearer.authorization.messages.";
+
+const SCHEME: &str = "bearer";
+
+const INVALID: Denied = Denied::Invalid { expired: false };
+
+/// Returns the token of `Authorization: Bearer`. Without the header there is none; with another scheme, several credentials
+/// or characters that no token has, it is not valid.
+pub fn token(headers: &HeaderMap) -> Result<Option<&str>, Denied> {
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(INVALID);
+    }
+    let (scheme, rest) = line.to_str().ok().and_then(|line| line.trim().split_once(' ')).ok_or(INVALID)?;
+    let token = rest.trim_start_matches(' ');
+    (scheme.eq_ignore_ascii_case(SCHEME) && is_token(token)).then_some(Some(token)).ok_or(INVALID)
+}
+
+/// Returns the token among the subprotocols that a WebSocket's handshake offers. It must be beside [`SUBPROTOCOL`], which the
+/// response then names.
+pub fn of_subprotocols(headers: &HeaderMap) -> Result<Option<String>, Denied> {
+    let mut tokens = subprotocols(headers).filter_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL));
+    let Some(encoded) = tokens.next() else { return Ok(None) };
+    if tokens.next().is_some() || !offers_subprotocol(headers) {
+        return Err(INVALID);
+    }
+    let token = URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    token.filter(|token| is_token(token)).map(Some).ok_or(INVALID)
+}
+
+/// Returns true if a WebSocket's handshake offers [`SUBPROTOCOL`]. The response must then name it, or browsers close.
+#[must_use]
+pub fn offers_subprotocol(headers: &HeaderMap) -> bool {
+    subprotocols(headers).any(|name| name == SUBPROTOCOL)
+}
+
+fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
+}
+
+/// Returns true for a text of the characters that tokens have (RFC 6750, section 2.1).
+fn is_token(text: &str) -> bool {
+    let without_padding = text.trim_end_matches('=');
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    !without_padding.is_empty() && without_padding.bytes().all(is_valid)
+}
+
+/// Returns the value of `WWW-Authenticate` for a refusal: of a token, or because it lacks a scope. It names the resource's
+/// metadata if this API's base URL is known, such as `https://api.example`.
+#[must_use]
+pub fn challenge(denied: Option<&Denied>, scope: Option<Scope>, base_url: Option<&str>) -> HeaderValue {
+    let error = match (denied, scope) {
+        (_, Some(_)) | (Some(Denied::NoUser), None) => Some("insufficient_scope"),
+        (Some(Denied::Invalid { .. }), None) => Some("invalid_token"),
+        // A client that sent no token is told nothing but that it needs one (RFC 6750, section 3.1).
+        _ => None,
+    };
+    let error = error.map(|error| format!("error=\"{error}\""));
+    let scope = scope.map(|scope| format!("scope=\"{scope}\""));
+    let base_url = base_url.map(|url| url.trim_end_matches('/')).filter(|url| is_quotable(url));
+    let metadata = base_url.map(|url| format!("resource_metadata=\"{url}{METADATA_PATH}\""));
+    let parameters: Vec<String> = error.into_iter().chain(scope).chain(metadata).collect();
+    let challenge = format!("Bearer {}", parameters.join(", "));
+    // Each part is visible ASCII.
+    HeaderValue::from_str(challenge.trim_end()).unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
+fn is_quotable(url: &str) -> bool {
+    url.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
+}

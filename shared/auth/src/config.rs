@@ -1,0 +1,276 @@
+//! Settings of authentication.
+
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use jsonwebtoken::Algorithm;
+use url::{Host, Url};
+
+use crate::{keys::Source, token::Rules};
+
+/// Least length of a secret for HS256: that of its hash (RFC 7518, section 3.2).
+const MIN_SECRET_BYTES: usize = 32;
+
+/// Maximum of `AUTH_LEEWAY_S`.
+const MAX_LEEWAY_S: u64 = 300;
+
+/// Settings of authentication.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Authentication")]
+pub struct AuthConfig {
+    /// Requests to let in
+    #[arg(long, env = "AUTH", default_value = "off", value_enum)]
+    auth: Mode,
+    /// Issuer of the tokens, exactly as their claim `iss` names it
+    #[arg(long, env = "AUTH_ISSUER")]
+    auth_issuer: Option<String>,
+    /// Audience that tokens must be for: one of those in their claim `aud`
+    #[arg(long, env = "AUTH_AUDIENCE")]
+    auth_audience: Option<String>,
+    /// URL of the issuer's keys (a JWK Set), https unless it is on this machine
+    #[arg(long, env = "AUTH_JWKS_URL", hide_env_values = true, value_parser = jwks_url)]
+    auth_jwks_url: Option<Url>,
+    /// File with the issuer's keys (a JWK Set), read again when it changes
+    #[arg(long, env = "AUTH_JWKS_FILE")]
+    auth_jwks_file: Option<PathBuf>,
+    /// File with the secret that issuer and services share, of at least 32 bytes, for HS256
+    #[arg(long, env = "AUTH_HS256_SECRET_FILE")]
+    auth_hs256_secret_file: Option<PathBuf>,
+    /// File with the secret before, whose tokens stay valid while it is being replaced
+    #[arg(long, env = "AUTH_HS256_PREVIOUS_SECRET_FILE")]
+    auth_hs256_previous_secret_file: Option<PathBuf>,
+    /// Signature algorithms to accept, separated by commas: RS256, PS256, ES256, EdDSA; HS256 with a secret. Unset: all of
+    /// them that the keys allow
+    #[arg(long, env = "AUTH_ALGORITHMS", value_delimiter = ',', value_parser = algorithm)]
+    auth_algorithms: Vec<Algorithm>,
+    /// Seconds by which the issuer's clock may differ from this one (0 to 300)
+    #[arg(long, env = "AUTH_LEEWAY_S", default_value = "30", value_parser = leeway)]
+    auth_leeway_s: Duration,
+    /// Claim that has the user id
+    #[arg(long, env = "AUTH_USER_CLAIM", default_value = "sub")]
+    auth_user_claim: String,
+    /// Claim that has the scopes: a text with spaces between them, or an array
+    #[arg(long, env = "AUTH_SCOPE_CLAIM", default_value = "scope")]
+    auth_scope_claim: String,
+}
+
+/// Requests to let in.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// All of them; anybody may do anything
+    Off,
+    /// Those with a valid token (JWT), which may do what its user and scopes allow
+    Jwt,
+}
+
+/// A setting that is missing, wrong, or contradicts another one.
+#[derive(Debug, thiserror::Error)]
+#[error("{key} {expected}")]
+pub(crate) struct InvalidSetting {
+    key: &'static str,
+    expected: String,
+}
+
+/// Settings that agree with each other.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) source: Source,
+    pub(crate) rules: Rules,
+}
+
+/// A secret, which is never printed.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[redacted]")
+    }
+}
+
+impl AuthConfig {
+    /// Returns true if tokens are demanded.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.auth == Mode::Jwt
+    }
+
+    /// Fails if a setting is missing, contradicts another one, or names a file that cannot be used. Returns the setting and
+    /// what is expected.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        self.settings().map(drop).map_err(|invalid| (invalid.key, invalid.expected))
+    }
+
+    /// Returns what an operator should know of a service that listens on `bind`. Each text names its setting.
+    #[must_use]
+    pub fn warnings(&self, bind: SocketAddr) -> Vec<String> {
+        if self.is_on() {
+            return Vec::new();
+        }
+        let without_effect = self.given().into_iter().filter(|(_, is_given)| *is_given);
+        let without_effect = without_effect.map(|(key, _)| format!("{key} has no effect with AUTH=off"));
+        let is_open = !bind.ip().to_canonical().is_loopback();
+        let open = is_open.then(|| {
+            format!(
+                "AUTH is off: whoever reaches {bind} can read, edit and delete everybody's messages. Set AUTH=jwt, or \
+                 let only those in who may"
+            )
+        });
+        open.into_iter().chain(without_effect).collect()
+    }
+
+    /// Returns the settings without a default, and whether they are given.
+    fn given(&self) -> [(&'static str, bool); 7] {
+        [
+            ("AUTH_ISSUER", self.auth_issuer.is_some()),
+            ("AUTH_AUDIENCE", self.auth_audience.is_some()),
+            ("AUTH_JWKS_URL", self.auth_jwks_url.is_some()),
+            ("AUTH_JWKS_FILE", self.auth_jwks_file.is_some()),
+            ("AUTH_HS256_SECRET_FILE", self.auth_hs256_secret_file.is_some()),
+            ("AUTH_HS256_PREVIOUS_SECRET_FILE", self.auth_hs256_previous_secret_file.is_some()),
+            ("AUTH_ALGORITHMS", !self.auth_algorithms.is_empty()),
+        ]
+    }
+
+    /// Returns the settings; `None` for `AUTH=off`. Reads the files.
+    pub(crate) fn settings(&self) -> Result<Option<Settings>, InvalidSetting> {
+        if !self.is_on() {
+            return Ok(None);
+        }
+        let required = |key, value: &Option<String>| {
+            value.clone().ok_or_else(|| InvalidSetting::new(key, "must be set with AUTH=jwt"))
+        };
+        let issuer = required("AUTH_ISSUER", &self.auth_issuer)?;
+        let audience = required("AUTH_AUDIENCE", &self.auth_audience)?;
+        let source = self.source()?;
+        let algorithms = self.algorithms(&source)?;
+        Ok(Some(Settings {
+            source,
+            rules: Rules {
+                issuer,
+                audience,
+                algorithms,
+                leeway: self.auth_leeway_s,
+                user_claim: self.auth_user_claim.clone(),
+                scope_claim: self.auth_scope_claim.clone(),
+            },
+        }))
+    }
+
+    fn source(&self) -> Result<Source, InvalidSetting> {
+        let previous = self.auth_hs256_previous_secret_file.as_deref();
+        if previous.is_some() && self.auth_hs256_secret_file.is_none() {
+            let expected = "must be set with AUTH_HS256_PREVIOUS_SECRET_FILE";
+            return Err(InvalidSetting::new("AUTH_HS256_SECRET_FILE", expected));
+        }
+        match (&self.auth_jwks_url, &self.auth_jwks_file, &self.auth_hs256_secret_file) {
+            (Some(url), None, None) => Ok(Source::Url(url.clone())),
+            (None, Some(file), None) => {
+                // Whether it has keys is found out later, and again and again: an issuer may be about to write it.
+                read("AUTH_JWKS_FILE", file).map(|_| Source::File(file.clone()))
+            }
+            (None, None, Some(file)) => {
+                let mut secrets = vec![secret("AUTH_HS256_SECRET_FILE", file)?];
+                if let Some(file) = previous {
+                    secrets.push(secret("AUTH_HS256_PREVIOUS_SECRET_FILE", file)?);
+                }
+                Ok(Source::Secrets(secrets))
+            }
+            (None, None, None) => {
+                let expected = "must be set with AUTH=jwt, or else AUTH_JWKS_FILE or AUTH_HS256_SECRET_FILE";
+                Err(InvalidSetting::new("AUTH_JWKS_URL", expected))
+            }
+            _ => {
+                let [first, second] = self.two_sources();
+                Err(InvalidSetting::new(first, format!("must not be set beside {second}: keys have one source")))
+            }
+        }
+    }
+
+    /// Returns the first two of the sources that are given.
+    fn two_sources(&self) -> [&'static str; 2] {
+        let given = self.given();
+        let mut given = given[2..5].iter().filter(|(_, is_given)| *is_given).map(|(key, _)| *key);
+        [given.next().unwrap_or_default(), given.next().unwrap_or_default()]
+    }
+
+    fn algorithms(&self, source: &Source) -> Result<Vec<Algorithm>, InvalidSetting> {
+        let (possible, expected) = match source {
+            Source::Secrets(_) => (&[Algorithm::HS256][..], "must be HS256, or unset, with a secret"),
+            Source::Url(_) | Source::File(_) => {
+                let expected = "must be of RS256, PS256, ES256 and EdDSA: HS256 needs AUTH_HS256_SECRET_FILE instead of public keys";
+                (&PUBLIC_KEY_ALGORITHMS[..], expected)
+            }
+        };
+        if self.auth_algorithms.is_empty() {
+            return Ok(possible.to_vec());
+        }
+        let are_possible = self.auth_algorithms.iter().all(|it| possible.contains(it));
+        are_possible
+            .then(|| self.auth_algorithms.clone())
+            .ok_or_else(|| InvalidSetting::new("AUTH_ALGORITHMS", expected))
+    }
+}
+
+/// Algorithms for which an issuer publishes keys.
+const PUBLIC_KEY_ALGORITHMS: [Algorithm; 4] =
+    [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
+
+impl InvalidSetting {
+    fn new(key: &'static str, expected: impl Into<String>) -> Self {
+        Self { key, expected: expected.into() }
+    }
+}
+
+fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, InvalidSetting> {
+    let unreadable = |error| format!("names a file that cannot be read: {}: {error}", file.display());
+    fs::read(file).map_err(|error| InvalidSetting::new(key, unreadable(error)))
+}
+
+/// Reads a secret. Editors end a file with a line break, which is not part of it.
+fn secret(key: &'static str, file: &Path) -> Result<Secret, InvalidSetting> {
+    let mut bytes = read(key, file)?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    if bytes.len() < MIN_SECRET_BYTES {
+        let expected = format!("must name a file with a secret of at least {MIN_SECRET_BYTES} bytes");
+        return Err(InvalidSetting::new(key, expected));
+    }
+    Ok(Secret(bytes))
+}
+
+fn jwks_url(text: &str) -> Result<Url, &'static str> {
+    let is_loopback = |url: &Url| match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    let is_allowed = |url: &Url| {
+        let is_safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback(url);
+        let has_password = !url.username().is_empty() || url.password().is_some();
+        is_safe && url.has_host() && !has_password && url.fragment().is_none()
+    };
+    let url = Url::parse(text).ok().filter(is_allowed);
+    url.ok_or(
+        "must be an https URL without a password, such as https://issuer.example/jwks.json; http is for localhost only",
+    )
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, &'static str> {
+    let known = PUBLIC_KEY_ALGORITHMS.into_iter().chain([Algorithm::HS256]);
+    let named = text.trim().parse().ok().filter(|named| known.into_iter().any(|it| it == *named));
+    named.ok_or("each algorithm must be RS256, PS256, ES256, EdDSA or HS256")
+}
+
+fn leeway(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= MAX_LEEWAY_S);
+    let expected = || format!("must be whole seconds from 0 to {MAX_LEEWAY_S}, such as 30");
+    seconds.map(Duration::from_secs).ok_or_else(expected)
+}

@@ -1,0 +1,45 @@
+//! The limit of invalid tokens from one address.
+
+use std::net::IpAddr;
+
+use governor::clock::{Clock, MonotonicClock};
+
+use super::{Key, Rate, RateLimiter};
+use crate::Denied;
+
+/// 10 a second, and 50 at once.
+const RATE: Rate = match Rate::new(50, 5) {
+    Some(rate) => rate,
+    None => panic!("it is within the bounds"),
+};
+
+/// Limits the invalid tokens from each address: 10 a second, and 50 at once. It is asked only about tokens that are not
+/// valid, so that nobody is kept from using a valid one.
+pub struct FailureLimit<C: Clock = MonotonicClock>(RateLimiter<C>);
+
+impl Default for FailureLimit {
+    fn default() -> Self {
+        Self(RateLimiter::new("failed_authentication", RATE))
+    }
+}
+
+impl FailureLimit {
+    /// Makes a limit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<C: Clock> FailureLimit<C> {
+    /// Counts a refusal by the address of its client, and returns what to answer. A token that has expired was valid, and
+    /// no token is no attempt to guess one: they do not count.
+    pub fn count(&self, address: IpAddr, denied: Denied) -> Denied {
+        let is_attempt = matches!(denied, Denied::Invalid { expired: false });
+        if !is_attempt {
+            return denied;
+        }
+        let quota = self.0.take(Key::Address(address));
+        if quota.allowed { denied } else { Denied::TooManyFailures { retry_after: quota.reset } }
+    }
+}
