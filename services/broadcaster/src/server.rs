@@ -26,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use auth::bearer;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use service::{
@@ -53,9 +54,9 @@ use crate::{
         per_ip_limit::{IpPermit, LimitReached, PerIpLimiter},
     },
 };
-pub(crate) use deadlines::Timeouts;
 use authentication::{Authentication, Sender};
 use authority::Authority;
+pub(crate) use deadlines::Timeouts;
 use purpose::Purpose;
 use refusal::Refusal;
 use session::{Source, Subscriber};
@@ -273,7 +274,7 @@ impl Server {
             None => Source::Closed,
         };
         let authority = Authority::new(self, purpose, self.client_of(request), sender);
-        let subprotocol = handshake::offers_subprotocol(request.headers());
+        let subprotocol = bearer::offers_subprotocol(request.headers());
         let upgrade = hyper::upgrade::on(request);
         // On the heap: otherwise the task of every session would be that much larger.
         let subscriber = Box::new(Subscriber { source, authority });
@@ -282,7 +283,12 @@ impl Server {
     }
 
     /// Holds the permits until the session has ended or must.
-    async fn host(self: Arc<Self>, upgrade: OnUpgrade, subscriber: Box<Subscriber>, permits: Permits) {
+    async fn host(
+        self: Arc<Self>,
+        upgrade: OnUpgrade,
+        subscriber: Box<Subscriber>,
+        permits: Permits,
+    ) {
         // With `run_until_cancelled`, the task of each session would hold its state twice.
         tokio::select! {
             () = self.session(upgrade, subscriber) => {}

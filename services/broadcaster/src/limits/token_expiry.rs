@@ -40,7 +40,8 @@ impl TokenExpiry {
 
     /// Returns when the token expires, in the form in which clients are told.
     pub(crate) fn timestamp(&self) -> Timestamp {
-        let since_epoch = self.expires_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch =
+            self.expires_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
         Timestamp::from_unix_millis(millis).unwrap_or(Timestamp::MAX)
     }

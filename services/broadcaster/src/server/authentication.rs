@@ -39,7 +39,7 @@ impl Authentication {
     /// Verifies a token that came from this address.
     pub(super) async fn verify(&self, token: &str, client: IpAddr) -> Result<Identity, Denied> {
         let verified = self.authenticator.verify(token).await;
-        verified.map_err(|denied| self.counted(denied, client))
+        verified.map_err(|denied| self.failures.count(client, denied))
     }
 
     /// Finds out who sends a request that is no WebSocket's.
@@ -48,7 +48,7 @@ impl Authentication {
         headers: &HeaderMap,
         client: IpAddr,
     ) -> Result<Identity, Denied> {
-        let token = bearer::token(headers).map_err(|denied| self.counted(denied, client))?;
+        let token = bearer::token(headers).map_err(|denied| self.failures.count(client, denied))?;
         self.verify(token.ok_or(Denied::NoToken)?, client).await
     }
 
@@ -60,7 +60,7 @@ impl Authentication {
     ) -> Result<Sender, Refusal> {
         let tokens = bearer::token(headers)
             .and_then(|header| Ok((header, bearer::of_subprotocols(headers)?)))
-            .map_err(|denied| self.counted(denied, client))?;
+            .map_err(|denied| self.failures.count(client, denied))?;
         let token = match &tokens {
             (Some(header), Some(subprotocol)) if header != subprotocol => {
                 return Err(Refusal::TwoTokens);
@@ -73,14 +73,6 @@ impl Authentication {
             }
         };
         Ok(Sender::Known(self.verify(token, client).await?))
-    }
-
-    /// Counts a token that was never valid. Beyond the limit of its address, nothing more is said about it.
-    fn counted(&self, denied: Denied, client: IpAddr) -> Denied {
-        match denied {
-            Denied::Invalid { expired: false } => self.failures.failed(client).unwrap_or(denied),
-            _ => denied,
-        }
     }
 }
 

@@ -74,7 +74,15 @@ impl Authority {
             }
         };
         let (server, verification, unsent) = (Arc::clone(server), None, None);
-        Some(Box::new(Self { server, authentication, purpose, client, state, verification, unsent }))
+        Some(Box::new(Self {
+            server,
+            authentication,
+            purpose,
+            client,
+            state,
+            verification,
+            unsent,
+        }))
     }
 
     /// Takes a message of the client. Only the first one must have a token; what has none later is ignored.
@@ -124,9 +132,7 @@ impl Authority {
     fn accept(&mut self, identity: Identity) -> Result<Outcome, Refusal> {
         let caller = Caller::Verified(Arc::clone(&identity.principal));
         let outcome = match &self.state {
-            State::Waiting { .. } => {
-                Outcome::Opened(self.server.open(&self.purpose, &caller)?)
-            }
+            State::Waiting { .. } => Outcome::Opened(self.server.open(&self.purpose, &caller)?),
             State::Valid { principal, .. } => {
                 let is_same = |other: &Principal| {
                     (&principal.subject, &principal.user) == (&other.subject, &other.user)

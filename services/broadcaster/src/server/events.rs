@@ -11,7 +11,11 @@ use service::{
     origin,
 };
 use telemetry::metrics::GaugeGuard;
-use tokio::{net::TcpStream, sync::oneshot, time::{sleep_until, timeout}};
+use tokio::{
+    net::TcpStream,
+    sync::oneshot,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     Permits, Server, handshake,
@@ -226,10 +230,7 @@ impl Server {
 }
 
 /// Reads what a request for events asks for. The caller is not known before its token has come.
-fn read(
-    request: &Request<RequestBody>,
-    caller: Option<&Caller>,
-) -> Result<StreamRequest, Refusal> {
+fn read(request: &Request<RequestBody>, caller: Option<&Caller>) -> Result<StreamRequest, Refusal> {
     let needs_user = caller.is_some_and(|caller| caller.user().is_none());
     StreamRequest::read(request.uri().query(), request.headers(), needs_user)
         .map_err(|problem| Refusal::Invalid(Box::new(problem)))

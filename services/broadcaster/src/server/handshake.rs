@@ -1,21 +1,16 @@
 //! The WebSocket handshake's HTTP side (RFC 6455, section 4.2).
 
+use auth::bearer;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
-use service::http::{
-    Body, body, has_token,
-    lists::{Quotes, elements},
-};
+use service::http::{Body, body, has_token};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::refusal::Refusal;
 
 /// Path of the broadcast.
 pub(super) const PATH: &str = "/api/chat";
-
-/// The subprotocol that clients may name. A browser that sends its token as another one fails without it.
-pub(super) const SUBPROTOCOL: &str = "messages.v1";
 
 /// Returns the route of `path` if it is the broadcast's.
 pub(super) fn route(path: &str) -> Option<&'static str> {
@@ -64,15 +59,10 @@ pub(super) fn switching_protocols(accept_key: HeaderValue, subprotocol: bool) ->
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
     if subprotocol {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        headers
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(bearer::SUBPROTOCOL));
     }
     response
-}
-
-/// Returns true if the client offers our subprotocol, whose name is case-sensitive (RFC 6455, section 1.9).
-pub(super) fn offers_subprotocol(headers: &HeaderMap) -> bool {
-    elements(headers, &header::SEC_WEBSOCKET_PROTOCOL, Quotes::Plain)
-        .any(|offered| offered == SUBPROTOCOL.as_bytes())
 }
 
 /// Returns the header's value if there is exactly one.
@@ -192,25 +182,6 @@ mod tests {
         });
         assert_eq!(refused, Refusal::OriginForbidden);
         assert_eq!(refused.into_response().status(), 403);
-    }
-
-    #[test]
-    fn our_subprotocol_is_taken_if_it_is_offered() {
-        for (offered, expected) in [
-            ("messages.v1", true),
-            ("base64url.bearer.authorization.messages.eA, messages.v1", true),
-            ("Messages.v1", false),
-            ("messages.v2", false),
-            ("", false),
-        ] {
-            let headers = HeaderMap::from_iter([(
-                header::SEC_WEBSOCKET_PROTOCOL,
-                HeaderValue::from_static(offered),
-            )]);
-            assert_eq!(offers_subprotocol(&headers), expected, "{offered}");
-        }
-        let response = switching_protocols(HeaderValue::from_static("key"), true);
-        assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], SUBPROTOCOL);
     }
 
     #[test]
