@@ -114,7 +114,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         Dependency::at_start("readable_messages", readable.subscribe()),
     ];
     let dependencies = dependencies.into_iter().chain(jwks).collect();
-    let health = Health::new(dependencies, phases.draining.clone()).with_metrics(exporter);
+    let health = Health::new(dependencies, phases.draining.clone())
+        .with_metrics(exporter)
+        .with_metrics_at(common.metrics_bind, common.log.access, &phases)?;
     let sampling = sampler::run(election, store.clone(), store_up, interval, stop, readable);
     let sampling = tokio::spawn(sampling);
 

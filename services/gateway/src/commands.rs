@@ -202,6 +202,6 @@ fn log(command: &Command, result: &Result<Submission, PublishError>) {
 }
 
 fn accepted(command: &Command, timed_out: bool) -> Submission {
-    let operation = OperationId { command_id: command.id, message_id: command.message_id() };
+    let operation = OperationId::new(command.id, command.message_id());
     Submission::Accepted { operation, timed_out }
 }

@@ -107,7 +107,8 @@ pub async fn run_with(
         ],
         phases.draining.clone(),
     )
-    .with_metrics(exporter);
+    .with_metrics(exporter)
+    .with_metrics_at(common.metrics_bind, common.log.access, &phases)?;
     let listener = health::bind(config.bind)?;
     let access_log = common.log.access;
     let serving_phases = phases.clone();

@@ -102,7 +102,7 @@ mod tests {
         }
 
         #[test]
-        fn operation_ids(text in "[0-9a-fA-F]{12}7[0-9a-fA-F]{51}") {
+        fn operation_ids(text in "[0-9a-fA-F]{12}7[0-9a-fA-F]{51}([0-9a-fA-F]{32})?") {
             ids(text.as_bytes());
         }
 

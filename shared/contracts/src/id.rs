@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::Timestamp;
+use crate::{Actor, Timestamp};
 
 /// Namespace of message ids derived from a sender and an idempotency key. Part of the API: with
 /// another value, a repeated request would create a second message.
@@ -31,11 +31,16 @@ pub struct MessageId(Uuid);
 pub struct CommandId(Uuid);
 
 impl MessageId {
-    /// Returns the id that every gateway derives from this sender and idempotency key.
+    /// Returns the id that every gateway derives from this sender and the idempotency key of this actor. The keys of each
+    /// service are apart from those of the sender, and of other services.
     #[must_use]
-    pub fn from_idempotency_key(sender: &str, key: &str) -> Self {
-        // The length keeps ("ab", "c") apart from ("a", "bc").
-        let name = format!("{}:{sender}{key}", sender.len());
+    pub fn from_idempotency_key(sender: &str, key: &str, actor: Option<&Actor>) -> Self {
+        // The lengths keep ("ab", "c") apart from ("a", "bc").
+        let of_sender = format!("{}:{sender}{key}", sender.len());
+        let name = match actor {
+            Some(Actor::Service { name, .. }) => format!("service {}:{name}{of_sender}", name.len()),
+            Some(Actor::User(_)) | None => of_sender,
+        };
         Self(Uuid::new_v5(&IDEMPOTENCY_NAMESPACE, name.as_bytes()))
     }
 }
@@ -95,13 +100,16 @@ uuid_newtype!(MessageId);
 uuid_newtype!(CommandId);
 
 /// Id of an operation, to which the `Location` of a `202` points. Opaque to clients; written as the 64
-/// hexadecimal digits of both ids.
+/// hexadecimal digits of both ids, and 32 more if it has a MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationId {
     /// Command of the operation.
     pub command_id: CommandId,
     /// Message that the command changes.
     pub message_id: MessageId,
+    /// Message authentication code, by which a gateway knows who has requested the operation; `None` where authentication
+    /// is off.
+    pub mac: Option<[u8; OperationId::MAC_BYTES]>,
 }
 
 /// Invalid operation id.
@@ -109,9 +117,24 @@ pub struct OperationId {
 #[error("must be an operation id, as the Location of a 202 gives it")]
 pub struct InvalidOperationId;
 
+impl OperationId {
+    /// Number of bytes of a MAC.
+    pub const MAC_BYTES: usize = 16;
+
+    /// Digits of the ids, without a MAC.
+    const ID_DIGITS: usize = 64;
+
+    /// Returns an id without a MAC.
+    #[must_use]
+    pub const fn new(command_id: CommandId, message_id: MessageId) -> Self {
+        Self { command_id, message_id, mac: None }
+    }
+}
+
 impl fmt::Display for OperationId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}{}", self.command_id.0.simple(), self.message_id.0.simple())
+        write!(formatter, "{}{}", self.command_id.0.simple(), self.message_id.0.simple())?;
+        self.mac.map_or(Ok(()), |mac| write!(formatter, "{:032x}", u128::from_be_bytes(mac)))
     }
 }
 
@@ -119,36 +142,71 @@ impl FromStr for OperationId {
     type Err = InvalidOperationId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(InvalidOperationId);
         }
-        let (command, message) = text.split_at(32);
+        let (ids, mac) = text.split_at_checked(Self::ID_DIGITS).ok_or(InvalidOperationId)?;
+        let mac = match mac.len() {
+            0 => None,
+            length if length == 2 * Self::MAC_BYTES => {
+                Some(u128::from_str_radix(mac, 16).map_err(|_| InvalidOperationId)?.to_be_bytes())
+            }
+            _ => return Err(InvalidOperationId),
+        };
+        let (command, message) = ids.split_at(32);
         let command_id: CommandId = command.parse().map_err(|_| InvalidOperationId)?;
         let message_id: MessageId = message.parse().map_err(|_| InvalidOperationId)?;
         if command_id.issued_at().is_none() {
             return Err(InvalidOperationId);
         }
-        Ok(Self { command_id, message_id })
+        Ok(Self { command_id, message_id, mac })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::Scope;
+
     use super::*;
 
     #[test]
     fn the_same_sender_and_key_make_the_same_message_id() {
-        let once = MessageId::from_idempotency_key("alice", "k1");
-        assert_eq!(once, MessageId::from_idempotency_key("alice", "k1"));
-        assert_ne!(once, MessageId::from_idempotency_key("alicek", "1"));
+        let once = MessageId::from_idempotency_key("alice", "k1", None);
+        assert_eq!(once, MessageId::from_idempotency_key("alice", "k1", None));
+        assert_ne!(once, MessageId::from_idempotency_key("alicek", "1", None));
         assert_eq!(once.to_string(), "90cae97a-78cc-55b8-ba21-a76c2fe4ecda");
     }
 
     #[test]
+    fn an_idempotency_key_belongs_to_its_actor() {
+        let of = |sender: &str, key: &str, actor: Option<&Actor>| {
+            MessageId::from_idempotency_key(sender, key, actor)
+        };
+        let service =
+            |name: &str| Actor::Service { name: name.to_owned(), scope: Scope::WriteAs };
+        let alice = Actor::User("alice".to_owned().try_into().unwrap());
+        let unchecked = of("alice", "k1", None);
+        assert_eq!(of("alice", "k1", Some(&alice)), unchecked, "a key outlives the upgrade");
+        let imported = of("alice", "k1", Some(&service("importer")));
+        assert_ne!(imported, unchecked);
+        assert_eq!(imported, of("alice", "k1", Some(&service("importer"))));
+        assert_ne!(imported, of("alice", "k1", Some(&service("other"))));
+        assert_ne!(of("bc", "k", Some(&service("a"))), of("c", "k", Some(&service("ab"))));
+    }
+
+    #[test]
     fn an_operation_id_survives_its_text_form() {
-        let operation =
-            OperationId { command_id: CommandId::generate(), message_id: MessageId::generate() };
+        let operation = OperationId::new(CommandId::generate(), MessageId::generate());
+        assert_eq!(operation.to_string().len(), 64);
         assert_eq!(operation.to_string().parse(), Ok(operation));
+        let with_mac = OperationId { mac: Some([0xa0; OperationId::MAC_BYTES]), ..operation };
+        let text = with_mac.to_string();
+        assert_eq!(text.len(), 96);
+        assert_eq!(text.parse(), Ok(with_mac));
+        for cut in [0, 63, 65, 95] {
+            assert_eq!(text[..cut].parse::<OperationId>(), Err(InvalidOperationId), "{cut}");
+        }
+        assert_eq!(format!("{text}00").parse::<OperationId>(), Err(InvalidOperationId));
         assert_eq!("x".repeat(64).parse::<OperationId>(), Err(InvalidOperationId));
         assert_eq!("é".repeat(32).parse::<OperationId>(), Err(InvalidOperationId));
     }

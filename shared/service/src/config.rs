@@ -82,6 +82,10 @@ pub struct CommonConfig {
     /// Milliseconds between the signal to stop (/readyz turns 503) and the end of accepting work
     #[arg(long, env = "DRAIN_DELAY_MS", default_value = "5000", value_parser = values::stop_millis())]
     pub drain_delay_ms: Duration,
+    /// Address and port on which /metrics is served instead of the service's own port, so that a proxy in front cannot
+    /// reach it. Unset: the service's own port
+    #[arg(long, env = "METRICS_BIND", value_parser = values::address)]
+    pub metrics_bind: Option<SocketAddr>,
 }
 
 /// Purpose of the process.
@@ -138,19 +142,27 @@ pub(crate) fn check_authorities() -> Result<(), ConfigError> {
     telemetry::authorities::check().map_err(|invalid| ConfigError::new(invalid.key, invalid.reason))
 }
 
-/// Fails if no interface of this machine has the address to listen on.
+/// Fails if no interface of this machine has an address to listen on, or if two listeners would have the same one.
 pub(crate) fn check_bind<C: ServiceConfig>(config: &C) -> Result<(), ConfigError> {
-    let ip = config.bind().ip();
-    // Any socket can tell, and this one is in nobody's way.
-    match UdpSocket::bind((ip, 0)) {
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            let command = C::command();
-            let argument = command.get_arguments().find(|it| it.get_id() == "bind");
-            let key = argument.and_then(|it| it.get_env()?.to_str()).unwrap_or("--bind").to_owned();
-            Err(ConfigError::new(key, format!("this machine does not have the address {ip}")))
-        }
-        _ => Ok(()),
+    let (bind, metrics) = (config.bind(), config.common().metrics_bind);
+    if metrics.is_some_and(|metrics| metrics == bind && metrics.port() != 0) {
+        let own = "is the address of the service itself; leave it out to serve /metrics there";
+        return Err(ConfigError::new("METRICS_BIND", own));
     }
+    let command = C::command();
+    let argument = command.get_arguments().find(|it| it.get_id() == "bind");
+    let key = argument.and_then(|it| it.get_env()?.to_str()).unwrap_or("--bind").to_owned();
+    for (key, address) in [(key, Some(bind)), ("METRICS_BIND".to_owned(), metrics)] {
+        let Some(address) = address else { continue };
+        let ip = address.ip();
+        // Any socket can tell, and this one is in nobody's way.
+        let tried = UdpSocket::bind((ip, 0));
+        if tried.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable) {
+            let reason = format!("this machine does not have the address {ip}");
+            return Err(ConfigError::new(key, reason));
+        }
+    }
+    Ok(())
 }
 
 /// Removes from an error the value of an argument whose values are hidden, and anything else that may

@@ -122,6 +122,22 @@ impl Health {
         Self { exporter: Some(exporter), ..self }
     }
 
+    /// Moves `/metrics` to a listener of its own at `address`, if there is one, and returns the health of the main port. It
+    /// is served until `phases` close, with the paths of health checks.
+    pub fn with_metrics_at(
+        self,
+        address: Option<SocketAddr>,
+        access_log: AccessLog,
+        phases: &Phases,
+    ) -> anyhow::Result<Self> {
+        let Some(address) = address else { return Ok(self) };
+        let listener = Listener::bind_silently(address, listener_settings())?;
+        tracing::info!(address = %listener.local_addr()?, "serving metrics");
+        let (health, phases) = (self.clone(), phases.clone());
+        tokio::spawn(async move { serve(listener, health, access_log, &phases).await });
+        Ok(Self { exporter: None, ..self })
+    }
+
     /// Returns the route of `path`, if it is one of those served here.
     #[must_use]
     pub fn route(path: &str) -> Option<&'static str> {
@@ -201,8 +217,11 @@ fn uncached(media_type: &'static str, body: impl Into<Bytes>) -> Response<Body> 
 
 /// Binds a port for health checks only.
 pub fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
-    let settings = ListenerSettings { max_connections: MAX_CONNECTIONS, ..Default::default() };
-    Listener::bind(address, settings)
+    Listener::bind(address, listener_settings())
+}
+
+fn listener_settings() -> ListenerSettings {
+    ListenerSettings { max_connections: MAX_CONNECTIONS, ..Default::default() }
 }
 
 /// Serves `/livez`, `/readyz`, `/metrics` and the pages of the problem types, and nothing else.
@@ -333,6 +352,28 @@ mod tests {
         assert!(body.contains("messages_dependency_up{dependency=\"rabbitmq\"} 1"), "{body}");
         assert!(body.contains("messages_ready 1"), "{body}");
     }
+
+    #[tokio::test]
+    async fn metrics_may_have_a_port_of_their_own() {
+        let shutdown = crate::Shutdown::manual();
+        let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(5));
+        let health = Health::new(Vec::new(), CancellationToken::new())
+            .with_metrics(Exporter::start("test").unwrap());
+        let same = health.clone().with_metrics_at(None, AccessLog::Off, &phases).unwrap();
+        assert_eq!(status(&same, "/metrics"), 200);
+        // A port that was free a moment ago; nothing else is told of it.
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let main = health.with_metrics_at(Some(address), AccessLog::Off, &phases).unwrap();
+        assert!(main.answer(&Method::GET, "/metrics").is_none());
+        assert_eq!(status(&main, "/readyz"), 200);
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.contains("messages_ready 1"), "{response}");
+        shutdown.request();
+    }
+
     #[tokio::test]
     async fn a_port_for_health_checks_keeps_the_rules_of_http() {
         let shutdown = crate::Shutdown::manual();

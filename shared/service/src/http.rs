@@ -5,6 +5,7 @@
 //! `served_connection` takes one connection from its first byte to its end.
 
 mod accept;
+mod base_url;
 pub mod body;
 pub mod client_address;
 mod connection_limit;
@@ -44,6 +45,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::Phases;
+pub use base_url::BaseUrl;
 pub use body::{Body, BoxError, RequestBody};
 pub use client_address::TrustedProxies;
 use connection_limit::ConnectionLimit;
@@ -69,9 +71,18 @@ pub struct Listener {
 impl Listener {
     /// Binds `address` and logs it.
     pub fn bind(address: SocketAddr, settings: ListenerSettings) -> anyhow::Result<Self> {
+        let listener = Self::bind_silently(address, settings)?;
+        tracing::info!(address = %listener.local_addr()?, "listening");
+        Ok(listener)
+    }
+
+    /// Binds `address`, for a listener that is not the service's own.
+    pub(crate) fn bind_silently(
+        address: SocketAddr,
+        settings: ListenerSettings,
+    ) -> anyhow::Result<Self> {
         let tcp =
             listen(address, &settings).with_context(|| format!("cannot listen on {address}"))?;
-        tracing::info!(address = %tcp.local_addr()?, "listening");
         Ok(Self { tcp, settings })
     }
 

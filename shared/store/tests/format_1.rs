@@ -152,10 +152,10 @@ async fn operations_keep_their_state() -> Result<()> {
         (DELETION, DELETED),
         (SUPERSEDED, EDITED),
     ] {
-        let id = OperationId { command_id: command(command_id)?, message_id: message(message_id)? };
+        let id = OperationId::new(command(command_id)?, message(message_id)?);
         assert_eq!(store.operation(id).await?, OperationState::Succeeded, "{command_id}");
     }
-    let id = OperationId { command_id: command(NOT_FOUND)?, message_id: MessageId::generate() };
+    let id = OperationId::new(command(NOT_FOUND)?, MessageId::generate());
     assert_eq!(store.operation(id).await?, OperationState::Failed(Failure::NotFound));
     let recorded = store.recorded_outcomes([command(SUPERSEDED)?]).await?;
     assert_eq!(recorded.get(&command(SUPERSEDED)?), Some(&RecordedOutcome::Superseded));

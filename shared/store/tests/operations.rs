@@ -14,7 +14,7 @@ async fn a_command_that_took_effect_has_succeeded_though_it_was_dead_lettered_be
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let (command_id, message_id) = (CommandId::generate(), MessageId::generate());
-    let operation = OperationId { command_id, message_id };
+    let operation = OperationId::new(command_id, message_id);
     // The worker that dead-lettered it records that late: another one has already applied the replay.
     let dead = Failure::DeadLettered;
     store.record_outcomes(&[(command_id, message_id, RecordedOutcome::Failed(dead))]).await?;

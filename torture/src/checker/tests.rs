@@ -44,7 +44,7 @@ fn replayed(version: Version, content: &str, edited: i64) -> Response {
 }
 
 fn accepted(status: OperationStatus) -> Response {
-    let operation = OperationId { command_id: CommandId::generate(), message_id: id() };
+    let operation = OperationId::new(CommandId::generate(), id());
     Response::Accepted { operation, status }
 }
 

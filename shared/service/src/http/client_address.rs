@@ -31,6 +31,13 @@ impl TrustedProxies {
         client_address(peer, request.headers(), &self.trusted_proxies)
     }
 
+    /// Returns true if the address is one of theirs.
+    #[must_use]
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
     /// Returns true without any.
     #[must_use]
     pub fn is_empty(&self) -> bool {
