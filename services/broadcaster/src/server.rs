@@ -199,6 +199,7 @@ impl Server {
         let span = tracing::info_span!("request", %method, path);
         let preconditions = ReadPreconditions::of(&request);
         let response = early_response(&request)
+            .or_else(|| self.preflight(&request))
             .or_else(|| methods::unless_read(&method).filter(|_| route.is_some()))
             .or_else(|| self.health.answer(&method, path))
             .or_else(|| asyncapi::respond(&method, path))

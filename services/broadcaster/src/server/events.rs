@@ -4,7 +4,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use auth::Caller;
 use futures_util::Stream;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use service::{
     http::{Body, ConnectionShare, RequestBody, TakeOver, body, event_stream, prefer::Preference},
@@ -35,6 +35,17 @@ use crate::{
 };
 
 pub(super) const PATH: &str = "/api/events";
+
+/// What a page of an allowed origin may send.
+const PREFLIGHT: [(HeaderName, HeaderValue); 4] = [
+    (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET")),
+    (
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("authorization, last-event-id, prefer"),
+    ),
+    (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
+    (header::VARY, HeaderValue::from_static("Origin")),
+];
 
 /// Maximum time that reading a page may take, besides the wait for an event. Gateways wait little longer.
 const POLL_READ_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -78,6 +89,25 @@ impl Server {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         }
         response
+    }
+
+    /// Returns the response to a browser that asks whether a page may send its token with a request for events (CORS
+    /// preflight: Fetch standard, section 4.8).
+    pub(super) fn preflight(&self, request: &Request<RequestBody>) -> Option<Response<Body>> {
+        let headers = request.headers();
+        let origin = headers.get(header::ORIGIN)?;
+        let is_preflight = request.method() == Method::OPTIONS
+            && request.uri().path() == PATH
+            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if !is_preflight || !self.is_allowed(request) {
+            return None;
+        }
+        let mut response = Response::new(body::full(""));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.extend(PREFLIGHT);
+        Some(response)
     }
 
     /// Returns true if the request comes from no page, or from one that may follow events.

@@ -32,6 +32,7 @@ mod handshakes;
 mod pings;
 mod protocol;
 mod slow_consumers;
+mod tokens;
 
 /// Longest wait for anything that must happen.
 const LIMIT: Duration = Duration::from_secs(10);
