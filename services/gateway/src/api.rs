@@ -4,5 +4,6 @@ pub(crate) mod chat;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod messages;
+pub(crate) mod metadata;
 pub(crate) mod operations;
 pub(crate) mod problems;

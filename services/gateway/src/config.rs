@@ -2,19 +2,23 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
+use auth::{AuthConfig, limits::Rate};
 use broker::BrokerConfig;
 use clap::{Parser, Subcommand};
 use service::{
     CommonConfig, ConfigError, OriginPattern, ServiceConfig,
     config::{address, millis, number},
-    http::prefer,
+    http::{TrustedProxies, prefer},
 };
 use store::StoreConfig;
 use telemetry::traces::TracesConfig;
 use url::{Host, Url};
+
+use crate::auth::OperationMacs;
 
 const MAX_WRITE_WAIT_MS: u64 = prefer::MAX_WAIT.as_secs() * 1000;
 
@@ -34,6 +38,12 @@ pub struct Config {
     /// Traces.
     #[command(flatten)]
     pub traces: TracesConfig,
+    /// Authentication.
+    #[command(flatten)]
+    pub auth: AuthConfig,
+    /// Proxies in front.
+    #[command(flatten)]
+    pub trusted_proxies: TrustedProxies,
     /// Address on which the API is served
     #[arg(
         long = "bind",
@@ -83,6 +93,17 @@ pub struct Config {
     /// Unset: none
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<OriginPattern>,
+    /// File with the secret that ties the ids of operations to those who have requested them: at least 32 bytes, the same
+    /// for all gateways. Required with AUTH=jwt
+    #[arg(long, env = "AUTH_STATE_SECRET_FILE")]
+    pub auth_state_secret_file: Option<PathBuf>,
+    /// Maximum rate of writes of one user, or of one address without users, at this gateway: requests and seconds, such as
+    /// 600/60s. Unset: no limit
+    #[arg(long, env = "RATE_LIMIT_WRITES")]
+    pub rate_limit_writes: Option<Rate>,
+    /// The same for reads, among them the begin of an event stream
+    #[arg(long, env = "RATE_LIMIT_READS")]
+    pub rate_limit_reads: Option<Rate>,
     /// Task to do instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -113,6 +134,8 @@ impl ServiceConfig for Config {
         if is_own_address(&self.broadcaster_url, self.bind) {
             return Err(ConfigError::new("BROADCASTER_URL", own));
         }
+        self.auth.check().map_err(|(key, expected)| ConfigError::new(key, expected))?;
+        self.operation_macs()?;
         TracesConfig::check().map_err(|(key, expected)| ConfigError::new(key, expected))
     }
 
@@ -120,6 +143,24 @@ impl ServiceConfig for Config {
         let mut warnings = self.broker.warnings();
         warnings.extend(self.store.warnings());
         warnings.extend(self.traces.warnings());
+        warnings.extend(self.auth.warnings(self.bind));
+        if !self.auth.is_on() && self.auth_state_secret_file.is_some() {
+            warnings.push("AUTH_STATE_SECRET_FILE has no effect with AUTH=off".to_owned());
+        }
+        let limits = [self.rate_limit_writes, self.rate_limit_reads];
+        let looks_at_addresses = self.auth.is_on() || limits.iter().any(Option::is_some);
+        if !self.trusted_proxies.is_empty() && !looks_at_addresses {
+            warnings.push(
+                "TRUSTED_PROXIES has no effect without AUTH=jwt, RATE_LIMIT_WRITES or RATE_LIMIT_READS"
+                    .to_owned(),
+            );
+        }
+        if let Some(everybody) = self.trusted_proxies.everybody() {
+            warnings.push(format!(
+                "TRUSTED_PROXIES trusts every client ({everybody}): each may claim any address, so that no limit by \
+                 address holds"
+            ));
+        }
         if self.common.shutdown_grace_ms / 2 < self.write_wait_ms {
             warnings.push(
                 "SHUTDOWN_GRACE_MS is less than twice WRITE_WAIT_MS: writes that wait when the \
@@ -128,6 +169,21 @@ impl ServiceConfig for Config {
             );
         }
         warnings
+    }
+}
+
+impl Config {
+    /// Returns what signs the ids of operations; `None` with `AUTH=off`.
+    pub(crate) fn operation_macs(&self) -> Result<Option<OperationMacs>, ConfigError> {
+        const KEY: &str = "AUTH_STATE_SECRET_FILE";
+        if !self.auth.is_on() {
+            return Ok(None);
+        }
+        let path = self.auth_state_secret_file.as_deref().ok_or_else(|| {
+            ConfigError::new(KEY, "is required with AUTH=jwt: a file with a secret of at least 32 bytes")
+        })?;
+        let macs = OperationMacs::read(path).map_err(|reason| ConfigError::new(KEY, reason))?;
+        Ok(Some(macs))
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::{any::Any, time::Duration};
 
+use auth::{Denied, rules::Action};
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
 use broker::PublishError;
-use contracts::{Failure, Outcome, Problem, ProblemKind as Kind};
+use contracts::{Failure, Outcome, Problem, ProblemKind as Kind, Scope};
 use service::http::preconditions;
 use store::StoreError;
 use telemetry::error_chain;
@@ -21,23 +22,35 @@ pub(crate) type HandlerResult = Result<Response, ProblemResponse>;
 
 /// A problem as a response.
 #[derive(Debug)]
-pub(crate) struct ProblemResponse(Problem);
+pub(crate) struct ProblemResponse {
+    problem: Problem,
+    missing_scope: Option<Scope>,
+}
+
+/// The scope that a token lacks, among the extensions of the response that refuses its request: the challenge names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MissingScope(pub(crate) Scope);
 
 impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
-        service::http::problem::response(&self.0, RETRY_AFTER).map(Body::new)
+        let response = service::http::problem::response(&self.problem, RETRY_AFTER);
+        let mut response = response.map(Body::new);
+        if let Some(scope) = self.missing_scope {
+            response.extensions_mut().insert(MissingScope(scope));
+        }
+        response
     }
 }
 
 impl From<Problem> for ProblemResponse {
     fn from(problem: Problem) -> Self {
-        Self(problem)
+        Self { problem, missing_scope: None }
     }
 }
 
 impl From<Kind> for ProblemResponse {
     fn from(kind: Kind) -> Self {
-        Self(problem(kind))
+        problem(kind).into()
     }
 }
 
@@ -80,7 +93,7 @@ pub(crate) fn problem(kind: Kind) -> Problem {
              is no longer known; fetch the message to see its state"
         }
         Kind::OperationNotFound => {
-            "no operation has this id, whose time lies in the future; use the Location of a 202"
+            "no operation of yours has this id; use the Location of a 202 that you have got"
         }
         Kind::KeyReused => {
             "this Idempotency-Key was used before with a different body; use a new key"
@@ -126,6 +139,41 @@ pub(crate) fn if_match_on_create() -> Problem {
     let detail = "a message that a POST creates does not exist yet, so that it meets no If-Match; \
                   leave If-Match out";
     Problem::new(Kind::PreconditionFailed, detail)
+}
+
+/// Returns the problem of a request whose caller may not do this.
+pub(crate) fn refused(kind: Kind, action: Action) -> ProblemResponse {
+    let scope = action.rule().scope;
+    let detail = match kind {
+        Kind::Forbidden => {
+            let detail = format!("this needs a token with the scope {scope}");
+            let problem = Problem::new(kind, detail);
+            return ProblemResponse { problem, missing_scope: Some(scope) };
+        }
+        Kind::NotYourself if action == Action::Create => {
+            "from_user_id is not the user of your token; send that user, or leave from_user_id out"
+        }
+        Kind::NotYourself => {
+            "neither from_user_id nor to_user_id is the user of your token; list your own messages"
+        }
+        _ => return kind.into(),
+    };
+    Problem::new(kind, detail).into()
+}
+
+/// Returns the problem of a request that is not let in. All tokens that are not valid look the same.
+pub(crate) fn denied(denied: &Denied) -> Problem {
+    let kind = denied.kind();
+    match denied {
+        Denied::NoUser => {
+            let detail = "the token's user claim is no user id, and the token has no scope of this API";
+            Problem::new(kind, detail)
+        }
+        Denied::TooManyFailures { .. } => {
+            Problem::new(kind, "too many invalid tokens came from this address; retry later")
+        }
+        Denied::NoToken | Denied::Invalid { .. } | Denied::KeysUnavailable { .. } => problem(kind),
+    }
 }
 
 /// Returns the problem of a command that failed.

@@ -53,7 +53,7 @@ pub fn query(data: &[u8]) {
     let url =
         link.strip_prefix("</api/messages?").and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
     assert_eq!(query::list_query(url), Ok(store::ListQuery { after: Some(next), ..query.clone() }));
-    let link = query::monitor_link(&query, EventPosition::start(Uuid::nil()));
+    let link = query::monitor_link(&query, None, EventPosition::start(Uuid::nil()));
     assert!(HeaderValue::from_str(&link).is_ok(), "{link}");
     let events = link.strip_prefix("</api/events?").unwrap_or_default();
     let with = form_urlencoded::parse(events.as_bytes()).find(|(name, _)| name == "with");

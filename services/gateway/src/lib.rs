@@ -5,6 +5,7 @@
 //! disks, and it will be applied.
 
 mod api;
+mod auth;
 mod commands;
 mod config;
 mod error;
@@ -22,6 +23,8 @@ mod web;
 
 use std::time::Duration;
 
+use ::auth::{Authenticator, limits::FailureLimit};
+use axum::body::Bytes;
 use service::{
     ConfigError, Dependency, Health, Shutdown, fd_limit,
     http::{Listener, ListenerSettings},
@@ -30,6 +33,7 @@ use store::{RecentLogEnd, Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
+use auth::{Admission, RateLimits};
 use commands::{CommandSubmitter, broker_clients::BrokerClients, pending::Pending};
 pub use config::{Command, Config};
 use http::middleware::cors::Cors;
@@ -62,6 +66,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         println!("{}", router::document().to_pretty_json()?);
         return Ok(());
     }
+    let operation_macs = config.operation_macs()?;
     let exporter = Exporter::start("gateway")?;
     let tracer = Tracer::start(&config.traces, "gateway")?;
     let common = &config.common;
@@ -82,19 +87,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         pending.clone(),
         store.clone(),
     )?;
-    let health = Health::new(
-        vec![
-            // Without RabbitMQ, reads still work and writes are refused in time. Without MongoDB,
-            // creates and deletions are still accepted and answered 202.
-            Dependency::at_start("rabbitmq_publish", broker.publisher.up())
-                .blocked_by(broker.publisher.alarm()),
-            Dependency::optional("command_queue", broker.publisher.queue_has_room()),
-            Dependency::at_start("rabbitmq_replies", broker.replies.up()),
-            Dependency::at_start("mongodb", store.up()),
-        ],
-        phases.draining.clone(),
-    )
-    .with_metrics(exporter);
+    let authenticator = Authenticator::start(&config.auth, phases.hard_deadline.clone())?;
+    let health = Health::new(dependencies(&broker, &store, authenticator.as_ref()), phases.draining.clone())
+        .with_metrics(exporter)
+        .with_metrics_at(common.metrics_bind, common.log.access, &phases)?;
     let soft_deadline = phases.soft_deadline.clone();
     let publisher = broker.publisher.clone();
     let commands = CommandSubmitter::new(publisher, pending, max_waiting, soft_deadline);
@@ -110,10 +106,18 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         origins: config.cors_origins,
         tracer: tracer.clone(),
         proxy: proxy.clone(),
+        operation_macs,
+        resource_metadata: authenticator.as_ref().map(|it| Bytes::from(it.resource_metadata())),
         write_wait: config.write_wait_ms,
         draining: phases.draining.clone(),
     };
-    let router = router::router(state, MAX_REQUESTS)?;
+    let admission = Admission {
+        authenticator,
+        failures: FailureLimit::default(),
+        limits: RateLimits::new(config.rate_limit_writes, config.rate_limit_reads),
+        trusted_proxies: config.trusted_proxies,
+    };
+    let router = router::router(state, admission, MAX_REQUESTS)?;
     let settings = ListenerSettings {
         max_connections: fd_limit::raise(MAX_CONNECTIONS, OTHER_DESCRIPTORS),
         ..ListenerSettings::default()
@@ -128,4 +132,24 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     }
     tracer.close().await;
     Ok(())
+}
+
+/// Returns what the gateway needs from outside.
+fn dependencies(
+    broker: &BrokerClients,
+    store: &Store,
+    authenticator: Option<&Authenticator>,
+) -> Vec<Dependency> {
+    let mut dependencies = vec![
+        // Without RabbitMQ, reads still work and writes are refused in time. Without MongoDB,
+        // creates and deletions are still accepted and answered 202.
+        Dependency::at_start("rabbitmq_publish", broker.publisher.up())
+            .blocked_by(broker.publisher.alarm()),
+        Dependency::optional("command_queue", broker.publisher.queue_has_room()),
+        Dependency::at_start("rabbitmq_replies", broker.replies.up()),
+        Dependency::at_start("mongodb", store.up()),
+    ];
+    // Without keys it can serve nobody. Once it has had some, they stay valid for a day.
+    dependencies.extend(authenticator.map(|it| Dependency::at_start("jwks", it.keys())));
+    dependencies
 }

@@ -11,7 +11,12 @@ mod tests;
 use contracts::Problem;
 use utoipa::{
     IntoParams, OpenApi,
-    openapi::{Content, Header, RefOr, Response, link::LinkBuilder, path::Operation},
+    openapi::{
+        Content, Header, RefOr, Response,
+        link::LinkBuilder,
+        path::Operation,
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
 };
 
 use parameters::{PreconditionHeaders, RequestHeaders};
@@ -27,13 +32,17 @@ use parameters::{PreconditionHeaders, RequestHeaders};
             operation that reports its outcome.\n\n\
             Errors are problem details (RFC 9457). Besides the listed ones, an unknown path is a 404, \
             and an unsupported method is a 405 with the supported ones in `Allow`. `HEAD` is supported \
-            wherever `GET` is."
+            wherever `GET` is.\n\n\
+            Where the operators have turned authentication on, `/api` needs a token of their issuer \
+            (`Authorization: Bearer`), which `/.well-known/oauth-protected-resource` names. A user reads what it has \
+            sent and received, and edits and deletes what it has sent; services need scopes."
     ),
     tags(
         (name = "messages", description = "Write and read messages"),
         (name = "operations", description = "Outcomes of writes"),
         (name = "events", description = "What happens to messages, as it happens"),
         (name = "broadcast", description = "A message each second, over a WebSocket"),
+        (name = "authentication", description = "Where to get a token"),
         (name = "problems", description = "What the types of problems mean"),
         (name = "health", description = "For operators"),
     ),
@@ -41,14 +50,22 @@ use parameters::{PreconditionHeaders, RequestHeaders};
 )]
 pub(crate) struct Base;
 
+/// Name of the security scheme.
+const BEARER: &str = "bearer";
+
 /// Adds what operations have in common.
 pub(crate) fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    for item in document.paths.paths.values_mut() {
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(BEARER, security_scheme());
+    for (path, item) in &mut document.paths.paths {
+        let is_api = path.starts_with("/api/");
         if let Some(read) = &mut item.get {
             add_not_modified(read);
         }
         let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-        methods.into_iter().flatten().for_each(complete_operation);
+        for operation in methods.into_iter().flatten() {
+            complete_operation(operation, is_api);
+        }
     }
     document
 }
@@ -67,7 +84,23 @@ fn is_handshake(operation: &Operation) -> bool {
     operation.operation_id.as_deref() == Some("chat")
 }
 
-fn complete_operation(operation: &mut Operation) {
+fn security_scheme() -> SecurityScheme {
+    let description = "A token of the issuer that `/.well-known/oauth-protected-resource` names: a JWT with the user \
+                       in its claim `sub`, or with scopes in `scope`, unless the operators chose other claims. A user \
+                       needs no scope for its own messages; services need `messages:write-as` to write, \
+                       `messages:read-all` to read, and `broadcast:read` for `/api/chat`.";
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+    SecurityScheme::Http(bearer.description(Some(description)).build())
+}
+
+/// Returns what an operation of the API needs: a token, or nothing where authentication is off. Other operations are open.
+fn security(is_api: bool) -> Vec<SecurityRequirement> {
+    let token = SecurityRequirement::new(BEARER, Vec::<String>::new());
+    if is_api { vec![token, SecurityRequirement::default()] } else { Vec::new() }
+}
+
+fn complete_operation(operation: &mut Operation, is_api: bool) {
+    operation.security = Some(security(is_api));
     let parameters = operation.parameters.get_or_insert_default();
     let is_write =
         parameters.iter().any(|known| matches!(known, RefOr::T(known) if known.name == "Prefer"));
@@ -89,6 +122,8 @@ fn complete_operation(operation: &mut Operation) {
             ("Preference-Applied", is_write && status.starts_with('2')),
             ("Location", is_accepted),
             ("Retry-After", is_accepted),
+            ("RateLimit", is_api),
+            ("RateLimit-Policy", is_api),
         ] {
             if applies {
                 response.headers.insert(name.to_owned(), Header::default().into());

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use service::{Health, OriginPattern};
 use store::{RecentLogEnd, Store};
 use telemetry::{logging::AccessLog, metrics::Requests, traces::Tracer};
 use tokio_util::sync::CancellationToken;
 
-use crate::{commands::CommandSubmitter, http::middleware::cors::Cors, proxy::Proxy};
+use crate::{
+    auth::OperationMacs, commands::CommandSubmitter, http::middleware::cors::Cors, proxy::Proxy};
 
 /// Everything that handlers and layers need.
 pub(crate) struct AppState {
@@ -16,6 +18,10 @@ pub(crate) struct AppState {
     pub(crate) commands: CommandSubmitter,
     /// Time that a write waits for its outcome unless the client asks otherwise.
     pub(crate) write_wait: Duration,
+    /// `None` where authentication is off.
+    pub(crate) operation_macs: Option<OperationMacs>,
+    /// What `/.well-known/oauth-protected-resource` serves; `None` where authentication is off.
+    pub(crate) resource_metadata: Option<Bytes>,
     pub(crate) proxy: Proxy,
     pub(crate) health: Health,
     pub(crate) requests: Requests,

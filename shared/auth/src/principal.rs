@@ -63,7 +63,12 @@ impl Caller {
         let refusal = match (&principal.user, relation) {
             (Some(_), Relation::Sender) => rule.sender,
             (Some(_), Relation::Recipient) => rule.recipient,
-            (Some(_), Relation::Stranger) | (None, _) => rule.stranger,
+            (Some(_), Relation::Stranger) => rule.stranger,
+            // A service, too, may learn what has become of its own writes.
+            (None, Relation::Sender) if action == Action::ReadOperation => None,
+            (None, Relation::Stranger) if action == Action::ReadOperation => rule.stranger,
+            // It can be no sender or recipient. What it lacks is the scope.
+            (None, _) => Some(ProblemKind::Forbidden),
         };
         match refusal {
             None => Ok(Grant::User),

@@ -163,7 +163,11 @@ mod tests {
                 let service = caller(None, &[has]);
                 for relation in [Relation::Sender, Relation::Recipient, Relation::Stranger] {
                     let decided = service.may(action, relation);
-                    assert_eq!(decided.is_ok(), has == scope, "{action:?} {has} {relation:?}");
+                    let own = (action, relation) == (Action::ReadOperation, Relation::Sender);
+                    assert_eq!(decided.is_ok(), own || has == scope, "{action:?} {has} {relation:?}");
+                    let unknown = (action, relation) == (Action::ReadOperation, Relation::Stranger);
+                    let refusal = if unknown { ProblemKind::OperationNotFound } else { ProblemKind::Forbidden };
+                    assert!(decided.is_ok() || decided == Err(refusal), "{action:?} {decided:?}");
                 }
             }
         }

@@ -19,6 +19,7 @@ pub const IDLE_CONNECTION_LIMIT: Duration = Duration::from_secs(5);
 pub struct Api {
     http: Client,
     base: String,
+    token: Option<String>,
 }
 
 /// An answer with its body read.
@@ -43,12 +44,22 @@ impl Api {
             // What a service does to a request is the test's to see.
             .retry(reqwest::retry::never())
             .build()?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token: None })
+    }
+
+    /// The same client, with a token in each request.
+    #[must_use]
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self.clone() }
     }
 
     /// A request to add headers and a body to; [`Api::send`] it.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends a request and reads the answer.

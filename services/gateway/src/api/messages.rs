@@ -11,6 +11,7 @@ use contracts::{Command, Problem};
 use service::http::prefer::Preference;
 
 use crate::{
+    auth::Requester,
     commands::{Submission, Wait},
     error::HandlerResult,
     spans::RequestTrace,
@@ -21,6 +22,7 @@ use crate::{
 async fn write(
     state: &AppState,
     headers: &HeaderMap,
+    requester: &Requester,
     trace: &RequestTrace,
     command: Command,
     respond: impl FnOnce(Submission) -> Result<Response, Problem>,
@@ -31,7 +33,12 @@ async fn write(
         Some(Preference::RespondAsync) => Wait::ForConfirm,
         None => Wait::ForOutcome(state.write_wait),
     };
-    let submission = state.commands.submit(command, wait, trace).await?;
+    let mut submission = state.commands.submit(command, wait, trace).await?;
+    if let (Submission::Accepted { operation, .. }, Some(macs)) =
+        (&mut submission, &state.operation_macs)
+    {
+        *operation = macs.sign(*operation, requester.caller());
+    }
     let mut response = respond(submission)?;
     if let Some(preference) = preference {
         preference.apply_to(response.headers_mut());

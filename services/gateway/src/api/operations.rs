@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use auth::rules::{Action, Relation};
 use axum::{Json, extract::State, response::IntoResponse};
 use contracts::{Failure, MessageId, OperationId, Problem, ProblemKind};
 use serde::Serialize;
@@ -9,6 +10,7 @@ use store::OperationState;
 use utoipa::ToSchema;
 
 use crate::{
+    auth::Requester,
     error::{self, HandlerResult},
     http::path::PathParam,
     openapi::schemas,
@@ -74,8 +76,14 @@ impl Operation {
 )]
 pub(crate) async fn get(
     State(state): State<Arc<AppState>>,
+    requester: Requester,
     PathParam(id): PathParam<OperationId>,
 ) -> HandlerResult {
+    let relation = state
+        .operation_macs
+        .as_ref()
+        .map_or(Relation::Stranger, |macs| macs.relation(id, requester.caller()));
+    requester.may_related(Action::ReadOperation, relation)?;
     let (status, error) = match state.store.operation(id).await? {
         OperationState::NotIssued => return Err(ProblemKind::OperationNotFound.into()),
         OperationState::Expired => return Err(ProblemKind::OperationExpired.into()),

@@ -1,6 +1,6 @@
 //! The query string of a list, with all errors reported at once, and the link to the next page.
 
-use contracts::{EventPosition, Problem};
+use contracts::{EventPosition, Problem, UserId};
 use service::http::fields::{self, Fields};
 use store::{ListQuery, Position};
 use url::form_urlencoded;
@@ -50,12 +50,19 @@ pub(crate) fn next_link(query: &ListQuery, next: Position) -> String {
     format!("</api/messages?{}>; rel=\"next\"", text.finish())
 }
 
-/// Returns the `Link` to the events that follow a list (`monitor`: RFC 5989), from a position before it. Events of a
-/// conversation are those of both directions.
-pub(crate) fn monitor_link(query: &ListQuery, after: EventPosition) -> String {
+/// Returns the `Link` to the events that follow a list (`monitor`: RFC 5989), from a position before it, for whoever asked
+/// for the list. Events of a conversation are those of both directions.
+pub(crate) fn monitor_link(
+    query: &ListQuery,
+    asked_by: Option<&UserId>,
+    after: EventPosition,
+) -> String {
+    let (from, to) = (&query.from_user_id, &query.to_user_id);
+    // A user follows its own events.
+    let (user_id, with) = if asked_by == Some(to) { (to, from) } else { (from, to) };
     let mut text = form_urlencoded::Serializer::new(String::new());
-    text.append_pair("user_id", query.from_user_id.as_str());
-    text.append_pair("with", query.to_user_id.as_str());
+    text.append_pair("user_id", user_id.as_str());
+    text.append_pair("with", with.as_str());
     text.append_pair("after", &after.to_string());
     format!("</api/events?{}>; rel=\"monitor\"", text.finish())
 }
@@ -76,6 +83,17 @@ mod tests {
         assert!(list_query(Some("from_user_id=%ff&to_user_id=b")).is_err());
         assert!(list_query(Some("from_user_id=%EF%bf%BD&to_user_id=b")).is_ok());
         assert_eq!(list_query(None).unwrap_err().errors.len(), 2);
+    }
+
+    #[test]
+    fn the_link_to_events_is_for_whoever_asked() {
+        let query = list_query(Some("from_user_id=alice&to_user_id=bob")).unwrap();
+        let [alice, bob] = [&query.from_user_id, &query.to_user_id];
+        let link = |asked_by| monitor_link(&query, asked_by, EventPosition::start(uuid::Uuid::nil()));
+        for asked_by in [None, Some(alice)] {
+            assert!(link(asked_by).starts_with("</api/events?user_id=alice&with=bob&after="));
+        }
+        assert!(link(Some(bob)).starts_with("</api/events?user_id=bob&with=alice&after="));
     }
 
     #[test]

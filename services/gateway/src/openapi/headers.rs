@@ -32,6 +32,21 @@ pub(super) fn describe(name: &str, status: &str) -> Option<Header> {
             let seconds = ObjectBuilder::new().schema_type(Type::Integer);
             ("Seconds to wait before the next request", seconds.minimum(Some(0)))
         }
+        "WWW-Authenticate" => {
+            let example = r#"Bearer error="insufficient_scope", scope="messages:read-all""#;
+            let description = "Challenge (RFC 6750): present on a 401, and on a 403 for a scope that the token lacks. \
+                               `resource_metadata` says where to get a token (RFC 9728)";
+            (description, text().examples([example]))
+        }
+        "RateLimit" => (
+            "What is left of the rate limit, if there is one, and seconds until it is as ever or, on a 429, until a \
+             request is allowed (draft-ietf-httpapi-ratelimit-headers)",
+            text().examples([r#""reads";r=599;t=1"#]),
+        ),
+        "RateLimit-Policy" => (
+            "Requests and seconds of the rate limit, if there is one",
+            text().examples([r#""reads";q=600;w=60"#]),
+        ),
         "Preference-Applied" => (
             "The preference that was applied, if any (RFC 7240)",
             text().pattern(Some("^(respond-async|wait=[0-9]+)$")),

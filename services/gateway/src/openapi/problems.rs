@@ -6,10 +6,11 @@ use contracts::{
     FieldError, Problem,
     ProblemKind::{
         self, BadRequest, BodyTooLarge, BroadcasterUnavailable, DeadLettered, ExpectationFailed,
-        FieldConflict, Internal, InvalidInput, KeyReused, MalformedJson, MessageDeleted,
-        MessageNotFound, NotAccepted, NotImplemented, OperationExpired, OperationNotFound,
-        OriginForbidden, OutcomeUnknown, Overloaded, PreconditionFailed, RequestTimeout,
-        StorageUnavailable, TooManyFromAddress, UnknownPath, UnsupportedMediaType, UpgradeRequired,
+        FieldConflict, Forbidden, Internal, InvalidInput, KeyReused, KeysUnavailable,
+        MalformedJson, MessageDeleted, MessageNotFound, NotAccepted, NotImplemented, NotTheSender,
+        NotYourself, OperationExpired, OperationNotFound, OriginForbidden, OutcomeUnknown,
+        Overloaded, PreconditionFailed, RateLimited, RequestTimeout, StorageUnavailable,
+        TooManyFromAddress, Unauthenticated, UnknownPath, UnsupportedMediaType, UpgradeRequired,
         VersionMismatch,
     },
 };
@@ -25,7 +26,8 @@ const EVERY: &[ProblemKind] =
 
 /// Problems of the API's operations, of reads, of writes, of bodies, of the preconditions of a resource without versions,
 /// and of subscribing.
-const ANY: &[ProblemKind] = &[Internal, Overloaded];
+const ANY: &[ProblemKind] =
+    &[Unauthenticated, Forbidden, RateLimited, Internal, KeysUnavailable, Overloaded];
 const READ: &[ProblemKind] = &[InvalidInput, StorageUnavailable];
 const WRITE: &[ProblemKind] = &[InvalidInput, DeadLettered, NotAccepted, OutcomeUnknown];
 const BODY: &[ProblemKind] = &[MalformedJson, RequestTimeout, BodyTooLarge];
@@ -37,22 +39,31 @@ const SUBSCRIBE: &[ProblemKind] =
 pub(super) fn responses(operation_id: &str) -> BTreeMap<String, Response> {
     let kinds = match operation_id {
         "createMessage" => {
-            [BODY, WRITE, &[MessageDeleted, KeyReused, PreconditionFailed], ANY].concat()
-        }
-        "listMessages" => [READ, PRECONDITIONS, ANY].concat(),
-        "readMessage" => [READ, &[VersionMismatch, MessageNotFound], ANY].concat(),
-        "editMessage" => {
-            let own = &[StorageUnavailable, MessageNotFound, FieldConflict, VersionMismatch];
+            let own = &[MessageDeleted, KeyReused, PreconditionFailed, NotYourself];
             [BODY, WRITE, own, ANY].concat()
         }
-        "deleteMessage" => [WRITE, &[MessageNotFound, VersionMismatch], ANY].concat(),
+        "listMessages" => [READ, PRECONDITIONS, &[NotYourself], ANY].concat(),
+        "readMessage" => [READ, &[VersionMismatch, MessageNotFound], ANY].concat(),
+        "editMessage" => {
+            let own = &[
+                StorageUnavailable,
+                NotTheSender,
+                MessageNotFound,
+                FieldConflict,
+                VersionMismatch,
+            ];
+            [BODY, WRITE, own, ANY].concat()
+        }
+        "deleteMessage" => {
+            [WRITE, &[NotTheSender, MessageNotFound, VersionMismatch], ANY].concat()
+        }
         "readOperation" => {
             [READ, PRECONDITIONS, &[OperationNotFound, OperationExpired], ANY].concat()
         }
-        "explainProblem" => [PRECONDITIONS, &[UnknownPath]].concat(),
+        "explainProblem" | "readResourceMetadata" => [PRECONDITIONS, &[UnknownPath]].concat(),
         // The broadcaster responds with most of these; the gateway passes them on.
         "chat" => [SUBSCRIBE, ANY].concat(),
-        "followEvents" => [SUBSCRIBE, READ, PRECONDITIONS, ANY].concat(),
+        "followEvents" => [SUBSCRIBE, READ, PRECONDITIONS, &[NotYourself], ANY].concat(),
         _ => PRECONDITIONS.to_vec(),
     };
     let mut by_status: BTreeMap<u16, Vec<ProblemKind>> = BTreeMap::new();
@@ -76,6 +87,7 @@ fn response(status: u16, kinds: &[ProblemKind]) -> Response {
         .description(titles.join(", or "))
         .content("application/problem+json", content.build());
     match status {
+        401 | 403 => response.header("WWW-Authenticate", Header::default()).build(),
         415 => response.header("Accept-Encoding", Header::default()).build(),
         429 | 503 => response.header("Retry-After", Header::default()).build(),
         _ => response.build(),

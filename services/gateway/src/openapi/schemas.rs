@@ -29,6 +29,8 @@ pub(crate) struct IntegerUserId(i128);
     examples(json!({ "from_user_id": "alice", "to_user_id": "bob", "content": "hello" }))
 )]
 pub(crate) struct NewMessage {
+    /// Sender. May be left out if the token has a user; without authentication it is required.
+    #[schema(required = false)]
     from_user_id: UserIdInput,
     to_user_id: UserIdInput,
     content: Content,
@@ -57,8 +59,8 @@ pub(crate) struct MessageEdit {
 #[derive(ToSchema)]
 #[schema(
     min_length = 64,
-    max_length = 64,
-    pattern = "^[0-9a-d][0-9a-f]{11}7[0-9a-f]{51}$",
+    max_length = 96,
+    pattern = "^[0-9a-d][0-9a-f]{11}7[0-9a-f]{51}([0-9a-f]{32})?$",
     examples("0199f0c16a3e7c559d0e2f4b8a6c1e120199f0c16a3e7c559d0e2f4b8a6c1e11")
 )]
 pub(crate) struct OperationId(String);
@@ -122,6 +124,24 @@ pub(crate) enum ResetReason {
     PositionExpired,
     OtherEpoch,
     TooMany,
+}
+
+/// Metadata of this API as a protected resource (RFC 9728).
+#[derive(ToSchema)]
+#[schema(examples(json!({
+    "resource": "https://api.example",
+    "authorization_servers": ["https://issuer.example"],
+    "scopes_supported": ["messages:write-as", "messages:read-all", "broadcast:read"],
+    "bearer_methods_supported": ["header"],
+})))]
+pub(crate) struct ResourceMetadata {
+    /// Audience that tokens must have.
+    resource: String,
+    /// Issuer of the tokens.
+    authorization_servers: Vec<String>,
+    /// Scopes that a token may have besides its user's own rights.
+    scopes_supported: Vec<String>,
+    bearer_methods_supported: Vec<String>,
 }
 
 /// Body of `/livez`.

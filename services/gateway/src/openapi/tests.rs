@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::{Content as ContentText, Message, OperationId, UserId};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     http::{idempotency::MAX_KEY_CHARACTERS, query::MAX_LIMIT},
@@ -64,6 +64,7 @@ fn all_operations_are_there_and_named_once() {
         ("metrics", ("/metrics", "get")),
         ("readMessage", ("/api/messages/{id}", "get")),
         ("readOperation", ("/api/operations/{op}", "get")),
+        ("readResourceMetadata", ("/.well-known/oauth-protected-resource", "get")),
         ("ready", ("/readyz", "get")),
     ]);
     assert_eq!(named, expected);
@@ -117,6 +118,27 @@ fn every_response_names_its_request_and_every_error_is_a_problem() {
             if is_problem && status == "503" {
                 assert!(headers.contains_key("Retry-After"), "{at}");
             }
+        }
+    }
+}
+
+#[test]
+fn every_operation_says_whether_it_needs_a_token() {
+    let document = document();
+    let scheme = &document["components"]["securitySchemes"]["bearer"];
+    assert_eq!((&scheme["type"], &scheme["scheme"]), (&"http".into(), &"bearer".into()));
+    for (path, method, operation) in operations(&document) {
+        let is_api = path.starts_with("/api/");
+        // Nothing is needed where authentication is off.
+        let security = if is_api { json!([{ "bearer": [] }, {}]) } else { json!([]) };
+        assert_eq!(operation["security"], security, "{method} {path}");
+        for status in ["401", "403", "429"] {
+            let response = &operation["responses"][status];
+            assert_eq!(response.is_object(), is_api, "{method} {path} {status}");
+            let headers = response["headers"].as_object();
+            let has = |name| headers.is_some_and(|headers| headers.contains_key(name));
+            assert_eq!(has("WWW-Authenticate"), is_api && status != "429", "{method} {path}");
+            assert_eq!(has("RateLimit") && has("RateLimit-Policy"), is_api, "{method} {path}");
         }
     }
 }

@@ -9,9 +9,10 @@ use axum::{
 use service::http::{Peer, has_token, prefer::PREFER};
 
 /// Headers of a request that the broadcaster gets, besides `Sec-WebSocket-*`. An allow list, so that
-/// cookies and credentials stay here as long as the broadcaster does not check any.
-const PASSED_ON: [HeaderName; 11] = [
+/// cookies stay here: the broadcaster verifies tokens only.
+const PASSED_ON: [HeaderName; 12] = [
     header::ACCEPT,
+    header::AUTHORIZATION,
     header::CACHE_CONTROL,
     HeaderName::from_static("last-event-id"),
     PREFER,

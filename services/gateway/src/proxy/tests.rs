@@ -155,13 +155,18 @@ fn refused_with(result: Result<Client, Error>) -> http::Response<String> {
 async fn a_websocket_passes_both_ways() {
     let broadcaster = echo().await;
     let gateway = Gateway::start(broadcaster, 10);
-    let headers =
-        [("origin", "https://app.example"), ("cookie", "secret"), ("x-forwarded-for", "192.0.2.1")];
+    let headers = [
+        ("origin", "https://app.example"),
+        ("cookie", "secret"),
+        ("authorization", "Bearer token"),
+        ("x-forwarded-for", "192.0.2.1"),
+    ];
     let mut client = gateway.connect(&headers).await.unwrap();
     let asked = next_text(&mut client).await;
     assert!(asked.starts_with("/api/chat?room=1\n"), "{asked}");
     assert!(asked.contains("https://app.example"), "{asked}");
     assert!(asked.contains("192.0.2.1"), "{asked}");
+    assert!(asked.contains(r#""authorization": "Bearer token""#), "{asked}");
     assert!(asked.contains(&format!(r#""host": "{broadcaster}""#)), "{asked}");
     assert!(!asked.contains("secret"), "{asked}");
     for size in [1, 1000, 100_000] {

@@ -62,7 +62,7 @@ impl ProblemKind {
                 "The message does not exist. It may have been deleted, or its creation may still be pending."
             }
             Self::OperationNotFound => {
-                "No operation has this id: no service can have issued it yet."
+                "No operation has this id: no service can have issued it yet, or somebody else has requested it."
             }
             Self::OperationExpired => {
                 "An operation with this id would be older than 24 hours. If there was one, its outcome is no longer \

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use auth::rules;
 use axum::{body::Body, extract::State, http::HeaderMap, response::IntoResponse};
 use contracts::{Action, Command, Message, MessageId, Outcome, Timestamp, VersionedMessage};
 use service::http::fields;
 
 use super::write;
 use crate::{
+    auth::Requester,
     commands::Submission,
     error::{self, HandlerResult},
     http::{
@@ -43,6 +45,7 @@ use crate::{
 )]
 pub(crate) async fn create(
     State(state): State<Arc<AppState>>,
+    requester: Requester,
     trace: RequestTrace,
     headers: HeaderMap,
     body: Body,
@@ -50,15 +53,25 @@ pub(crate) async fn create(
     let precondition = conditional::of_create(&headers)?;
     let mut fields = body::read_object(&headers, body).await?;
     let key = fields.header(idempotency::key(&headers)).flatten();
-    let from_user_id = fields.required("from_user_id", fields::user_id);
+    let from_user_id = match requester.user() {
+        Some(user) => {
+            let named = fields.optional("from_user_id", fields::user_id);
+            Some(named.unwrap_or_else(|| user.clone()))
+        }
+        None => fields.required("from_user_id", fields::user_id),
+    };
     let to_user_id = fields.required("to_user_id", fields::user_id);
     let content = fields.required("content", fields::content);
     let ((from_user_id, to_user_id), content) =
         fields.finish(from_user_id.zip(to_user_id).zip(content))?;
+    let grant = requester.may(rules::Action::Create, &from_user_id, &to_user_id)?;
     precondition?;
+    let actor = requester.actor(grant);
     let message = Message {
         id: match key {
-            Some(key) => MessageId::from_idempotency_key(from_user_id.as_str(), key),
+            Some(key) => {
+                MessageId::from_idempotency_key(from_user_id.as_str(), key, actor.as_ref())
+            }
             None => MessageId::generate(),
         },
         from_user_id: from_user_id.clone(),
@@ -68,8 +81,8 @@ pub(crate) async fn create(
         edit_timestamp: None,
     };
     let action = Action::Create { from_user_id, to_user_id, content };
-    let command = Command::new(message.id, message.publish_timestamp, action);
-    write(&state, &headers, &trace, command, |submission| match submission {
+    let command = Command::new(message.id, message.publish_timestamp, action).by(actor);
+    write(&state, &headers, &requester, &trace, command, |submission| match submission {
         Submission::Accepted { operation, .. } => Ok(accepted(operation, message)),
         Submission::Completed(Outcome::Created) => {
             Ok(created(&VersionedMessage { message, version: 1 }))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use auth::rules;
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
@@ -12,6 +13,7 @@ use contracts::{Action, Command, MessageId, Outcome, Timestamp};
 use super::write;
 use crate::{
     api::operations::Operation,
+    auth::Requester,
     commands::Submission,
     error::{self, HandlerResult},
     http::{conditional, path::PathParam, responses::accepted},
@@ -42,13 +44,17 @@ use crate::{
 )]
 pub(crate) async fn delete(
     State(state): State<Arc<AppState>>,
+    requester: Requester,
     PathParam(id): PathParam<MessageId>,
     trace: RequestTrace,
     headers: HeaderMap,
 ) -> HandlerResult {
     let precondition = conditional::of_write(&headers)?;
+    // The message is not read, since it can also be deleted while MongoDB is down. The worker holds the actor to the rules.
+    let grant = requester.may_unread(rules::Action::Delete)?;
     let command = Command::new(id, Timestamp::now(), Action::Delete { precondition });
-    write(&state, &headers, &trace, command, |submission| match submission {
+    let command = command.by(requester.actor(grant));
+    write(&state, &headers, &requester, &trace, command, |submission| match submission {
         Submission::Accepted { operation, .. } => {
             Ok(accepted(operation, Operation::pending(operation)))
         }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use auth::rules::Action;
 use axum::extract::State;
-use contracts::{Message, MessageId, ProblemKind};
+use contracts::{Message, MessageId, ProblemKind, VersionedMessage};
 
 use crate::{
+    auth::Requester,
     error::HandlerResult,
     http::{path::PathParam, responses},
     spans::RequestTrace,
@@ -23,9 +25,13 @@ use crate::{
 )]
 pub(crate) async fn get(
     State(state): State<Arc<AppState>>,
+    requester: Requester,
     PathParam(id): PathParam<MessageId>,
     trace: RequestTrace,
 ) -> HandlerResult {
+    requester.may_unread(Action::Read)?;
     let stored = trace.find(state.store.find(id)).await?.ok_or(ProblemKind::MessageNotFound)?;
+    let VersionedMessage { message, .. } = &stored;
+    requester.may(Action::Read, &message.from_user_id, &message.to_user_id)?;
     Ok(responses::message(&stored))
 }

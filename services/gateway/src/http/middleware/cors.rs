@@ -23,7 +23,7 @@ const MAX_AGE: Duration = Duration::from_hours(1);
 pub(crate) struct Cors(CorsLayer);
 
 impl Cors {
-    /// Returns rules that allow these origins, `None` without any. Credentials are not allowed: the API has no cookies.
+    /// Returns rules that allow these origins, `None` without any. Credentials are not allowed: the API has no cookies, and a page sets `Authorization` itself.
     pub(crate) fn new(origins: &[OriginPattern]) -> Option<Self> {
         (!origins.is_empty()).then(|| Self(layer(origins)))
     }
@@ -75,6 +75,7 @@ fn layer(origins: &[OriginPattern]) -> CorsLayer {
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([
+            header::AUTHORIZATION,
             header::CONTENT_TYPE,
             header::IF_MATCH,
             header::IF_NONE_MATCH,
@@ -95,6 +96,9 @@ fn layer(origins: &[OriginPattern]) -> CorsLayer {
             header::RETRY_AFTER,
             HeaderName::from_static("idempotency-replayed"),
             HeaderName::from_static("preference-applied"),
+            HeaderName::from_static("ratelimit"),
+            HeaderName::from_static("ratelimit-policy"),
+            header::WWW_AUTHENTICATE,
             X_REQUEST_ID,
         ])
         .max_age(MAX_AGE)

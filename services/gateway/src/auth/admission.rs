@@ -1,0 +1,219 @@
+//! The layer that admits requests to the API: it finds out who makes a request, and counts it against the limits.
+
+use std::{sync::Arc, time::Duration};
+
+use auth::{
+    Authenticator, Caller, Denied, Identity,
+    bearer::{self, METADATA_PATH},
+    limits::FailureLimit,
+};
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE},
+    middleware::Next,
+    response::Response,
+};
+use contracts::Problem;
+use service::http::{BaseUrl, TrustedProxies, event_stream, problem};
+
+use super::RateLimits;
+use crate::{
+    error::{self, MissingScope, RETRY_AFTER},
+    proxy::is_websocket_handshake,
+};
+
+/// Decides which requests reach a handler.
+#[derive(Default)]
+pub(crate) struct Admission {
+    /// `None` where authentication is off: then anybody is admitted.
+    pub(crate) authenticator: Option<Authenticator>,
+    pub(crate) failures: FailureLimit,
+    pub(crate) limits: RateLimits,
+    pub(crate) trusted_proxies: TrustedProxies,
+}
+
+/// What a group of routes serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// Messages and operations.
+    Resources,
+    /// `/api/chat`, which is passed on to the broadcaster.
+    Chat,
+    /// `/api/events`, which is passed on to the broadcaster.
+    Events,
+}
+
+/// A request that was admitted, as far as its response depends on it.
+struct Admitted {
+    /// `None` for a WebSocket without a token, which the broadcaster may get in its first message.
+    caller: Option<Caller>,
+    base_url: Option<BaseUrl>,
+}
+
+/// Admits a request or refuses it. Whom it admits is among the request's extensions: see [`super::Requester`].
+pub(crate) async fn admit(
+    State((admission, served)): State<(Arc<Admission>, Served)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Admitted { caller, base_url } = match admission.authenticate(&request, served).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal,
+    };
+    let subject = caller.as_ref().and_then(Caller::subject);
+    let taken = admission
+        .limits
+        .take(request.method(), subject, || admission.trusted_proxies.client_of(&request));
+    if let Some(taken) = &taken
+        && let Some(problem) = taken.refusal()
+    {
+        let retry_after = taken.reset();
+        let mut response = refuse(request.headers(), served, &problem, retry_after);
+        taken.describe(response.headers_mut());
+        return response;
+    }
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    let mut response = next.run(request).await;
+    if let Some(base_url) = base_url {
+        complete_challenge(&mut response, &base_url);
+    }
+    if let Some(taken) = taken {
+        taken.describe(response.headers_mut());
+    }
+    response
+}
+
+impl Admission {
+    /// Finds out who makes a request, or returns the response that refuses it.
+    async fn authenticate(&self, request: &Request, served: Served) -> Result<Admitted, Response> {
+        let Some(authenticator) = &self.authenticator else {
+            return Ok(Admitted { caller: Some(Caller::Unchecked), base_url: None });
+        };
+        let base_url = BaseUrl::of(request, &self.trusted_proxies);
+        let may_follow = served != Served::Resources && is_websocket_handshake(request);
+        let caller = match identify(authenticator, request.headers(), may_follow).await {
+            Ok(identity) => Some(Caller::Verified(identity.principal)),
+            Err(Denied::NoToken) if may_follow => None,
+            Err(denied) => {
+                let address = self.trusted_proxies.client_of(request);
+                let denied = self.failures.count(address, denied);
+                return Err(deny(request, served, &denied, base_url.as_ref()));
+            }
+        };
+        Ok(Admitted { caller, base_url })
+    }
+}
+
+/// Verifies the token of a request. That of a browser's WebSocket may be among its subprotocols.
+async fn identify(
+    authenticator: &Authenticator,
+    headers: &HeaderMap,
+    is_handshake: bool,
+) -> Result<Identity, Denied> {
+    if let Some(token) = bearer::token(headers)? {
+        return authenticator.verify(token).await;
+    }
+    let token = if is_handshake { bearer::of_subprotocols(headers)? } else { None };
+    authenticator.verify(&token.ok_or(Denied::NoToken)?).await
+}
+
+/// Refuses a request for its token, or for having none.
+fn deny(
+    request: &Request,
+    served: Served,
+    denied: &Denied,
+    base_url: Option<&BaseUrl>,
+) -> Response {
+    let retry_after = denied.retry_after().map_or(RETRY_AFTER, whole_seconds);
+    let mut response = refuse(request.headers(), served, &error::denied(denied), retry_after);
+    if is_challenged(response.status()) {
+        let base_url = base_url.and_then(BaseUrl::text);
+        let challenge = bearer::challenge(Some(denied), None, base_url.as_deref());
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+fn refuse(
+    headers: &HeaderMap,
+    served: Served,
+    refusal: &Problem,
+    retry_after: Duration,
+) -> Response {
+    let response = match served {
+        Served::Events => event_stream::refusal(headers, refusal, retry_after),
+        Served::Resources | Served::Chat => problem::response(refusal, retry_after),
+    };
+    response.map(Body::new)
+}
+
+/// Completes the refusal of a handler: says which scope is missing, and where the metadata of this API is as its client sees
+/// it. The broadcaster knows neither the scheme nor the host that the client has asked.
+fn complete_challenge(response: &mut Response, base_url: &BaseUrl) {
+    if !is_challenged(response.status()) {
+        return;
+    }
+    let base_url = base_url.text();
+    let challenge = match response.extensions().get() {
+        Some(MissingScope(scope)) => {
+            Some(bearer::challenge(None, Some(*scope), base_url.as_deref()))
+        }
+        None => response
+            .headers()
+            .get(WWW_AUTHENTICATE)
+            .zip(base_url)
+            .and_then(|(theirs, base_url)| with_metadata_at(theirs, &base_url)),
+    };
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+}
+
+/// Returns true for the statuses that a challenge belongs to.
+fn is_challenged(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// Returns a challenge of the broadcaster with the URL of this gateway's metadata.
+fn with_metadata_at(challenge: &HeaderValue, base_url: &str) -> Option<HeaderValue> {
+    const NAME: &str = "resource_metadata=\"";
+    let text = challenge.to_str().ok()?;
+    let (before, after) = match text.split_once(NAME) {
+        Some((before, rest)) => (before.to_owned(), rest.split_once('"')?.1),
+        None if text.contains('=') => (format!("{text}, "), ""),
+        None => (format!("{text} "), ""),
+    };
+    let own = format!("{before}{NAME}{base_url}{METADATA_PATH}\"{after}");
+    HeaderValue::try_from(own).ok()
+}
+
+/// Rounds up, so that a client does not come too early.
+pub(super) fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_of_the_broadcaster_names_no_host_within() {
+        let own = |theirs: &'static str| {
+            with_metadata_at(&HeaderValue::from_static(theirs), "https://api.example").unwrap()
+        };
+        let metadata = format!("resource_metadata=\"https://api.example{METADATA_PATH}\"");
+        for (theirs, expected) in [
+            ("Bearer", format!("Bearer {metadata}")),
+            ("Bearer error=\"invalid_token\"", format!("Bearer error=\"invalid_token\", {metadata}")),
+            (
+                "Bearer resource_metadata=\"http://broadcaster:8001/x\", scope=\"broadcast:read\"",
+                format!("Bearer {metadata}, scope=\"broadcast:read\""),
+            ),
+        ] {
+            assert_eq!(own(theirs), expected);
+        }
+    }
+}
