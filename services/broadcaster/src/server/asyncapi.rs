@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use service::http::{Body, body, preconditions};
 use utoipa::{PartialSchema, ToSchema};
 
+use messages::{authenticate, messages, references};
+
 use super::{
     close_reason::CloseReason,
     deadlines::Timeouts,

@@ -89,24 +89,18 @@ impl Guarded {
         let headers = [("authorization", authorization.as_str())];
         let page = self.server.poll(query, &headers).await;
         let stream = self.head(query, &[headers[0], ("accept", "text/event-stream")]).await;
-        let handshake = self.connect(&format!("/api/events?{query}"), &headers).await;
-        ([page, stream], status(handshake))
+        let websocket = self.handshake(&format!("/api/events?{query}"), &headers).await;
+        ([page, stream], websocket)
+    }
+
+    /// Returns the status of a handshake.
+    async fn handshake(&self, path: &str, headers: &[(&str, &str)]) -> u16 {
+        Subscriber::status(&self.websocket_url(path), headers).await.unwrap()
     }
 
     async fn statuses(&self, query: &str, token: &str) -> [u16; 3] {
         let ([page, stream], websocket) = self.responses(query, token).await;
         [page.status, stream.status, websocket]
-    }
-}
-
-/// Returns the status of a handshake.
-fn status(handshake: anyhow::Result<Subscriber>) -> u16 {
-    match handshake {
-        Ok(_) => 101,
-        Err(error) => match error.downcast::<Error>() {
-            Ok(Error::Http(response)) => response.status().as_u16(),
-            other => panic!("{other:?}"),
-        },
     }
 }
 
@@ -136,7 +130,7 @@ async fn types(socket: &mut Subscriber, count: usize) -> Vec<String> {
 
 async fn send_token(socket: &mut Subscriber, token: &str) {
     let message = json!({ "op": "auth", "token": token }).to_string();
-    socket.send(Message::text(message)).await.unwrap();
+    socket.send_text(&message).await.unwrap();
 }
 
 /// Returns code and reason of the close frame.
@@ -166,7 +160,7 @@ async fn without_a_valid_token_nobody_is_let_in_on_any_transport() {
         assert_eq!(websocket, 401);
         let headers = [("sec-websocket-protocol", &*subprotocols(token))];
         for path in ["/api/events", "/api/chat"] {
-            assert_eq!(status(guarded.connect(path, &headers).await), 401);
+            assert_eq!(guarded.handshake(path, &headers).await, 401);
         }
     }
     // Whatever else is wrong with a request is for those with a token. None is taken from a URL.
@@ -222,7 +216,7 @@ async fn a_browser_sends_its_token_as_a_subprotocol_and_only_the_other_one_is_na
     for (token, expected) in [(&token, 101), (&guarded.token("bob"), 400)] {
         let authorization = bearer(token);
         let both = [headers[0], ("authorization", authorization.as_str())];
-        assert_eq!(status(guarded.connect("/api/events", &both).await), expected);
+        assert_eq!(guarded.handshake("/api/events", &both).await, expected);
     }
 }
 
@@ -378,7 +372,7 @@ async fn the_broadcast_is_for_its_scope_or_for_every_valid_token() {
         let guarded = Guarded::start_with(&[argument], |_| {}).await;
         let authorization = bearer(&guarded.token("alice"));
         let headers = [("authorization", authorization.as_str())];
-        assert_eq!(status(guarded.connect("/api/chat", &headers).await), expected);
+        assert_eq!(guarded.handshake("/api/chat", &headers).await, expected);
         let listener = guarded.issuer.token_with_scope("listener", scope);
         let mut socket = guarded.websocket("/api/chat", &listener).await;
         guarded.server.hub.publish(b"\"frame\"");
