@@ -42,10 +42,13 @@ impl Guarded {
         });
         let (worker, gateway) = tokio::try_join!(worker.start(), gateway.start())?;
         let api = gateway.api()?;
-        let guarded =
-            Self { broadcaster, auth: AuthSystem { system: System { worker, gateway, api, env }, issuer } };
+        let guarded = Self {
+            broadcaster,
+            auth: AuthSystem { system: System { worker, gateway, api, env }, issuer },
+        };
         eventually("the broadcaster follows the log", SOON, async || {
-            let status = guarded.page(&guarded.broadcaster, "", &guarded.token("nobody")).await?.status;
+            let status =
+                guarded.page(&guarded.broadcaster, "", &guarded.token("nobody")).await?.status;
             ensure!(status == 200, "{status}");
             Ok(())
         })
@@ -135,7 +138,11 @@ async fn each_transport_is_for_those_whom_the_rules_allow() -> Result<()> {
             let case = format!("{} {query} {expected}", service.url());
             let answer = guarded.page(service, query, token).await?;
             assert_eq!(answer.status, expected, "{case}");
-            assert_eq!(answer.headers.contains_key("www-authenticate"), answer.text.contains("/unauthenticated") || answer.text.contains("/forbidden"), "{case}");
+            assert_eq!(
+                answer.headers.contains_key("www-authenticate"),
+                answer.text.contains("/unauthenticated") || answer.text.contains("/forbidden"),
+                "{case}"
+            );
             let api = service.api()?.with_token(token);
             let stream = api.request(Method::HEAD, &format!("/api/events?{query}"));
             let stream = api.send(stream.header(header::ACCEPT, "text/event-stream")).await?;
