@@ -54,7 +54,7 @@ use crate::{
         per_ip_limit::{IpPermit, LimitReached, PerIpLimiter},
     },
 };
-use authentication::{Authentication, Sender};
+use authentication::{Authentication, Identification};
 use authority::Authority;
 pub(crate) use deadlines::Timeouts;
 use purpose::Purpose;
@@ -234,15 +234,20 @@ impl Server {
     ) -> Result<Response<Body>, Refusal> {
         let allowed = |headers: &HeaderMap| self.settings.origins.allow(headers);
         let accept_key = handshake::check(request, allowed)?;
-        let sender = self.sender_of_websocket(request).await?;
+        let identification = self.identify_websocket(request).await?;
         let permits = self.admit(request)?;
-        self.switch(request, accept_key, Purpose::Chat, sender, permits)
+        self.switch(request, accept_key, Purpose::Chat, identification, permits)
     }
 
     /// Finds out who opens a WebSocket.
-    async fn sender_of_websocket(&self, request: &Request<RequestBody>) -> Result<Sender, Refusal> {
-        let Some(authentication) = self.authentication() else { return Ok(Sender::Anybody) };
-        authentication.sender_of_websocket(request.headers(), self.client_of(request)).await
+    async fn identify_websocket(
+        &self,
+        request: &Request<RequestBody>,
+    ) -> Result<Identification, Refusal> {
+        let Some(authentication) = self.authentication() else {
+            return Ok(Identification::NotNeeded);
+        };
+        authentication.identify_websocket(request.headers(), self.client_of(request)).await
     }
 
     fn client_of(&self, request: &Request<RequestBody>) -> IpAddr {
@@ -260,21 +265,21 @@ impl Server {
         Ok((permit.map_err(|_| Refusal::SubscriberLimit)?, ip_permit))
     }
 
-    /// Makes the connection of a valid handshake a session's. If the sender is known, it may have what it comes for;
+    /// Makes the connection of a valid handshake a session's. If its client is known, it may have what it comes for;
     /// otherwise the session finds out.
     fn switch(
         self: &Arc<Self>,
         request: &mut Request<RequestBody>,
         accept_key: HeaderValue,
         purpose: Purpose,
-        sender: Sender,
+        identification: Identification,
         permits: Permits,
     ) -> Result<Response<Body>, Refusal> {
-        let source = match sender.caller() {
+        let source = match identification.caller() {
             Some(caller) => self.open(&purpose, &caller)?,
             None => Source::Closed,
         };
-        let authority = Authority::new(self, purpose, self.client_of(request), sender);
+        let authority = Authority::new(self, purpose, self.client_of(request), identification);
         let subprotocol = bearer::offers_subprotocol(request.headers());
         let upgrade = hyper::upgrade::on(request);
         // On the heap: otherwise the task of every session would be that much larger.

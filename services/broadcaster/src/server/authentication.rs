@@ -21,13 +21,13 @@ pub(crate) struct Authentication {
 }
 
 /// Who sends a request, as far as it tells.
-pub(super) enum Sender {
+pub(super) enum Identification {
     /// `AUTH=off`.
-    Anybody,
+    NotNeeded,
     /// The holder of a valid token.
     Known(Identity),
     /// A WebSocket that is to send its token in a message.
-    Unknown(OwnedSemaphorePermit),
+    Awaited(OwnedSemaphorePermit),
 }
 
 impl Authentication {
@@ -43,7 +43,7 @@ impl Authentication {
     }
 
     /// Finds out who sends a request that is no WebSocket's.
-    pub(super) async fn sender(
+    pub(super) async fn identify(
         &self,
         headers: &HeaderMap,
         client: IpAddr,
@@ -53,26 +53,26 @@ impl Authentication {
     }
 
     /// Finds out who opens a WebSocket. A browser can send its token as a subprotocol, or in a message.
-    pub(super) async fn sender_of_websocket(
+    pub(super) async fn identify_websocket(
         &self,
         headers: &HeaderMap,
         client: IpAddr,
-    ) -> Result<Sender, Refusal> {
+    ) -> Result<Identification, Refusal> {
         let tokens = bearer::token(headers)
             .and_then(|header| Ok((header, bearer::of_subprotocols(headers)?)))
             .map_err(|denied| self.failures.count(client, denied))?;
         let token = match &tokens {
-            (Some(header), Some(subprotocol)) if header != subprotocol => {
+            (Some(header), Some(subprotocol)) if *header != subprotocol.as_str() => {
                 return Err(Refusal::TwoTokens);
             }
-            (Some(header), _) => header,
+            (Some(header), _) => *header,
             (None, Some(subprotocol)) => subprotocol.as_str(),
             (None, None) => {
                 let permit = Arc::clone(&self.waiting).try_acquire_owned();
-                return permit.map(Sender::Unknown).map_err(|_| Refusal::WaitingLimit);
+                return permit.map(Identification::Awaited).map_err(|_| Refusal::WaitingLimit);
             }
         };
-        Ok(Sender::Known(self.verify(token, client).await?))
+        Ok(Identification::Known(self.verify(token, client).await?))
     }
 }
 
@@ -82,13 +82,13 @@ impl fmt::Debug for Authentication {
     }
 }
 
-impl Sender {
+impl Identification {
     /// Returns the caller; `None` before its token has come.
     pub(super) fn caller(&self) -> Option<Caller> {
         match self {
-            Self::Anybody => Some(Caller::Unchecked),
+            Self::NotNeeded => Some(Caller::Unchecked),
             Self::Known(identity) => Some(Caller::Verified(Arc::clone(&identity.principal))),
-            Self::Unknown(_) => None,
+            Self::Awaited(_) => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{
     Server,
-    authentication::{Authentication, Sender},
+    authentication::{Authentication, Identification},
     close_reason::CloseReason,
     purpose::Purpose,
     refusal::Refusal,
@@ -62,13 +62,13 @@ impl Authority {
         server: &Arc<Server>,
         purpose: Purpose,
         client: IpAddr,
-        sender: Sender,
+        identification: Identification,
     ) -> Option<Box<Self>> {
         let authentication = Arc::clone(server.authentication()?);
-        let state = match sender {
-            Sender::Anybody => return None,
-            Sender::Known(identity) => State::valid(identity),
-            Sender::Unknown(permit) => {
+        let state = match identification {
+            Identification::NotNeeded => return None,
+            Identification::Known(identity) => State::valid(identity),
+            Identification::Awaited(permit) => {
                 let until = Instant::now() + server.settings.timeouts.token;
                 State::Waiting { until, _permit: permit }
             }

@@ -120,10 +120,10 @@ impl Server {
         request: &mut Request<RequestBody>,
     ) -> Result<Response<Body>, Refusal> {
         let accept_key = handshake::check(request, |_| self.is_allowed(request))?;
-        let sender = self.sender_of_websocket(request).await?;
-        let asked = read(request, sender.caller().as_ref())?;
+        let identification = self.identify_websocket(request).await?;
+        let asked = read(request, identification.caller().as_ref())?;
         let permits = self.admit_long(request)?;
-        self.switch(request, accept_key, Purpose::Events(asked), sender, permits)
+        self.switch(request, accept_key, Purpose::Events(asked), identification, permits)
     }
 
     fn events_by_sse(
@@ -227,7 +227,7 @@ impl Server {
             None => (Caller::Unchecked, None),
             Some(authentication) => {
                 let client = self.client_of(request);
-                let identity = authentication.sender(request.headers(), client).await?;
+                let identity = authentication.identify(request.headers(), client).await?;
                 let expiry = TokenExpiry::new(identity.expires_at);
                 (Caller::Verified(identity.principal), Some(expiry))
             }
