@@ -2,7 +2,7 @@
 //! `cargo xtask test` installs both. What no client can be made to send is tested byte by byte in the
 //! broadcaster's own tests.
 
-mod browser;
+pub(crate) mod browser;
 
 use std::{fs, process::Command, time::Duration};
 

@@ -12,7 +12,8 @@ use end_to_end::{System, draft, inject};
 use reqwest::Method;
 use serde_json::Value;
 use testkit::{
-    PrivateBroker, PrivateMongod, ServiceProcess, Subscriber, TestEnvironment, eventually,
+    Api, PrivateBroker, PrivateMongod, Service, ServiceProcess, Subscriber, TestEnvironment,
+    eventually, free_port,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -426,5 +427,24 @@ async fn a_long_poll_is_no_slow_request() -> Result<()> {
     let count = scrape.sum("messages_http_request_duration_seconds_count", &events);
     let seconds = scrape.sum("messages_http_request_duration_seconds_sum", &events);
     assert!(count >= 1.0 && seconds < WAIT_S, "{seconds} s");
+    Ok(())
+}
+
+#[tokio::test]
+async fn metrics_can_have_a_port_of_their_own() -> Result<()> {
+    let env = TestEnvironment::new().await;
+    for service in Service::ALL {
+        let metrics = format!("127.0.0.1:{}", free_port()?);
+        let process = env.service(service).env("METRICS_BIND", &metrics).start_unready().await?;
+        assert_eq!(process.api()?.get("/metrics").await?.status, 404, "{service:?}");
+        assert_eq!(process.api()?.get("/livez").await?.status, 200, "{service:?}");
+        let answer = Api::new(&format!("http://{metrics}"))?.get("/metrics").await?;
+        assert!(answer.text.contains("messages_ready "), "{service:?}: {}", answer.text);
+        let same = env.service(service).env(service.bind_variable(), &metrics);
+        let output = same.env("METRICS_BIND", &metrics).output(SOON).await?;
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{service:?}: {printed}");
+        assert!(printed.contains("METRICS_BIND"), "{service:?}: {printed}");
+    }
     Ok(())
 }

@@ -26,9 +26,7 @@ impl AuthSystem {
     }
 
     /// Does the same with more settings of the gateway.
-    pub async fn start_with(
-        more: impl FnOnce(ServiceBuilder) -> ServiceBuilder,
-    ) -> Result<Self> {
+    pub async fn start_with(more: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Result<Self> {
         let env = TestEnvironment::new().await;
         let issuer = TestIssuer::start().await?;
         let worker = env.storage_worker().env("REQUIRE_ACTOR", true);

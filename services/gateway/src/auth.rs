@@ -2,11 +2,11 @@
 //! decision. The rules stand in the crate `auth`.
 
 pub(crate) mod admission;
+mod caller;
 pub(crate) mod operation_macs;
 mod rate_limits;
-mod requester;
 
 pub(crate) use admission::Admission;
+pub(crate) use caller::RequestCaller;
 pub(crate) use operation_macs::OperationMacs;
 pub(crate) use rate_limits::RateLimits;
-pub(crate) use requester::Requester;

@@ -180,7 +180,10 @@ impl Config {
             return Ok(None);
         }
         let path = self.auth_state_secret_file.as_deref().ok_or_else(|| {
-            ConfigError::new(KEY, "is required with AUTH=jwt: a file with a secret of at least 32 bytes")
+            ConfigError::new(
+                KEY,
+                "is required with AUTH=jwt: a file with a secret of at least 32 bytes",
+            )
         })?;
         let macs = OperationMacs::read(path).map_err(|reason| ConfigError::new(KEY, reason))?;
         Ok(Some(macs))
@@ -237,10 +240,28 @@ mod tests {
             ("--broadcaster-url", "http://user:hunter2@broadcaster", "BROADCASTER_URL"),
             ("--broadcaster-url", "http://broadcaster:8001/?a=b", "BROADCASTER_URL"),
             ("--cors-origins", "https://a.example,b.example", "CORS_ORIGINS"),
+            ("--rate-limit-writes", "600", "RATE_LIMIT_WRITES"),
+            ("--rate-limit-reads", "0/60s", "RATE_LIMIT_READS"),
+            ("--trusted-proxies", "10.0.0.0/33", "TRUSTED_PROXIES"),
         ] {
             let error = Config::try_parse_from(["gateway", flag, value]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_setting_without_effect_is_named() {
+        let warned = |arguments: &[&str]| {
+            let always = ["gateway", "--bind", "127.0.0.1:8000"];
+            Config::try_parse_from([&always, arguments].concat()).unwrap().warnings().join("\n")
+        };
+        let proxies = ["--trusted-proxies", "10.0.0.0/8"];
+        assert!(warned(&proxies).contains("TRUSTED_PROXIES has no effect"));
+        let limited = [&proxies[..], &["--rate-limit-reads", "1/1s"]].concat();
+        assert_eq!(warned(&limited), "");
+        let everybody = ["--trusted-proxies", "::/0", "--rate-limit-reads", "1/1s"];
+        assert!(warned(&everybody).contains("trusts every client"));
+        assert!(warned(&["--auth-state-secret-file", "x"]).contains("AUTH_STATE_SECRET_FILE"));
     }
 
     #[test]

@@ -166,7 +166,8 @@ pub(crate) fn denied(denied: &Denied) -> Problem {
     let kind = denied.kind();
     match denied {
         Denied::NoUser => {
-            let detail = "the token's user claim is no user id, and the token has no scope of this API";
+            let detail =
+                "the token's user claim is no user id, and the token has no scope of this API";
             Problem::new(kind, detail)
         }
         Denied::TooManyFailures { .. } => {

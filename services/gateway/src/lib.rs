@@ -33,7 +33,7 @@ use store::{RecentLogEnd, Store, StoreSettings};
 use telemetry::metrics::{Exporter, Requests};
 use telemetry::traces::Tracer;
 
-use auth::{Admission, RateLimits};
+use crate::auth::{Admission, RateLimits};
 use commands::{CommandSubmitter, broker_clients::BrokerClients, pending::Pending};
 pub use config::{Command, Config};
 use http::middleware::cors::Cors;
@@ -88,9 +88,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         store.clone(),
     )?;
     let authenticator = Authenticator::start(&config.auth, phases.hard_deadline.clone())?;
-    let health = Health::new(dependencies(&broker, &store, authenticator.as_ref()), phases.draining.clone())
-        .with_metrics(exporter)
-        .with_metrics_at(common.metrics_bind, common.log.access, &phases)?;
+    let health =
+        Health::new(dependencies(&broker, &store, authenticator.as_ref()), phases.draining.clone())
+            .with_metrics(exporter)
+            .with_metrics_at(common.metrics_bind, common.log.access, &phases)?;
     let soft_deadline = phases.soft_deadline.clone();
     let publisher = broker.publisher.clone();
     let commands = CommandSubmitter::new(publisher, pending, max_waiting, soft_deadline);

@@ -48,10 +48,7 @@ pub(crate) fn router(
 
 /// Returns the API and the document that describes it. A group of routes has its own load limit. What is not behind the
 /// layer that admits requests is open to all.
-pub(crate) fn api(
-    admission: Admission,
-    max_requests: usize,
-) -> (Router<Arc<AppState>>, OpenApi) {
+pub(crate) fn api(admission: Admission, max_requests: usize) -> (Router<Arc<AppState>>, OpenApi) {
     let admission = Arc::new(admission);
     let admitting = |served| from_fn_with_state((Arc::clone(&admission), served), admit);
     let resources = OpenApiRouter::new()
@@ -61,12 +58,10 @@ pub(crate) fn api(
         .route_layer(admitting(Served::Resources))
         .route_layer(from_fn_with_state(Arc::new(Semaphore::new(max_requests)), shed_load));
     // The proxy has its own limit.
-    let broadcast = OpenApiRouter::new()
-        .routes(routes!(chat::chat))
-        .route_layer(admitting(Served::Chat));
-    let events = OpenApiRouter::new()
-        .routes(routes!(events::events))
-        .route_layer(admitting(Served::Events));
+    let broadcast =
+        OpenApiRouter::new().routes(routes!(chat::chat)).route_layer(admitting(Served::Chat));
+    let events =
+        OpenApiRouter::new().routes(routes!(events::events)).route_layer(admitting(Served::Events));
     // No limit: an overloaded gateway must still answer its probes.
     let health = OpenApiRouter::new()
         .routes(routes!(health::live))

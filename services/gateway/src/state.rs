@@ -9,7 +9,8 @@ use telemetry::{logging::AccessLog, metrics::Requests, traces::Tracer};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::OperationMacs, commands::CommandSubmitter, http::middleware::cors::Cors, proxy::Proxy};
+    auth::OperationMacs, commands::CommandSubmitter, http::middleware::cors::Cors, proxy::Proxy,
+};
 
 /// Everything that handlers and layers need.
 pub(crate) struct AppState {

@@ -1,6 +1,7 @@
 //! The verification of tokens.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -46,6 +47,12 @@ struct Inner {
     verified: CounterFamily,
     failures: CounterFamily,
     log: LineLimit,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Authenticator").finish_non_exhaustive()
+    }
 }
 
 impl Authenticator {

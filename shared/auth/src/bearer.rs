@@ -27,7 +27,8 @@ pub fn token(headers: &HeaderMap) -> Result<Option<&str>, Denied> {
     if lines.next().is_some() {
         return Err(INVALID);
     }
-    let (scheme, rest) = line.to_str().ok().and_then(|line| line.trim().split_once(' ')).ok_or(INVALID)?;
+    let (scheme, rest) =
+        line.to_str().ok().and_then(|line| line.trim().split_once(' ')).ok_or(INVALID)?;
     let token = rest.trim_start_matches(' ');
     (scheme.eq_ignore_ascii_case(SCHEME) && is_token(token)).then_some(Some(token)).ok_or(INVALID)
 }
@@ -40,7 +41,8 @@ pub fn of_subprotocols(headers: &HeaderMap) -> Result<Option<String>, Denied> {
     if tokens.next().is_some() || !offers_subprotocol(headers) {
         return Err(INVALID);
     }
-    let token = URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let token =
+        URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     token.filter(|token| is_token(token)).map(Some).ok_or(INVALID)
 }
 
@@ -65,7 +67,11 @@ fn is_token(text: &str) -> bool {
 /// Returns the value of `WWW-Authenticate` for a refusal: of a token, or because it lacks a scope. It names the resource's
 /// metadata if this API's base URL is known, such as `https://api.example`.
 #[must_use]
-pub fn challenge(denied: Option<&Denied>, scope: Option<Scope>, base_url: Option<&str>) -> HeaderValue {
+pub fn challenge(
+    denied: Option<&Denied>,
+    scope: Option<Scope>,
+    base_url: Option<&str>,
+) -> HeaderValue {
     let error = match (denied, scope) {
         (_, Some(_)) | (Some(Denied::NoUser), None) => Some("insufficient_scope"),
         (Some(Denied::Invalid { .. }), None) => Some("invalid_token"),
@@ -84,4 +90,89 @@ pub fn challenge(denied: Option<&Denied>, scope: Option<Scope>, base_url: Option
 
 fn is_quotable(url: &str) -> bool {
     url.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
+        let line = |line: &&str| (name.clone(), HeaderValue::from_str(line).unwrap());
+        lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_token_is_a_single_bearer_credential() {
+        let read = |lines: &[&str]| {
+            let headers = headers(&header::AUTHORIZATION, lines);
+            token(&headers).map(|token| token.map(str::to_owned))
+        };
+        assert_eq!(read(&[]), Ok(None));
+        for line in ["Bearer a.b-c_d~e+f/g==", "bearer  a.b-c_d~e+f/g==", "BEARER a.b-c_d~e+f/g== "]
+        {
+            assert_eq!(read(&[line]), Ok(Some("a.b-c_d~e+f/g==".to_owned())), "{line}");
+        }
+        for line in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer ==",
+            "Basic YTpi",
+            "Bearer a b",
+            "Bearer a,b",
+            "Bearer a, Bearer b",
+            "Bearer \"a\"",
+            "Bearer a=b",
+            "Bearer\ta",
+            "a.b.c",
+        ] {
+            assert_eq!(read(&[line]), Err(INVALID), "{line:?}");
+        }
+        assert_eq!(read(&["Bearer a", "Bearer a"]), Err(INVALID), "which one?");
+        let bytes = HeaderValue::from_bytes(b"Bearer \xe4").unwrap();
+        assert_eq!(token(&HeaderMap::from_iter([(header::AUTHORIZATION, bytes)])), Err(INVALID));
+    }
+
+    #[test]
+    fn a_token_may_be_a_subprotocol_beside_that_of_the_api() {
+        let read =
+            |lines: &[&str]| of_subprotocols(&headers(&header::SEC_WEBSOCKET_PROTOCOL, lines));
+        let offer = |token: &str| format!("{TOKEN_SUBPROTOCOL}{}", URL_SAFE_NO_PAD.encode(token));
+        let token = offer("a.b.c");
+        let found = Ok(Some("a.b.c".to_owned()));
+        assert_eq!(read(&[&format!("messages.v1, {token}")]), found);
+        assert_eq!(read(&[&token, "messages.v1"]), found, "in several lines, in any order");
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["messages.v1, chat"]), Ok(None));
+        for invalid in [
+            token.clone(),
+            format!("messages.v1, {token}, {token}"),
+            format!("messages.v1, {}", offer("")),
+            format!("messages.v1, {}", offer("a b")),
+            format!("messages.v1, {token}!"),
+            format!("messages.v1, {TOKEN_SUBPROTOCOL}_w"),
+        ] {
+            assert_eq!(read(&[&invalid]), Err(INVALID), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_says_no_more_than_it_should() {
+        let base = Some("https://api.example/");
+        let metadata =
+            "resource_metadata=\"https://api.example/.well-known/oauth-protected-resource\"";
+        assert_eq!(challenge(None, None, None), "Bearer");
+        assert_eq!(challenge(Some(&Denied::NoToken), None, base), format!("Bearer {metadata}"));
+        for expired in [false, true] {
+            let invalid = challenge(Some(&Denied::Invalid { expired }), None, base);
+            assert_eq!(invalid, format!("Bearer error=\"invalid_token\", {metadata}"));
+        }
+        assert_eq!(
+            challenge(None, Some(Scope::WriteAs), None),
+            "Bearer error=\"insufficient_scope\", scope=\"messages:write-as\""
+        );
+        assert_eq!(challenge(None, None, Some("https://a\", error=\"b")), "Bearer");
+    }
 }

@@ -113,7 +113,8 @@ impl AuthConfig {
             return Vec::new();
         }
         let without_effect = self.given().into_iter().filter(|(_, is_given)| *is_given);
-        let without_effect = without_effect.map(|(key, _)| format!("{key} has no effect with AUTH=off"));
+        let without_effect =
+            without_effect.map(|(key, _)| format!("{key} has no effect with AUTH=off"));
         let is_open = !bind.ip().to_canonical().is_loopback();
         let open = is_open.then(|| {
             format!(
@@ -182,12 +183,16 @@ impl AuthConfig {
                 Ok(Source::Secrets(secrets))
             }
             (None, None, None) => {
-                let expected = "must be set with AUTH=jwt, or else AUTH_JWKS_FILE or AUTH_HS256_SECRET_FILE";
+                let expected =
+                    "must be set with AUTH=jwt, or else AUTH_JWKS_FILE or AUTH_HS256_SECRET_FILE";
                 Err(InvalidSetting::new("AUTH_JWKS_URL", expected))
             }
             _ => {
                 let [first, second] = self.two_sources();
-                Err(InvalidSetting::new(first, format!("must not be set beside {second}: keys have one source")))
+                Err(InvalidSetting::new(
+                    first,
+                    format!("must not be set beside {second}: keys have one source"),
+                ))
             }
         }
     }
@@ -201,7 +206,9 @@ impl AuthConfig {
 
     fn algorithms(&self, source: &Source) -> Result<Vec<Algorithm>, InvalidSetting> {
         let (possible, expected) = match source {
-            Source::Secrets(_) => (&[Algorithm::HS256][..], "must be HS256, or unset, with a secret"),
+            Source::Secrets(_) => {
+                (&[Algorithm::HS256][..], "must be HS256, or unset, with a secret")
+            }
             Source::Url(_) | Source::File(_) => {
                 let expected = "must be of RS256, PS256, ES256 and EdDSA: HS256 needs AUTH_HS256_SECRET_FILE instead of public keys";
                 (&PUBLIC_KEY_ALGORITHMS[..], expected)
@@ -228,7 +235,8 @@ impl InvalidSetting {
 }
 
 fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, InvalidSetting> {
-    let unreadable = |error| format!("names a file that cannot be read: {}: {error}", file.display());
+    let unreadable =
+        |error| format!("names a file that cannot be read: {}: {error}", file.display());
     fs::read(file).map_err(|error| InvalidSetting::new(key, unreadable(error)))
 }
 
@@ -239,7 +247,8 @@ fn secret(key: &'static str, file: &Path) -> Result<Secret, InvalidSetting> {
         bytes.pop();
     }
     if bytes.len() < MIN_SECRET_BYTES {
-        let expected = format!("must name a file with a secret of at least {MIN_SECRET_BYTES} bytes");
+        let expected =
+            format!("must name a file with a secret of at least {MIN_SECRET_BYTES} bytes");
         return Err(InvalidSetting::new(key, expected));
     }
     Ok(Secret(bytes))
@@ -273,4 +282,131 @@ fn leeway(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| *seconds <= MAX_LEEWAY_S);
     let expected = || format!("must be whole seconds from 0 to {MAX_LEEWAY_S}, such as 30");
     seconds.map(Duration::from_secs).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Service {
+        #[command(flatten)]
+        auth: AuthConfig,
+    }
+
+    const REQUIRED: [&str; 6] =
+        ["--auth", "jwt", "--auth-issuer", "https://issuer.example", "--auth-audience", "messages"];
+
+    fn config(arguments: &[&str]) -> AuthConfig {
+        Service::try_parse_from([&["service"], arguments].concat()).unwrap().auth
+    }
+
+    /// Returns the setting that is wrong.
+    fn wrong(arguments: &[&str]) -> Option<&'static str> {
+        config(arguments).check().err().map(|(key, _)| key)
+    }
+
+    fn file(bytes: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, bytes).unwrap();
+        file
+    }
+
+    fn path(file: &tempfile::NamedTempFile) -> &str {
+        file.path().to_str().unwrap()
+    }
+
+    #[test]
+    fn without_authentication_nothing_is_demanded() {
+        let off = config(&["--auth-issuer", "https://issuer.example"]);
+        assert!(!off.is_on());
+        assert_eq!(off.check(), Ok(()));
+        let warnings = |bind: &str| off.warnings(bind.parse().unwrap());
+        assert!(warnings("0.0.0.0:8000")[0].starts_with("AUTH is off"));
+        for loopback in ["127.0.0.1:8000", "[::1]:8000", "[::ffff:127.0.0.1]:8000"] {
+            assert_eq!(warnings(loopback), ["AUTH_ISSUER has no effect with AUTH=off"]);
+        }
+    }
+
+    #[test]
+    fn issuer_audience_and_one_source_of_keys_are_required() {
+        let url = ["--auth-jwks-url", "https://issuer.example/keys"];
+        let with = |more: &[&str]| wrong(&[&REQUIRED, more].concat());
+        assert_eq!(with(&url), None);
+        assert_eq!(with(&[]), Some("AUTH_JWKS_URL"));
+        assert_eq!(wrong(&[&REQUIRED[..4], &url].concat()), Some("AUTH_AUDIENCE"));
+        assert_eq!(wrong(&[&REQUIRED[..2], &url].concat()), Some("AUTH_ISSUER"));
+        let secret = file([b'a'; 32]);
+        let both = ["--auth-hs256-secret-file", path(&secret)];
+        assert_eq!(with(&[url, both].concat()), Some("AUTH_JWKS_URL"));
+        assert_eq!(
+            with(&["--auth-hs256-previous-secret-file", path(&secret)]),
+            Some("AUTH_HS256_SECRET_FILE")
+        );
+        assert_eq!(with(&["--auth-jwks-file", "/nowhere/jwks.json"]), Some("AUTH_JWKS_FILE"));
+    }
+
+    #[test]
+    fn a_secret_has_32_bytes_without_its_line_break() {
+        let source = |bytes: &[u8]| {
+            let file = file(bytes);
+            let more = ["--auth-hs256-secret-file", path(&file)];
+            config(&[&REQUIRED[..], &more].concat())
+                .settings()
+                .map(|settings| settings.unwrap().source)
+        };
+        let Ok(Source::Secrets(secrets)) = source(format!("{}\n", "a".repeat(32)).as_bytes())
+        else {
+            panic!("refused")
+        };
+        assert_eq!(secrets[0].0, [b'a'; 32]);
+        assert!(source(&[b'a'; 31]).is_err());
+        assert!(source(&[&[b'a'; 31], &b"\n"[..]].concat()).is_err());
+        let printed = format!("{:?}", source(&[b'a'; 40]));
+        assert!(!printed.contains("97, 97"), "{printed}");
+    }
+
+    #[test]
+    fn a_secret_and_public_keys_have_algorithms_of_their_own() {
+        let secret = file([b'a'; 32]);
+        let secret = ["--auth-hs256-secret-file", path(&secret)];
+        let url = ["--auth-jwks-url", "https://issuer.example/keys"];
+        let algorithms = |source: [&str; 2], listed: &[&str]| {
+            let config = config(&[&REQUIRED[..], &source, listed].concat());
+            config
+                .settings()
+                .map(|settings| settings.unwrap().rules.algorithms)
+                .map_err(|it| it.key)
+        };
+        assert_eq!(algorithms(secret, &[]), Ok(vec![Algorithm::HS256]));
+        assert_eq!(algorithms(url, &[]), Ok(PUBLIC_KEY_ALGORITHMS.to_vec()));
+        let listed = ["--auth-algorithms", "ES256, EdDSA"];
+        assert_eq!(algorithms(url, &listed), Ok(vec![Algorithm::ES256, Algorithm::EdDSA]));
+        assert_eq!(algorithms(secret, &listed), Err("AUTH_ALGORITHMS"));
+        for both in ["HS256", "RS256,HS256"] {
+            assert_eq!(algorithms(url, &["--auth-algorithms", both]), Err("AUTH_ALGORITHMS"));
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_the_name_of_its_variable() {
+        for (flag, value, name) in [
+            ("--auth-jwks-url", "http://issuer.example/keys", "AUTH_JWKS_URL"),
+            ("--auth-jwks-url", "https://user:hunter2@issuer.example/keys", "AUTH_JWKS_URL"),
+            ("--auth-jwks-url", "ftp://localhost/keys", "AUTH_JWKS_URL"),
+            ("--auth-algorithms", "none", "AUTH_ALGORITHMS"),
+            ("--auth-algorithms", "RS256,ES384", "AUTH_ALGORITHMS"),
+            ("--auth-leeway-s", "301", "AUTH_LEEWAY_S"),
+            ("--auth", "on", "AUTH"),
+        ] {
+            let error =
+                Service::try_parse_from(["service", flag, value]).err().unwrap().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        for url in ["http://localhost:8080/keys", "http://127.0.0.1/keys", "http://[::1]/keys"] {
+            assert!(Service::try_parse_from(["service", "--auth-jwks-url", url]).is_ok(), "{url}");
+        }
+    }
 }

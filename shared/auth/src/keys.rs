@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::provider;
 use refresh::Refresher;
 pub(crate) use set::KeySet;
-pub(crate) use source::Source;
 use source::Reader;
+pub(crate) use source::Source;
 
 /// The present keys. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ pub(crate) struct Keys {
 }
 
 /// The present set, if there is one.
+#[derive(Default)]
 struct Current {
     set: RwLock<Option<Arc<KeySet>>>,
     up: watch::Sender<bool>,
@@ -35,9 +36,13 @@ struct Current {
 
 impl Keys {
     /// Starts reading the keys, until `stopping`.
-    pub(crate) fn start(source: Source, allowed: &[Algorithm], stopping: CancellationToken) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        source: Source,
+        allowed: &[Algorithm],
+        stopping: CancellationToken,
+    ) -> anyhow::Result<Self> {
         provider::install();
-        let current = Arc::new(Current { set: RwLock::default(), up: watch::Sender::new(false) });
+        let current = Arc::new(Current::default());
         let reader = match source {
             Source::Secrets(secrets) => {
                 current.replace(Some(KeySet::of_secrets(&secrets)?));
@@ -46,10 +51,20 @@ impl Keys {
             Source::Url(url) => Reader::of_url(url)?,
             Source::File(path) => Reader::File(path),
         };
+        Ok(Self::reading(reader, allowed, current, stopping))
+    }
+
+    /// Reads the keys again and again.
+    fn reading(
+        reader: Reader,
+        allowed: &[Algorithm],
+        current: Arc<Current>,
+        stopping: CancellationToken,
+    ) -> Self {
         let refresher = Arc::new(Refresher::new(reader, allowed.to_vec(), current.clone()));
         let refreshing = refresher.clone();
         tokio::spawn(async move { stopping.run_until_cancelled(refreshing.run()).await });
-        Ok(Self { current, refresher: Some(refresher) })
+        Self { current, refresher: Some(refresher) }
     }
 
     /// Returns the present set; `None` if none was ever read, or if the last one is too old.

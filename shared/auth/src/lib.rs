@@ -9,6 +9,9 @@ mod cache;
 mod claims;
 mod config;
 mod denied;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 pub mod limits;
 mod principal;

@@ -146,7 +146,8 @@ impl<C: Clock> RateLimiter<C> {
     fn with_clock(limit: &'static str, rate: Rate, clock: C) -> Self {
         let every = governor::Quota::with_period(rate.interval());
         // An interval is at least 1 µs.
-        let quota = every.unwrap_or(governor::Quota::per_second(rate.requests)).allow_burst(rate.requests);
+        let quota =
+            every.unwrap_or(governor::Quota::per_second(rate.requests)).allow_burst(rate.requests);
         Self {
             limiter: governor::RateLimiter::new(quota, Table::default(), clock).with_middleware(),
             rate,
@@ -175,5 +176,81 @@ impl<C: Clock> RateLimiter<C> {
                 Quota { allowed: false, remaining: 0, reset }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    const ALICE: Key<'_> = Key::User("alice");
+
+    fn limiter(rate: &str) -> (RateLimiter<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (RateLimiter::with_clock("test", rate.parse().unwrap(), clock.clone()), clock)
+    }
+
+    fn address(text: &str) -> Key<'static> {
+        Key::Address(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_rate_is_requests_in_seconds() {
+        let rate: Rate = " 600/60s ".parse().unwrap();
+        assert_eq!((rate.requests(), rate.window()), (600, Duration::from_secs(60)));
+        assert_eq!(rate.to_string(), "600/60s");
+        for bad in [
+            "",
+            "600",
+            "600/60",
+            "600/m",
+            "0/60s",
+            "1/0s",
+            "-1/1s",
+            "1000001/1s",
+            "1/86401s",
+            "1/1s/1s",
+        ] {
+            assert!(bad.parse::<Rate>().is_err(), "{bad}");
+        }
+        assert!("1000000/1s".parse::<Rate>().is_ok() && "1/86400s".parse::<Rate>().is_ok());
+    }
+
+    #[test]
+    fn a_rate_may_be_used_at_once_and_comes_back_one_by_one() {
+        let (limiter, clock) = limiter("3/30s");
+        let seconds = Duration::from_secs;
+        let allowed = |remaining, reset| Quota { allowed: true, remaining, reset: seconds(reset) };
+        assert_eq!(limiter.take(ALICE), allowed(2, 10));
+        assert_eq!(limiter.take(ALICE), allowed(1, 20));
+        assert_eq!(limiter.take(ALICE), allowed(0, 30));
+        let refused = Quota { allowed: false, remaining: 0, reset: seconds(10) };
+        assert_eq!(limiter.take(ALICE), refused);
+        clock.advance(seconds(4));
+        assert_eq!(
+            limiter.take(ALICE),
+            Quota { reset: seconds(6), ..refused },
+            "refusals cost nothing"
+        );
+        clock.advance(seconds(6));
+        assert_eq!(limiter.take(ALICE), allowed(0, 30));
+        clock.advance(seconds(300));
+        assert_eq!(limiter.take(ALICE), allowed(2, 10), "no more than ever");
+    }
+
+    #[test]
+    fn each_user_and_each_network_has_a_rate_of_its_own() {
+        let (limiter, _clock) = limiter("1/60s");
+        let mut take = |key| limiter.take(key).allowed;
+        assert!(take(ALICE) && take(Key::User("bob")));
+        assert!(!take(ALICE));
+        assert!(take(address("192.0.2.1")) && take(address("192.0.2.2")));
+        assert!(!take(address("::ffff:192.0.2.1")), "the same address, written in another way");
+        assert!(take(address("2001:db8:0:1::1")));
+        assert!(!take(address("2001:db8:0:1:ffff::2")), "the same network");
+        assert!(take(address("2001:db8:0:2::1")));
+        assert!(take(Key::User("192.0.2.1")), "no address");
     }
 }

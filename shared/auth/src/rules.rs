@@ -164,9 +164,17 @@ mod tests {
                 for relation in [Relation::Sender, Relation::Recipient, Relation::Stranger] {
                     let decided = service.may(action, relation);
                     let own = (action, relation) == (Action::ReadOperation, Relation::Sender);
-                    assert_eq!(decided.is_ok(), own || has == scope, "{action:?} {has} {relation:?}");
+                    assert_eq!(
+                        decided.is_ok(),
+                        own || has == scope,
+                        "{action:?} {has} {relation:?}"
+                    );
                     let unknown = (action, relation) == (Action::ReadOperation, Relation::Stranger);
-                    let refusal = if unknown { ProblemKind::OperationNotFound } else { ProblemKind::Forbidden };
+                    let refusal = if unknown {
+                        ProblemKind::OperationNotFound
+                    } else {
+                        ProblemKind::Forbidden
+                    };
                     assert!(decided.is_ok() || decided == Err(refusal), "{action:?} {decided:?}");
                 }
             }

@@ -97,9 +97,15 @@ impl Refusal {
     const fn row(self) -> (&'static str, &'static str) {
         match self {
             Self::TooLong => ("too_long", "it is longer than 8 KiB"),
-            Self::Malformed => ("malformed", "it is no JWT that is signed with an algorithm of this API"),
-            Self::Critical => ("critical", "it has a header parameter (crit) that must be understood and is not"),
-            Self::Algorithm => ("algorithm", "it is signed with an algorithm that AUTH_ALGORITHMS does not have"),
+            Self::Malformed => {
+                ("malformed", "it is no JWT that is signed with an algorithm of this API")
+            }
+            Self::Critical => {
+                ("critical", "it has a header parameter (crit) that must be understood and is not")
+            }
+            Self::Algorithm => {
+                ("algorithm", "it is signed with an algorithm that AUTH_ALGORITHMS does not have")
+            }
             Self::UnknownKey => ("unknown_key", "the issuer has no key with its id (kid)"),
             Self::Signature => ("signature", "its signature is wrong"),
             Self::Claims => ("claims", "a claim is missing or has the wrong type"),
@@ -107,9 +113,10 @@ impl Refusal {
             Self::Audience => ("audience", "its audience (aud) has not AUTH_AUDIENCE"),
             Self::NotYetValid => ("not_yet_valid", "it is not valid yet (nbf)"),
             Self::Expired => ("expired", "it has expired (exp)"),
-            Self::NoUser => {
-                ("no_user", "its AUTH_USER_CLAIM is no user id, and its AUTH_SCOPE_CLAIM has no scope of this API")
-            }
+            Self::NoUser => (
+                "no_user",
+                "its AUTH_USER_CLAIM is no user id, and its AUTH_SCOPE_CLAIM has no scope of this API",
+            ),
         }
     }
 

@@ -38,7 +38,9 @@ impl MessageId {
         // The lengths keep ("ab", "c") apart from ("a", "bc").
         let of_sender = format!("{}:{sender}{key}", sender.len());
         let name = match actor {
-            Some(Actor::Service { name, .. }) => format!("service {}:{name}{of_sender}", name.len()),
+            Some(Actor::Service { name, .. }) => {
+                format!("service {}:{name}{of_sender}", name.len())
+            }
             Some(Actor::User(_)) | None => of_sender,
         };
         Self(Uuid::new_v5(&IDEMPOTENCY_NAMESPACE, name.as_bytes()))
@@ -182,8 +184,7 @@ mod tests {
         let of = |sender: &str, key: &str, actor: Option<&Actor>| {
             MessageId::from_idempotency_key(sender, key, actor)
         };
-        let service =
-            |name: &str| Actor::Service { name: name.to_owned(), scope: Scope::WriteAs };
+        let service = |name: &str| Actor::Service { name: name.to_owned(), scope: Scope::WriteAs };
         let alice = Actor::User("alice".to_owned().try_into().unwrap());
         let unchecked = of("alice", "k1", None);
         assert_eq!(of("alice", "k1", Some(&alice)), unchecked, "a key outlives the upgrade");

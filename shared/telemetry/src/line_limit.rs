@@ -56,6 +56,9 @@ mod tests {
         }
         assert_eq!([limit.admit(begun), limit.admit(begun)], [None; 2]);
         let next_second = begun + Duration::from_secs(1);
-        assert_eq!([limit.admit(next_second), limit.admit(next_second)], [Some(Some(2)), Some(None)]);
+        assert_eq!(
+            [limit.admit(next_second), limit.admit(next_second)],
+            [Some(Some(2)), Some(None)]
+        );
     }
 }

@@ -98,7 +98,7 @@ impl TestIssuer {
 
     /// Returns the claims of a token of a user, valid for 10 minutes.
     pub fn claims(user: &str) -> Value {
-        json!({ "iss": Self::ISSUER, "aud": Self::AUDIENCE, "sub": user, "exp": now() + 600 })
+        json!({ "iss": Self::ISSUER, "aud": Self::AUDIENCE, "sub": user, "exp": Self::now() + 600 })
     }
 
     /// Signs a token of a user.
@@ -109,7 +109,7 @@ impl TestIssuer {
     /// Signs a token of a user that expires after so many seconds, or has expired so many seconds ago.
     pub fn token_for(&self, user: &str, seconds: i64) -> String {
         let mut claims = Self::claims(user);
-        claims["exp"] = now().saturating_add_signed(seconds).into();
+        claims["exp"] = Self::now().saturating_add_signed(seconds).into();
         self.key().sign(&claims)
     }
 
@@ -119,10 +119,10 @@ impl TestIssuer {
         claims["scope"] = scope.into();
         self.key().sign(&claims)
     }
-}
 
-/// Returns the present time in seconds since 1970, as tokens have it.
-fn now() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since_1970.map_or(0, |since_1970| since_1970.as_secs())
+    /// Returns the present time in seconds since 1970, as tokens have it.
+    pub fn now() -> u64 {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since_1970.map_or(0, |since_1970| since_1970.as_secs())
+    }
 }

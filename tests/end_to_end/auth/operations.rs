@@ -10,7 +10,12 @@ use testkit::{Api, eventually};
 use super::SOON;
 
 /// Writes without waiting, and returns the operation.
-async fn operation(api: &Api, method: Method, path: &str, body: Option<Value>) -> Result<OperationId> {
+async fn operation(
+    api: &Api,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Result<OperationId> {
     let mut request = api.request(method, path).header("prefer", "respond-async");
     if let Some(body) = body {
         request = request.json(&body);
@@ -30,8 +35,7 @@ async fn an_operation_is_known_to_whoever_requested_it() -> Result<()> {
     let of_writer = operation(&writer, Method::POST, "/api/messages", draft()).await?;
     let reader = system.service(Scope::ReadAll);
     let others = [&writer, &alice, &system.user("bob"), &system.user("carol")];
-    for (operation, owner, stranger) in
-        [(of_alice, &alice, &writer), (of_writer, &writer, &alice)]
+    for (operation, owner, stranger) in [(of_alice, &alice, &writer), (of_writer, &writer, &alice)]
     {
         let path = format!("/api/operations/{operation}");
         for known in [owner, &reader] {
@@ -50,7 +54,9 @@ async fn an_operation_is_known_to_whoever_requested_it() -> Result<()> {
             assert_eq!(answer.status, 404, "{}", answer.text);
         }
         let flipped = operation.mac.map(|mac| mac.map(|byte| byte ^ 1));
-        for forged in [OperationId { mac: None, ..operation }, OperationId { mac: flipped, ..operation }] {
+        for forged in
+            [OperationId { mac: None, ..operation }, OperationId { mac: flipped, ..operation }]
+        {
             let path = format!("/api/operations/{forged}");
             assert_eq!(owner.get(&path).await?.status, 404);
             assert_eq!(stranger.get(&path).await?.status, 404);

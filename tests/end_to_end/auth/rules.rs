@@ -9,7 +9,14 @@ use testkit::{Answer, Api};
 
 /// The callers, in the order of the expectations below.
 const CALLERS: [&str; 8] = [
-    "sender", "recipient", "stranger", "reader", "writer", "other service", "anonymous", "expired",
+    "sender",
+    "recipient",
+    "stranger",
+    "reader",
+    "writer",
+    "other service",
+    "anonymous",
+    "expired",
 ];
 
 fn callers(system: &AuthSystem) -> [Api; 8] {
@@ -55,9 +62,12 @@ async fn each_call_is_allowed_to_those_whom_the_rules_name() -> Result<()> {
             assert_eq!(told(&caller.get(&path).await?)?, expected, "GET {path} by {name}");
         }
     }
-    let created = ["201", NOT_YOURSELF, NOT_YOURSELF, NO_SCOPE, "201", NO_SCOPE, NO_TOKEN, NO_TOKEN];
+    let created =
+        ["201", NOT_YOURSELF, NOT_YOURSELF, NO_SCOPE, "201", NO_SCOPE, NO_TOKEN, NO_TOKEN];
     let written = ["2", NOT_THE_SENDER, NOT_FOUND, NO_SCOPE, "2", NO_SCOPE, NO_TOKEN, NO_TOKEN];
-    for (((caller, name), created), written) in callers.iter().zip(CALLERS).zip(created).zip(written) {
+    for (((caller, name), created), written) in
+        callers.iter().zip(CALLERS).zip(created).zip(written)
+    {
         let answer = caller.post("/api/messages", &draft("alice", "bob", name)).await?;
         assert_eq!(told(&answer)?, created, "POST by {name}");
         let message = system.create("alice", "bob", "before").await?;
@@ -136,7 +146,8 @@ async fn a_user_may_leave_out_who_it_is() -> Result<()> {
 async fn an_idempotency_key_belongs_to_whoever_uses_it() -> Result<()> {
     let system = AuthSystem::start().await?;
     let writer = system.service(Scope::WriteAs);
-    let other = system.issuer.token_with_scope(&format!("other-{}", "x".repeat(64)), "messages:write-as");
+    let other =
+        system.issuer.token_with_scope(&format!("other-{}", "x".repeat(64)), "messages:write-as");
     let other = system.system.api.with_token(other);
     let post = async |api: &Api| {
         let request = api.request(Method::POST, "/api/messages").header("idempotency-key", "k1");
@@ -161,7 +172,9 @@ async fn an_idempotency_key_belongs_to_whoever_uses_it() -> Result<()> {
 async fn the_events_of_a_list_are_those_of_whoever_asked_for_it() -> Result<()> {
     let system = AuthSystem::start().await?;
     let list = "/api/messages?from_user_id=alice&to_user_id=bob";
-    for (user, expected) in [("alice", "user_id=alice&with=bob&"), ("bob", "user_id=bob&with=alice&")] {
+    for (user, expected) in
+        [("alice", "user_id=alice&with=bob&"), ("bob", "user_id=bob&with=alice&")]
+    {
         let answer = system.user(user).get(list).await?;
         let monitor = answer.link("monitor").context("a link")?.to_owned();
         assert!(monitor.starts_with(&format!("/api/events?{expected}")), "{monitor}");

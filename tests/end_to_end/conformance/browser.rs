@@ -43,7 +43,7 @@ const FLAGS: [&str; 9] = [
 ];
 
 /// A browser with a page open, and what its pages tell.
-struct Browser {
+pub(crate) struct Browser {
     process: Process,
     news: UnboundedReceiver<Value>,
     events: Vec<Value>,
@@ -81,8 +81,7 @@ async fn a_browser_gets_frames_and_a_goodbye_and_a_foreign_page_is_refused() -> 
     assert_eq!(goodbye["wasClean"], true, "{goodbye}");
     let of_foreign = browser.events.iter().filter(|event| event["origin"] == *foreign);
     assert_eq!(of_foreign.count(), 1, "{:?}", browser.events);
-    browser.process.terminate(LIMIT).await?;
-    Ok(())
+    browser.close().await
 }
 
 #[tokio::test]
@@ -117,8 +116,7 @@ async fn an_event_source_resumes_by_itself_and_hears_of_a_refusal_and_of_a_reset
     assert_eq!(reset["data"]["reason"], "other-epoch", "{reset}");
     let last = streams.system.create("alice", "bob", "last").await?;
     browser.told_of(&home, &last).await?;
-    browser.process.terminate(LIMIT).await?;
-    Ok(())
+    browser.close().await
 }
 
 /// Serves the two pages, and passes on what they tell.
@@ -137,7 +135,11 @@ fn serve(listener: TcpListener, home: String, foreign: String) -> UnboundedRecei
 }
 
 impl Browser {
-    fn open(env: &TestEnvironment, url: &str, news: UnboundedReceiver<Value>) -> Result<Self> {
+    pub(crate) fn open(
+        env: &TestEnvironment,
+        url: &str,
+        news: UnboundedReceiver<Value>,
+    ) -> Result<Self> {
         let mut command = Command::new(settings::required(settings::CHROMIUM)?);
         command
             .args(FLAGS)
@@ -149,6 +151,10 @@ impl Browser {
         Ok(Self { process, news, events: Vec::new() })
     }
 
+    pub(crate) async fn close(self) -> Result<()> {
+        self.process.terminate(LIMIT).await.map(drop)
+    }
+
     /// Waits until a page of this origin has got the event that this message was created.
     async fn told_of(&mut self, origin: &str, message: &Message) -> Result<()> {
         let message = serde_json::to_value(message)?;
@@ -156,7 +162,7 @@ impl Browser {
     }
 
     /// The first event of this type that a page of this origin tells.
-    async fn told(&mut self, origin: &str, event_type: &str) -> Result<Value> {
+    pub(crate) async fn told(&mut self, origin: &str, event_type: &str) -> Result<Value> {
         self.first(origin, event_type, |_| true).await
     }
 

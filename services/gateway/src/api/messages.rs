@@ -11,7 +11,7 @@ use contracts::{Command, Problem};
 use service::http::prefer::Preference;
 
 use crate::{
-    auth::Requester,
+    auth::RequestCaller,
     commands::{Submission, Wait},
     error::HandlerResult,
     spans::RequestTrace,
@@ -22,7 +22,7 @@ use crate::{
 async fn write(
     state: &AppState,
     headers: &HeaderMap,
-    requester: &Requester,
+    caller: &RequestCaller,
     trace: &RequestTrace,
     command: Command,
     respond: impl FnOnce(Submission) -> Result<Response, Problem>,
@@ -37,7 +37,7 @@ async fn write(
     if let (Submission::Accepted { operation, .. }, Some(macs)) =
         (&mut submission, &state.operation_macs)
     {
-        *operation = macs.sign(*operation, requester.caller());
+        *operation = macs.sign(*operation, caller.get());
     }
     let mut response = respond(submission)?;
     if let Some(preference) = preference {

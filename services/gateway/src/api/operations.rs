@@ -10,7 +10,7 @@ use store::OperationState;
 use utoipa::ToSchema;
 
 use crate::{
-    auth::Requester,
+    auth::RequestCaller,
     error::{self, HandlerResult},
     http::path::PathParam,
     openapi::schemas,
@@ -76,14 +76,14 @@ impl Operation {
 )]
 pub(crate) async fn get(
     State(state): State<Arc<AppState>>,
-    requester: Requester,
+    caller: RequestCaller,
     PathParam(id): PathParam<OperationId>,
 ) -> HandlerResult {
     let relation = state
         .operation_macs
         .as_ref()
-        .map_or(Relation::Stranger, |macs| macs.relation(id, requester.caller()));
-    requester.may_related(Action::ReadOperation, relation)?;
+        .map_or(Relation::Stranger, |macs| macs.relation(id, caller.get()));
+    caller.may_related(Action::ReadOperation, relation)?;
     let (status, error) = match state.store.operation(id).await? {
         OperationState::NotIssued => return Err(ProblemKind::OperationNotFound.into()),
         OperationState::Expired => return Err(ProblemKind::OperationExpired.into()),

@@ -44,22 +44,16 @@ pub(crate) enum Served {
     Events,
 }
 
-/// A request that was admitted, as far as its response depends on it.
-struct Admitted {
-    /// `None` for a WebSocket without a token, which the broadcaster may get in its first message.
-    caller: Option<Caller>,
-    base_url: Option<BaseUrl>,
-}
-
-/// Admits a request or refuses it. Whom it admits is among the request's extensions: see [`super::Requester`].
+/// Admits a request or refuses it. Whom it admits is among the request's extensions: see [`super::RequestCaller`].
 pub(crate) async fn admit(
     State((admission, served)): State<(Arc<Admission>, Served)>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Admitted { caller, base_url } = match admission.authenticate(&request, served).await {
-        Ok(admitted) => admitted,
-        Err(refusal) => return refusal,
+    let is_handshake = served != Served::Resources && is_websocket_handshake(&request);
+    let caller = match admission.identify(request.headers(), is_handshake).await {
+        Ok(caller) => caller,
+        Err(denied) => return admission.deny(&request, served, denied),
     };
     let subject = caller.as_ref().and_then(Caller::subject);
     let taken = admission
@@ -68,11 +62,11 @@ pub(crate) async fn admit(
     if let Some(taken) = &taken
         && let Some(problem) = taken.refusal()
     {
-        let retry_after = taken.reset();
-        let mut response = refuse(request.headers(), served, &problem, retry_after);
+        let mut response = refuse(request.headers(), served, &problem, taken.reset());
         taken.describe(response.headers_mut());
         return response;
     }
+    let base_url = admission.base_url(&request);
     if let Some(caller) = caller {
         request.extensions_mut().insert(caller);
     }
@@ -87,54 +81,42 @@ pub(crate) async fn admit(
 }
 
 impl Admission {
-    /// Finds out who makes a request, or returns the response that refuses it.
-    async fn authenticate(&self, request: &Request, served: Served) -> Result<Admitted, Response> {
-        let Some(authenticator) = &self.authenticator else {
-            return Ok(Admitted { caller: Some(Caller::Unchecked), base_url: None });
+    /// Finds out who makes a request. A WebSocket may have no token yet: the broadcaster may get it in the first message.
+    /// That of a browser's WebSocket may be among its subprotocols.
+    async fn identify(
+        &self,
+        headers: &HeaderMap,
+        is_handshake: bool,
+    ) -> Result<Option<Caller>, Denied> {
+        let Some(authenticator) = &self.authenticator else { return Ok(Some(Caller::Unchecked)) };
+        let Identity { principal, .. } = if let Some(token) = bearer::token(headers)? {
+            authenticator.verify(token).await?
+        } else if is_handshake {
+            let Some(token) = bearer::of_subprotocols(headers)? else { return Ok(None) };
+            authenticator.verify(&token).await?
+        } else {
+            return Err(Denied::NoToken);
         };
-        let base_url = BaseUrl::of(request, &self.trusted_proxies);
-        let may_follow = served != Served::Resources && is_websocket_handshake(request);
-        let caller = match identify(authenticator, request.headers(), may_follow).await {
-            Ok(identity) => Some(Caller::Verified(identity.principal)),
-            Err(Denied::NoToken) if may_follow => None,
-            Err(denied) => {
-                let address = self.trusted_proxies.client_of(request);
-                let denied = self.failures.count(address, denied);
-                return Err(deny(request, served, &denied, base_url.as_ref()));
-            }
-        };
-        Ok(Admitted { caller, base_url })
+        Ok(Some(Caller::Verified(principal)))
     }
-}
 
-/// Verifies the token of a request. That of a browser's WebSocket may be among its subprotocols.
-async fn identify(
-    authenticator: &Authenticator,
-    headers: &HeaderMap,
-    is_handshake: bool,
-) -> Result<Identity, Denied> {
-    if let Some(token) = bearer::token(headers)? {
-        return authenticator.verify(token).await;
+    /// Refuses a request for its token, or for having none.
+    fn deny(&self, request: &Request, served: Served, denied: Denied) -> Response {
+        let denied = self.failures.count(self.trusted_proxies.client_of(request), denied);
+        let retry_after = denied.retry_after().map_or(RETRY_AFTER, whole_seconds);
+        let mut response = refuse(request.headers(), served, &error::denied(&denied), retry_after);
+        if is_challenged(response.status()) {
+            let base_url = self.base_url(request).and_then(|url| url.text());
+            let challenge = bearer::challenge(Some(&denied), None, base_url.as_deref());
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
     }
-    let token = if is_handshake { bearer::of_subprotocols(headers)? } else { None };
-    authenticator.verify(&token.ok_or(Denied::NoToken)?).await
-}
 
-/// Refuses a request for its token, or for having none.
-fn deny(
-    request: &Request,
-    served: Served,
-    denied: &Denied,
-    base_url: Option<&BaseUrl>,
-) -> Response {
-    let retry_after = denied.retry_after().map_or(RETRY_AFTER, whole_seconds);
-    let mut response = refuse(request.headers(), served, &error::denied(denied), retry_after);
-    if is_challenged(response.status()) {
-        let base_url = base_url.and_then(BaseUrl::text);
-        let challenge = bearer::challenge(Some(denied), None, base_url.as_deref());
-        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    /// Returns the URL that challenges name; `None` where there are none.
+    fn base_url(&self, request: &Request) -> Option<BaseUrl> {
+        self.authenticator.as_ref().and_then(|_| BaseUrl::of(request, &self.trusted_proxies))
     }
-    response
 }
 
 fn refuse(
@@ -207,7 +189,10 @@ mod tests {
         let metadata = format!("resource_metadata=\"https://api.example{METADATA_PATH}\"");
         for (theirs, expected) in [
             ("Bearer", format!("Bearer {metadata}")),
-            ("Bearer error=\"invalid_token\"", format!("Bearer error=\"invalid_token\", {metadata}")),
+            (
+                "Bearer error=\"invalid_token\"",
+                format!("Bearer error=\"invalid_token\", {metadata}"),
+            ),
             (
                 "Bearer resource_metadata=\"http://broadcaster:8001/x\", scope=\"broadcast:read\"",
                 format!("Bearer {metadata}, scope=\"broadcast:read\""),

@@ -1,5 +1,5 @@
 //! Message authentication codes in the ids of operations, by which a gateway knows who has requested one. A pending
-//! operation has no record that could name its requester.
+//! operation has no record that could name its caller.
 
 use std::{fs, path::Path};
 
@@ -18,7 +18,8 @@ pub(crate) struct OperationMacs(Key);
 impl OperationMacs {
     /// Reads the secret, without the end of its line, or returns what is wrong with it.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let bytes =
+            fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
         if secret.len() < MIN_SECRET_BYTES {

@@ -89,7 +89,8 @@ mod tests {
     fn the_link_to_events_is_for_whoever_asked() {
         let query = list_query(Some("from_user_id=alice&to_user_id=bob")).unwrap();
         let [alice, bob] = [&query.from_user_id, &query.to_user_id];
-        let link = |asked_by| monitor_link(&query, asked_by, EventPosition::start(uuid::Uuid::nil()));
+        let link =
+            |asked_by| monitor_link(&query, asked_by, EventPosition::start(uuid::Uuid::nil()));
         for asked_by in [None, Some(alice)] {
             assert!(link(asked_by).starts_with("</api/events?user_id=alice&with=bob&after="));
         }

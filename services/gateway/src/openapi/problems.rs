@@ -54,9 +54,7 @@ pub(super) fn responses(operation_id: &str) -> BTreeMap<String, Response> {
             ];
             [BODY, WRITE, own, ANY].concat()
         }
-        "deleteMessage" => {
-            [WRITE, &[NotTheSender, MessageNotFound, VersionMismatch], ANY].concat()
-        }
+        "deleteMessage" => [WRITE, &[NotTheSender, MessageNotFound, VersionMismatch], ANY].concat(),
         "readOperation" => {
             [READ, PRECONDITIONS, &[OperationNotFound, OperationExpired], ANY].concat()
         }

@@ -1,9 +1,7 @@
 //! Reading the keys again and again: at intervals, and sooner if a token has been signed with a key that is not known.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +12,7 @@ use telemetry::{
     OutageLog,
     metrics::{
         CounterFamily, Gauge,
-        catalog::{AUTH_KEYS_REFRESHED, AUTH_KEY_REFRESHES},
+        catalog::{AUTH_KEY_REFRESHES, AUTH_KEYS_REFRESHED},
     },
 };
 use tokio::{
@@ -95,12 +93,8 @@ impl Refresher {
 
     /// Reads the keys for ever.
     pub(super) async fn run(&self) {
-        let mut last = Last {
-            success: Instant::now(),
-            text: Bytes::new(),
-            generation: 0,
-            backoff: backoff(),
-        };
+        let mut last =
+            Last { success: Instant::now(), text: Bytes::new(), generation: 0, backoff: backoff() };
         loop {
             self.reads.send_modify(|reads| reads.started += 1);
             let result = self.refresh(&mut last).await;
@@ -147,7 +141,9 @@ impl Refresher {
                 self.results.count("failed");
                 self.outage.failed(error.as_ref());
                 if last.success.elapsed() >= MAX_AGE && self.current.get().is_some() {
-                    tracing::error!("the keys that verify tokens are too old to be used; requests with a token get 503");
+                    tracing::error!(
+                        "the keys that verify tokens are too old to be used; requests with a token get 503"
+                    );
                     self.current.replace(None);
                 }
                 last.backoff.next().unwrap_or(TRIGGER_INTERVAL).min(self.reader.interval())
@@ -207,4 +203,151 @@ fn backoff() -> ExponentialBackoff {
 fn set_to_now(gauge: &Gauge) {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     gauge.set(since_1970.as_secs_f64());
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use anyhow::{Context, Result};
+    use jsonwebtoken::Algorithm;
+    use serde_json::json;
+    use testkit::TestKey;
+    use tokio::{task::JoinSet, time::advance};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::keys::Keys;
+
+    /// An issuer that answers after 1 s, and not at all without a key.
+    #[derive(Clone, Default)]
+    pub(crate) struct Issuer(Arc<State>);
+
+    #[derive(Default)]
+    struct State {
+        id: Mutex<Option<&'static str>>,
+        reads: AtomicU64,
+    }
+
+    impl Issuer {
+        fn publish(&self, id: Option<&'static str>) {
+            *self.0.id.lock().unwrap() = id;
+        }
+
+        fn reads(&self) -> u64 {
+            self.0.reads.load(Ordering::SeqCst)
+        }
+
+        pub(crate) async fn read(&self) -> Result<Bytes> {
+            self.0.reads.fetch_add(1, Ordering::SeqCst);
+            let id = *self.0.id.lock().unwrap();
+            sleep(Duration::from_secs(1)).await;
+            let key = TestKey::new("RS256").with_id(id.context("gone")?);
+            Ok(json!({ "keys": [key.jwk()] }).to_string().into())
+        }
+
+        /// Starts reading its keys, and waits for the first ones.
+        async fn keys(&self) -> Keys {
+            self.publish(Some("first"));
+            let keys = Keys::reading(
+                Reader::Test(self.clone()),
+                &[Algorithm::RS256],
+                Arc::new(Current::default()),
+                CancellationToken::new(),
+            );
+            keys.up().wait_for(|up| *up).await.unwrap();
+            keys
+        }
+    }
+
+    fn has(keys: &Keys, id: &str) -> bool {
+        keys.current().is_some_and(|set| set.candidates(Some(id)).next().is_some())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_unknown_keys_is_one_read_that_all_of_them_share() {
+        let issuer = Issuer::default();
+        let keys = issuer.keys().await;
+        issuer.publish(Some("second"));
+        let mut flood = JoinSet::new();
+        for _ in 0..1000 {
+            let keys = keys.clone();
+            flood.spawn(async move {
+                let result = keys.read_again().await;
+                assert!(has(&keys, "second"), "whoever has waited finds the new key");
+                result
+            });
+        }
+        let results = flood.join_all().await;
+        assert_eq!(results.iter().filter(|result| **result == Ok(true)).count(), 1);
+        assert!(results.iter().all(Result::is_ok));
+        assert_eq!(issuer.reads(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_read_is_allowed_after_30_s_whatever_came_of_the_first() {
+        let issuer = Issuer::default();
+        let keys = issuer.keys().await;
+        issuer.publish(None);
+        let begun = Instant::now();
+        let refused = keys.read_again().await.unwrap_err();
+        assert_eq!(
+            refused,
+            Duration::from_secs(29),
+            "the read took a second, and its failure counts"
+        );
+        assert_eq!(keys.read_again().await, Err(refused), "at once");
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+        issuer.publish(Some("second"));
+        // It is read sooner because the last read failed, but not by a token.
+        sleep(refused).await;
+        assert!(has(&keys, "second"));
+        issuer.publish(Some("third"));
+        assert_eq!(keys.read_again().await, Ok(true));
+        assert!(has(&keys, "third"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_was_under_way_is_not_taken_for_a_new_one() {
+        let issuer = Issuer::default();
+        let keys = issuer.keys().await;
+        let reads = issuer.reads();
+        // The next one by interval has begun, and has the old keys.
+        while issuer.reads() == reads {
+            sleep(Duration::from_millis(500)).await;
+        }
+        issuer.publish(Some("second"));
+        assert_eq!(keys.read_again().await, Ok(true));
+        assert!(has(&keys, "second"));
+        assert_eq!(issuer.reads(), reads + 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_keys_are_used_for_a_day() {
+        let issuer = Issuer::default();
+        let keys = issuer.keys().await;
+        issuer.publish(None);
+        let day = Duration::from_hours(24);
+        sleep(day - Duration::from_mins(1)).await;
+        assert!(has(&keys, "first") && *keys.up().borrow());
+        sleep(Duration::from_mins(2)).await;
+        assert!(keys.current().is_none() && !*keys.up().borrow());
+        issuer.publish(Some("first"));
+        keys.up().wait_for(|up| *up).await.unwrap();
+        assert!(has(&keys, "first"), "the same ones as before");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_keys_are_the_same_generation() {
+        let issuer = Issuer::default();
+        let keys = issuer.keys().await;
+        let generation = || keys.current().unwrap().generation();
+        let first = generation();
+        advance(Duration::from_mins(30)).await;
+        keys.read_again().await.unwrap();
+        assert_eq!(generation(), first);
+        issuer.publish(Some("second"));
+        sleep(Duration::from_mins(10)).await;
+        assert_eq!(generation(), first + 1);
+    }
 }

@@ -50,7 +50,11 @@ pub(crate) enum InvalidKeySet {
 
 impl KeySet {
     /// Reads a JWK Set. Keys that cannot be used are left out: others have use for them.
-    pub(crate) fn from_jwks(json: &[u8], allowed: &[Algorithm], generation: u64) -> Result<Self, InvalidKeySet> {
+    pub(crate) fn from_jwks(
+        json: &[u8],
+        allowed: &[Algorithm],
+        generation: u64,
+    ) -> Result<Self, InvalidKeySet> {
         let set: Value = serde_json::from_slice(json).map_err(InvalidKeySet::Json)?;
         let listed = set.get("keys").and_then(Value::as_array).ok_or(InvalidKeySet::Form)?;
         let usable = listed.iter().filter_map(|key| Key::from_json(key, allowed));
@@ -58,7 +62,11 @@ impl KeySet {
         if keys.is_empty() {
             return Err(InvalidKeySet::NoUsableKey(listed.len()));
         }
-        tracing::info!(keys = keys.len(), unusable = listed.len() - keys.len(), "read the keys that verify tokens");
+        tracing::info!(
+            keys = keys.len(),
+            unusable = listed.len() - keys.len(),
+            "read the keys that verify tokens"
+        );
         Ok(Self { keys, generation, may_change: true })
     }
 
@@ -85,7 +93,9 @@ impl KeySet {
     /// Returns the keys that may have signed a token that names this key, or none. An id need not be unique, and a key need
     /// not have one.
     pub(crate) fn candidates<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
-        self.keys.iter().filter(move |key| id.is_none() || key.id.is_none() || key.id.as_deref() == id)
+        self.keys
+            .iter()
+            .filter(move |key| id.is_none() || key.id.is_none() || key.id.as_deref() == id)
     }
 }
 
@@ -112,13 +122,18 @@ impl Key {
             _ => return None,
         };
         let named = jwk.common.key_algorithm;
-        algorithms.retain(|it| allowed.contains(it) && named.is_none_or(|named| named == KeyAlgorithm::from(*it)));
+        algorithms.retain(|it| {
+            allowed.contains(it) && named.is_none_or(|named| named == KeyAlgorithm::from(*it))
+        });
         let is_for_signatures =
             jwk.common.public_key_use.is_none_or(|it| it == PublicKeyUse::Signature);
         let may_verify =
             jwk.common.key_operations.is_none_or(|all| all.contains(&KeyOperations::Verify));
-        (!algorithms.is_empty() && is_for_signatures && may_verify)
-            .then_some(Self { id: jwk.common.key_id, algorithms, decoding })
+        (!algorithms.is_empty() && is_for_signatures && may_verify).then_some(Self {
+            id: jwk.common.key_id,
+            algorithms,
+            decoding,
+        })
     }
 
     /// Returns true if the key has an id.

@@ -30,8 +30,14 @@ pub(crate) enum Source {
 
 /// Reads a key set, again and again.
 pub(super) enum Reader {
-    Url { url: Url, client: HttpClient },
+    Url {
+        url: Url,
+        client: HttpClient,
+    },
     File(PathBuf),
+    /// An issuer without a network, whose time a test can set.
+    #[cfg(test)]
+    Test(super::refresh::tests::Issuer),
 }
 
 impl Reader {
@@ -46,6 +52,8 @@ impl Reader {
             // Not all services at the same time.
             Self::Url { .. } => URL_INTERVAL.mul_f64(rand::random_range(0.9..1.1)),
             Self::File(_) => FILE_INTERVAL,
+            #[cfg(test)]
+            Self::Test(_) => URL_INTERVAL,
         }
     }
 
@@ -54,13 +62,16 @@ impl Reader {
         match self {
             Self::Url { .. } => "get the keys that verify tokens from AUTH_JWKS_URL",
             Self::File(_) => "read the keys that verify tokens from AUTH_JWKS_FILE",
+            #[cfg(test)]
+            Self::Test(_) => "ask an issuer",
         }
     }
 
     pub(super) async fn read(&self) -> anyhow::Result<Bytes> {
         match self {
             Self::Url { url, client } => {
-                let request = Request::get(url.as_str()).header(header::ACCEPT, "application/jwk-set+json, application/json");
+                let request = Request::get(url.as_str())
+                    .header(header::ACCEPT, "application/jwk-set+json, application/json");
                 let response = client.send(request.body(Bytes::new())?).await?;
                 let status = response.status();
                 ensure!(status.is_success(), "the response was {status}");
@@ -76,6 +87,8 @@ impl Reader {
                 ensure!(bytes.len() as u64 <= limit, "{} is larger than 64 KiB", path.display());
                 Ok(bytes.into())
             }
+            #[cfg(test)]
+            Self::Test(issuer) => issuer.read().await,
         }
     }
 }

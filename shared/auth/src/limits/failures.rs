@@ -43,3 +43,38 @@ impl<C: Clock> FailureLimit<C> {
         if quota.allowed { denied } else { Denied::TooManyFailures { retry_after: quota.reset } }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    const INVALID: Denied = Denied::Invalid { expired: false };
+
+    #[test]
+    fn only_guesses_count() {
+        let clock = FakeRelativeClock::default();
+        let limit = FailureLimit(RateLimiter::with_clock("test", RATE, clock.clone()));
+        let address = "192.0.2.1".parse().unwrap();
+        let unavailable = Denied::KeysUnavailable { retry_after: Duration::from_secs(1) };
+        for denied in
+            [Denied::Invalid { expired: true }, Denied::NoToken, Denied::NoUser, unavailable]
+        {
+            for _ in 0..100 {
+                assert_eq!(limit.count(address, denied), denied);
+            }
+        }
+        for _ in 0..50 {
+            assert_eq!(limit.count(address, INVALID), INVALID);
+        }
+        let retry_after = Duration::from_millis(100);
+        assert_eq!(limit.count(address, INVALID), Denied::TooManyFailures { retry_after });
+        assert_eq!(limit.count(address, Denied::NoToken), Denied::NoToken);
+        assert_eq!(limit.count("192.0.2.2".parse().unwrap(), INVALID), INVALID);
+        clock.advance(retry_after);
+        assert_eq!(limit.count(address, INVALID), INVALID);
+    }
+}

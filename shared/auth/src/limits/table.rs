@@ -72,3 +72,62 @@ const fn place_of(hash: u64) -> (usize, usize) {
     let hash = hash as usize;
     (hash % SHARDS, hash / SHARDS % GROUPS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes that a key's rate is unused again at this time. Returns the time before.
+    fn note(table: &Table, key: u64, unused_at: u64) -> Option<u64> {
+        let noted = table.measure_and_replace(&key, |before| {
+            Ok::<_, ()>((before.map(Nanos::as_u64), Nanos::new(unused_at)))
+        });
+        noted.unwrap()
+    }
+
+    #[test]
+    fn a_million_keys_take_32_mib_at_most() {
+        let table = Table::default();
+        let before = table.bytes();
+        for key in 0..1_000_000_u64 {
+            note(&table, key.wrapping_mul(0x9e37_79b9_7f4a_7c15), key);
+        }
+        assert_eq!(table.bytes(), before);
+        assert!(before <= 32 * 1024 * 1024, "{before}");
+        assert!(Table::CAPACITY >= 1_000_000);
+    }
+
+    #[test]
+    fn who_has_asked_least_is_forgotten_first() {
+        let table = Table::default();
+        let step = (SHARDS * GROUPS) as u64;
+        let keys = |range: std::ops::RangeInclusive<u64>| range.map(move |n| n * step);
+        // They share the places of one group.
+        for (key, unused_at) in keys(1..=8).zip([50, 10, 60, 70, 80, 90, 30, 40]) {
+            assert_eq!(note(&table, key, unused_at), None);
+        }
+        assert_eq!(note(&table, 9 * step, 100), None);
+        assert_eq!(note(&table, 10 * step, 100), None);
+        let left: Vec<u64> = table
+            .0
+            .iter()
+            .flat_map(|shard| {
+                let shard = shard.lock().unwrap();
+                shard
+                    .iter()
+                    .filter(|place| place[0] != 0)
+                    .map(|place| place[0] / step)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(left, [1, 9, 3, 4, 5, 6, 10, 8], "without 2 and 7");
+    }
+
+    #[test]
+    fn a_refusal_changes_nothing() {
+        let table = Table::default();
+        note(&table, 5, 50);
+        assert_eq!(table.measure_and_replace(&5, |_| Err::<((), _), _>("refused")), Err("refused"));
+        assert_eq!(note(&table, 5, 60), Some(50));
+    }
+}

@@ -100,7 +100,9 @@ mod tests {
     fn base_url(peer: &str, target: &str, lines: &[(&HeaderName, &'static str)]) -> String {
         let mut request = Request::new(());
         *request.uri_mut() = target.parse().unwrap();
-        request.extensions_mut().insert(Peer((peer.parse::<std::net::IpAddr>().unwrap(), 1).into()));
+        request
+            .extensions_mut()
+            .insert(Peer((peer.parse::<std::net::IpAddr>().unwrap(), 1).into()));
         for (name, value) in lines {
             request.headers_mut().append(*name, HeaderValue::from_static(value));
         }
@@ -113,7 +115,10 @@ mod tests {
     fn it_is_what_the_request_names() {
         let host = (&header::HOST, "api.example:8000");
         assert_eq!(base_url("192.0.2.1", "/a", &[host]), "http://api.example:8000");
-        assert_eq!(base_url("192.0.2.1", "http://other.example/a", &[host]), "http://other.example");
+        assert_eq!(
+            base_url("192.0.2.1", "http://other.example/a", &[host]),
+            "http://other.example"
+        );
         assert_eq!(base_url("192.0.2.1", "/a", &[(&header::HOST, "[::1]")]), "http://[::1]");
         assert_eq!(base_url("192.0.2.1", "/a", &[]), "");
         assert_eq!(base_url("192.0.2.1", "/a", &[(&header::HOST, "a\"b")]), "");

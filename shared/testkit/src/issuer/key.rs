@@ -1,6 +1,10 @@
 //! Keys that sign tokens.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test whose keys cannot be made can only fail")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test whose keys cannot be made can only fail"
+)]
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{

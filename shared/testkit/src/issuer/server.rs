@@ -115,7 +115,10 @@ impl State {
             Answers::Gone => ("410 Gone", String::new()),
             Answers::Redirecting => ("302 Found\r\nLocation: /jwks.json", String::new()),
         };
-        let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all(head.as_bytes()).await?;
         if answers == Answers::Slow {
             for byte in body.into_bytes() {

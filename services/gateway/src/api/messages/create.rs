@@ -9,7 +9,7 @@ use service::http::fields;
 
 use super::write;
 use crate::{
-    auth::Requester,
+    auth::RequestCaller,
     commands::Submission,
     error::{self, HandlerResult},
     http::{
@@ -45,7 +45,7 @@ use crate::{
 )]
 pub(crate) async fn create(
     State(state): State<Arc<AppState>>,
-    requester: Requester,
+    caller: RequestCaller,
     trace: RequestTrace,
     headers: HeaderMap,
     body: Body,
@@ -53,7 +53,7 @@ pub(crate) async fn create(
     let precondition = conditional::of_create(&headers)?;
     let mut fields = body::read_object(&headers, body).await?;
     let key = fields.header(idempotency::key(&headers)).flatten();
-    let from_user_id = match requester.user() {
+    let from_user_id = match caller.user() {
         Some(user) => {
             let named = fields.optional("from_user_id", fields::user_id);
             Some(named.unwrap_or_else(|| user.clone()))
@@ -64,9 +64,9 @@ pub(crate) async fn create(
     let content = fields.required("content", fields::content);
     let ((from_user_id, to_user_id), content) =
         fields.finish(from_user_id.zip(to_user_id).zip(content))?;
-    let grant = requester.may(rules::Action::Create, &from_user_id, &to_user_id)?;
+    let grant = caller.may(rules::Action::Create, &from_user_id, &to_user_id)?;
     precondition?;
-    let actor = requester.actor(grant);
+    let actor = caller.actor(grant);
     let message = Message {
         id: match key {
             Some(key) => {
@@ -82,7 +82,7 @@ pub(crate) async fn create(
     };
     let action = Action::Create { from_user_id, to_user_id, content };
     let command = Command::new(message.id, message.publish_timestamp, action).by(actor);
-    write(&state, &headers, &requester, &trace, command, |submission| match submission {
+    write(&state, &headers, &caller, &trace, command, |submission| match submission {
         Submission::Accepted { operation, .. } => Ok(accepted(operation, message)),
         Submission::Completed(Outcome::Created) => {
             Ok(created(&VersionedMessage { message, version: 1 }))

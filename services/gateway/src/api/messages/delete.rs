@@ -13,7 +13,7 @@ use contracts::{Action, Command, MessageId, Outcome, Timestamp};
 use super::write;
 use crate::{
     api::operations::Operation,
-    auth::Requester,
+    auth::RequestCaller,
     commands::Submission,
     error::{self, HandlerResult},
     http::{conditional, path::PathParam, responses::accepted},
@@ -44,17 +44,17 @@ use crate::{
 )]
 pub(crate) async fn delete(
     State(state): State<Arc<AppState>>,
-    requester: Requester,
+    caller: RequestCaller,
     PathParam(id): PathParam<MessageId>,
     trace: RequestTrace,
     headers: HeaderMap,
 ) -> HandlerResult {
     let precondition = conditional::of_write(&headers)?;
     // The message is not read, since it can also be deleted while MongoDB is down. The worker holds the actor to the rules.
-    let grant = requester.may_unread(rules::Action::Delete)?;
+    let grant = caller.may_unread(rules::Action::Delete)?;
     let command = Command::new(id, Timestamp::now(), Action::Delete { precondition });
-    let command = command.by(requester.actor(grant));
-    write(&state, &headers, &requester, &trace, command, |submission| match submission {
+    let command = command.by(caller.actor(grant));
+    write(&state, &headers, &caller, &trace, command, |submission| match submission {
         Submission::Accepted { operation, .. } => {
             Ok(accepted(operation, Operation::pending(operation)))
         }

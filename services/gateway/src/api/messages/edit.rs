@@ -12,7 +12,7 @@ use service::http::fields::{self, Fields};
 
 use super::write;
 use crate::{
-    auth::Requester,
+    auth::RequestCaller,
     commands::Submission,
     error::{self, HandlerResult, problem},
     http::{
@@ -46,7 +46,7 @@ use crate::{
 )]
 pub(crate) async fn edit(
     State(state): State<Arc<AppState>>,
-    requester: Requester,
+    caller: RequestCaller,
     PathParam(id): PathParam<MessageId>,
     trace: RequestTrace,
     headers: HeaderMap,
@@ -57,11 +57,11 @@ pub(crate) async fn edit(
     let content = fields.required("content", fields::content);
     let unchanged = UnchangedFields::read(&mut fields);
     let content = fields.finish(content)?;
-    requester.may_unread(rules::Action::Edit)?;
+    caller.may_unread(rules::Action::Edit)?;
     let VersionedMessage { message, version } =
         trace.find(state.store.find(id)).await?.ok_or(ProblemKind::MessageNotFound)?;
     let (from, to) = (&message.from_user_id, &message.to_user_id);
-    let grant = requester.may(rules::Action::Edit, from, to)?;
+    let grant = caller.may(rules::Action::Edit, from, to)?;
     // This mismatch is final. It says more than a field of an older version that differs.
     if !precondition.can_allow_from(version) {
         return Err(ProblemKind::VersionMismatch.into());
@@ -79,9 +79,9 @@ pub(crate) async fn edit(
         publish_timestamp: message.publish_timestamp,
     });
     let action = Action::Edit { content: content.clone(), edit_timestamp, precondition, seen };
-    let command = Command::new(id, now, action).by(requester.actor(grant));
+    let command = Command::new(id, now, action).by(caller.actor(grant));
     let edited = Message { content, edit_timestamp: Some(edit_timestamp), ..message };
-    write(&state, &headers, &requester, &trace, command, |submission| match submission {
+    write(&state, &headers, &caller, &trace, command, |submission| match submission {
         Submission::Accepted { operation, .. } => Ok(accepted(operation, edited)),
         Submission::Completed(Outcome::Edited(stored) | Outcome::Superseded(stored)) => {
             Ok(responses::message(&stored))

@@ -7,7 +7,7 @@ use axum::extract::State;
 use contracts::{Message, MessageId, ProblemKind, VersionedMessage};
 
 use crate::{
-    auth::Requester,
+    auth::RequestCaller,
     error::HandlerResult,
     http::{path::PathParam, responses},
     spans::RequestTrace,
@@ -25,13 +25,13 @@ use crate::{
 )]
 pub(crate) async fn get(
     State(state): State<Arc<AppState>>,
-    requester: Requester,
+    caller: RequestCaller,
     PathParam(id): PathParam<MessageId>,
     trace: RequestTrace,
 ) -> HandlerResult {
-    requester.may_unread(Action::Read)?;
+    caller.may_unread(Action::Read)?;
     let stored = trace.find(state.store.find(id)).await?.ok_or(ProblemKind::MessageNotFound)?;
     let VersionedMessage { message, .. } = &stored;
-    requester.may(Action::Read, &message.from_user_id, &message.to_user_id)?;
+    caller.may(Action::Read, &message.from_user_id, &message.to_user_id)?;
     Ok(responses::message(&stored))
 }

@@ -7,7 +7,7 @@ use axum::extract::{RawQuery, State};
 use contracts::Message;
 
 use crate::{
-    auth::Requester,
+    auth::RequestCaller,
     error::HandlerResult,
     http::{
         query::{list_query, monitor_link, next_link},
@@ -34,12 +34,12 @@ use crate::{
 )]
 pub(crate) async fn list(
     State(state): State<Arc<AppState>>,
-    requester: Requester,
+    caller: RequestCaller,
     trace: RequestTrace,
     RawQuery(query): RawQuery,
 ) -> HandlerResult {
     let query = list_query(query.as_deref())?;
-    requester.may(Action::List, &query.from_user_id, &query.to_user_id)?;
+    caller.may(Action::List, &query.from_user_id, &query.to_user_id)?;
     // Before the list, so that a change that it does not show is an event. On the first page only: who follows from that of
     // a later one misses what has changed on the pages before.
     let log_end = match query.after {
@@ -48,6 +48,6 @@ pub(crate) async fn list(
     };
     let page = trace.find(state.store.list(&query)).await?;
     let next = page.next.map(|next| next_link(&query, next));
-    let monitor = log_end.map(|log_end| monitor_link(&query, requester.user(), log_end));
+    let monitor = log_end.map(|log_end| monitor_link(&query, caller.user(), log_end));
     Ok(responses::page(&page.messages, [next, monitor]))
 }

@@ -10,9 +10,9 @@ use contracts::{Actor, UserId};
 use crate::error::{self, ProblemResponse};
 
 /// Who makes a request, as [`super::Admission`] has found out.
-pub(crate) struct Requester(Caller);
+pub(crate) struct RequestCaller(Caller);
 
-impl Requester {
+impl RequestCaller {
     /// Returns what allows an action on something between two users, or the problem that refuses it.
     pub(crate) fn may(
         &self,
@@ -49,12 +49,12 @@ impl Requester {
     }
 
     /// Returns who this is; `None` where nobody is checked.
-    pub(crate) fn caller(&self) -> &Caller {
+    pub(crate) fn get(&self) -> &Caller {
         &self.0
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Requester {
+impl<S: Sync> FromRequestParts<S> for RequestCaller {
     type Rejection = ProblemResponse;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ProblemResponse> {
@@ -67,20 +67,14 @@ impl<S: Sync> FromRequestParts<S> for Requester {
 
 #[cfg(test)]
 mod tests {
-    use axum::{
-        Router,
-        body::Body,
-        extract::Request,
-        http::StatusCode,
-        routing::get,
-    };
+    use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
     use tower::ServiceExt;
 
     use super::*;
 
     #[tokio::test]
     async fn a_route_without_the_layer_allows_nothing() {
-        let router = Router::new().route("/", get(async |_: Requester| "allowed"));
+        let router = Router::new().route("/", get(async |_: RequestCaller| "allowed"));
         let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
