@@ -6,7 +6,6 @@ use std::{
 };
 
 use contracts::{Change, LogEntry, UserId};
-use futures_util::future::Either;
 
 use super::request::Follows;
 
@@ -65,10 +64,9 @@ impl Memory {
         follows: &Follows,
         from: Place,
     ) -> impl Iterator<Item = (Place, &LogEntry, &Change)> {
-        match follows.user() {
-            Some(user) => Either::Left(self.changes_of(user, from)),
-            None => Either::Right(self.changes_from(from)),
-        }
+        let of_user = follows.user().map(|user| self.changes_of(user, from));
+        let all = of_user.is_none().then(|| self.changes_from(from));
+        of_user.into_iter().flatten().chain(all.into_iter().flatten())
     }
 
     fn changes_from(&self, from: Place) -> impl Iterator<Item = (Place, &LogEntry, &Change)> {
