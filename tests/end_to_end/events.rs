@@ -63,21 +63,21 @@ fn url(service: &ServiceProcess, query: &str) -> String {
     format!("{}/api/events?{query}", service.url())
 }
 
-async fn poll(api: &Api, query: &str) -> Result<Value> {
+pub(crate) async fn poll(api: &Api, query: &str) -> Result<Value> {
     let answer = api.get(&format!("/api/events?{query}")).await?;
     ensure!(answer.status == 200, "{} {}", answer.status, answer.text);
     answer.json()
 }
 
 /// Waits for `ready`, and returns its position.
-async fn ready(stream: &mut EventSource, resumed: bool) -> Result<String> {
+pub(crate) async fn ready(stream: &mut EventSource, resumed: bool) -> Result<String> {
     let ready = stream.next(SOON).await?;
     ensure!(ready.name == "ready" && ready.data["resumed"] == resumed, "{ready:?}");
     ensure!(ready.data["position"] == ready.id.as_str(), "{ready:?}");
     Ok(ready.id)
 }
 
-fn event(kind: &str, version: u64, message: &Message) -> Value {
+pub(crate) fn event(kind: &str, version: u64, message: &Message) -> Value {
     json!({ "type": format!("message.{kind}"), "version": version, "message": message })
 }
 
@@ -234,11 +234,12 @@ async fn a_stream_catches_up_from_memory_and_from_the_log_without_a_hole() -> Re
         of_alice.extend(&next);
         with_bob.extend(&next);
     }
-    log_deletions(&store, "carol", 70_000).await?;
+    let of_carol = log_deletions(&store, "carol", 70_000).await?;
     let broadcaster = env.broadcaster().start().await?;
     let api = broadcaster.api()?;
     eventually("it follows the log", SOON, async || position_at_end(&api).await.map(drop)).await;
     let more = log_deletions(&store, "alice", 2_500).await?;
+    let everything = [of_alice.clone(), of_carol, more.clone()].concat();
     let all = [of_alice, more.clone()].concat();
     let mut stream =
         EventSource::connect(&url(&broadcaster, &format!("user_id=alice&after={start}"))).await?;
@@ -249,6 +250,12 @@ async fn a_stream_catches_up_from_memory_and_from_the_log_without_a_hole() -> Re
     let log_reads = api.get("/metrics").await?.text;
     let log_reads = log_reads.lines().find(|it| it.starts_with("messages_event_log_reads_total"));
     assert!(log_reads.is_some_and(|it| !it.ends_with(" 0")), "{log_reads:?}");
+    // However much that is, there is no quicker way to everybody's changes.
+    let mut everybody =
+        EventSource::connect(&url(&broadcaster, &format!("all=true&after={start}"))).await?;
+    ready(&mut everybody, true).await?;
+    assert_eq!(deletions(&mut everybody, everything.len()).await?, everything);
+    assert_eq!(deletions(&mut everybody, 1).await?, last);
 
     // In pages, of a conversation among others.
     let (mut position, mut ids) = (start.to_string(), Vec::<MessageId>::new());

@@ -1,6 +1,7 @@
 //! The real binaries on a real broker and a real database. Run by `cargo xtask test`.
 
 mod auth;
+mod auth_streams;
 mod broadcasts;
 mod conformance;
 mod dead_letters;

@@ -2,10 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use auth::AuthConfig;
 use broker::BrokerConfig;
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use service::{
-    CommonConfig, OriginPattern, ServiceConfig,
+    CommonConfig, ConfigError, OriginPattern, ServiceConfig,
     config::{address, millis, number},
     http::TrustedProxies,
 };
@@ -65,7 +66,8 @@ pub struct Config {
     /// /api/events those of the host that is asked
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Option<Vec<OriginPattern>>,
-    /// Maximum number of event streams of one user at this replica; a further one displaces the oldest
+    /// Maximum number of event streams of one user at this replica; a further one displaces the oldest. Users are told apart
+    /// by their tokens or, with AUTH=off, by whom the streams follow
     #[arg(
         long,
         env = "MAX_STREAMS_PER_USER",
@@ -73,6 +75,13 @@ pub struct Config {
         value_parser = number(1_u32..=10_000)
     )]
     pub max_streams_per_user: u32,
+    /// Tokens of clients.
+    #[command(flatten)]
+    pub auth: AuthConfig,
+    /// Whether every valid token opens /api/chat, which sends random messages of everybody (true or false). Else only one
+    /// with the scope broadcast:read does
+    #[arg(long, env = "CHAT_PUBLIC", default_value_t = false, action = ArgAction::Set)]
+    pub chat_public: bool,
     /// Task to do instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -98,12 +107,22 @@ impl ServiceConfig for Config {
         self.command.is_some()
     }
 
+    fn check(&self) -> Result<(), ConfigError> {
+        self.auth.check().map_err(|(key, expected)| ConfigError::new(key, expected))
+    }
+
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.broker.warnings();
         warnings.extend(self.store.warnings());
+        warnings.extend(self.auth.warnings(self.bind));
+        if self.chat_public && !self.auth.is_on() {
+            warnings.push("CHAT_PUBLIC has no effect with AUTH=off".into());
+        }
         match self.max_connections_per_address {
-            None if !self.trusted_proxies.is_empty() => warnings
-                .push("TRUSTED_PROXIES has no effect without MAX_CONNECTIONS_PER_ADDRESS".into()),
+            None if !self.trusted_proxies.is_empty() && !self.auth.is_on() => warnings.push(
+                "TRUSTED_PROXIES has no effect without MAX_CONNECTIONS_PER_ADDRESS and AUTH=jwt"
+                    .into(),
+            ),
             Some(limit) if limit >= self.max_connections => warnings.push(
                 "MAX_CONNECTIONS_PER_ADDRESS has no effect: it is not below MAX_CONNECTIONS".into(),
             ),
@@ -112,7 +131,7 @@ impl ServiceConfig for Config {
         if let Some(everybody) = self.trusted_proxies.everybody() {
             warnings.push(format!(
                 "TRUSTED_PROXIES trusts every client ({everybody}): each may claim any address, so \
-                 MAX_CONNECTIONS_PER_ADDRESS limits nobody"
+                 that limits of addresses limit nobody"
             ));
         }
         warnings

@@ -19,6 +19,7 @@ mod server;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use auth::Authenticator;
 use broker::{Election, ExclusiveConsumer};
 use service::{ConfigError, Dependency, Health, Shutdown, fd_limit, http::Listener};
 use store::{Store, StoreSettings};
@@ -29,7 +30,7 @@ pub use config::{Command, Config};
 use events::{log_reader, stream::Timing, tail::Tail, user_limit::UserLimiter};
 use fan_out::hub::Hub;
 use limits::{origins::AllowedOrigins, per_ip_limit::PerIpLimiter};
-use server::{Content, Settings, Timeouts};
+use server::{Content, Settings, Timeouts, authentication::Authentication};
 
 /// Maximum number of operations on MongoDB at once: samples and health checks, and reads for event streams.
 const MAX_STORE_CONNECTIONS: u32 = 16;
@@ -59,6 +60,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     .map_err(|error| ConfigError::new("MONGO_URI", error))?;
     let listener = Listener::bind(config.bind, server::listener_settings())?;
     let phases = shutdown.phases(common.drain_delay_ms, common.shutdown_grace_ms);
+    let authenticator = Authenticator::start(&config.auth, phases.hard_deadline.clone())?;
+    let jwks = authenticator.as_ref().map(|it| Dependency::at_start("jwks", it.keys()));
+    let authentication =
+        authenticator.map(|it| Arc::new(Authentication::new(it, config.chat_public)));
     let settings = Settings {
         access_log: common.log.access,
         max_subscribers: fd_limit::raise(config.max_connections as usize, OTHER_DESCRIPTORS),
@@ -70,6 +75,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         close_spread: common.shutdown_grace_ms / 2,
         closes_per_second: 1_000,
         timeouts: Timeouts::default(),
+        authentication,
         per_user: UserLimiter::new(config.max_streams_per_user as usize),
         timing: Timing::default(),
     };
@@ -95,23 +101,22 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let election = Election::new(&url, stop.clone());
     let interval = config.broadcast_interval_ms;
     let readable = watch::Sender::new(true);
-    let health = Health::new(
-        vec![
-            Dependency::always("rabbitmq", frames.up()),
-            // Without them, subscribers stay, and get frames as soon as those come again.
-            Dependency::optional("rabbitmq_publish", election.up()).blocked_by(election.alarm()),
-            // Without hints, events come from the log, once a second.
-            Dependency::optional("hints", hints.up()),
-            Dependency::optional("event_log", tail.up()),
-            Dependency::optional("frames", frame_watch::start(&hub, &store, interval)),
-            Dependency::at_start("mongodb", store_up.clone()),
-            // Down while documents are stored, but all of them are another service's.
-            Dependency::at_start("readable_messages", readable.subscribe()),
-        ],
-        phases.draining.clone(),
-    )
-    .with_metrics(exporter)
-    .with_metrics_at(common.metrics_bind, common.log.access, &phases)?;
+    let dependencies = vec![
+        Dependency::always("rabbitmq", frames.up()),
+        // Without them, subscribers stay, and get frames as soon as those come again.
+        Dependency::optional("rabbitmq_publish", election.up()).blocked_by(election.alarm()),
+        // Without hints, events come from the log, once a second.
+        Dependency::optional("hints", hints.up()),
+        Dependency::optional("event_log", tail.up()),
+        Dependency::optional("frames", frame_watch::start(&hub, &store, interval)),
+        Dependency::at_start("mongodb", store_up.clone()),
+        // Down while documents are stored, but all of them are another service's.
+        Dependency::at_start("readable_messages", readable.subscribe()),
+    ];
+    let dependencies = dependencies.into_iter().chain(jwks).collect();
+    let health = Health::new(dependencies, phases.draining.clone())
+        .with_metrics(exporter)
+        .with_metrics_at(common.metrics_bind, common.log.access, &phases)?;
     let sampling = sampler::run(election, store.clone(), store_up, interval, stop, readable);
     let sampling = tokio::spawn(sampling);
 

@@ -5,12 +5,15 @@
 //! socket and small buffers of its own, so an idle subscriber costs a few KiB.
 
 pub(crate) mod asyncapi;
+pub(crate) mod authentication;
+mod authority;
 mod close_reason;
 mod deadlines;
 mod events;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod handshake;
+mod purpose;
 mod refusal;
 mod session;
 #[cfg(test)]
@@ -18,10 +21,12 @@ mod tests;
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use auth::bearer;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use service::{
@@ -49,9 +54,12 @@ use crate::{
         per_ip_limit::{IpPermit, LimitReached, PerIpLimiter},
     },
 };
+use authentication::{Authentication, Identification};
+use authority::Authority;
 pub(crate) use deadlines::Timeouts;
+use purpose::Purpose;
 use refusal::Refusal;
-use session::Source;
+use session::{Source, Subscriber};
 use store::Store;
 
 /// Maximum number of connections that are not, or not yet, a subscriber's.
@@ -82,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) timeouts: Timeouts,
     /// Origins of pages, besides those of this host, that may follow events.
     pub(crate) event_origins: Vec<OriginPattern>,
+    /// Who is let in; `None` for anybody.
+    pub(crate) authentication: Option<Arc<Authentication>>,
     /// Limit of event streams of one user.
     pub(crate) per_user: UserLimiter,
     /// Times of each event stream.
@@ -189,6 +199,7 @@ impl Server {
         let span = tracing::info_span!("request", %method, path);
         let preconditions = ReadPreconditions::of(&request);
         let response = early_response(&request)
+            .or_else(|| self.preflight(&request))
             .or_else(|| methods::unless_read(&method).filter(|_| route.is_some()))
             .or_else(|| self.health.answer(&method, path))
             .or_else(|| asyncapi::respond(&method, path))
@@ -197,7 +208,7 @@ impl Server {
             (Some(response), _) => response,
             (None, Some(events::PATH)) => self.events(&mut request).await,
             (None, Some(handshake::PATH)) => {
-                self.subscribe(&mut request).unwrap_or_else(Refusal::into_response)
+                self.subscribe(&mut request).await.unwrap_or_else(Refusal::into_response)
             }
             (None, _) => Refusal::UnknownPath.into_response(),
         };
@@ -211,17 +222,36 @@ impl Server {
         response
     }
 
+    /// Returns what verifies tokens; `None` if anybody may do anything.
+    fn authentication(&self) -> Option<&Arc<Authentication>> {
+        self.settings.authentication.as_ref()
+    }
+
     /// Admits a subscriber if its handshake is valid and no limit is reached.
-    fn subscribe(
+    async fn subscribe(
         self: &Arc<Self>,
         request: &mut Request<RequestBody>,
     ) -> Result<Response<Body>, Refusal> {
         let allowed = |headers: &HeaderMap| self.settings.origins.allow(headers);
         let accept_key = handshake::check(request, allowed)?;
+        let identification = self.identify_websocket(request).await?;
         let permits = self.admit(request)?;
-        // The subscriber gets every frame from here on.
-        let source = Source::Broadcast(self.hub.subscribe());
-        Ok(self.switch(request, accept_key, source, permits))
+        self.switch(request, accept_key, Purpose::Chat, identification, permits)
+    }
+
+    /// Finds out who opens a WebSocket.
+    async fn identify_websocket(
+        &self,
+        request: &Request<RequestBody>,
+    ) -> Result<Identification, Refusal> {
+        let Some(authentication) = self.authentication() else {
+            return Ok(Identification::NotNeeded);
+        };
+        authentication.identify_websocket(request.headers(), self.client_of(request)).await
+    }
+
+    fn client_of(&self, request: &Request<RequestBody>) -> IpAddr {
+        self.settings.trusted_proxies.client_of(request)
     }
 
     /// Returns the permits of a subscriber, unless a limit is reached.
@@ -229,39 +259,51 @@ impl Server {
         if self.phases.closing.is_cancelled() {
             return Err(Refusal::ShuttingDown);
         }
-        let client = self.settings.trusted_proxies.client_of(request);
-        let ip_permit = self.settings.per_ip.try_acquire(client);
+        let ip_permit = self.settings.per_ip.try_acquire(self.client_of(request));
         let ip_permit = ip_permit.map_err(|LimitReached| Refusal::IpLimit)?;
         let permit = Arc::clone(&self.free).try_acquire_owned();
         Ok((permit.map_err(|_| Refusal::SubscriberLimit)?, ip_permit))
     }
 
-    /// Makes the connection of a valid handshake a session's.
+    /// Makes the connection of a valid handshake a session's. If its client is known, it may have what it comes for;
+    /// otherwise the session finds out.
     fn switch(
         self: &Arc<Self>,
         request: &mut Request<RequestBody>,
         accept_key: HeaderValue,
-        source: Source,
+        purpose: Purpose,
+        identification: Identification,
         permits: Permits,
-    ) -> Response<Body> {
+    ) -> Result<Response<Body>, Refusal> {
+        let source = match identification.caller() {
+            Some(caller) => self.open(&purpose, &caller)?,
+            None => Source::Closed,
+        };
+        let authority = Authority::new(self, purpose, self.client_of(request), identification);
+        let subprotocol = bearer::offers_subprotocol(request.headers());
         let upgrade = hyper::upgrade::on(request);
         // On the heap: otherwise the task of every session would be that much larger.
-        let source = Box::new(source);
-        self.sessions.spawn(Arc::clone(self).host(upgrade, source, permits));
-        handshake::switching_protocols(accept_key)
+        let subscriber = Box::new(Subscriber { source, authority });
+        self.sessions.spawn(Arc::clone(self).host(upgrade, subscriber, permits));
+        Ok(handshake::switching_protocols(accept_key, subprotocol))
     }
 
     /// Holds the permits until the session has ended or must.
-    async fn host(self: Arc<Self>, upgrade: OnUpgrade, source: Box<Source>, permits: Permits) {
+    async fn host(
+        self: Arc<Self>,
+        upgrade: OnUpgrade,
+        subscriber: Box<Subscriber>,
+        permits: Permits,
+    ) {
         // With `run_until_cancelled`, the task of each session would hold its state twice.
         tokio::select! {
-            () = self.session(upgrade, source) => {}
+            () = self.session(upgrade, subscriber) => {}
             () = self.phases.hard_deadline.cancelled() => {}
         }
         drop(permits);
     }
 
-    async fn session(&self, upgrade: OnUpgrade, source: Box<Source>) {
+    async fn session(&self, upgrade: OnUpgrade, subscriber: Box<Subscriber>) {
         // This fails if the client leaves before it has the response.
         let Ok(upgraded) = upgrade.await else { return };
         let Some((stream, read_ahead)) = into_tcp_stream(upgraded) else {
@@ -270,7 +312,7 @@ impl Server {
         };
         let closing = self.time_to_close();
         let (timeouts, ends) = (self.settings.timeouts, &self.session_ends);
-        session::run(stream, read_ahead, source, timeouts, ends, closing).await;
+        session::run(stream, read_ahead, subscriber, timeouts, ends, closing).await;
     }
 
     /// Completes at a random moment after `closing`. The more sessions there are, the later.

@@ -9,7 +9,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{
-        Bytes, Message,
+        Bytes, Error, Message,
         client::IntoClientRequest,
         handshake::client::Response,
         http::{HeaderName, HeaderValue},
@@ -45,6 +45,17 @@ impl Subscriber {
             .await
             .with_context(|| format!("no handshake with {url} within {HANDSHAKE_LIMIT:?}"))??;
         Ok(Self { socket, response })
+    }
+
+    /// The status of the answer to a handshake: 101, or that of a refusal.
+    pub async fn status(url: &str, headers: &[(&str, &str)]) -> Result<u16> {
+        match Self::connect_with(url, headers).await {
+            Ok(subscriber) => Ok(subscriber.response.status().as_u16()),
+            Err(error) => match error.downcast()? {
+                Error::Http(response) => Ok(response.status().as_u16()),
+                other => Err(other.into()),
+            },
+        }
     }
 
     /// The answer to the handshake.
@@ -115,6 +126,11 @@ impl Subscriber {
     /// Sends a frame.
     pub async fn send(&mut self, message: Message) -> Result<()> {
         Ok(self.socket.send(message).await?)
+    }
+
+    /// Sends a text frame.
+    pub async fn send_text(&mut self, text: &str) -> Result<()> {
+        self.send(Message::text(text)).await
     }
 
     /// The socket itself, for what this helper has no word for.

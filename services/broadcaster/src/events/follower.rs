@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use contracts::{Change, ChangeKind, DeletedMessage, Event, EventPosition};
+use contracts::{Change, ChangeKind, DeletedMessage, Event, EventPosition, LogEntry};
 use futures_util::future::try_join_all;
 use store::{EntryOfUser, Store, StoreError};
 use tokio::time::sleep;
@@ -187,10 +187,17 @@ impl Follower {
     /// Reads the log where the memory does not reach. The log had `newest` when the tail looked, so the read sees that, too.
     async fn read_log(&mut self, newest: u64) -> Result<(), StoreError> {
         self.tail.metrics.log_reads.increment(1);
-        let Follows { user, with } = self.waiting.follows();
         let (store, from, epoch) = (&self.store, self.place, self.log.epoch);
         let turn = self.tail.catching_up().await;
-        let entries = store.entries_of(user, with.as_ref(), from.seq, MAX_ENTRIES).await?;
+        let entries = match self.waiting.follows() {
+            Follows::User { user, with } => {
+                store.entries_of(user, with.as_ref(), from.seq, MAX_ENTRIES).await?
+            }
+            Follows::Everybody => {
+                let entries = store.log_from(from.seq, MAX_ENTRIES).await?;
+                entries.into_iter().map(all_of).collect()
+            }
+        };
         // Afterwards, so that what was trimmed meanwhile is noticed.
         let oldest = store.oldest_log_number().await?;
         drop(turn);
@@ -237,6 +244,12 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.tail.unregister(&self.waiting);
     }
+}
+
+/// Returns an entry as a stream of everybody wants it.
+fn all_of(entry: LogEntry) -> EntryOfUser {
+    let LogEntry { seq, append, changes, .. } = entry;
+    EntryOfUser { seq, append, changes: (0..=u16::MAX).zip(changes).collect() }
 }
 
 /// Returns the event of a change, with the message as it is now; `None` for one that was deleted since, which a later

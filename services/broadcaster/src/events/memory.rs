@@ -7,6 +7,8 @@ use std::{
 
 use contracts::{Change, LogEntry, UserId};
 
+use super::request::Follows;
+
 /// Maximum number of changes in memory: several MiB, and enough for a minute of a thousand writes a second.
 pub(super) const MAX_CHANGES: usize = 65_536;
 
@@ -55,8 +57,30 @@ impl Memory {
         self.entries.get(usize::try_from(seq.checked_sub(oldest)?).ok()?)
     }
 
-    /// Returns the changes of a user's messages from this place on, as far as they are in memory.
-    pub(super) fn changes_of(
+    /// Returns the changes from this place on that a stream may want, as far as they are in memory: all of them, or those of
+    /// the user's messages.
+    pub(super) fn changes_for(
+        &self,
+        follows: &Follows,
+        from: Place,
+    ) -> impl Iterator<Item = (Place, &LogEntry, &Change)> {
+        let of_user = follows.user().map(|user| self.changes_of(user, from));
+        let all = of_user.is_none().then(|| self.changes_from(from));
+        of_user.into_iter().flatten().chain(all.into_iter().flatten())
+    }
+
+    fn changes_from(&self, from: Place) -> impl Iterator<Item = (Place, &LogEntry, &Change)> {
+        let oldest = self.entries.front().map_or(0, |oldest| oldest.seq);
+        let first = usize::try_from(from.seq.saturating_sub(oldest)).unwrap_or(usize::MAX);
+        let entries = self.entries.range(first.min(self.entries.len())..);
+        entries.flat_map(move |entry| {
+            let begin = if entry.seq == from.seq { from.index } else { 0 };
+            let changes = (begin..=u16::MAX).zip(entry.changes.iter().skip(begin.into()));
+            changes.map(|(index, change)| (Place { seq: entry.seq, index }, &**entry, change))
+        })
+    }
+
+    fn changes_of(
         &self,
         user: &UserId,
         from: Place,
@@ -127,6 +151,13 @@ mod tests {
         assert_eq!(of(&memory, "bob"), [0, 2]);
         assert_eq!(of(&memory, "carol"), [1], "once, though it has both parts");
         assert_eq!(of(&memory, "dan"), [0; 0]);
+        let of_all = |place| {
+            let changes = memory.changes_for(&Follows::Everybody, place);
+            changes.map(|(place, ..)| (place.seq, place.index)).collect::<Vec<_>>()
+        };
+        assert_eq!(of_all(Place { seq: 0, index: 0 }), [(1, 0), (1, 1), (1, 2)]);
+        assert_eq!(of_all(Place { seq: 1, index: 2 }), [(1, 2)]);
+        assert_eq!(of_all(Place { seq: 2, index: 0 }), []);
         memory.push(Arc::new(entry(2, &vec![("dan", "erin"); MAX_CHANGES])));
         let mut users: Vec<&str> = memory.by_user.keys().map(UserId::as_str).collect();
         users.sort_unstable();

@@ -60,8 +60,10 @@ pub(super) async fn check(
             }
         }
     }
-    let Some(max) = max_due else { return Ok(Resumed::At(place)) };
-    let Follows { user, with } = follows;
+    // No list of everybody's messages would be quicker.
+    let (Some(max), Follows::User { user, with }) = (max_due, follows) else {
+        return Ok(Resumed::At(place));
+    };
     let has_more = if let Some(known) = tail.has_more(follows, log, place, max as usize) {
         known
     } else {

@@ -126,12 +126,20 @@ fn encode_step(step: &Step, text: &mut String) -> std::fmt::Result {
         // Without data no event is dispatched, but the browser keeps the id.
         Step::Checkpoint(position) => write!(text, "id: {position}\n\n"),
         Step::Comment => write!(text, ":\n\n"),
+        Step::Expiring(expires_at) => {
+            let data = json!({ "expires_at": expires_at });
+            write!(text, "event: expiring\ndata: {data}\n\n")
+        }
         Step::End(End::Aged) => Ok(()),
         Step::End(End::Displaced) => {
             let detail =
                 "newer streams of this user have displaced this one; close what you do not need";
             let data = json!({ "detail": detail });
             write!(text, "retry: {DISPLACED_RETRY_MS}\nevent: unavailable\ndata: {data}\n\n")
+        }
+        Step::End(End::Expired) => {
+            let data = json!({ "detail": "the token has expired; connect again with a new one" });
+            write!(text, "event: expired\ndata: {data}\n\n")
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use broker::Backoff;
-use contracts::EventPosition;
+use contracts::{EventPosition, Timestamp};
 use futures_util::{Stream, stream};
 use telemetry::metrics::{Counter, GaugeGuard};
 use tokio::time::{Instant, sleep_until};
@@ -14,6 +14,7 @@ use super::{
     tail::Tail,
     user_limit::UserPermit,
 };
+use crate::limits::token_expiry::{Due, TokenExpiry};
 
 /// A step of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum Step {
     Comment,
     /// Position of an idle client by now. Without it, its position would expire.
     Checkpoint(EventPosition),
+    /// The client's token expires at this time.
+    Expiring(Timestamp),
     /// The last step.
     End(End),
 }
@@ -34,6 +37,8 @@ pub(crate) enum End {
     Aged,
     /// The user has opened too many newer ones.
     Displaced,
+    /// The client's token has expired.
+    Expired,
 }
 
 /// Times of a stream.
@@ -65,18 +70,21 @@ struct State {
     comment_at: Instant,
     checkpoint_at: Instant,
     ends_at: Instant,
+    expiry: Option<TokenExpiry>,
     ended: bool,
     sent: Counter,
     _open: GaugeGuard,
 }
 
-/// Returns the steps of a stream that has begun.
+/// Returns the steps of a stream that has begun. With an expiry, the stream ends with its client's token, which it cannot
+/// renew.
 pub(crate) fn steps(
     tail: &Tail,
     transport: Transport,
     follower: Follower,
     permit: UserPermit,
     timing: Timing,
+    expiry: Option<TokenExpiry>,
 ) -> impl Stream<Item = Step> + Send + use<> {
     let now = Instant::now();
     let (open, sent) = tail.metrics.of(transport);
@@ -87,6 +95,7 @@ pub(crate) fn steps(
         comment_at: now + timing.comment,
         checkpoint_at: now + timing.checkpoint,
         ends_at: now + timing.lifetime.mul_f64(rand::random_range(0.9..1.1)),
+        expiry,
         ended: false,
         sent,
         _open: GaugeGuard::new(&open),
@@ -103,16 +112,14 @@ impl State {
         if self.ended {
             return None;
         }
-        let timer = self.comment_at.min(self.checkpoint_at).min(self.ends_at);
+        let expiry_at = self.expiry.map(|expiry| expiry.due_at());
+        let timer = [self.comment_at, self.checkpoint_at, self.ends_at];
+        let timer = timer.into_iter().chain(expiry_at).fold(self.ends_at, Instant::min);
         // In this order, so that a stream that always has more ends, too.
         let step = tokio::select! {
             biased;
             () = self.permit.displaced() => Step::End(End::Displaced),
-            () = sleep_until(timer) => match timer {
-                timer if timer >= self.ends_at => Step::End(End::Aged),
-                timer if timer >= self.checkpoint_at => Step::Checkpoint(self.follower.position()),
-                _ => Step::Comment,
-            },
+            () = sleep_until(timer) => self.due(timer),
             item = next_item(&mut self.follower) => Step::Item(item),
         };
         let now = Instant::now();
@@ -125,10 +132,28 @@ impl State {
                 }
             }
             Step::Checkpoint(_) => self.checkpoint_at = now + self.timing.checkpoint,
-            Step::Comment => {}
+            Step::Comment | Step::Expiring(_) => {}
             Step::End(_) => self.ended = true,
         }
         Some(step)
+    }
+
+    /// Returns what is due at the time of the timer; a comment does no harm if nothing is.
+    fn due(&mut self, timer: Instant) -> Step {
+        if let Some(expiry) = &mut self.expiry
+            && expiry.due_at() <= timer
+        {
+            match expiry.due() {
+                Some(Due::End) => return Step::End(End::Expired),
+                Some(Due::Warning) => return Step::Expiring(expiry.timestamp()),
+                None => {}
+            }
+        }
+        match timer {
+            timer if timer >= self.ends_at => Step::End(End::Aged),
+            timer if timer >= self.checkpoint_at => Step::Checkpoint(self.follower.position()),
+            _ => Step::Comment,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub(super) use super::memory::Place;
 use super::{memory::Memory, metrics::Metrics, request::Follows};
 
-/// Maximum number of a user's changes that a scan looks at before others have their turn.
+/// Maximum number of changes that a scan looks at before others have their turn.
 const MAX_SCANNED: usize = 8_192;
 
 /// Number of changes that end a scan.
@@ -47,7 +47,10 @@ pub(crate) struct Tail {
 struct State {
     /// `None` before the log was read for the first time.
     log: Option<Log>,
+    /// The streams that follow a user.
     waiting: HashMap<UserId, Vec<Arc<Waiting>>>,
+    /// Those that follow everybody.
+    waiting_for_all: Vec<Arc<Waiting>>,
 }
 
 /// Which log a stream follows: after a backup was restored, it is another one.
@@ -147,6 +150,9 @@ impl Tail {
                 waiting.want(entry.seq);
             }
         }
+        for waiting in &state.waiting_for_all {
+            waiting.want(entry.seq);
+        }
         log.memory.push(Arc::new(entry));
     }
 
@@ -159,7 +165,7 @@ impl Tail {
         let mut state = self.state();
         let number = state.log.as_ref().map_or(0, |before| before.id.number + 1);
         state.log = Some(Log { id: LogId { epoch, number }, newest, memory });
-        for waiting in state.waiting.values().flatten() {
+        for waiting in state.waiting.values().flatten().chain(&state.waiting_for_all) {
             waiting.woken.notify_one();
         }
         drop(state);
@@ -184,19 +190,26 @@ impl Tail {
         let mut state = self.state();
         let log = state.log.as_ref()?;
         let (id, end) = (log.id, log.end());
-        let user = follows.user.clone();
+        let user = follows.user().cloned();
         let (first, woken) = (AtomicU64::new(NOTHING), Notify::new());
         let waiting = Arc::new(Waiting { follows, first, woken });
-        state.waiting.entry(user).or_default().push(Arc::clone(&waiting));
+        let others = match user {
+            Some(user) => state.waiting.entry(user).or_default(),
+            None => &mut state.waiting_for_all,
+        };
+        others.push(Arc::clone(&waiting));
         Some((waiting, id, end))
     }
 
     /// Forgets a stream.
     pub(super) fn unregister(&self, waiting: &Arc<Waiting>) {
         let mut state = self.state();
-        let user = &waiting.follows.user;
+        let is_other = |other: &Arc<Waiting>| !Arc::ptr_eq(other, waiting);
+        let Some(user) = waiting.follows.user() else {
+            return state.waiting_for_all.retain(is_other);
+        };
         let Some(of_user) = state.waiting.get_mut(user) else { return };
-        of_user.retain(|other| !Arc::ptr_eq(other, waiting));
+        of_user.retain(is_other);
         if of_user.is_empty() {
             state.waiting.remove(user);
         }
@@ -239,7 +252,7 @@ impl Tail {
             return Scan::ReadLog { newest: log.newest.0 };
         }
         let (mut found, mut scanned, mut next) = (Vec::new(), 0, None);
-        for (at, entry, change) in log.memory.changes_of(&waiting.follows.user, *place) {
+        for (at, entry, change) in log.memory.changes_for(&waiting.follows, *place) {
             if scanned >= MAX_SCANNED || found.len() >= ENOUGH {
                 next = Some(at);
                 break;
@@ -297,7 +310,7 @@ impl Tail {
             if !log.memory.covers(place.seq) {
                 return None;
             }
-            let mut changes = log.memory.changes_of(&follows.user, place).take(MAX_SCANNED);
+            let mut changes = log.memory.changes_for(follows, place).take(MAX_SCANNED);
             let mut last = None;
             for (at, _, change) in changes.by_ref() {
                 last = Some(at);

@@ -22,6 +22,8 @@ pub(crate) fn frames(
             }
             // Pings show that the connection is alive.
             Step::Comment => return ready(None),
+            // The session tells it, since it also takes the new token.
+            Step::Expiring(_) => return ready(None),
             Step::End(end) => return ready(Some(Err(end))),
         };
         let frame = Frame::new(payload.to_string().as_bytes());

@@ -8,7 +8,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::available_parallelism,
-    time::Duration,
 };
 
 use slab::Slab;
@@ -19,10 +18,7 @@ use telemetry::{
 use tokio::{sync::watch, task::yield_now};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    frame::Frame,
-    subscriber_sink::{Socket, SubscriberSink},
-};
+use super::{frame::Frame, subscriber_sink::SubscriberSink};
 
 /// Number of sockets that are written to before other tasks have their turn, which takes about half
 /// a millisecond.
@@ -137,15 +133,14 @@ impl Hub {
 }
 
 impl Subscription {
-    /// Sends frames to this socket from now on, by the shard with the fewest subscribers.
-    pub(crate) fn attach(&mut self, socket: Socket, send_timeout: Duration) -> Arc<SubscriberSink> {
-        let sink = Arc::new(SubscriberSink::new(socket, self.last, send_timeout));
+    /// Sends frames to this sink from now on, by the shard with the fewest subscribers.
+    pub(crate) fn attach(&mut self, sink: &Arc<SubscriberSink>) {
+        sink.skip_to(self.last);
         if let Some(shard) = self.hub.shards.iter().min_by_key(|shard| shard.sinks().len()) {
-            let key = shard.sinks().insert(Arc::clone(&sink));
+            let key = shard.sinks().insert(Arc::clone(sink));
             self.sink = Some((Arc::clone(shard), key));
         }
-        self.catch_up(&sink);
-        sink
+        self.catch_up(sink);
     }
 
     /// Sends the newest frame, unless it was sent already.

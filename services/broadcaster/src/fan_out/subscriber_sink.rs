@@ -33,7 +33,7 @@ pub(crate) struct SubscriberSink {
 struct State {
     /// `None` once the session has taken it to close it.
     socket: Option<Box<Socket>>,
-    /// Number of the last frame that was sent.
+    /// Number of the last frame that was sent or is not wanted.
     last: u64,
     /// Deadline for the subscriber to take more. `None` while nothing is being sent: neither a frame
     /// nor anything in the WebSocket library's own buffer.
@@ -51,11 +51,16 @@ pub(crate) enum Event {
 }
 
 impl SubscriberSink {
-    /// Makes a sink that takes the frames after the one numbered `last`.
-    pub(crate) fn new(socket: Socket, last: u64, send_timeout: Duration) -> Self {
+    /// Makes a sink that takes all frames.
+    pub(crate) fn new(socket: Socket, send_timeout: Duration) -> Self {
         let socket = Some(Box::new(socket));
-        let state = State { socket, last, send_deadline: None, session: None };
+        let state = State { socket, last: 0, send_deadline: None, session: None };
         Self { state: Mutex::new(state), send_timeout }
+    }
+
+    /// Makes the sink take only frames after the one numbered `last`.
+    pub(crate) fn skip_to(&self, last: u64) {
+        self.state().last = last;
     }
 
     /// Sends a frame, unless it was sent before or something is still being sent. Returns by how many

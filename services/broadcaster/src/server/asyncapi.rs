@@ -1,5 +1,7 @@
 //! The `AsyncAPI` document: messages, limits and close codes of the WebSocket.
 
+mod messages;
+
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use bytes::Bytes;
@@ -9,8 +11,14 @@ use serde_json::{Value, json};
 use service::http::{Body, body, preconditions};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{close_reason::CloseReason, deadlines::Timeouts, session::MAX_MESSAGE_BYTES};
-use crate::{events::reset_reason::ResetReason, fan_out::paced_stream::READ_AT_A_TIME};
+use messages::{authenticate, messages, references};
+
+use super::{
+    close_reason::CloseReason,
+    deadlines::Timeouts,
+    session::{MAX_MESSAGE_BYTES, MAX_TOKEN_MESSAGE_BYTES},
+};
+use crate::fan_out::paced_stream::READ_AT_A_TIME;
 
 const PATH: &str = "/asyncapi.json";
 
@@ -64,6 +72,7 @@ pub(crate) fn document() -> Value {
                 "protocol": "ws",
                 "description": "A broadcaster. The gateway tunnels its own /api/chat and /api/events to it.",
                 "variables": { "host": { "default": "localhost:8001" } },
+                "security": [{ "$ref": "#/components/securitySchemes/token" }],
             },
         },
         "channels": channels(),
@@ -75,6 +84,8 @@ pub(crate) fn document() -> Value {
                 "channel": { "$ref": "#/channels/chat" },
                 "messages": [{ "$ref": "#/channels/chat/messages/message" }],
             },
+            "authenticateForBroadcast": authenticate("chat"),
+            "authenticateForEvents": authenticate("events"),
             "follow": {
                 "action": "send",
                 "title": "A change of a message",
@@ -91,6 +102,14 @@ pub(crate) fn document() -> Value {
         "components": {
             "messages": messages(&json!(schemas["Message"])["examples"][0]),
             "schemas": schemas,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": TOKENS,
+                },
+            },
         },
     })
 }
@@ -102,7 +121,7 @@ fn channels() -> Value {
             "title": "The broadcast",
             "description": channel(&Timeouts::default()),
             "servers": [{ "$ref": "#/servers/broadcaster" }],
-            "messages": { "message": { "$ref": "#/components/messages/message" } },
+            "messages": references(&["message"]),
             "bindings": { "ws": { "method": "GET", "bindingVersion": "0.1.0" } },
             "x-close-codes": close_codes(CloseReason::of_broadcast),
         },
@@ -111,95 +130,42 @@ fn channels() -> Value {
             "title": "Events of a user",
             "description": EVENTS,
             "servers": [{ "$ref": "#/servers/broadcaster" }],
-            "messages": {
-                "event": { "$ref": "#/components/messages/event" },
-                "ready": { "$ref": "#/components/messages/ready" },
-                "reset": { "$ref": "#/components/messages/reset" },
-                "position": { "$ref": "#/components/messages/position" },
-            },
+            "messages": references(&["event", "ready", "reset", "position"]),
             "bindings": { "ws": { "method": "GET", "query": events_query(), "bindingVersion": "0.1.0" } },
             "x-close-codes": close_codes(|_| true),
         },
     })
 }
 
-/// Returns the messages of all channels.
-fn messages(example: &Value) -> Value {
-    json!({
-        "message": {
-            "name": "message",
-            "title": "A stored message",
-            "contentType": "application/json",
-            "payload": { "$ref": "#/components/schemas/Message" },
-            "examples": [{ "payload": example }],
-        },
-        "event": {
-            "name": "event",
-            "title": "A change of a message",
-            "contentType": "application/json",
-            "payload": {
-                "allOf": [
-                    { "$ref": "#/components/schemas/Event" },
-                    control(&json!({}), &["position"]),
-                ],
-            },
-        },
-        "ready": {
-            "name": "ready",
-            "title": "The stream begins",
-            "contentType": "application/json",
-            "payload": control(
-                &json!({ "type": { "const": "ready" }, "resumed": { "type": "boolean" } }),
-                &["type", "position", "resumed"],
-            ),
-        },
-        "reset": {
-            "name": "reset",
-            "title": "Start over: list again, then go on from this position",
-            "contentType": "application/json",
-            "payload": control(
-                &json!({
-                    "type": { "const": "reset" },
-                    "reason": { "enum": ResetReason::ALL.map(ResetReason::text) },
-                }),
-                &["type", "position", "reason"],
-            ),
-        },
-        "position": {
-            "name": "position",
-            "title": "Where an idle stream is",
-            "contentType": "application/json",
-            "payload": control(
-                &json!({ "type": { "const": "position" } }),
-                &["type", "position"],
-            ),
-        },
-    })
-}
+const TOKENS: &str = "Needed where the operators have set AUTH=jwt. A client sends its token in the header Authorization of \
+    the handshake; a browser, which cannot, offers the subprotocols messages.v1 and \
+    base64url.bearer.authorization.messages.<the token in base64url>, of which the response names the first, or sends the \
+    token in its first message within 5 s. A minute before it expires, the server sends the message expiring, and at the \
+    end it closes with 4001. Until then, a client can send another token of the same user. No token is taken from a URL.";
 
 const EVENTS: &str = "Follow what happens to a user's messages by connecting; see docs/events.md. Every frame has the \
     position behind it: connect with `after` to resume there, on any replica, for as long as the log of changes is kept \
     (7 days by default). A client that is slow gets everything later. Limits of what clients send, pings and refusals are \
-    those of the broadcast; 400 is also the response to a position that is none, and 422 to a query without a user.";
+    those of the broadcast; 400 is also the response to a position that is none, and 422 to a query without a user, where \
+    the token has none either.";
 
 /// Returns the schema of the query of an event stream.
 fn events_query() -> Value {
     json!({
         "type": "object",
-        "required": ["user_id"],
         "properties": {
-            "user_id": { "type": "string", "description": "Follow the messages from and to this user" },
+            "user_id": {
+                "type": "string",
+                "description": "Follow the messages from and to this user. May be left out if the token has a user",
+            },
+            "all": {
+                "type": "boolean",
+                "description": "Follow the messages of all users, instead of one. Needs the scope messages:read-all",
+            },
             "with": { "type": "string", "description": "Only those from and to this other user" },
             "after": { "type": "string", "description": "Resume at this position; without it, from now on" },
         },
     })
-}
-
-/// Returns the schema of a frame with a position and these other properties.
-fn control(properties: &Value, required: &[&str]) -> Value {
-    let mut properties = properties.clone();
-    properties["position"] = json!({ "type": "string", "description": "Opaque" });
-    json!({ "type": "object", "required": required, "properties": properties })
 }
 
 fn close_codes(listed: impl Fn(CloseReason) -> bool) -> Vec<Value> {
@@ -210,16 +176,16 @@ fn channel(timeouts: &Timeouts) -> String {
     let (interval, limit) = (timeouts.ping.as_secs(), timeouts.pong.as_secs());
     let rate_kib = READ_AT_A_TIME as u128 * 1000 / timeouts.read_pause.as_millis() / 1024;
     format!(
-        "Subscribe by connecting. The server reads and ignores messages of clients; each may have at \
-         most {MAX_MESSAGE_BYTES} bytes. It reads at most {rate_kib} KiB a second, so a client that \
+        "Subscribe by connecting. The server reads and ignores messages of clients, except those with tokens where \
+         AUTH=jwt; each may have at most {MAX_MESSAGE_BYTES} bytes, with AUTH=jwt {MAX_TOKEN_MESSAGE_BYTES}. It reads at most {rate_kib} KiB a second, so a client that \
          sends more waits longer for the reply to a ping or a close. The server pings every {interval} s \
          and expects a pong within {limit} s, or later if the pong is queued behind unread data. A \
          client that is slower than the frames receives only the newest one. A client that closes gets \
          its own code back, if it may be sent (RFC 6455, section 7.4). Refused handshakes get problem \
-         details (RFC 9457): 400 for a malformed request or one with a body, 403 for a page whose origin is \
-         not allowed, 405 for another method, 415 for a body with a Content-Encoding, 417 for an Expect \
-         other than 100-continue, 426 for a request without a WebSocket upgrade (version 13), 429 at the limit of subscribers from one address, 501 for a Transfer-Encoding other than chunked, 503 at \
-         the limit of all subscribers and while the server stops; 429 and 503 have Retry-After."
+         details (RFC 9457): 400 for a malformed request, one with a body or two different tokens, 401 for a \
+         token that is not valid, 403 for a page whose origin is not allowed and for a token that does not allow this, 405 for another method, 415 for a body with a Content-Encoding, 417 for an Expect \
+         other than 100-continue, 426 for a request without a WebSocket upgrade (version 13), 429 at the limit of subscribers from one address and after too many invalid tokens from there, 501 for a Transfer-Encoding other than chunked, 503 at \
+         the limit of all subscribers, while tokens cannot be verified, and while the server stops; 429 and 503 have Retry-After."
     )
 }
 
@@ -245,6 +211,15 @@ fn close_code(reason: CloseReason) -> Value {
         }
         CloseReason::Displaced => {
             "The user has opened more streams than are allowed (MAX_STREAMS_PER_USER), and this was the oldest."
+        }
+        CloseReason::Expired => "The token has expired. Connect again with another one.",
+        CloseReason::Unauthenticated => {
+            "The first message has no valid token, or did not come within 5 s. Get another token."
+        }
+        CloseReason::Forbidden => "The token does not allow this; the message before says why.",
+        CloseReason::Unavailable => {
+            "Tokens cannot be verified at present, or too many invalid ones came from this address, or the log cannot be \
+             read yet. Connect again later."
         }
     };
     let code = u16::from(reason.code());

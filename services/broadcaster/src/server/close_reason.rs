@@ -6,6 +6,12 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
+/// The close code of a subscriber that has no valid token, or no longer.
+const UNAUTHENTICATED: u16 = 4001;
+
+/// The close code of a subscriber whose token does not allow this.
+const FORBIDDEN: u16 = 4003;
+
 /// The close code of a subscriber that does not keep up. RFC 6455 leaves 4000–4999 to applications.
 const TOO_SLOW: u16 = 4008;
 
@@ -23,10 +29,14 @@ pub(super) enum CloseReason {
     PongTimeout,
     Aged,
     Displaced,
+    Expired,
+    Unauthenticated,
+    Forbidden,
+    Unavailable,
 }
 
 impl CloseReason {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Stopping,
         Self::ProtocolError,
         Self::NotUtf8,
@@ -35,6 +45,10 @@ impl CloseReason {
         Self::PongTimeout,
         Self::Aged,
         Self::Displaced,
+        Self::Expired,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::Unavailable,
     ];
 
     /// Returns the reason to close a subscriber after this error of its socket; `None` if it is gone.
@@ -72,6 +86,7 @@ impl CloseReason {
 
     fn parts(self) -> (&'static str, CloseCode, &'static str) {
         let too_slow = CloseCode::Library(TOO_SLOW);
+        let unauthenticated = CloseCode::Library(UNAUTHENTICATED);
         match self {
             Self::Stopping => ("stopping", CloseCode::Away, "going away"),
             Self::ProtocolError => {
@@ -79,13 +94,17 @@ impl CloseReason {
                 ("protocol_error", CloseCode::Protocol, "Protocol violation")
             }
             Self::NotUtf8 => ("not_utf8", CloseCode::Invalid, "text is not UTF-8"),
-            Self::TooLarge => ("too_large", CloseCode::Size, "message is larger than 4096 bytes"),
+            Self::TooLarge => ("too_large", CloseCode::Size, "message is too large"),
             Self::SlowConsumer => ("slow_consumer", too_slow, "slow consumer"),
             Self::PongTimeout => ("pong_timeout", too_slow, "no pong received"),
             Self::Aged => ("aged", CloseCode::Away, "lasted long enough"),
             Self::Displaced => {
                 ("displaced", CloseCode::Library(DISPLACED), "displaced by newer streams")
             }
+            Self::Expired => ("expired", unauthenticated, "token expired"),
+            Self::Unauthenticated => ("unauthenticated", unauthenticated, "no valid token"),
+            Self::Forbidden => ("forbidden", CloseCode::Library(FORBIDDEN), "not allowed"),
+            Self::Unavailable => ("unavailable", CloseCode::Again, "try again later"),
         }
     }
 }

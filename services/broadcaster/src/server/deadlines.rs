@@ -21,6 +21,8 @@ pub(crate) struct Timeouts {
     pub(crate) send: Duration,
     /// Maximum time of the closing handshake.
     pub(crate) close: Duration,
+    /// Maximum time to the message with the token of a subscriber that sent none in its handshake.
+    pub(crate) token: Duration,
     /// Pause in reading a subscriber that sends much; the default limits it to 8 KiB/s.
     pub(crate) read_pause: Duration,
 }
@@ -32,6 +34,7 @@ impl Default for Timeouts {
             pong: Duration::from_secs(10),
             send: Duration::from_secs(10),
             close: Duration::from_secs(5),
+            token: Duration::from_secs(5),
             read_pause: Duration::from_millis(250),
         }
     }

@@ -2,25 +2,50 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use auth::Caller;
 use futures_util::Stream;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use service::{
     http::{Body, ConnectionShare, RequestBody, TakeOver, body, event_stream, prefer::Preference},
     origin,
 };
 use telemetry::metrics::GaugeGuard;
-use tokio::{net::TcpStream, sync::oneshot, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::oneshot,
+    time::{sleep_until, timeout},
+};
 
-use super::{Permits, Server, handshake, refusal::Refusal, session::Source};
-use crate::events::{
-    follower::Follower, metrics::Transport, poll, request::StreamRequest, sse, stream, websocket,
+use super::{
+    Permits, Server, handshake,
+    purpose::{MAX_DUE, Purpose},
+    refusal::Refusal,
+};
+use crate::{
+    events::{
+        follower::Follower,
+        metrics::Transport,
+        poll,
+        request::{Follows, StreamRequest},
+        sse, stream,
+        user_limit::UserPermit,
+    },
+    limits::token_expiry::TokenExpiry,
 };
 
 pub(super) const PATH: &str = "/api/events";
 
-/// Number of changes behind a position beyond which a stream starts over: a client that lists again is done sooner.
-const MAX_DUE: u32 = 10_000;
+/// What a page of an allowed origin may send.
+const PREFLIGHT: [(HeaderName, HeaderValue); 4] = [
+    (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET")),
+    (
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("authorization, last-event-id, prefer"),
+    ),
+    (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
+    (header::VARY, HeaderValue::from_static("Origin")),
+];
 
 /// Maximum time that reading a page may take, besides the wait for an event. Gateways wait little longer.
 const POLL_READ_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -30,6 +55,15 @@ pub(super) fn route(path: &str) -> Option<&'static str> {
     (path == PATH).then_some(PATH)
 }
 
+/// A request for events that may be served.
+struct Admitted {
+    asked: StreamRequest,
+    follows: Follows,
+    caller: Caller,
+    expiry: Option<TokenExpiry>,
+    permits: Permits,
+}
+
 impl Server {
     /// Responds to a request for events.
     pub(super) async fn events(
@@ -37,12 +71,14 @@ impl Server {
         request: &mut Request<RequestBody>,
     ) -> Response<Body> {
         if handshake::asks_for_websocket(request.headers()) {
-            return self.events_by_websocket(request).unwrap_or_else(Refusal::into_response);
+            return self.events_by_websocket(request).await.unwrap_or_else(Refusal::into_response);
         }
-        let response = if event_stream::is_requested(request.headers()) {
-            self.events_by_sse(request)
-        } else {
-            self.events_by_poll(request).await
+        let response = match self.admit_stream(request).await {
+            Ok(admitted) if event_stream::is_requested(request.headers()) => {
+                self.events_by_sse(request, admitted)
+            }
+            Ok(admitted) => self.events_by_poll(request, admitted).await,
+            Err(refusal) => Err(refusal),
         };
         let mut response = response.unwrap_or_else(|refusal| refusal.of_events(request.headers()));
         let headers = response.headers_mut();
@@ -55,37 +91,53 @@ impl Server {
         response
     }
 
+    /// Returns the response to a browser that asks whether a page may send its token with a request for events (CORS
+    /// preflight: Fetch standard, section 4.8).
+    pub(super) fn preflight(&self, request: &Request<RequestBody>) -> Option<Response<Body>> {
+        let headers = request.headers();
+        let origin = headers.get(header::ORIGIN)?;
+        let is_preflight = request.method() == Method::OPTIONS
+            && request.uri().path() == PATH
+            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if !is_preflight || !self.is_allowed(request) {
+            return None;
+        }
+        let mut response = Response::new(body::full(""));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.extend(PREFLIGHT);
+        Some(response)
+    }
+
     /// Returns true if the request comes from no page, or from one that may follow events.
     fn is_allowed(&self, request: &Request<RequestBody>) -> bool {
         origin::is_allowed(request, &self.settings.event_origins)
     }
 
-    fn events_by_websocket(
+    async fn events_by_websocket(
         self: &Arc<Self>,
         request: &mut Request<RequestBody>,
     ) -> Result<Response<Body>, Refusal> {
         let accept_key = handshake::check(request, |_| self.is_allowed(request))?;
-        let (asked, permits) = self.admit_stream(request)?;
-        let follower = self.follower(&asked, Some(MAX_DUE))?;
-        let steps = self.steps(Transport::WebSocket, follower, &asked);
-        Ok(self.switch(
-            request,
-            accept_key,
-            Source::Events(Box::pin(websocket::frames(steps))),
-            permits,
-        ))
+        let identification = self.identify_websocket(request).await?;
+        let asked = read(request, identification.caller().as_ref())?;
+        let permits = self.admit_long(request)?;
+        self.switch(request, accept_key, Purpose::Events(asked), identification, permits)
     }
 
     fn events_by_sse(
         self: &Arc<Self>,
         request: &Request<RequestBody>,
+        admitted: Admitted,
     ) -> Result<Response<Body>, Refusal> {
-        let (asked, permits) = self.admit_stream(request)?;
-        let follower = self.follower(&asked, Some(MAX_DUE))?;
+        let Admitted { asked, follows, caller, expiry, permits } = admitted;
+        let follower = self.follower(follows.clone(), &asked, Some(MAX_DUE))?;
         if request.method() == Method::HEAD {
             return Ok(event_stream::response(body::full("")));
         }
-        let steps = self.steps(Transport::Sse, follower, &asked);
+        let permit = self.acquire(&follows, &caller);
+        let steps = self.steps(Transport::Sse, follower, permit, expiry);
         let (take_over, connection) = TakeOver::new();
         self.sessions.spawn(Arc::clone(self).host_sse(connection, steps, permits));
         let mut response = event_stream::response(body::full(""));
@@ -116,9 +168,10 @@ impl Server {
     async fn events_by_poll(
         self: &Arc<Self>,
         request: &Request<RequestBody>,
+        admitted: Admitted,
     ) -> Result<Response<Body>, Refusal> {
-        let (asked, permits) = self.admit_stream(request)?;
-        let follower = self.follower(&asked, None)?;
+        let Admitted { asked, follows, caller, expiry, permits } = admitted;
+        let follower = self.follower(follows.clone(), &asked, None)?;
         let preference = match Preference::read(request.headers()) {
             Some(Preference::Wait(wait)) if request.method() == Method::GET => Some(wait),
             _ => None,
@@ -126,7 +179,7 @@ impl Server {
         let (open, sent) = self.tail.metrics.of(Transport::Poll);
         let wait = preference.unwrap_or(Duration::ZERO);
         // Only one that waits is like a stream: a client may read many pages, one after the other.
-        let permit = preference.map(|_| self.settings.per_user.acquire(&asked.follows.user));
+        let permit = preference.map(|_| self.acquire(&follows, &caller));
         let ending = async {
             let displaced = async {
                 match &permit {
@@ -134,8 +187,15 @@ impl Server {
                     None => pending().await,
                 }
             };
+            let expired = async {
+                match expiry {
+                    Some(expiry) => sleep_until(expiry.end()).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 () = displaced => {}
+                () = expired => {}
                 () = self.time_to_close() => {}
             }
         };
@@ -158,36 +218,50 @@ impl Server {
         }))
     }
 
-    fn admit_stream(
-        &self,
-        request: &Request<RequestBody>,
-    ) -> Result<(StreamRequest, Permits), Refusal> {
+    /// Admits a request for events that is no WebSocket's.
+    async fn admit_stream(&self, request: &Request<RequestBody>) -> Result<Admitted, Refusal> {
         if !self.is_allowed(request) {
             return Err(Refusal::OriginForbidden);
         }
-        let asked = StreamRequest::read(request.uri().query(), request.headers())
-            .map_err(|problem| Refusal::Invalid(Box::new(problem)))?;
+        let (caller, expiry) = match self.authentication() {
+            None => (Caller::Unchecked, None),
+            Some(authentication) => {
+                let client = self.client_of(request);
+                let identity = authentication.identify(request.headers(), client).await?;
+                let expiry = TokenExpiry::new(identity.expires_at);
+                (Caller::Verified(identity.principal), Some(expiry))
+            }
+        };
+        let asked = read(request, Some(&caller))?;
+        let follows = self.permitted(&asked, &caller)?;
+        let permits = self.admit_long(request)?;
+        Ok(Admitted { asked, follows, caller, expiry, permits })
+    }
+
+    /// Returns the permits of a request that may last.
+    fn admit_long(&self, request: &Request<RequestBody>) -> Result<Permits, Refusal> {
         let permits = self.admit(request)?;
         // It is limited as a subscriber now.
         if let Some(share) = request.extensions().get::<ConnectionShare>() {
             share.give_up();
         }
-        Ok((asked, permits))
+        Ok(permits)
     }
 
-    fn follower(&self, asked: &StreamRequest, max_due: Option<u32>) -> Result<Follower, Refusal> {
-        let follows = asked.follows.clone();
-        Follower::new(&self.tail, &self.store, follows, asked.after, max_due)
-            .map_err(|_| Refusal::NotFollowing)
-    }
-
-    fn steps(
+    pub(super) fn steps(
         &self,
         transport: Transport,
         follower: Follower,
-        asked: &StreamRequest,
+        permit: UserPermit,
+        expiry: Option<TokenExpiry>,
     ) -> impl Stream<Item = stream::Step> + Send + use<> {
-        let permit = self.settings.per_user.acquire(&asked.follows.user);
-        stream::steps(&self.tail, transport, follower, permit, self.settings.timing)
+        stream::steps(&self.tail, transport, follower, permit, self.settings.timing, expiry)
     }
+}
+
+/// Reads what a request for events asks for. The caller is not known before its token has come.
+fn read(request: &Request<RequestBody>, caller: Option<&Caller>) -> Result<StreamRequest, Refusal> {
+    let needs_user = caller.is_some_and(|caller| caller.user().is_none());
+    StreamRequest::read(request.uri().query(), request.headers(), needs_user)
+        .map_err(|problem| Refusal::Invalid(Box::new(problem)))
 }

@@ -179,12 +179,14 @@ impl Server {
             pong: never,
             send: never,
             close: never,
+            token: never,
             read_pause: Duration::ZERO,
         };
-        let source = Box::new(sessions::Source::Broadcast(self.hub.subscribe()));
+        let source = sessions::Source::Broadcast(self.hub.subscribe());
+        let subscriber = Box::new(sessions::Subscriber { source, authority: None });
         let ends = sessions::count_ends();
         let closing = std::future::pending();
-        let session = sessions::run(stream, Vec::new(), source, timeouts, &ends, closing);
+        let session = sessions::run(stream, Vec::new(), subscriber, timeouts, &ends, closing);
         let subscriber = async {
             client.write_all(bytes).await?;
             client.shutdown().await?;

@@ -1,5 +1,6 @@
 //! The WebSocket handshake's HTTP side (RFC 6455, section 4.2).
 
+use auth::bearer;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
@@ -49,14 +50,18 @@ pub(super) fn check<B: hyper::body::Body>(
     HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Refusal::InvalidKey)
 }
 
-/// Returns the 101. The connection is then a WebSocket without a subprotocol or extensions.
-pub(super) fn switching_protocols(accept_key: HeaderValue) -> Response<Body> {
+/// Returns the 101. The connection is then a WebSocket without extensions.
+pub(super) fn switching_protocols(accept_key: HeaderValue, subprotocol: bool) -> Response<Body> {
     let mut response = Response::new(body::full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
+    if subprotocol {
+        headers
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(bearer::SUBPROTOCOL));
+    }
     response
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use contracts::{Problem, ProblemKind};
+use auth::{Denied, bearer};
+use contracts::{Problem, ProblemKind, Scope};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use service::http::{Body, event_stream, problem};
 
@@ -24,16 +25,34 @@ pub(super) enum Refusal {
     ShuttingDown,
     NotFollowing,
     NoLog,
+    /// The client is not let in.
+    Denied(Denied),
+    /// Its token does not allow this; one with the scope does.
+    NotPermitted(ProblemKind, Scope),
+    TwoTokens,
+    OtherSubject,
+    WaitingLimit,
 }
 
 impl Refusal {
-    /// Returns the refusal of an event stream, which takes the form that the client can read.
-    pub(super) fn of_events(&self, headers: &HeaderMap) -> Response<Body> {
-        event_stream::refusal(headers, &self.problem(), RETRY_AFTER)
+    /// Returns the refusal of an event stream, which takes the form that the client can read. One that has to do with tokens
+    /// keeps its status: a client that can send a token can read that, too.
+    pub(super) fn of_events(self, headers: &HeaderMap) -> Response<Body> {
+        match self {
+            Self::Denied(_) | Self::NotPermitted(..) => self.into_response(),
+            _ => event_stream::refusal(headers, &self.problem(), RETRY_AFTER),
+        }
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = problem::response(&self.problem(), RETRY_AFTER);
+        let retry_after = match &self {
+            Self::Denied(denied) => denied.retry_after(),
+            _ => None,
+        };
+        let mut response = problem::response(&self.problem(), retry_after.unwrap_or(RETRY_AFTER));
+        if let Some(challenge) = self.challenge() {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         let mut add = |name: HeaderName, value: &'static str| {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         };
@@ -49,9 +68,44 @@ impl Refusal {
         response
     }
 
-    fn problem(&self) -> Problem {
+    /// Returns what the client has to send (RFC 6750, section 3).
+    fn challenge(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Denied(denied) if denied.retry_after().is_none() => {
+                Some(bearer::challenge(Some(denied), None, None))
+            }
+            Self::NotPermitted(ProblemKind::Forbidden, scope) => {
+                Some(bearer::challenge(None, Some(*scope), None))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn problem(&self) -> Problem {
         let (kind, detail) = match self {
             Self::Invalid(problem) => return (**problem).clone(),
+            Self::Denied(denied) => (denied.kind(), explain(denied)),
+            Self::NotPermitted(ProblemKind::NotYourself, scope) => {
+                let detail = format!(
+                    "the token's user may follow only its own messages; others need the scope {scope}"
+                );
+                return Problem::new(ProblemKind::NotYourself, detail);
+            }
+            Self::NotPermitted(kind, scope) => {
+                return Problem::new(*kind, format!("this needs a token with the scope {scope}"));
+            }
+            Self::TwoTokens => (
+                ProblemKind::BadRequest,
+                "the tokens in Authorization and in Sec-WebSocket-Protocol differ; send one of them",
+            ),
+            Self::OtherSubject => (
+                ProblemKind::NotYourself,
+                "the new token is another user's; open another WebSocket with it",
+            ),
+            Self::WaitingLimit => (
+                ProblemKind::Overloaded,
+                "too many WebSockets wait for their tokens; send the token in the handshake, or retry later",
+            ),
             Self::UnknownPath => {
                 (ProblemKind::UnknownPath, "unknown path; this port has /api/chat and /api/events")
             }
@@ -98,9 +152,52 @@ impl Refusal {
     }
 }
 
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+fn explain(denied: &Denied) -> &'static str {
+    match denied {
+        Denied::NoToken => {
+            "this needs a token; send it as Authorization: Bearer, or see docs/events.md for browsers"
+        }
+        // Which of the checks it has failed is for the log only.
+        Denied::Invalid { .. } => "the token is not valid, or no longer; get a new one",
+        Denied::NoUser => "the token names no valid user, and has no scope of this API",
+        Denied::KeysUnavailable { .. } => "tokens cannot be verified at present; retry later",
+        Denied::TooManyFailures { .. } => {
+            "too many invalid tokens came from this address; retry later with a valid one"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_token_keeps_its_status_also_for_server_sent_events() {
+        let headers = HeaderMap::from_iter([(header::ACCEPT, event_stream::MEDIA_TYPE)]);
+        let retry_after = Duration::from_secs(7);
+        for (refusal, status, challenge) in [
+            (Refusal::Denied(Denied::NoToken), 401, true),
+            (Refusal::Denied(Denied::Invalid { expired: false }), 401, true),
+            (Refusal::Denied(Denied::NoUser), 403, true),
+            (Refusal::Denied(Denied::KeysUnavailable { retry_after }), 503, false),
+            (Refusal::Denied(Denied::TooManyFailures { retry_after }), 429, false),
+            (Refusal::NotPermitted(ProblemKind::NotYourself, Scope::ReadAll), 403, false),
+            (Refusal::NotPermitted(ProblemKind::Forbidden, Scope::Broadcast), 403, true),
+        ] {
+            let response = refusal.clone().of_events(&headers);
+            assert_eq!(response.status(), status, "{refusal:?}");
+            let headers = response.headers();
+            assert_eq!(headers.contains_key(header::WWW_AUTHENTICATE), challenge, "{refusal:?}");
+            let seconds = headers.get(header::RETRY_AFTER).map(|it| it.as_bytes());
+            assert_eq!(seconds, matches!(status, 429 | 503).then_some(&b"7"[..]), "{refusal:?}");
+        }
+    }
 
     #[test]
     fn a_limit_says_when_to_try_again() {

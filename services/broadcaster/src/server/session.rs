@@ -1,12 +1,12 @@
 //! A subscriber's session, with one task and one timer. The fan-out writes the frames of the broadcast; the session writes
-//! those of an event stream, one after the other. The session pings, reads and ignores messages, sends the newest frame
-//! after some were skipped, and closes.
+//! those of an event stream, one after the other. The session pings, reads messages, all of which it ignores but those with
+//! tokens, sends the newest frame after some were skipped, and closes.
 
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use futures_util::{Stream, StreamExt};
@@ -14,7 +14,7 @@ use telemetry::metrics::{CounterFamily, catalog};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -25,6 +25,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
+    authority::{Authority, Outcome},
     close_reason::CloseReason,
     deadlines::{Deadlines, Timeouts},
 };
@@ -41,14 +42,26 @@ use crate::{
 /// Maximum size of a message of a subscriber, in bytes; it is ignored anyway.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 
+/// The same where messages may have a token.
+pub(super) const MAX_TOKEN_MESSAGE_BYTES: usize = 16 * 1024;
+
 /// Maximum number of bytes of unsent control frames, each of up to 125 bytes.
 const MAX_WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Size of the read buffer. Idle subscribers hold one, too.
 const READ_BUFFER_BYTES: usize = 1024;
 
+/// A subscriber as its session knows it.
+pub(super) struct Subscriber {
+    pub(super) source: Source,
+    /// `None` if anybody may subscribe.
+    pub(super) authority: Option<Box<Authority>>,
+}
+
 /// Source of a session's frames.
 pub(super) enum Source {
+    /// None yet: the subscriber has not sent its token.
+    Closed,
     /// The fan-out, which writes them by itself.
     Broadcast(Subscription),
     /// An event stream, which ends with a reason.
@@ -96,6 +109,7 @@ enum Step {
     Timer,
     Event(Result<Event, Error>),
     Stream(Result<Frame, stream::End>),
+    Token(Outcome),
 }
 
 /// Registers the counters of sessions by their ends.
@@ -110,26 +124,28 @@ pub(super) fn count_ends() -> CounterFamily {
 pub(super) async fn run(
     stream: TcpStream,
     read_ahead: Vec<u8>,
-    mut source: Box<Source>,
+    mut subscriber: Box<Subscriber>,
     timeouts: Timeouts,
     ends: &CounterFamily,
     closing: impl Future<Output = ()>,
 ) {
+    let max_bytes = match subscriber.authority {
+        Some(_) => MAX_TOKEN_MESSAGE_BYTES,
+        None => MAX_MESSAGE_BYTES,
+    };
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         // Control frames go to the kernel at once. Frames do not come through this buffer.
         .write_buffer_size(0)
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
-        .max_message_size(Some(MAX_MESSAGE_BYTES))
-        .max_frame_size(Some(MAX_MESSAGE_BYTES));
+        .max_message_size(Some(max_bytes))
+        .max_frame_size(Some(max_bytes));
     let stream = PacedStream::new(stream, &read_ahead, timeouts.read_pause);
     let socket =
         WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
-    let sink = match &mut *source {
-        Source::Broadcast(subscription) => subscription.attach(socket, timeouts.send),
-        Source::Events(_) => Arc::new(SubscriberSink::new(socket, 0, timeouts.send)),
-    };
-    let end = serve(&sink, &mut source, timeouts, closing).await;
+    let sink = Arc::new(SubscriberSink::new(socket, timeouts.send));
+    subscriber.source.attach(&sink);
+    let end = serve(&sink, &mut subscriber, timeouts, closing).await;
     ends.count(end.label());
     if let Some(mut socket) = sink.take() {
         socket.get_mut().read_while_closing();
@@ -139,14 +155,14 @@ pub(super) async fn run(
 }
 
 async fn serve(
-    sink: &SubscriberSink,
-    source: &mut Source,
+    sink: &Arc<SubscriberSink>,
+    subscriber: &mut Subscriber,
     timeouts: Timeouts,
     closing: impl Future<Output = ()>,
 ) -> End {
     let mut closing = pin!(closing);
     let mut deadlines = Deadlines::new(timeouts);
-    let mut timer = pin!(sleep_until(deadlines.earliest(sink)));
+    let mut timer = pin!(sleep_until(subscriber.earliest(&deadlines, sink)));
     loop {
         // In this order, so that a subscriber that sends without end cannot hold up the rest.
         let step = poll_fn(|context| {
@@ -156,9 +172,17 @@ async fn serve(
             if timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Step::Timer);
             }
+            if let Some(authority) = &mut subscriber.authority {
+                if let Err(error) = authority.tell(sink, context) {
+                    return Poll::Ready(Step::Event(Err(error)));
+                }
+                if let Poll::Ready(outcome) = authority.poll_outcome(context) {
+                    return Poll::Ready(Step::Token(outcome));
+                }
+            }
             let event = sink.poll_event(context);
             // A timer that fires too early costs less than setting it each time.
-            let earliest = deadlines.earliest(sink);
+            let earliest = subscriber.earliest(&deadlines, sink);
             if earliest < timer.deadline() {
                 timer.as_mut().reset(earliest);
                 // The timer must be polled to know the waker.
@@ -166,7 +190,7 @@ async fn serve(
             }
             if event.is_pending()
                 && sink.send_deadline().is_none()
-                && let Source::Events(steps) = &mut *source
+                && let Source::Events(steps) = &mut subscriber.source
                 && let Poll::Ready(step) = steps.poll_next_unpin(context)
             {
                 return Poll::Ready(step.map_or(Step::Close, Step::Stream));
@@ -177,11 +201,12 @@ async fn serve(
             Step::Close => return End::ByUs(CloseReason::Stopping),
             Step::Timer => {
                 sink.resume_reading();
-                if let Some(reason) = deadlines.missed(sink) {
+                let expired = subscriber.authority.as_mut().and_then(|it| it.due());
+                if let Some(reason) = deadlines.missed(sink).or(expired) {
                     return End::ByUs(reason);
                 }
                 let pinged = poll_fn(|context| Poll::Ready(deadlines.ping(sink, context))).await;
-                timer.as_mut().reset(deadlines.earliest(sink));
+                timer.as_mut().reset(subscriber.earliest(&deadlines, sink));
                 match pinged {
                     Ok(()) => continue,
                     Err(error) => return End::of(&error),
@@ -195,13 +220,25 @@ async fn serve(
                 return End::ByUs(match end {
                     stream::End::Aged => CloseReason::Aged,
                     stream::End::Displaced => CloseReason::Displaced,
+                    stream::End::Expired => CloseReason::Expired,
                 });
+            }
+            Step::Token(Outcome::Unchanged) => continue,
+            Step::Token(Outcome::Opened(source)) => {
+                subscriber.source = source;
+                subscriber.source.attach(sink);
+                continue;
+            }
+            Step::Token(Outcome::Ended(reason)) => {
+                // The close frame follows what the subscriber is told.
+                let _ = poll_fn(|context| Poll::Ready(subscriber.tell(sink, context))).await;
+                return End::ByUs(reason);
             }
             Step::Event(event) => event,
         };
         match event {
             Ok(Event::Sent) => {
-                if let Source::Broadcast(subscription) = source {
+                if let Source::Broadcast(subscription) = &subscriber.source {
                     subscription.catch_up(sink);
                 }
             }
@@ -210,10 +247,44 @@ async fn serve(
             }
             Ok(Event::Received(Message::Pong(_))) => deadlines.pong_received(),
             // The library sends pongs.
-            Ok(Event::Received(_)) => {}
+            Ok(Event::Received(Message::Ping(_))) => {}
+            Ok(Event::Received(message)) => {
+                if let Err(reason) = subscriber.received(&message) {
+                    return End::ByUs(reason);
+                }
+            }
             Ok(Event::Gone) => return End::Gone,
             Err(error) => return End::of(&error),
         }
+    }
+}
+
+impl Source {
+    /// Lets the fan-out write to this sink if the source is the broadcast.
+    fn attach(&mut self, sink: &Arc<SubscriberSink>) {
+        if let Self::Broadcast(subscription) = self {
+            subscription.attach(sink);
+        }
+    }
+}
+
+impl Subscriber {
+    /// Returns when the session has to check its deadlines.
+    fn earliest(&self, deadlines: &Deadlines, sink: &SubscriberSink) -> Instant {
+        let of_token = self.authority.as_ref().and_then(|authority| authority.due_at());
+        of_token.into_iter().fold(deadlines.earliest(sink), Instant::min)
+    }
+
+    fn received(&mut self, message: &Message) -> Result<(), CloseReason> {
+        let Some(authority) = &mut self.authority else { return Ok(()) };
+        authority.received(match message {
+            Message::Text(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    fn tell(&mut self, sink: &SubscriberSink, context: &mut Context<'_>) -> Result<(), Error> {
+        self.authority.as_mut().map_or(Ok(()), |authority| authority.tell(sink, context))
     }
 }
 

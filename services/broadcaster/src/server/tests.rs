@@ -32,6 +32,7 @@ mod handshakes;
 mod pings;
 mod protocol;
 mod slow_consumers;
+mod tokens;
 
 /// Longest wait for anything that must happen.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -50,6 +51,7 @@ impl Default for Settings {
             closes_per_second: 1_000,
             timeouts: Timeouts::default(),
             event_origins: Vec::new(),
+            authentication: None,
             per_user: UserLimiter::new(8),
             timing: Timing::default(),
         }
@@ -293,7 +295,8 @@ async fn the_task_of_a_session_is_small() {
     let server = Server::new(content, health, Settings::default(), phases);
     let permit = Arc::clone(&server.free).try_acquire_owned().unwrap();
     let upgrade = hyper::upgrade::on(Request::new(()));
-    let source = Box::new(Source::Broadcast(hub.subscribe()));
-    let task = Arc::new(server).host(upgrade, source, (permit, None));
+    let source = Source::Broadcast(hub.subscribe());
+    let subscriber = Box::new(Subscriber { source, authority: None });
+    let task = Arc::new(server).host(upgrade, subscriber, (permit, None));
     assert!(size_of_val(&task) <= 1536, "{} bytes", size_of_val(&task));
 }

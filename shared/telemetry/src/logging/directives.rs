@@ -1,14 +1,21 @@
 //! The directives of `RUST_LOG`.
 
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{LevelFilter, Targets},
+};
 
 /// Directives in front of the user's own, which win. Without the first, a filter for one target would
 /// hide that the broker refuses the password. The AMQP client logs each error before it returns it;
 /// errors are logged where they are handled.
 const DEFAULTS: &str = "warn,lapin=off";
 
+/// Targets that log at trace what clients send, which may be a token. They stop at debug.
+const DISCLOSING: [&str; 2] = ["tungstenite::protocol", "tungstenite::protocol::frame"];
+
 /// The crates of this system.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
+    "auth",
     "broadcaster",
     "broker",
     "contracts",
@@ -57,8 +64,21 @@ pub(super) fn parse(text: &str) -> Result<EnvFilter, String> {
     for directive in given {
         directives = format!("{directives},{}", normalized(directive)?);
     }
+    for target in DISCLOSING {
+        if logs_all(&directives, target) {
+            directives = format!("{directives},{target}=debug");
+        }
+    }
     let parsed = EnvFilter::builder().parse(directives);
     parsed.map_err(|error| format!("must be a level ({LEVELS}) or directives ({error})"))
+}
+
+/// Returns true if these directives let a target log at trace.
+fn logs_all(directives: &str, target: &str) -> bool {
+    let of_targets =
+        directives.split(',').filter(|directive| !directive.contains(['[', ']', '{', '}']));
+    let of_targets = of_targets.collect::<Vec<_>>().join(",").parse::<Targets>();
+    of_targets.is_ok_and(|targets| targets.would_enable(target, &tracing::Level::TRACE))
 }
 
 fn normalized(directive: &str) -> Result<String, String> {
@@ -147,6 +167,24 @@ mod tests {
         assert!(has("INFO", "info") && !has("INFO", "warn"));
         assert!(has("gateway[request]=debug", "gateway[request]=debug"));
         assert!(has("lapin=debug", "lapin=debug"));
+    }
+
+    #[test]
+    fn what_clients_send_is_not_logged() {
+        for (text, is_capped) in [
+            ("trace", true),
+            ("info,tungstenite=trace", true),
+            ("tungstenite::protocol=trace,tungstenite::protocol::frame=trace", true),
+            ("info,gateway[request]=trace", false),
+            ("trace,tungstenite=off", false),
+            ("debug", false),
+        ] {
+            let filter = parse(text).unwrap().to_string();
+            for target in DISCLOSING {
+                let has = |level| filter.split(',').any(|it| it == format!("{target}={level}"));
+                assert_eq!((has("debug"), has("trace")), (is_capped, false), "{filter}");
+            }
+        }
     }
 
     #[test]

@@ -17,10 +17,13 @@ struct Fixture {
 
 impl Fixture {
     fn new(entries: Vec<LogEntry>) -> Self {
+        Self::following(Follows::User { user: user("alice"), with: None }, entries)
+    }
+
+    fn following(follows: Follows, entries: Vec<LogEntry>) -> Self {
         let tail = Tail::new();
         let newest = entries.last().map_or((0, Uuid::nil()), |it| (it.seq, it.append));
         tail.follow_log(EPOCH, newest, entries);
-        let follows = Follows { user: user("alice"), with: None };
         let (waiting, log, end) = tail.register(follows).unwrap();
         let place = Place::behind(end);
         Self { tail, waiting, log, place }
@@ -73,7 +76,7 @@ fn a_stream_gets_its_changes_and_is_not_woken_for_those_of_others() {
 
 #[test]
 fn of_a_conversation_both_directions_are_wanted() {
-    let follows = Follows { user: user("alice"), with: Some(user("bob")) };
+    let follows = Follows::User { user: user("alice"), with: Some(user("bob")) };
     let wants = |from, to| follows.wants(&crate::events::tests::change(from, to));
     assert!(wants("alice", "bob") && wants("bob", "alice"));
     assert!(!wants("alice", "carol") && !wants("bob", "carol") && !wants("alice", "alice"));
@@ -172,8 +175,25 @@ fn a_scan_of_much_gives_way_to_others_and_goes_on() {
 }
 
 #[test]
+fn a_stream_of_everybody_gets_every_change_once() {
+    let mut fixture = Fixture::following(Follows::Everybody, vec![entry(1, &[("alice", "bob")])]);
+    fixture.hint(&entry(2, &[("bob", "carol"), ("dan", "dan")]));
+    assert!(fixture.is_woken());
+    fixture.hint(&entry(3, &[("alice", "bob")]));
+    assert_eq!(fixture.due(), [(2, 1), (2, 2), (3, 1)]);
+    fixture.tail.resume_at(&fixture.waiting, Place { seq: 2, index: 1 });
+    fixture.place = Place { seq: 2, index: 1 };
+    assert_eq!(fixture.due(), [(2, 2), (3, 1)]);
+    fixture.tail.follow_log(EPOCH, (0, Uuid::nil()), Vec::new());
+    assert!(fixture.is_woken());
+}
+
+#[test]
 fn a_stream_that_ended_is_forgotten() {
-    let fixture = Fixture::new(Vec::new());
-    fixture.tail.unregister(&fixture.waiting);
-    assert!(fixture.tail.state().waiting.is_empty());
+    for follows in [Follows::Everybody, Follows::User { user: user("alice"), with: None }] {
+        let fixture = Fixture::following(follows, Vec::new());
+        fixture.tail.unregister(&fixture.waiting);
+        let state = fixture.tail.state();
+        assert!(state.waiting.is_empty() && state.waiting_for_all.is_empty());
+    }
 }

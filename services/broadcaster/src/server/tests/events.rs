@@ -11,38 +11,38 @@ use crate::events::tests::{entry, user};
 const EPOCH: Uuid = Uuid::from_u128(7 << 120);
 
 /// A long time, for what must not happen in a test.
-const NEVER: Duration = Duration::from_hours(1);
+pub(super) const NEVER: Duration = Duration::from_hours(1);
 
 impl Fixture {
     /// Starts a server that follows a log without entries.
-    fn following(settings: Settings) -> Self {
+    pub(super) fn following(settings: Settings) -> Self {
         let fixture = Self::start(settings);
         fixture.tail.follow_log(EPOCH, (0, Uuid::nil()), Vec::new());
         fixture
     }
 
     /// Logs an entry of deletions.
-    fn log(&self, seq: u64, users: &[(&str, &str)]) -> LogEntry {
+    pub(super) fn log(&self, seq: u64, users: &[(&str, &str)]) -> LogEntry {
         let mut entry = entry(seq, users);
         entry.changes.iter_mut().for_each(|change| change.kind = ChangeKind::Deleted);
         self.tail.hint(Hint { epoch: EPOCH, entry: entry.clone(), cluster_time: None });
         entry
     }
 
-    fn url(&self, query: &str) -> String {
+    pub(super) fn url(&self, query: &str) -> String {
         format!("http://{}/api/events?{query}", self.address)
     }
 
-    async fn sse(&self, query: &str) -> EventSource {
+    pub(super) async fn sse(&self, query: &str) -> EventSource {
         EventSource::connect(&self.url(query)).await.unwrap()
     }
 
-    async fn websocket(&self, query: &str) -> Subscriber {
+    pub(super) async fn websocket(&self, query: &str) -> Subscriber {
         let url = self.url(query).replacen("http", "ws", 1);
         Subscriber::connect(&url).await.unwrap()
     }
 
-    async fn poll(&self, query: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(super) async fn poll(&self, query: &str, headers: &[(&str, &str)]) -> Answer {
         let api = Api::new(&format!("http://{}", self.address)).unwrap();
         let path = format!("/api/events?{query}");
         let request = api.request("GET".parse().unwrap(), &path);
@@ -52,7 +52,7 @@ impl Fixture {
     }
 }
 
-fn timing(change: impl FnOnce(&mut Timing)) -> Settings {
+pub(super) fn timing(change: impl FnOnce(&mut Timing)) -> Settings {
     let mut timing = Timing { comment: NEVER, checkpoint: NEVER, lifetime: NEVER };
     change(&mut timing);
     Settings { timing, ..Settings::default() }
@@ -62,7 +62,7 @@ fn within(entry: &LogEntry, index: u16) -> String {
     EventPosition::within(EPOCH, entry.seq, entry.append, index).to_string()
 }
 
-fn deleted(change: &Change) -> Value {
+pub(super) fn deleted(change: &Change) -> Value {
     let (from, to) = (&change.from_user_id, &change.to_user_id);
     let message = json!({ "id": change.message_id, "from_user_id": from, "to_user_id": to });
     json!({ "type": "message.deleted", "version": change.version, "message": message })
@@ -72,7 +72,7 @@ fn message(id: String, data: Value) -> ServerSentEvent {
     ServerSentEvent { id, name: "message".to_owned(), data }
 }
 
-async fn ready(stream: &mut EventSource) -> String {
+pub(super) async fn ready(stream: &mut EventSource) -> String {
     let ready = stream.next(LIMIT).await.unwrap();
     assert_eq!(ready.name, "ready");
     assert_eq!(ready.data["position"], ready.id.as_str());

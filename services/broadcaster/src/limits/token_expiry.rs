@@ -1,0 +1,117 @@
+//! The end of a token's validity, which is also that of the stream for which it was sent.
+
+use std::time::{Duration, SystemTime};
+
+use contracts::Timestamp;
+use tokio::time::Instant;
+
+/// Time before the end at which a client is warned. It is warned later if the token has less than twice as long.
+const WARNING: Duration = Duration::from_mins(1);
+
+/// Time after which the wall clock is looked at again, since it may be set. A token may be valid for longer than an instant
+/// can express.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
+/// When a client must be warned that its token expires, and when its stream ends. The wall clock decides; the instant only
+/// tells when to look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TokenExpiry {
+    expires_at: SystemTime,
+    /// `None` once the client was warned.
+    warns_at: Option<SystemTime>,
+    due_at: Instant,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The token expires soon.
+    Warning,
+    /// It has expired.
+    End,
+}
+
+impl TokenExpiry {
+    pub(crate) fn new(expires_at: SystemTime) -> Self {
+        let left = left_until(expires_at);
+        let warns_at = expires_at.checked_sub(WARNING.min(left / 2));
+        Self { expires_at, warns_at, due_at: Instant::now() }.scheduled()
+    }
+
+    /// Returns when the token expires, in the form in which clients are told.
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        let since_epoch =
+            self.expires_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_unix_millis(millis).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Returns the instant of the end, as far as it can be told now.
+    pub(crate) fn end(&self) -> Instant {
+        Instant::now() + left_until(self.expires_at).min(LONGEST_WAIT)
+    }
+
+    /// Returns when to ask what is due.
+    pub(crate) fn due_at(&self) -> Instant {
+        self.due_at
+    }
+
+    /// Returns what is due now, the warning once.
+    pub(crate) fn due(&mut self) -> Option<Due> {
+        let now = SystemTime::now();
+        if now >= self.expires_at {
+            return Some(Due::End);
+        }
+        let is_warning = self.warns_at.is_some_and(|warns_at| now >= warns_at);
+        if is_warning {
+            self.warns_at = None;
+        }
+        *self = self.scheduled();
+        is_warning.then_some(Due::Warning)
+    }
+
+    fn scheduled(self) -> Self {
+        let next = self.warns_at.unwrap_or(self.expires_at);
+        Self { due_at: Instant::now() + left_until(next).min(LONGEST_WAIT), ..self }
+    }
+}
+
+fn left_until(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_warned_a_minute_before_the_end_or_at_half_time() {
+        for (lifetime, warned_after) in [(600, 540), (120, 60), (60, 30), (2, 1)] {
+            let mut expiry = TokenExpiry::new(SystemTime::now() + Duration::from_secs(lifetime));
+            let wait = expiry.due_at() - Instant::now();
+            let expected = Duration::from_secs(warned_after);
+            assert!(wait <= expected && wait > expected - Duration::from_millis(500), "{wait:?}");
+            assert_eq!(expiry.due(), None);
+        }
+    }
+
+    #[test]
+    fn a_token_may_be_valid_for_ever() {
+        let mut expiry = TokenExpiry::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 62));
+        assert_eq!((expiry.due(), expiry.timestamp()), (None, Timestamp::MAX));
+        assert!(expiry.due_at() <= Instant::now() + LONGEST_WAIT);
+    }
+
+    #[test]
+    fn the_warning_comes_once_and_the_end_after_it() {
+        let mut expiry = TokenExpiry::new(SystemTime::now() + Duration::from_hours(1));
+        expiry.warns_at = Some(SystemTime::now());
+        assert_eq!(expiry.due(), Some(Due::Warning));
+        assert_eq!(expiry.due(), None);
+        assert!(expiry.due_at() > Instant::now() + Duration::from_mins(58));
+        expiry.expires_at = SystemTime::now();
+        assert_eq!(expiry.due(), Some(Due::End));
+        let mut expired = TokenExpiry::new(SystemTime::now() - Duration::from_secs(1));
+        assert_eq!(expired.due(), Some(Due::End));
+    }
+}

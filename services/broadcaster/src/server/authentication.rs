@@ -1,0 +1,94 @@
+//! Finding out who sends a request: with `AUTH=jwt`, by its token.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use auth::{Authenticator, Caller, Denied, Identity, bearer, limits::FailureLimit};
+use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::refusal::Refusal;
+
+/// Maximum number of WebSockets that were opened without a token and wait for it.
+const MAX_WAITING: usize = 512;
+
+/// Verifies the tokens of clients.
+pub(crate) struct Authentication {
+    authenticator: Authenticator,
+    failures: FailureLimit,
+    waiting: Arc<Semaphore>,
+    /// Every valid token opens `/api/chat`.
+    pub(super) is_chat_public: bool,
+}
+
+/// Who sends a request, as far as it tells.
+pub(super) enum Identification {
+    /// `AUTH=off`.
+    NotNeeded,
+    /// The holder of a valid token.
+    Known(Identity),
+    /// A WebSocket that is to send its token in a message.
+    Awaited(OwnedSemaphorePermit),
+}
+
+impl Authentication {
+    pub(crate) fn new(authenticator: Authenticator, is_chat_public: bool) -> Self {
+        let (failures, waiting) = (FailureLimit::default(), Arc::new(Semaphore::new(MAX_WAITING)));
+        Self { authenticator, failures, waiting, is_chat_public }
+    }
+
+    /// Verifies a token that came from this address.
+    pub(super) async fn verify(&self, token: &str, client: IpAddr) -> Result<Identity, Denied> {
+        let verified = self.authenticator.verify(token).await;
+        verified.map_err(|denied| self.failures.count(client, denied))
+    }
+
+    /// Finds out who sends a request that is no WebSocket's.
+    pub(super) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        client: IpAddr,
+    ) -> Result<Identity, Denied> {
+        let token = bearer::token(headers).map_err(|denied| self.failures.count(client, denied))?;
+        self.verify(token.ok_or(Denied::NoToken)?, client).await
+    }
+
+    /// Finds out who opens a WebSocket. A browser can send its token as a subprotocol, or in a message.
+    pub(super) async fn identify_websocket(
+        &self,
+        headers: &HeaderMap,
+        client: IpAddr,
+    ) -> Result<Identification, Refusal> {
+        let tokens = bearer::token(headers)
+            .and_then(|header| Ok((header, bearer::of_subprotocols(headers)?)))
+            .map_err(|denied| self.failures.count(client, denied))?;
+        let token = match &tokens {
+            (Some(header), Some(subprotocol)) if *header != subprotocol.as_str() => {
+                return Err(Refusal::TwoTokens);
+            }
+            (Some(header), _) => *header,
+            (None, Some(subprotocol)) => subprotocol.as_str(),
+            (None, None) => {
+                let permit = Arc::clone(&self.waiting).try_acquire_owned();
+                return permit.map(Identification::Awaited).map_err(|_| Refusal::WaitingLimit);
+            }
+        };
+        Ok(Identification::Known(self.verify(token, client).await?))
+    }
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Authentication").finish_non_exhaustive()
+    }
+}
+
+impl Identification {
+    /// Returns the caller; `None` before its token has come.
+    pub(super) fn caller(&self) -> Option<Caller> {
+        match self {
+            Self::NotNeeded => Some(Caller::Unchecked),
+            Self::Known(identity) => Some(Caller::Verified(Arc::clone(&identity.principal))),
+            Self::Awaited(_) => None,
+        }
+    }
+}
