@@ -13,6 +13,7 @@ VERSIONS = ["1.30", kubernetes_validate.latest_version()]
 # Objects that operators or other programs create before these manifests are applied, and their keys. The first match counts.
 OUTSIDE = {
     "keda-connections": ["RABBITMQ_URL", "tls", "ca"],
+    "gateway-authentication": ["state-secret"],
     "*-connections": ["RABBITMQ_URL", "MONGO_URI"],
     "messages-tls": ["tls.crt", "tls.key"],
     "messages-ca": ["ca.pem"],
@@ -126,9 +127,10 @@ class Manifests:
                         self.complain(document, f"{container['name']} has no {probe}")
                 self.check_stop(document, container, environment)
             for volume in spec.get("volumes") or []:
-                name = volume.get("configMap", {}).get("name")
-                if name and name not in settings["ConfigMap"] and not outside(name):
-                    self.complain(document, f"there is no ConfigMap {name}")
+                for field, kind, key in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
+                    name = volume.get(field, {}).get(key)
+                    if name and name not in settings[kind] and not outside(name):
+                        self.complain(document, f"there is no {kind} {name}")
 
     def check_restricted(self, document, spec):
         """The Pod Security Standard "restricted", which the namespaces enforce."""

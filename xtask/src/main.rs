@@ -6,6 +6,7 @@ mod check;
 mod command;
 mod console;
 mod deny;
+mod dev_issuer;
 mod down;
 mod fuzz;
 mod fuzz_parsers;
@@ -38,6 +39,10 @@ enum Command {
     Up(up::Options),
     /// Stop the system that `up` started, in any terminal
     Down,
+    /// Print a token for the system that `up --auth` started
+    ///
+    /// Its issuer is a key under cargo's target directory, which is made the first time.
+    Token(dev_issuer::Options),
     /// Run all tests on a private RabbitMQ and MongoDB
     ///
     /// Starts them for this run, under cargo's target directory, and removes them afterwards. A system that `up`
@@ -83,6 +88,7 @@ async fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Up(options) => up::run(&options).await,
         Command::Down => down::run().await,
+        Command::Token(options) => dev_issuer::run(&options).await,
         Command::Test(options) => test::run(&options).await,
         Command::Check => check::run().await,
         Command::Deny(options) => deny::run(&options).await,

@@ -19,6 +19,7 @@ use testkit::{PrivateBroker, PrivateMongod, Process, Progress, Service, Steps};
 use crate::{
     cargo,
     console::{self, without_password},
+    dev_issuer::DevIssuer,
     infrastructure::{ServerDirs, start_broker, start_mongod},
     interrupt::Interrupt,
     stack::{Ledger, Server, Summary, read_ledger, remove_ledger, stop},
@@ -41,6 +42,9 @@ pub(crate) struct Options {
     /// Number of broadcasters; all but the first take free ports
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     broadcasters: u16,
+    /// Require tokens, of an issuer under the target directory; `cargo xtask token alice` prints one
+    #[arg(long)]
+    auth: bool,
     /// Build with optimizations
     #[arg(long)]
     release: bool,
@@ -150,8 +154,14 @@ impl Start {
             self.rabbitmq(&log_dir, stack),
             self.mongod(&log_dir, stack),
         )?;
+        let authentication = if options.auth {
+            DevIssuer::open(&self.target_dir)?.settings().to_vec()
+        } else {
+            Vec::new()
+        };
         let settings = Settings {
             bin_dir,
+            authentication,
             log_dir,
             rabbitmq: rabbitmq.url.clone(),
             mongo: mongod.url.clone(),
@@ -163,7 +173,7 @@ impl Start {
         services::ready(services, self.steps).await?;
         let summary = services::summary(services, masked(rabbitmq), masked(mongod));
         summary.write(&self.dir)?;
-        announce(&summary, &settings.log_dir);
+        announce(&summary, &settings.log_dir, options.auth);
         Ok(())
     }
 
@@ -244,7 +254,7 @@ fn masked(server: Server) -> Server {
     }
 }
 
-fn announce(summary: &Summary, log_dir: &Path) {
+fn announce(summary: &Summary, log_dir: &Path, auth: bool) {
     let mut lines = vec!["\nReady.".to_owned()];
     let rows = [
         ("gateway", &summary.gateways),
@@ -260,14 +270,26 @@ fn announce(summary: &Summary, log_dir: &Path) {
     if let (Some(gateway), Some(broadcaster)) =
         (summary.gateways.first(), summary.broadcasters.first())
     {
+        let (gateway, websocket) = (&gateway.url, broadcaster.url.replacen("http", "ws", 1));
+        let (token, from) = if auth {
+            (" -H \"Authorization: Bearer $(cargo xtask token alice)\"", "")
+        } else {
+            ("", "\"from_user_id\":\"alice\",")
+        };
         lines.push(format!(
-            "\nTry:\n  curl -i {}/api/messages -H 'content-type: application/json' \\\n    \
-             -d '{{\"from_user_id\":\"alice\",\"to_user_id\":\"bob\",\"content\":\"hello\"}}'\n\
-             \nA message each second: {}/api/chat\nAPI documentation:     {}/docs\n",
-            gateway.url,
-            broadcaster.url.replacen("http", "ws", 1),
-            gateway.url,
+            "\nTry:\n  curl -i {gateway}/api/messages -H 'content-type: application/json'{token} \\\n    \
+             -d '{{{from}\"to_user_id\":\"bob\",\"content\":\"hello\"}}'\n"
         ));
+        if auth {
+            lines.push(
+                "Tokens:                cargo xtask token alice\n                       \
+                 cargo xtask token backup --scope messages:read-all"
+                    .to_owned(),
+            );
+        } else {
+            lines.push(format!("A message each second: {websocket}/api/chat"));
+        }
+        lines.push(format!("API documentation:     {gateway}/docs\n"));
     }
     console::line(&lines.join("\n"));
 }

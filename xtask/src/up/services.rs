@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub(super) log_dir: PathBuf,
     pub(super) rabbitmq: String,
     pub(super) mongo: String,
+    /// Variables of authentication; empty if it is off.
+    pub(super) authentication: Vec<(&'static str, String)>,
 }
 
 /// One running service.
@@ -62,7 +64,8 @@ pub(super) fn start(
         command
             .env("RABBITMQ_URL", &settings.rabbitmq)
             .env("MONGO_URI", &settings.mongo)
-            .env(service.bind_variable(), address.to_string());
+            .env(service.bind_variable(), address.to_string())
+            .envs(settings.authentication.iter().map(|(key, value)| (key, value)));
         let defaults = [
             // No load balancer needs time to notice a stop here.
             ("DRAIN_DELAY_MS", Some("0".to_owned())),
