@@ -6,6 +6,7 @@ mod connection;
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
@@ -29,6 +30,7 @@ use crate::{
     history::History,
     settle::list,
     system::System,
+    tokens::Tokens,
     workload::{EVERYONE, RECIPIENT},
 };
 use connection::{Connection, Request, is_refused_for_good};
@@ -44,6 +46,9 @@ const MAX_CALM_SECS: f64 = 30.0;
 
 /// Longest time in which a subscriber does not read. A WebSocket that takes nothing is closed within it.
 const MAX_REST_SECS: f64 = 14.0;
+
+/// Seconds for which a token of a stream is valid. It ends streams that nothing else ends.
+const TOKEN_SECS: RangeInclusive<i64> = 5..=60;
 
 /// Interval of looks at what has arrived.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -73,6 +78,7 @@ struct EventSubscriber {
     /// Services that it can ask: every broadcaster and every gateway.
     bases: Vec<String>,
     gateways: Vec<Api>,
+    tokens: Tokens,
     history: Arc<History>,
     rng: StdRng,
     /// The last positions, newest last.
@@ -97,7 +103,8 @@ impl EventSubscribers {
                 followed: it.clone(),
                 conversations: conversations.map(|it| (it.clone(), RECIPIENT.to_owned())).collect(),
                 bases: system.event_bases(),
-                gateways: system.client_apis()?,
+                gateways: system.apis_of(&it.user)?,
+                tokens: system.tokens.clone(),
                 history: Arc::clone(history),
                 rng: StdRng::seed_from_u64(seed),
                 positions: VecDeque::new(),
@@ -239,6 +246,7 @@ impl EventSubscriber {
             after,
             by_header: *transport == Transport::Sse && self.rng.random_bool(0.5),
             wait_secs: self.rng.random_range(0..=5),
+            token: self.tokens.token(user, "", self.rng.random_range(TOKEN_SECS)),
         })
         .await
     }

@@ -15,6 +15,7 @@ pub mod condition;
 mod event_subscribers;
 mod faults;
 pub mod history;
+mod intruder;
 mod options;
 mod plan;
 mod probe;
@@ -25,6 +26,7 @@ mod settle;
 mod storage_formats;
 mod subscribers;
 mod system;
+mod tokens;
 mod workload;
 
 pub use options::{Lie, Options};

@@ -39,6 +39,9 @@ pub struct Options {
     /// checker finds them
     #[arg(long, value_name = "COMMANDS", num_args = 0..=1, default_missing_value = "creates")]
     pub lie: Option<Lie>,
+    /// Require tokens, and let an intruder try what they do not allow
+    #[arg(long)]
+    pub auth: bool,
     /// Seconds within which writes succeed and frames come after a fault. The default is the promise, here and
     /// below; a busy machine may need more
     #[arg(long, value_name = "N", default_value_t = RECOVERY_SECS)]
@@ -97,6 +100,7 @@ impl Options {
             clients: 16,
             faults: "all".to_owned(),
             lie: None,
+            auth: false,
             recovery_secs: RECOVERY_SECS,
             black_hole_recovery_secs: BLACK_HOLE_RECOVERY_SECS,
             answer_slack_secs: ANSWER_SLACK_SECS,

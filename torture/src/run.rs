@@ -19,6 +19,7 @@ use crate::{
     event_subscribers::EventSubscribers,
     faults::{heal, strike},
     history::History,
+    intruder::intrude,
     options::Options,
     plan::{Fault, Kind, Plan, Step},
     probe::{not_ready, recovered},
@@ -28,6 +29,7 @@ use crate::{
     storage_formats::mix,
     subscribers::listen,
     system::System,
+    tokens::Tokens,
     workload::{EVERYONE, Shared, Worker},
 };
 
@@ -50,13 +52,15 @@ pub async fn run(
     progress.say(&format!("seed {seed}"));
     progress.say("starting RabbitMQ, MongoDB, and two of each service");
     let liar = options.lie.map(|lie| (lying_worker, lie));
-    let mut system = System::start(liar).await?;
+    let tokens = if options.auth { Tokens::start().await? } else { Tokens::default() };
+    let mut system = System::start(liar, tokens).await?;
     let history = Arc::new(History::default());
     let shared = Arc::new(Shared::new(options.operations.unwrap_or(u64::MAX)));
     let senders = senders(options);
     let event_subscribers = EventSubscribers::start(&system, &history, seed, &senders).await?;
     let mut clients = start_clients(options, seed, &system, &history, &shared)?;
     let mut subscribers = listen(&system, &history, &shared.stop);
+    let intruder = intrude(&system, &history, seed, shared.stop.clone())?;
     let formats = mix(&system, shared.stop.clone());
     let mut torture = Torture {
         plan: Plan::new(seed, options.kinds()?),
@@ -77,6 +81,7 @@ pub async fn run(
     let until = history.now();
     while subscribers.join_next().await.is_some() {}
     while clients.join_next().await.is_some() {}
+    let intrusions = intruder.await.context("the intruder failed")?;
     let rewritten = formats.await.context("rewriting documents failed")?;
     let lasted = history.now();
     let watch = Watch {
@@ -95,7 +100,8 @@ pub async fn run(
     aftermath.streams = Streams { followed, arrivals, epochs };
     let operations = history.operations().clone();
     progress.say("checking the history");
-    let violations = check(&operations, &aftermath);
+    let mut violations = check(&operations, &aftermath);
+    violations.extend(intrusions);
     let watch = aftermath.watch;
     Ok(Report {
         seed,
@@ -121,8 +127,9 @@ fn start_clients(
 ) -> Result<JoinSet<()>> {
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
-        let gateways = system.client_apis()?;
-        let client = Client { name: client_name(number), gateways, history: history.clone() };
+        let name = client_name(number);
+        let gateways = system.apis_of(&name)?;
+        let client = Client { name, gateways, history: history.clone() };
         let seed = seed.wrapping_mul(1_000).wrapping_add(u64::from(number) + 1);
         clients.spawn(Worker::new(client, seed, Arc::clone(shared)).work());
     }
@@ -227,7 +234,7 @@ impl Torture<'_> {
         let since = since.with_context(|| format!("{names} cannot be healed"))?;
         let healed = self.history.now();
         let limit = self.limit(&faults);
-        let gateways = system.client_apis()?;
+        let gateways = system.apis_of(PROBE)?;
         let probe = Client { name: PROBE.to_owned(), gateways, history: Arc::clone(self.history) };
         let mut unready = Vec::new();
         let mut took = recovered(system, &probe, since, since + limit).await?;

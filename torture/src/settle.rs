@@ -44,7 +44,7 @@ pub(crate) async fn settle(
     let left_in_queue = drain(system).await?;
     let mut apis = Vec::new();
     for gateway in &system.gateways {
-        apis.push(gateway.process.api()?);
+        apis.push(system.tokens.trusted(gateway.process.api()?, "final"));
     }
     let api = apis.first().context("no gateway")?;
     end_operations(api, history).await;

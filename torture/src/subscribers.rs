@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     history::{Frame, History},
     system::System,
+    tokens::{LONG, Tokens},
 };
 
 /// Pause before a reconnect.
@@ -27,7 +28,7 @@ pub(crate) fn listen(
 ) -> JoinSet<()> {
     let mut subscribers = JoinSet::new();
     for (number, url) in system.subscriber_urls().enumerate() {
-        let listening = listen_to(url, number, Arc::clone(history));
+        let listening = listen_to(url, number, system.tokens.clone(), Arc::clone(history));
         let stop = stop.clone();
         subscribers.spawn(async move {
             stop.run_until_cancelled(listening).await;
@@ -36,9 +37,12 @@ pub(crate) fn listen(
     subscribers
 }
 
-async fn listen_to(url: String, subscriber: usize, history: Arc<History>) {
+async fn listen_to(url: String, subscriber: usize, tokens: Tokens, history: Arc<History>) {
     loop {
-        if let Ok(mut connection) = Subscriber::connect(&url).await {
+        let token = tokens.token("listener", "broadcast:read", LONG);
+        let token = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = token.iter().map(|token| ("authorization", token.as_str())).collect();
+        if let Ok(mut connection) = Subscriber::connect_with(&url, &headers).await {
             while let Ok(message) = connection.next_json_alive(SILENCE).await {
                 let at = history.now();
                 history.frames().push(Frame { subscriber, at, message });

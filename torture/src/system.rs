@@ -10,6 +10,7 @@ use testkit::{
 use crate::{
     options::Lie,
     plan::{Link, REPLICAS},
+    tokens::Tokens,
 };
 
 /// Wait for outcomes, short so that faults lead to many 202s.
@@ -23,6 +24,7 @@ pub(crate) struct System {
     pub(crate) gateways: Vec<Member>,
     pub(crate) workers: Vec<Member>,
     pub(crate) broadcasters: Vec<Member>,
+    pub(crate) tokens: Tokens,
     pub(crate) env: TestEnvironment,
     pub(crate) mongod: PrivateMongod,
     pub(crate) broker: PrivateBroker,
@@ -40,7 +42,7 @@ pub(crate) struct Member {
 
 impl System {
     /// Starts everything. `liar`: the program that replaces the workers, and its lie.
-    pub(crate) async fn start(liar: Option<(PathBuf, Lie)>) -> Result<Self> {
+    pub(crate) async fn start(liar: Option<(PathBuf, Lie)>, tokens: Tokens) -> Result<Self> {
         let (broker, mongod) = tokio::try_join!(PrivateBroker::start(), PrivateMongod::start())?;
         let env = TestEnvironment::builder().broker(&broker).mongod(&mongod).build().await;
         let mut workers = Vec::new();
@@ -51,19 +53,26 @@ impl System {
             if let Some((program, lie)) = &liar {
                 worker = worker.program(program).env(Lie::VARIABLE, lie.name());
             }
-            workers.push(Member::start(&env, worker).await?);
-            let broadcaster = Member::start(&env, env.broadcaster()).await?;
+            let start = async |service| Member::start(&env, tokens.settings(service)).await;
+            workers.push(start(worker).await?);
+            let broadcaster = start(env.broadcaster()).await?;
             let gateway = env.gateway().env("WRITE_WAIT_MS", WRITE_WAIT.as_millis());
             let gateway = gateway.env("BROADCASTER_URL", &broadcaster.from_clients_url);
-            gateways.push(Member::start(&env, gateway).await?);
+            gateways.push(start(gateway).await?);
             broadcasters.push(broadcaster);
         }
-        Ok(Self { gateways, workers, broadcasters, env, mongod, broker })
+        Ok(Self { gateways, workers, broadcasters, tokens, env, mongod, broker })
     }
 
-    /// Returns clients of the gateways.
+    /// Returns clients of the gateways, without a token.
     pub(crate) fn client_apis(&self) -> Result<Vec<Api>> {
         self.gateways.iter().map(|gateway| Api::new(&gateway.from_clients_url)).collect()
+    }
+
+    /// Returns clients of the gateways for a user who may do everything.
+    pub(crate) fn apis_of(&self, user: &str) -> Result<Vec<Api>> {
+        let apis = self.client_apis()?.into_iter();
+        Ok(apis.map(|api| self.tokens.trusted(api, user)).collect())
     }
 
     /// Returns the URLs at which subscribers connect to each broadcaster.

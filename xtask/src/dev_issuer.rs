@@ -11,18 +11,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
 use clap::Args;
-use ring::{
-    rand::{SecureRandom, SystemRandom},
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
-};
 use serde_json::{Value, json};
+use testkit::TestKey;
+use uuid::Uuid;
 
-use crate::{cargo, console};
+use crate::{cargo, console, stack::write_atomically};
 
 const ISSUER: &str = "https://issuer.localhost";
 const AUDIENCE: &str = "messages";
@@ -44,7 +38,7 @@ pub(crate) struct Options {
 /// The issuer.
 pub(crate) struct DevIssuer {
     dir: PathBuf,
-    key: EcdsaKeyPair,
+    key: TestKey,
 }
 
 /// Prints a token.
@@ -60,23 +54,21 @@ impl DevIssuer {
     pub(crate) fn open(target_dir: &Path) -> Result<Self> {
         let dir = target_dir.join("stack/auth");
         fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-        let random = SystemRandom::new();
-        let pkcs8 = made_once(&dir.join("issuer.pk8"), 0o600, || {
-            let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
-            Ok(key.map_err(|_| anyhow!("no key can be made"))?.as_ref().to_vec())
-        })?;
+        let key = made_once(&dir.join("issuer.pk8"), 0o600, TestKey::es256)?;
         // Containers read it as another user.
         made_once(&dir.join("state-secret"), 0o644, || {
-            let mut bytes = [0; 32];
-            random.fill(&mut bytes).map_err(|_| anyhow!("there is no randomness"))?;
-            Ok(BASE64_STANDARD.encode(bytes).into_bytes())
+            format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()).into_bytes()
         })?;
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8, &random);
-        let key = key.map_err(|error| {
+        let key = TestKey::of_es256(&key).map_err(|error| {
             anyhow!("{}/issuer.pk8 is no key ({error}); remove it", dir.display())
         })?;
+        let key = key.with_id(KEY_ID);
         let issuer = Self { dir, key };
-        fs::write(issuer.key_set_file(), issuer.key_set().to_string())?;
+        let key_set = json!({ "keys": [issuer.key.jwk()] }).to_string();
+        let file = issuer.key_set_file();
+        if fs::read_to_string(&file).ok().as_ref() != Some(&key_set) {
+            write_atomically(&file, &key_set)?;
+        }
         Ok(issuer)
     }
 
@@ -101,7 +93,6 @@ impl DevIssuer {
         lifetime: Duration,
     ) -> Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": KEY_ID });
         let mut claims = json!({
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -112,34 +103,20 @@ impl DevIssuer {
         if !scopes.is_empty() {
             claims["scope"] = Value::String(scopes.join(" "));
         }
-        let encode = |part: &Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
-        let signed = format!("{}.{}", encode(&header), encode(&claims));
-        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes());
-        let signature = signature.map_err(|_| anyhow!("the token cannot be signed"))?;
-        Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
+        Ok(self.key.sign(&claims))
     }
 
     fn key_set_file(&self) -> PathBuf {
         self.dir.join("jwks.json")
     }
-
-    fn key_set(&self) -> Value {
-        // An uncompressed point: a byte that says so, then both coordinates.
-        let point = self.key.public_key().as_ref();
-        let coordinate = |from: usize| BASE64_URL_SAFE_NO_PAD.encode(&point[from..from + 32]);
-        json!({ "keys": [{
-            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": KEY_ID,
-            "x": coordinate(1), "y": coordinate(33),
-        }] })
-    }
 }
 
 /// Reads a file. Makes it with these permissions if it is not there.
-fn made_once(path: &Path, mode: u32, make: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+fn made_once(path: &Path, mode: u32, make: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>> {
     if let Ok(content) = fs::read(path) {
         return Ok(content);
     }
-    let content = make()?;
+    let content = make();
     OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -152,24 +129,18 @@ fn made_once(path: &Path, mode: u32, make: impl FnOnce() -> Result<Vec<u8>>) -> 
 
 #[cfg(test)]
 mod tests {
-    use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-
     use super::*;
 
     #[test]
-    fn a_token_is_signed_by_the_key_that_stays() {
+    fn the_key_stays_the_same_and_only_its_owner_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+
         let dir = tempfile::tempdir().unwrap();
-        let issuer = DevIssuer::open(dir.path()).unwrap();
-        let token =
-            issuer.token("alice", &["a".to_owned(), "b".to_owned()], Duration::from_secs(60));
-        let token = token.unwrap();
-        let again = DevIssuer::open(dir.path()).unwrap();
-        let (signed, signature) = token.rsplit_once('.').unwrap();
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
-        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, again.key.public_key().as_ref());
-        key.verify(signed.as_bytes(), &signature).unwrap();
-        let claims = BASE64_URL_SAFE_NO_PAD.decode(signed.split_once('.').unwrap().1).unwrap();
-        let claims: Value = serde_json::from_slice(&claims).unwrap();
-        assert_eq!((&claims["sub"], &claims["scope"]), (&json!("alice"), &json!("a b")));
+        let [first, second] = [(); 2].map(|()| DevIssuer::open(dir.path()).unwrap());
+        assert_eq!(first.key.jwk(), second.key.jwk());
+        let mode = |name| first.dir.join(name).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("issuer.pk8"), 0o600);
+        let token = first.token("alice", &["a".to_owned()], Duration::from_secs(60)).unwrap();
+        assert_eq!(token.split('.').count(), 3);
     }
 }

@@ -14,7 +14,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 
 /// Writes a file in one step: a reader sees all of it or nothing.
-fn write_atomically(path: &Path, content: &str) -> Result<()> {
+pub(crate) fn write_atomically(path: &Path, content: &str) -> Result<()> {
     let temporary = path.with_extension("tmp");
     fs::write(&temporary, content)
         .and_then(|()| fs::rename(&temporary, path))

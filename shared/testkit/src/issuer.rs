@@ -115,8 +115,14 @@ impl TestIssuer {
 
     /// Signs a token with these scopes, separated by spaces.
     pub fn token_with_scope(&self, subject: &str, scope: &str) -> String {
+        self.token_of(subject, scope, 600)
+    }
+
+    /// Signs a token with these scopes that expires after so many seconds.
+    pub fn token_of(&self, subject: &str, scope: &str, seconds: i64) -> String {
         let mut claims = Self::claims(subject);
         claims["scope"] = scope.into();
+        claims["exp"] = Self::now().saturating_add_signed(seconds).into();
         self.key().sign(&claims)
     }
 

@@ -8,7 +8,10 @@ use reqwest::Method;
 use serde_json::Value;
 use testkit::{Api, EventSource, ServerSentEvent, Subscriber};
 
-use crate::arrivals::{Arrived, Transport};
+use crate::{
+    arrivals::{Arrived, Transport},
+    tokens::with_token,
+};
 
 /// Silence after which a server-sent stream counts as dead. A live one has a comment every 20 s.
 const SSE_SILENCE: Duration = Duration::from_secs(25);
@@ -18,6 +21,9 @@ const WEBSOCKET_SILENCE: Duration = Duration::from_secs(5);
 
 /// Time that a page may take beyond its wait.
 const PAGE_SLACK: Duration = Duration::from_secs(6);
+
+/// Type of the event that announces the end of a token. Its subscriber lets it come to that.
+const EXPIRING: &str = "expiring";
 
 /// An open stream.
 pub(super) enum Connection {
@@ -47,12 +53,17 @@ pub(super) struct Request<'a> {
     /// True if a server-sent stream resumes by `Last-Event-ID`.
     pub(super) by_header: bool,
     pub(super) wait_secs: u8,
+    /// The token, where one is required.
+    pub(super) token: Option<String>,
 }
 
 impl Connection {
     /// Opens a stream. A JSON client only asks for its first page later.
     pub(super) async fn open(request: Request<'_>) -> Result<Self> {
-        let Request { transport, base, query, after, by_header, wait_secs } = request;
+        let Request { transport, base, query, after, by_header, wait_secs, token } = request;
+        let authorization = token.as_ref().map(|token| format!("Bearer {token}"));
+        let mut headers: Vec<_> =
+            authorization.iter().map(|value| ("authorization", value.as_str())).collect();
         let after_text = after.map(|after| after.to_string());
         let path = match &after_text {
             Some(after) if !by_header => format!("/api/events?{query}&after={after}"),
@@ -61,17 +72,16 @@ impl Connection {
         Ok(match transport {
             Transport::Sse => {
                 let header = after_text.as_ref().filter(|_| by_header);
-                let headers: Vec<_> =
-                    header.map(|after| ("last-event-id", after.as_str())).into_iter().collect();
+                headers.extend(header.map(|after| ("last-event-id", after.as_str())));
                 let source = EventSource::connect_with(&format!("{base}{path}"), &headers).await?;
                 Self::Sse(Box::new(source))
             }
             Transport::WebSocket => {
                 let url = format!("{base}{path}").replacen("http", "ws", 1);
-                Self::WebSocket(Box::new(Subscriber::connect(&url).await?))
+                Self::WebSocket(Box::new(Subscriber::connect_with(&url, &headers).await?))
             }
             Transport::Poll => {
-                let (api, elements) = (Api::new(base)?, VecDeque::new());
+                let (api, elements) = (with_token(Api::new(base)?, token), VecDeque::new());
                 Self::Poll(Pages { api, query, wait_secs, after, elements })
             }
         })
@@ -80,15 +90,20 @@ impl Connection {
     /// Returns what arrives next; an error where the stream ends. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Arrived> {
         match self {
-            Self::Sse(source) => {
+            Self::Sse(source) => loop {
                 let event = source.next_alive(SSE_SILENCE).await?;
-                ensure!(event.name != "unavailable", "{}", event.data);
-                Ok(of_server_sent(event))
-            }
-            Self::WebSocket(socket) => {
+                let is_end = ["unavailable", "expired"].contains(&event.name.as_str());
+                ensure!(!is_end, "{}: {}", event.name, event.data);
+                if event.name != EXPIRING {
+                    return Ok(of_server_sent(event));
+                }
+            },
+            Self::WebSocket(socket) => loop {
                 let element: Value = socket.next_json_alive(WEBSOCKET_SILENCE).await?;
-                Ok(of_element(element))
-            }
+                if element.get("type").and_then(Value::as_str) != Some(EXPIRING) {
+                    return Ok(of_element(element));
+                }
+            },
             Self::Poll(pages) => pages.next().await,
         }
     }
@@ -123,6 +138,8 @@ impl Pages {
         let call = self.api.request(Method::GET, &path).timeout(wait + PAGE_SLACK);
         let call = call.header("prefer", format!("wait={}", wait.as_secs()));
         let answer = self.api.send(call).await?;
+        // The token was good for the pages before.
+        ensure!(answer.status != 401, "expired: {}", answer.text);
         if answer.status != 200 {
             bail!("no page: {} {}", answer.status, answer.text);
         }

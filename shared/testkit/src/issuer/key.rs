@@ -8,11 +8,12 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{
+    error::KeyRejected,
     hmac,
     rand::SystemRandom,
     rsa::PublicKeyComponents,
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
         RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
     },
 };
@@ -23,6 +24,8 @@ const RSA_KEYS: [&[u8]; 2] = [
     include_bytes!("../../fixtures/public_test_rsa_key_1.der"),
     include_bytes!("../../fixtures/public_test_rsa_key_2.der"),
 ];
+
+const ES256: &EcdsaSigningAlgorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
 
 /// A key, and the algorithm that it signs with.
 pub struct TestKey {
@@ -60,12 +63,7 @@ impl TestKey {
         let (algorithm, signer) = match algorithm {
             "RS256" => ("RS256", Signer::Rsa(rsa(), &RSA_PKCS1_SHA256)),
             "PS256" => ("PS256", Signer::Rsa(rsa(), &RSA_PSS_SHA256)),
-            "ES256" => {
-                let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-                let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("random bytes");
-                let pair = EcdsaKeyPair::from_pkcs8(algorithm, made.as_ref(), &random);
-                ("ES256", Signer::Ecdsa(pair.expect("a valid key")))
-            }
+            "ES256" => return Self::of_es256(&Self::es256()).expect("a valid key"),
             "EdDSA" => {
                 let made = Ed25519KeyPair::generate_pkcs8(&random).expect("random bytes");
                 let pair = Ed25519KeyPair::from_pkcs8(made.as_ref());
@@ -74,6 +72,19 @@ impl TestKey {
             other => panic!("no test has a key for {other}"),
         };
         Self { algorithm, id: None, signer }
+    }
+
+    /// Makes a key for ES256, to be kept: in PKCS #8, not encrypted.
+    #[must_use]
+    pub fn es256() -> Vec<u8> {
+        let made = EcdsaKeyPair::generate_pkcs8(ES256, &SystemRandom::new());
+        made.expect("random bytes").as_ref().to_vec()
+    }
+
+    /// Reads a key that [`Self::es256`] has made.
+    pub fn of_es256(pkcs8: &[u8]) -> Result<Self, KeyRejected> {
+        let pair = EcdsaKeyPair::from_pkcs8(ES256, pkcs8, &SystemRandom::new())?;
+        Ok(Self { algorithm: "ES256", id: None, signer: Signer::Ecdsa(pair) })
     }
 
     /// Makes a key for HS256 out of a secret.
