@@ -1,11 +1,9 @@
 //! Where keys come from, and what happens when they change or cannot be read.
 
-mod common;
-
 use std::{fs, time::Duration};
 
+use crate::{INVALID, authenticator, config, start};
 use auth::{Authenticator, Denied};
-use common::{INVALID, authenticator, config, start};
 use serde_json::{Value, json};
 use testkit::{Answers, TestIssuer, TestKey, eventually};
 use tokio::task::JoinSet;
