@@ -99,7 +99,7 @@ impl Rate {
     }
 
     /// Returns the time after which one more request is allowed.
-    fn interval(&self) -> Duration {
+    fn interval(self) -> Duration {
         self.window() / self.requests()
     }
 }

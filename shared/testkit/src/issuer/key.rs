@@ -90,6 +90,10 @@ impl TestKey {
     }
 
     /// Returns the public key (RFC 7517), with its id and its algorithm.
+    ///
+    /// # Panics
+    ///
+    /// For a secret, which has none.
     #[must_use]
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.signer {
