@@ -97,25 +97,22 @@ impl Authenticator {
         }
     }
 
-    /// Verifies a token whose key is not in the set, after the set has been read again.
+    /// Verifies a token whose key is not in the set, after the set has been read again. Even if it could not be: another
+    /// request may have had it read meanwhile.
     async fn verify_with_new_keys(
         &self,
         token: &str,
         digest: [u8; 32],
     ) -> Result<Identity, Denied> {
-        let is_certain = match self.0.keys.read_again().await {
-            Ok(is_certain) => is_certain,
-            Err(retry_after) => return Err(self.0.unavailable(retry_after)),
-        };
+        let read = self.0.keys.read_again().await;
+        let retry_after = || read.err().unwrap_or_else(|| self.0.keys.retry_after());
         let Some(set) = self.0.keys.current() else {
-            return Err(self.0.unavailable(self.0.keys.retry_after()));
+            return Err(self.0.unavailable(retry_after()));
         };
         match token::verify(token, &set, &self.0.rules) {
             Ok(identity) => Ok(self.0.accept(digest, &set, identity)),
-            // The key may have been published since the read began.
-            Err(Refusal::UnknownKey) if !is_certain => {
-                Err(self.0.unavailable(self.0.keys.retry_after()))
-            }
+            // The issuer may have published the key since.
+            Err(Refusal::UnknownKey) if read != Ok(true) => Err(self.0.unavailable(retry_after())),
             Err(refusal) => Err(self.0.refuse(refusal)),
         }
     }

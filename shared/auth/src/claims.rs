@@ -17,7 +17,7 @@ use crate::{
 /// End of the year 9999 in seconds since 1970. Times beyond it are mistakes, and would overflow deadlines.
 const MAX_TIME: f64 = 253_402_300_799.0;
 
-/// Maximum length of a subject that is no user id (OpenID Connect Core, section 2).
+/// Maximum length of a subject that is no user id (`OpenID` Connect Core, section 2).
 const MAX_SUBJECT_BYTES: usize = 255;
 
 /// The claims of a token whose signature is right. Of claims with the same name, the last one counts (RFC 7519, section 4).

@@ -44,8 +44,8 @@ pub struct AuthConfig {
     /// File with the secret before, whose tokens stay valid while it is being replaced
     #[arg(long, env = "AUTH_HS256_PREVIOUS_SECRET_FILE")]
     auth_hs256_previous_secret_file: Option<PathBuf>,
-    /// Signature algorithms to accept, separated by commas: RS256, PS256, ES256, EdDSA; HS256 with a secret. Unset: all of
-    /// them that the keys allow
+    /// Signature algorithms to accept, separated by commas: `RS256`, `PS256`, `ES256`, `EdDSA`; `HS256` with a secret.
+    /// Unset: all of them that the keys allow
     #[arg(long, env = "AUTH_ALGORITHMS", value_delimiter = ',', value_parser = algorithm)]
     auth_algorithms: Vec<Algorithm>,
     /// Seconds by which the issuer's clock may differ from this one (0 to 300)

@@ -99,7 +99,7 @@ impl Rate {
     }
 
     /// Returns the time after which one more request is allowed.
-    fn interval(&self) -> Duration {
+    fn interval(self) -> Duration {
         self.window() / self.requests()
     }
 }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_rate_is_requests_in_seconds() {
         let rate: Rate = " 600/60s ".parse().unwrap();
-        assert_eq!((rate.requests(), rate.window()), (600, Duration::from_secs(60)));
+        assert_eq!((rate.requests(), rate.window()), (600, Duration::from_mins(1)));
         assert_eq!(rate.to_string(), "600/60s");
         for bad in [
             "",
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn each_user_and_each_network_has_a_rate_of_its_own() {
         let (limiter, _clock) = limiter("1/60s");
-        let mut take = |key| limiter.take(key).allowed;
+        let take = |key| limiter.take(key).allowed;
         assert!(take(ALICE) && take(Key::User("bob")));
         assert!(!take(ALICE));
         assert!(take(address("192.0.2.1")) && take(address("192.0.2.2")));

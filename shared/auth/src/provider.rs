@@ -1,6 +1,8 @@
 //! The cryptography behind `jsonwebtoken`, by `ring`. Its own two choices are aws-lc, which takes minutes to build, and the
 //! crate `rsa` (RUSTSEC-2023-0071). Services verify only; nothing here can sign.
 
+#![expect(clippy::trivially_copy_pass_by_ref, reason = "functions that the library calls")]
+
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind, EncodingKey,
     crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},

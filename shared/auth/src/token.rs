@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, crypto, decode_header};
 use crate::{Denied, Identity, claims::Claims, keys::KeySet};
 
 /// Maximum length of a token. HTTP's own limit of all headers together is not much higher.
-pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// What a token must say, besides being signed.
 #[derive(Debug)]

@@ -97,6 +97,7 @@ impl TestIssuer {
     }
 
     /// Returns the claims of a token of a user, valid for 10 minutes.
+    #[must_use]
     pub fn claims(user: &str) -> Value {
         json!({ "iss": Self::ISSUER, "aud": Self::AUDIENCE, "sub": user, "exp": Self::now() + 600 })
     }
@@ -121,6 +122,7 @@ impl TestIssuer {
     }
 
     /// Returns the present time in seconds since 1970, as tokens have it.
+    #[must_use]
     pub fn now() -> u64 {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         since_1970.map_or(0, |since_1970| since_1970.as_secs())

@@ -56,7 +56,7 @@ impl TestKey {
 
     fn made(algorithm: &str, rsa: &[u8]) -> Self {
         let random = SystemRandom::new();
-        let rsa = || Box::new(RsaKeyPair::from_pkcs8(rsa).expect("a valid key"));
+        let rsa = || Box::new(RsaKeyPair::from_der(rsa).expect("a valid key"));
         let (algorithm, signer) = match algorithm {
             "RS256" => ("RS256", Signer::Rsa(rsa(), &RSA_PKCS1_SHA256)),
             "PS256" => ("PS256", Signer::Rsa(rsa(), &RSA_PSS_SHA256)),
@@ -90,6 +90,10 @@ impl TestKey {
     }
 
     /// Returns the public key (RFC 7517), with its id and its algorithm.
+    ///
+    /// # Panics
+    ///
+    /// For a secret, which has none.
     #[must_use]
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.signer {

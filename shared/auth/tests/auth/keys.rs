@@ -1,11 +1,9 @@
 //! Where keys come from, and what happens when they change or cannot be read.
 
-mod common;
-
 use std::{fs, time::Duration};
 
+use crate::{INVALID, authenticator, config, start};
 use auth::{Authenticator, Denied};
-use common::{INVALID, authenticator, config, start};
 use serde_json::{Value, json};
 use testkit::{Answers, TestIssuer, TestKey, eventually};
 use tokio::task::JoinSet;
@@ -90,7 +88,7 @@ async fn a_key_that_is_not_known_makes_one_fetch_however_many_tokens_name_one() 
     assert!(authenticator.verify(&issuer.token("alice")).await.is_ok());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_under_load_refuses_no_valid_token() {
     let issuer = TestIssuer::start().await.unwrap();
     let authenticator = authenticator(&issuer, &[]).await;
@@ -184,7 +182,7 @@ async fn keys_of_no_use_are_left_out_and_a_set_of_them_is_refused() {
         all.pop();
     }
     for key in useless {
-        write(&[key.clone()]);
+        write(std::slice::from_ref(&key));
         let authenticator = start(&from_file);
         let token = issuer.token("alice");
         assert!(is_unavailable(&authenticator.verify(&token).await), "{key}");

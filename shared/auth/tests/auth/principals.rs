@@ -1,17 +1,15 @@
 //! Whom a token is about, and what is said about it.
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 
+use crate::{INVALID, authenticator};
 use auth::Denied;
-use common::{INVALID, authenticator};
-use contracts::Scope;
+use contracts::{Scope, UserId};
 use serde_json::{Value, json};
 use testkit::{TestIssuer, TestKey};
 use tracing_subscriber::fmt;
 
-fn with(changes: Value) -> Value {
+fn with(changes: &Value) -> Value {
     let mut claims = TestIssuer::claims("alice");
     claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     claims
@@ -44,9 +42,9 @@ async fn a_principal_has_a_user_scopes_or_both() {
         (json!({ "scope": { "messages:write-as": true } }), Some("alice"), "alice", none),
         (json!({ "sub": long, "scope": "messages:write-as" }), None, &long, write),
     ] {
-        let identity = authenticator.verify(&issuer.key().sign(&with(changes.clone()))).await;
+        let identity = authenticator.verify(&issuer.key().sign(&with(&changes))).await;
         let principal = identity.unwrap_or_else(|denied| panic!("{changes}: {denied}")).principal;
-        assert_eq!(principal.user.as_ref().map(|user| user.as_str()), user, "{changes}");
+        assert_eq!(principal.user.as_ref().map(UserId::as_str), user, "{changes}");
         assert_eq!(principal.subject, subject, "{changes}");
         assert_eq!(principal.scopes, scopes.iter().copied().collect(), "{changes}");
     }
@@ -62,7 +60,7 @@ async fn a_principal_has_a_user_scopes_or_both() {
         json!({ "sub": "x".repeat(256), "scope": "messages:write-as" }),
         json!({ "sub": null, "scope": "messages:write-as" }),
     ] {
-        let denied = authenticator.verify(&issuer.key().sign(&with(changes.clone()))).await;
+        let denied = authenticator.verify(&issuer.key().sign(&with(&changes))).await;
         assert_eq!(denied, Err(Denied::NoUser), "{changes}");
     }
 }
@@ -74,7 +72,7 @@ async fn claims_may_have_other_names() {
         [("AUTH_USER_CLAIM", "https://messages.example/user"), ("AUTH_SCOPE_CLAIM", "scp")];
     let authenticator = authenticator(&issuer, &settings).await;
     let verify = async |changes: Value| {
-        let identity = authenticator.verify(&issuer.key().sign(&with(changes))).await;
+        let identity = authenticator.verify(&issuer.key().sign(&with(&changes))).await;
         identity.map(|identity| identity.principal)
     };
     let principal = verify(json!({
@@ -133,7 +131,7 @@ async fn the_log_says_why_a_token_is_refused_and_does_not_have_it() {
     let issuer = TestIssuer::start().await.unwrap();
     let authenticator = authenticator(&issuer, &[]).await;
     let expired = issuer.token_for("alice", -60);
-    let foreign = issuer.key().sign(&with(json!({ "aud": "another" })));
+    let foreign = issuer.key().sign(&with(&json!({ "aud": "another" })));
     let forged = TestKey::new("ES256").with_id("key-1").sign(&TestIssuer::claims("alice"));
     let unknown = TestKey::new("ES256").with_id("unknown-key").sign(&TestIssuer::claims("alice"));
     let valid = issuer.token("alice");

@@ -1,12 +1,19 @@
-//! What the tests of this crate share.
+//! The verification of tokens, with real keys. The first genuine token that any of these tests verifies is the first one of
+//! the process.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod attacks;
+mod keys;
+mod principals;
 
 use auth::{AuthConfig, Authenticator, Denied, Identity};
 use clap::Parser;
 use testkit::TestIssuer;
 use tokio_util::sync::CancellationToken;
 
-pub const INVALID: Result<Identity, Denied> = Err(Denied::Invalid { expired: false });
-pub const EXPIRED: Result<Identity, Denied> = Err(Denied::Invalid { expired: true });
+const INVALID: Result<Identity, Denied> = Err(Denied::Invalid { expired: false });
+const EXPIRED: Result<Identity, Denied> = Err(Denied::Invalid { expired: true });
 
 #[derive(Parser)]
 struct Service {
@@ -15,7 +22,7 @@ struct Service {
 }
 
 /// Returns the settings of a service that trusts the issuer, with some others. An empty value unsets one.
-pub fn config(issuer: &TestIssuer, others: &[(&'static str, &str)]) -> AuthConfig {
+fn config(issuer: &TestIssuer, others: &[(&'static str, &str)]) -> AuthConfig {
     let settings = issuer.settings();
     let settings = settings.iter().map(|(key, value)| (*key, value.as_str()));
     let kept = settings.filter(|(key, _)| !others.iter().any(|(other, _)| other == key));
@@ -26,12 +33,12 @@ pub fn config(issuer: &TestIssuer, others: &[(&'static str, &str)]) -> AuthConfi
 }
 
 /// Starts an authenticator.
-pub fn start(config: &AuthConfig) -> Authenticator {
+fn start(config: &AuthConfig) -> Authenticator {
     Authenticator::start(config, CancellationToken::new()).unwrap().unwrap()
 }
 
 /// Starts an authenticator that trusts the issuer, and waits for the keys.
-pub async fn authenticator(issuer: &TestIssuer, others: &[(&'static str, &str)]) -> Authenticator {
+async fn authenticator(issuer: &TestIssuer, others: &[(&'static str, &str)]) -> Authenticator {
     let authenticator = start(&config(issuer, others));
     authenticator.keys().wait_for(|up| *up).await.unwrap();
     authenticator
