@@ -143,7 +143,9 @@ impl ServiceConfig for Config {
         let mut warnings = self.broker.warnings();
         warnings.extend(self.store.warnings());
         warnings.extend(self.traces.warnings());
-        warnings.extend(self.auth.warnings(self.bind));
+        if !self.is_tool() {
+            warnings.extend(self.auth.warnings(self.bind));
+        }
         if !self.auth.is_on() && self.auth_state_secret_file.is_some() {
             warnings.push("AUTH_STATE_SECRET_FILE has no effect with AUTH=off".to_owned());
         }

@@ -116,14 +116,15 @@ fn complete_operation(operation: &mut Operation, is_api: bool) {
     for (status, response) in responses {
         let RefOr::T(response) = response else { continue };
         let is_accepted = status == "202";
+        let is_limited = is_api && (status == "429" || status.starts_with('2'));
         for (name, applies) in [
             ("X-Request-Id", true),
             ("Cache-Control", is_health),
             ("Preference-Applied", is_write && status.starts_with('2')),
             ("Location", is_accepted),
             ("Retry-After", is_accepted),
-            ("RateLimit", is_api),
-            ("RateLimit-Policy", is_api),
+            ("RateLimit", is_limited),
+            ("RateLimit-Policy", is_limited),
         ] {
             if applies {
                 response.headers.insert(name.to_owned(), Header::default().into());

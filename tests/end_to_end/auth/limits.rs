@@ -12,8 +12,8 @@ const MESSAGE: &str = "/api/messages/0199f0c1-6a3e-7c55-9d0e-2f4b8a6c1e11";
 fn left(answer: &Answer) -> Result<(String, u32)> {
     let value = answer.header("ratelimit").context("no RateLimit")?;
     let (name, rest) = value.split_once(";r=").context("no r")?;
-    let (left, reset) = rest.split_once(";t=").context("no t")?;
-    reset.parse::<u64>()?;
+    let (left, seconds) = rest.split_once(";t=").context("no t")?;
+    seconds.parse::<u64>()?;
     Ok((name.to_owned(), left.parse()?))
 }
 
