@@ -69,7 +69,7 @@ async fn a_replayed_command_is_applied_once_and_its_operation_succeeds() -> Resu
     let create = create_command("alice", "bob", "panic!")?;
     inject(&system.env, &serde_json::to_vec(&[&create])?).await?;
     until_dead_lettered(&system.env, 1).await;
-    let operation = OperationId { command_id: create.id, message_id: create.message_id() };
+    let operation = OperationId::new(create.id, create.message_id());
     let operation = format!("/api/operations/{operation}");
     let status = async || -> Result<Value> {
         Ok(system.api.get(&operation).await?.json::<Value>()?["status"].clone())
@@ -113,7 +113,7 @@ async fn a_replayed_command_is_applied_though_its_dead_lettering_is_recorded_lat
         system.list("alice", "bob").await.is_ok_and(|listed| listed.len() == 1)
     })
     .await;
-    let operation = OperationId { command_id: create.id, message_id: create.message_id() };
+    let operation = OperationId::new(create.id, create.message_id());
     let told = system.api.get(&format!("/api/operations/{operation}")).await?;
     assert_eq!(told.json::<Value>()?["status"], "succeeded");
     drop(worker);

@@ -1,5 +1,6 @@
 //! The real binaries on a real broker and a real database. Run by `cargo xtask test`.
 
+mod actors;
 mod auth;
 mod auth_streams;
 mod broadcasts;

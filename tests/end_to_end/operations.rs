@@ -39,7 +39,7 @@ fn location(answer: &Answer) -> Result<String> {
 }
 
 fn operation(command: &Command) -> String {
-    let id = OperationId { command_id: command.id, message_id: command.message_id() };
+    let id = OperationId::new(command.id, command.message_id());
     format!("/api/operations/{id}")
 }
 
@@ -162,20 +162,20 @@ async fn what_names_no_operation_is_refused() -> Result<()> {
     let old = uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 1_700_000_000, 0));
     let message = system.create("alice", "bob", "hello").await?;
     for message_id in [message.id, contracts::MessageId::generate()] {
-        let id = OperationId { command_id: CommandId::from(old), message_id };
+        let id = OperationId::new(CommandId::from(old), message_id);
         let answer = system.api.get(&format!("/api/operations/{id}")).await?;
         assert_eq!(answer.status, 404, "{}", answer.text);
         assert!(answer.text.contains("/problems/operation-expired"), "{}", answer.text);
     }
     // One that no clock has reached.
     let future = uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 4_000_000_000, 0));
-    let id = OperationId { command_id: CommandId::from(future), message_id: message.id };
+    let id = OperationId::new(CommandId::from(future), message.id);
     let answer = system.api.get(&format!("/api/operations/{id}")).await?;
     assert_eq!(answer.status, 404, "{}", answer.text);
     assert!(answer.text.contains("/problems/operation-not-found"), "{}", answer.text);
     // One that was never issued can't be told from one that is under way.
     let command_id = CommandId::generate();
-    let id = OperationId { command_id, message_id: contracts::MessageId::generate() };
+    let id = OperationId::new(command_id, contracts::MessageId::generate());
     let state: Value = system.api.get(&format!("/api/operations/{id}")).await?.json()?;
     assert_eq!(state["status"], "pending");
     Ok(())

@@ -20,7 +20,7 @@ fn faulty_worker(env: &TestEnvironment) -> ServiceBuilder {
 }
 
 /// Waits for this many dead letters, and takes them.
-async fn dead_letters(env: &TestEnvironment, count: u32) -> Result<Vec<FetchedMessage>> {
+pub(crate) async fn dead_letters(env: &TestEnvironment, count: u32) -> Result<Vec<FetchedMessage>> {
     let management = env.management();
     eventually("the dead letters are in the queue", SOON, async || {
         let depth = management.queue_depth("messages.dead").await?;
@@ -31,7 +31,7 @@ async fn dead_letters(env: &TestEnvironment, count: u32) -> Result<Vec<FetchedMe
     management.take("messages.dead", count + 1).await
 }
 
-fn reason(dead_letter: &FetchedMessage) -> Result<&str> {
+pub(crate) fn reason(dead_letter: &FetchedMessage) -> Result<&str> {
     dead_letter.headers.get("x-dead-letter-reason").and_then(Value::as_str).context("no reason")
 }
 

@@ -58,6 +58,7 @@ async fn a_bad_value_ends_the_process_with_code_78_and_names_its_key() -> Result
         (Service::StorageWorker, "IMPORT_FROM_URI", "http://user:hunter2@localhost"),
         (Service::StorageWorker, "OTEL_BSP_SCHEDULE_DELAY", "soon"),
         (Service::StorageWorker, "EVENTS_RETENTION_HOURS", "0"),
+        (Service::StorageWorker, "REQUIRE_ACTOR", "jwt"),
     ] {
         let mut process = env.service(service).env(key, value);
         if key.starts_with("IMPORT") {

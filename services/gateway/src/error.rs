@@ -214,5 +214,5 @@ pub(crate) fn internal(reason: &str) -> Problem {
 /// Returns the response to a request whose handler panicked.
 #[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Response {
-    ProblemResponse(internal(service::panic_message(payload.as_ref()))).into_response()
+    ProblemResponse::from(internal(service::panic_message(payload.as_ref()))).into_response()
 }

@@ -158,7 +158,7 @@ fn creates_and_updates<'a>(
 ) -> (Converted<'a, CreateCommand>, Converted<'a, UpdateCommand>) {
     let (mut creates, mut updates) = (Vec::new(), Vec::new());
     for received in commands {
-        let Command { id: command_id, issued_at, payload, .. } = &received.command;
+        let Command { id: command_id, issued_at, actor, payload } = &received.command;
         let Payload::Message(MessageCommand { message_id, action }) = payload;
         let (command_id, message_id) = (*command_id, *message_id);
         let (update, precondition) = match action.clone() {
@@ -179,7 +179,9 @@ fn creates_and_updates<'a>(
             }
             Action::Delete { precondition } => (Update::Delete, precondition),
         };
-        updates.push((received, UpdateCommand { command_id, message_id, precondition, update }));
+        let actor = actor.clone();
+        let update = UpdateCommand { command_id, message_id, actor, precondition, update };
+        updates.push((received, update));
     }
     (creates, updates)
 }

@@ -168,6 +168,7 @@ mod tests {
             Outcome::Replayed(message.clone()),
             Outcome::Superseded(message),
             Outcome::Failed(Failure::NotFound),
+            Outcome::Failed(Failure::NotTheSender),
             Outcome::Failed(Failure::VersionMismatch),
             Outcome::Failed(Failure::KeyReused),
             Outcome::Failed(Failure::DeletedSince),

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use broker::BrokerConfig;
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use service::{
     CommonConfig, ConfigError, ServiceConfig,
     config::{address, hours, number},
@@ -55,6 +55,10 @@ pub struct Config {
         value_parser = hours(1..=8784, 168)
     )]
     pub events_retention: Duration,
+    /// Whether commands without an actor are dead-lettered: those of gateways with AUTH=off. Set it to true where all
+    /// gateways have AUTH=jwt
+    #[arg(long, env = "REQUIRE_ACTOR", default_value_t = false, action = ArgAction::Set)]
+    pub require_actor: bool,
     /// Task for an operator, run instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,

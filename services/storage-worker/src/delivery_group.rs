@@ -2,22 +2,20 @@
 //! as a dead letter with its reason; its neighbours are applied.
 
 use broker::{DeadLetter, Delivery};
-use contracts::{
-    Command, CommandId, Failure, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, Timestamp, TraceParent,
-};
+use contracts::{Command, CommandId, Failure, MAX_BATCH_BYTES, MAX_BATCH_COMMANDS, TraceParent};
 use serde_json::value::RawValue;
 use store::RecordedOutcome;
 use telemetry::traces::{TraceContext, Tracer};
 
-use crate::spans::CommandSpans;
+use crate::{admission::Admission, spans::CommandSpans};
 
 /// Contents of a delivery group.
 #[derive(Debug, Default)]
 pub(crate) struct ParsedGroup {
     /// The commands to apply, in delivery order.
     pub(crate) commands: Vec<ReceivedCommand>,
-    /// Creates that are too old to be applied.
-    pub(crate) expired: Vec<ReceivedCommand>,
+    /// Commands that are not to be applied, with the reasons.
+    pub(crate) refused: Vec<(ReceivedCommand, String)>,
     /// Dead letters of what is no command.
     pub(crate) unreadable: Vec<DeadLetter>,
     /// Spans of the commands.
@@ -41,10 +39,10 @@ pub(crate) struct ReceivedCommand {
 }
 
 impl ParsedGroup {
-    pub(crate) fn parse(deliveries: &[Delivery], now: Timestamp, tracer: &Tracer) -> Self {
+    pub(crate) fn parse(deliveries: &[Delivery], admission: Admission, tracer: &Tracer) -> Self {
         let mut group = Self::default();
         for (index, delivery) in deliveries.iter().enumerate() {
-            if let Err(reason) = group.parse_delivery(index, delivery, now, tracer) {
+            if let Err(reason) = group.parse_delivery(index, delivery, admission, tracer) {
                 let (body, traceparents) = (delivery.body.clone(), delivery.traceparents.clone());
                 group.unreadable.push(DeadLetter { body, reason, traceparents });
             }
@@ -57,7 +55,7 @@ impl ParsedGroup {
         &mut self,
         index: usize,
         delivery: &Delivery,
-        now: Timestamp,
+        admission: Admission,
         tracer: &Tracer,
     ) -> Result<(), String> {
         let elements: Vec<&RawValue> = serde_json::from_slice(&delivery.body)
@@ -82,7 +80,7 @@ impl ParsedGroup {
             };
             let redelivered = delivery.redelivered;
             let trace_context = self.spans.begin(tracer, command.id, traceparent, redelivered);
-            let expired = command.is_expired_create(now);
+            let refusal = admission.refusal(&command);
             let received = ReceivedCommand {
                 command,
                 delivery: index,
@@ -91,7 +89,10 @@ impl ParsedGroup {
                 traceparent,
                 trace_context,
             };
-            if expired { &mut self.expired } else { &mut self.commands }.push(received);
+            match refusal {
+                Some(reason) => self.refused.push((received, reason)),
+                None => self.commands.push(received),
+            }
         }
         Ok(())
     }
@@ -127,7 +128,7 @@ impl ReceivedCommand {
 #[cfg(test)]
 mod tests {
     use broker::TraceParents;
-    use contracts::{Action, MessageId, Precondition};
+    use contracts::{Action, Actor, MessageId, Precondition, Timestamp};
 
     use super::*;
 
@@ -142,6 +143,11 @@ mod tests {
         }
     }
 
+    fn parse(deliveries: &[Delivery]) -> ParsedGroup {
+        let admission = Admission { now: Timestamp::now(), require_actor: false };
+        ParsedGroup::parse(deliveries, admission, &Tracer::default())
+    }
+
     fn delete() -> Command {
         let action = Action::Delete { precondition: Precondition::default() };
         Command::new(MessageId::generate(), Timestamp::now(), action)
@@ -152,7 +158,7 @@ mod tests {
         let good = serde_json::to_string(&delete()).unwrap();
         let future = good.replace("\"format\":1", "\"format\":9");
         let body = format!("[{good},{{\"x\":1}},{future},{good}]");
-        let group = ParsedGroup::parse(&[delivery(body)], Timestamp::now(), &Tracer::default());
+        let group = parse(&[delivery(body)]);
         assert_eq!(group.commands.len(), 2);
         assert_eq!(group.unreadable.len(), 2);
         assert!(group.unreadable[1].reason.contains("unknown command format 9"));
@@ -161,18 +167,14 @@ mod tests {
 
     #[test]
     fn a_delivery_that_is_no_array_is_kept_as_it_came() {
-        let group = ParsedGroup::parse(
-            &[delivery("{oops"), delivery("[]")],
-            Timestamp::now(),
-            &Tracer::default(),
-        );
+        let group = parse(&[delivery("{oops"), delivery("[]")]);
         assert!(group.commands.is_empty());
         assert_eq!(group.unreadable.len(), 1);
         assert_eq!(group.unreadable[0].body, b"{oops");
     }
 
     #[test]
-    fn a_create_older_than_six_days_is_expired() {
+    fn a_create_older_than_six_days_or_in_another_name_is_refused() {
         let now = Timestamp::now();
         let action = Action::Create {
             from_user_id: "alice".to_owned().try_into().unwrap(),
@@ -180,10 +182,18 @@ mod tests {
             content: "late".to_owned().try_into().unwrap(),
         };
         let issued = Timestamp::from_unix_millis(now.unix_millis() - 7 * 86_400_000).unwrap();
-        let late = Command::new(MessageId::generate(), issued, action);
-        let body = serde_json::to_vec(std::slice::from_ref(&late)).unwrap();
-        let group = ParsedGroup::parse(&[delivery(body)], now, &Tracer::default());
+        let late = Command::new(MessageId::generate(), issued, action.clone());
+        let actor = Some(Actor::User("bob".to_owned().try_into().unwrap()));
+        let forged = Command::new(MessageId::generate(), now, action).by(actor);
+        let body = serde_json::to_vec(&[&late, &forged]).unwrap();
+        let group = parse(&[delivery(body)]);
         assert!(group.commands.is_empty());
-        assert_eq!(group.expired[0].id(), late.id);
+        let ids: Vec<CommandId> = group.refused.iter().map(|(received, _)| received.id()).collect();
+        assert_eq!(ids, [late.id, forged.id]);
+        assert_eq!(group.refused[0].1, "the create is older than 6 days");
+        // The dead letter can be replayed as it was.
+        let (received, reason) = &group.refused[1];
+        let dead_letter = received.dead_letter(reason.clone());
+        assert_eq!(serde_json::from_slice::<Vec<Command>>(&dead_letter.body).unwrap(), [forged]);
     }
 }

@@ -2,17 +2,18 @@
 //! functions, which panic if it does not hold.
 
 use broker::{Delivery, TraceParents};
-use contracts::{Command, MAX_BATCH_COMMANDS, Timestamp};
+use contracts::{Action, Actor, Command, MAX_BATCH_COMMANDS, Payload, Timestamp};
 use serde_json::Value;
 use telemetry::traces::Tracer;
 
 use crate::{
+    admission::Admission,
     dead_letters::{command_ids, one_line, readable},
     delivery_group::ParsedGroup,
 };
 
-/// Each element of a delivery is applied, expired or a dead letter, and a delivery that is no array is
-/// one dead letter as a whole.
+/// Each element of a delivery is applied, refused or a dead letter, and a delivery that is no array is
+/// one dead letter as a whole. No user writes in another's name.
 pub fn delivery(data: &[u8]) {
     let delivery = Delivery {
         body: data.to_vec(),
@@ -22,9 +23,11 @@ pub fn delivery(data: &[u8]) {
         reply_to: None,
         traceparents: TraceParents::default(),
     };
-    let group = ParsedGroup::parse(&[delivery], Timestamp::now(), &Tracer::default());
+    let admission = Admission { now: Timestamp::now(), require_actor: false };
+    let group = ParsedGroup::parse(&[delivery], admission, &Tracer::default());
+    let refused = group.refused.iter().map(|(received, _)| received);
     let readable: Vec<&Command> =
-        group.commands.iter().chain(&group.expired).map(|received| &received.command).collect();
+        group.commands.iter().chain(refused).map(|received| &received.command).collect();
     match serde_json::from_slice::<Vec<Value>>(data) {
         Ok(elements) if elements.len() <= MAX_BATCH_COMMANDS => {
             assert_eq!(readable.len() + group.unreadable.len(), elements.len());
@@ -32,6 +35,14 @@ pub fn delivery(data: &[u8]) {
         Ok(_) => assert!(readable.is_empty() && group.unreadable.len() == 1),
         // A single element may be beyond what a `Value` holds.
         Err(_) => {}
+    }
+    for received in &group.commands {
+        let Payload::Message(message) = &received.command.payload;
+        if let (Action::Create { from_user_id, .. }, Some(Actor::User(user))) =
+            (&message.action, &received.command.actor)
+        {
+            assert_eq!(from_user_id, user);
+        }
     }
     for command in readable {
         let written = serde_json::to_vec(command).unwrap_or_default();
@@ -55,10 +66,23 @@ pub fn dead_letter_on_a_terminal(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use contracts::{Action, MessageId};
+    use contracts::{MessageId, Scope, UserId};
     use proptest::{collection::vec, prelude::*, sample::Index};
 
     use super::*;
+
+    fn user(id: &str) -> UserId {
+        id.to_owned().try_into().unwrap()
+    }
+
+    fn actor() -> impl Strategy<Value = Option<Actor>> {
+        prop_oneof![
+            Just(None),
+            Just(Some(Actor::User(user("alice")))),
+            Just(Some(Actor::User(user("bob")))),
+            Just(Some(Actor::Service { name: "importer".to_owned(), scope: Scope::WriteAs })),
+        ]
+    }
 
     proptest! {
         #[test]
@@ -75,18 +99,17 @@ mod tests {
 
         #[test]
         fn damaged_batches(
-            contents in vec("\\PC{1,20}", 1..4),
+            contents in vec((actor(), "\\PC{1,20}"), 1..4),
             damage in vec((any::<Index>(), any::<u8>()), 0..3),
             cut in any::<Index>(),
         ) {
-            let user = |id: &str| id.to_owned().try_into().unwrap();
-            let commands: Vec<Command> = contents.into_iter().map(|content| {
+            let commands: Vec<Command> = contents.into_iter().map(|(actor, content)| {
                 let action = Action::Create {
                     from_user_id: user("alice"),
                     to_user_id: user("bob"),
                     content: content.try_into().unwrap(),
                 };
-                Command::new(MessageId::generate(), Timestamp::now(), action)
+                Command::new(MessageId::generate(), Timestamp::now(), action).by(actor)
             }).collect();
             let mut body = serde_json::to_vec(&commands).unwrap();
             delivery(&body);

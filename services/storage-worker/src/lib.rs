@@ -4,6 +4,7 @@
 //! recorded outcome, or is dead-lettered, and once their changes are in the log. Until then the delivery
 //! stays with the broker.
 
+mod admission;
 mod apply;
 mod changes;
 mod command_store;
@@ -118,8 +119,16 @@ pub async fn run_with(
     let metrics = Metrics::new();
     let log_writer = LogWriter::new(Arc::clone(&store), log_retry, hints);
     let trimming = trim::trim_regularly(store.store().clone(), config.events_retention, stop);
-    let worker =
-        Worker { source, store, dead_letters, replies, retry, metrics, tracer: tracer.clone() };
+    let worker = Worker {
+        source,
+        store,
+        dead_letters,
+        replies,
+        retry,
+        metrics,
+        tracer: tracer.clone(),
+        require_actor: config.require_actor,
+    };
     let working = worker.work(log_writer, config.prefetch, trimming);
     let working = phases.hard_deadline.run_until_cancelled(Box::pin(working));
     if working.await.is_none() {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use broker::{
     CommandSource, DeadLetter, DeadLetterPublisher, Delivery, DeliveryGroup, ReplyPublisher,
 };
-use contracts::{Failure, MAX_CREATE_AGE_DAYS, Outcome, Reply, Timestamp};
+use contracts::{Failure, Outcome, Reply, Timestamp};
 use telemetry::{
     metrics::{CounterFamily, Histogram, catalog},
     traces::Tracer,
@@ -15,6 +15,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::Instrument;
 
 use crate::{
+    admission::Admission,
     apply::apply_until_done,
     changes::CommandChange,
     command_store::CommandStore,
@@ -33,6 +34,8 @@ pub(crate) struct Worker<S> {
     pub(crate) retry: Retry,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,
+    /// Whether commands without an actor are dead-lettered.
+    pub(crate) require_actor: bool,
 }
 
 pub(crate) struct Metrics {
@@ -99,7 +102,8 @@ impl<S: CommandStore> Worker<S> {
     /// Finishes a delivery group, except for its changes' way into the log. Only then may it be acked.
     async fn process(&mut self, deliveries: &[Delivery]) -> Result<Processed, Abandoned> {
         let (begun, now) = (Instant::now(), Timestamp::now());
-        let mut group = ParsedGroup::parse(deliveries, now, &self.tracer);
+        let admission = Admission { now, require_actor: self.require_actor };
+        let mut group = ParsedGroup::parse(deliveries, admission, &self.tracer);
         self.metrics.record_arrival(&group.commands, now);
         let (store, retry) = (self.store.as_ref(), &self.retry);
         let applied = if deliveries.iter().any(|delivery| delivery.suspect) {
@@ -108,10 +112,10 @@ impl<S: CommandStore> Worker<S> {
             apply_until_done(store, retry, &group.commands).await?
         };
         let mut ended: Vec<Ended> = Vec::with_capacity(applied.len());
-        let too_old = || format!("the create is older than {MAX_CREATE_AGE_DAYS} days");
-        let mut poison: Vec<_> =
-            group.expired.iter().map(|received| (received, too_old())).collect();
-        let mut changes: Vec<_> = group.expired.iter().map(CommandChange::remembered).collect();
+        let mut poison: Vec<(&ReceivedCommand, String)> =
+            group.refused.iter().map(|(received, reason)| (received, reason.clone())).collect();
+        let mut changes: Vec<_> =
+            poison.iter().map(|(received, _)| CommandChange::remembered(received)).collect();
         for (received, result) in applied {
             changes.extend(CommandChange::of(received, &result));
             match result {

@@ -149,7 +149,7 @@ impl<C: Clock> RateLimiter<C> {
         let quota =
             every.unwrap_or(governor::Quota::per_second(rate.requests)).allow_burst(rate.requests);
         Self {
-            limiter: governor::RateLimiter::new(quota, Table::default(), clock).with_middleware(),
+            limiter: governor::RateLimiter::new(quota, Table::default(), clock),
             rate,
             hasher: RandomState::new(),
             limited: RATE_LIMITED.with(&[("limit", limit)]),

@@ -235,6 +235,15 @@ mod tests {
             let json = format!("{{{IDS},\"action\":{action}}}");
             let command: Command = serde_json::from_str(&json).unwrap();
             assert_eq!(serde_json::to_string(&command).unwrap(), json);
+            for actor in [
+                r#"{"user":"alice"}"#,
+                r#"{"service":{"name":"importer","scope":"messages:write-as"}}"#,
+            ] {
+                let ids = IDS.replace("\"format\":1", "\"format\":2");
+                let json = format!("{{{ids},\"actor\":{actor},\"action\":{action}}}");
+                let command: Command = serde_json::from_str(&json).unwrap();
+                assert_eq!(serde_json::to_string(&command).unwrap(), json);
+            }
         }
     }
 
@@ -250,6 +259,28 @@ mod tests {
             [json.replace("format\":2", "format\":1"), without.replace("format\":1", "format\":2")]
         {
             assert!(serde_json::from_str::<Command>(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// An actor that this release does not know could be one that may less.
+    #[test]
+    fn another_actor_is_named_in_the_error() {
+        let actor = Some(Actor::User("alice".to_owned().try_into().unwrap()));
+        let json = serde_json::to_string(&create().by(actor)).unwrap();
+        for (other, named) in [
+            (r#"{"robot":"alice"}"#, "unknown variant `robot`"),
+            (r#"{"user":""}"#, "at least 1 character"),
+            (
+                r#"{"service":{"name":"x","scope":"messages:write"}}"#,
+                "unknown variant `messages:write`",
+            ),
+            (r#"{"service":{"name":"x"}}"#, "missing field `scope`"),
+            (r#"{"user":"alice","service":{"name":"x","scope":"messages:write-as"}}"#, "expected"),
+            ("null", "in format 2"),
+        ] {
+            let json = json.replace(r#"{"user":"alice"}"#, other);
+            let error = serde_json::from_str::<Command>(&json).unwrap_err().to_string();
+            assert!(error.contains(named), "{other}: {error}");
         }
     }
 

@@ -24,7 +24,9 @@ async fn edit(store: &Store, message_id: MessageId, content: &str) -> Result<()>
     };
     let command_id = CommandId::generate();
     let precondition = Precondition::default();
-    store.update(&UpdateCommand { command_id, message_id, precondition, update }).await?;
+    store
+        .update(&UpdateCommand { command_id, message_id, actor: None, precondition, update })
+        .await?;
     Ok(())
 }
 

@@ -41,6 +41,7 @@ fn update(message_id: MessageId, update: Update) -> UpdateCommand {
     UpdateCommand {
         command_id: CommandId::generate(),
         message_id,
+        actor: None,
         precondition: Precondition::default(),
         update,
     }

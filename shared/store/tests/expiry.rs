@@ -57,6 +57,7 @@ async fn use_every_collection(store: &Store) -> Result<()> {
     let delete = UpdateCommand {
         command_id: CommandId::generate(),
         message_id,
+        actor: None,
         precondition: Precondition::default(),
         update: Update::Delete,
     };

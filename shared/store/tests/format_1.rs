@@ -64,6 +64,7 @@ fn edit(id: &str, message_id: &str, at: &str) -> Result<UpdateCommand> {
     Ok(UpdateCommand {
         command_id: command(id)?,
         message_id: message(message_id)?,
+        actor: None,
         precondition: Precondition::default(),
         update: Update::Edit {
             content: format!("by {}", &id[34..]).try_into()?,

@@ -28,6 +28,7 @@ async fn of_many_reads_at_once_each_finds_its_own_message() -> Result<()> {
     let delete = UpdateCommand {
         command_id: CommandId::generate(),
         message_id: deleted,
+        actor: None,
         precondition: Precondition::default(),
         update: Update::Delete,
     };

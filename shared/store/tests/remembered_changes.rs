@@ -12,7 +12,13 @@ use testkit::TestEnvironment;
 
 fn command(message_id: MessageId, update: Update) -> UpdateCommand {
     let precondition = Precondition::default();
-    UpdateCommand { command_id: CommandId::generate(), message_id, precondition, update }
+    UpdateCommand {
+        command_id: CommandId::generate(),
+        message_id,
+        actor: None,
+        precondition,
+        update,
+    }
 }
 
 /// Stores a message and edits it. Returns the commands that did.

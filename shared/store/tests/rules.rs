@@ -2,18 +2,18 @@
 //! edits and deletions of one message has the results and ends in the state that the model says.
 
 mod common;
-
-use std::collections::HashMap;
+mod model;
 
 use anyhow::{Context, Result};
 use contracts::{
-    CommandId, Content, Failure, Message, MessageId, Outcome, Precondition, SeenMessage, Timestamp,
-    UserId, Version, VersionSet, VersionedMessage,
+    Actor, CommandId, Content, Failure, MessageId, Outcome, Precondition, Scope, SeenMessage,
+    Timestamp, UserId, VersionSet, VersionedMessage,
 };
+use model::{Issued, Model};
 use proptest::{
     prelude::{Just, Strategy, any},
     prop_oneof,
-    sample::Index,
+    sample::{Index, select},
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use store::{CreateCommand, Store, Update, UpdateCommand};
@@ -23,9 +23,18 @@ use testkit::{FormatOne, TestEnvironment};
 /// commands meet at the same instant.
 #[derive(Clone, Debug)]
 enum Draft {
-    Create { content: u8 },
-    Edit { content: u8, at: i64, precondition: Precondition, seen: Seen },
-    Delete { precondition: Precondition },
+    Create { from: &'static str, content: u8 },
+    Edit { by: By, content: u8, at: i64, precondition: Precondition, seen: Seen, forged: Forged },
+    Delete { by: By, precondition: Precondition },
+}
+
+/// Who asks for a change. Messages are from alice, or from mallory, to bob.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    /// Nobody is checked.
+    Anybody,
+    Service,
+    User(&'static str),
 }
 
 /// What the gateway saw of the message when the edit was first delivered, or before.
@@ -39,6 +48,14 @@ enum Seen {
     OtherMessage(Index),
 }
 
+/// Whether the gateway names other users than those that it saw.
+#[derive(Clone, Copy, Debug)]
+enum Forged {
+    Nothing,
+    Sender,
+    Recipient,
+}
+
 /// How a command is delivered.
 #[derive(Clone, Debug)]
 struct Delivered {
@@ -49,31 +66,6 @@ struct Delivered {
     /// Before it, the message is rewritten as release 0.1 would have stored it.
     after_format_1: bool,
 }
-
-#[derive(Clone, Debug)]
-enum Issued {
-    Create(CreateCommand),
-    Update(UpdateCommand),
-}
-
-/// State that should be stored.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
-#[derive(Clone, Debug)]
-enum Model {
-    Absent,
-    Live {
-        stored: VersionedMessage,
-        created_with: CreateCommand,
-        applied: Applied,
-        last: CommandId,
-    },
-    Deleted {
-        created_by: CommandId,
-        applied: Applied,
-    },
-}
-
-type Applied = HashMap<CommandId, Version>;
 
 fn versions(count: std::ops::Range<usize>) -> impl Strategy<Value = VersionSet> {
     let versions = proptest::collection::vec(1..5_u64, count);
@@ -99,14 +91,34 @@ fn seen() -> impl Strategy<Value = Seen> {
     ]
 }
 
+fn by() -> impl Strategy<Value = By> {
+    prop_oneof![
+        3 => Just(By::Anybody),
+        1 => Just(By::Service),
+        3 => Just(By::User("alice")),
+        2 => select(&["bob", "mallory"][..]).prop_map(By::User),
+    ]
+}
+
+fn forged() -> impl Strategy<Value = Forged> {
+    prop_oneof![
+        8 => Just(Forged::Nothing),
+        1 => Just(Forged::Sender),
+        1 => Just(Forged::Recipient),
+    ]
+}
+
 fn drafts() -> impl Strategy<Value = Vec<Draft>> {
     let draft = prop_oneof![
-        3 => (0..2_u8).prop_map(|content| Draft::Create { content }),
-        6 => (any::<u8>(), -2..6_i64, preconditions(), seen())
-            .prop_map(|(content, at, precondition, seen)| {
-                Draft::Edit { content, at, precondition, seen }
+        3 => (select(&["alice", "alice", "alice", "mallory"][..]), 0..2_u8)
+            .prop_map(|(from, content)| Draft::Create { from, content }),
+        6 => (by(), any::<u8>(), -2..6_i64, preconditions(), seen(), forged())
+            .prop_map(|(by, content, at, precondition, seen, forged)| {
+                Draft::Edit { by, content, at, precondition, seen, forged }
             }),
-        1 => preconditions().prop_map(|precondition| Draft::Delete { precondition }),
+        1 => (by(), preconditions()).prop_map(|(by, precondition)| {
+            Draft::Delete { by, precondition }
+        }),
     ];
     proptest::collection::vec(draft, 1..8)
 }
@@ -156,6 +168,9 @@ async fn check(
     for Delivered { command: index, among_others, after_format_1 } in deliveries {
         if *after_format_1 {
             format_1.rewrite(Some(id.into())).await?;
+            if let Model::Deleted { from, .. } = &mut model {
+                *from = None;
+            }
         }
         let command = match &mut issued[*index] {
             Some(command) => command,
@@ -185,15 +200,15 @@ fn issue(
 ) -> Result<Issued> {
     let content = |number: u8| Content::try_from(format!("content {number}"));
     Ok(match draft {
-        Draft::Create { content: number } => Issued::Create(CreateCommand {
+        Draft::Create { from, content: number } => Issued::Create(CreateCommand {
             command_id,
             message_id,
-            from_user_id: UserId::try_from("alice".to_owned())?,
-            to_user_id: UserId::try_from("bob".to_owned())?,
+            from_user_id: user(from)?,
+            to_user_id: user("bob")?,
             content: content(number)?,
             publish_timestamp: begun,
         }),
-        Draft::Edit { content: number, at, precondition, seen } => {
+        Draft::Edit { by, content: number, at, precondition, seen, forged } => {
             let mut edit_timestamp = Timestamp::from_unix_millis(begun.unix_millis() + at)?;
             let (index, earlier_by) = match seen {
                 Seen::Nothing => (None, 0),
@@ -207,19 +222,52 @@ fn issue(
                 let published = message.publish_timestamp.unix_millis() - earlier_by;
                 anyhow::Ok(SeenMessage {
                     version: *version,
-                    from_user_id: message.from_user_id.clone(),
-                    to_user_id: message.to_user_id.clone(),
+                    from_user_id: match (forged, by) {
+                        (Forged::Sender, By::User(actor)) => user(actor)?,
+                        (Forged::Sender, By::Anybody | By::Service) => user("mallory")?,
+                        _ => message.from_user_id.clone(),
+                    },
+                    to_user_id: match forged {
+                        Forged::Recipient => user("eve")?,
+                        _ => message.to_user_id.clone(),
+                    },
                     publish_timestamp: Timestamp::from_unix_millis(published)?,
                 })
             });
             let seen = seen.transpose()?;
             let update = Update::Edit { content: content(number)?, edit_timestamp, seen };
-            Issued::Update(UpdateCommand { command_id, message_id, precondition, update })
+            Issued::Update(UpdateCommand {
+                command_id,
+                message_id,
+                actor: actor(by)?,
+                precondition,
+                update,
+            })
         }
-        Draft::Delete { precondition } => {
+        Draft::Delete { by, precondition } => {
             let update = Update::Delete;
-            Issued::Update(UpdateCommand { command_id, message_id, precondition, update })
+            Issued::Update(UpdateCommand {
+                command_id,
+                message_id,
+                actor: actor(by)?,
+                precondition,
+                update,
+            })
         }
+    })
+}
+
+fn user(name: &str) -> Result<UserId> {
+    Ok(UserId::try_from(name.to_owned())?)
+}
+
+fn actor(by: By) -> Result<Option<Actor>> {
+    Ok(match by {
+        By::Anybody => None,
+        By::Service => {
+            Some(Actor::Service { name: "moderation".to_owned(), scope: Scope::WriteAs })
+        }
+        By::User(name) => Some(Actor::User(user(name)?)),
     })
 }
 
@@ -240,6 +288,7 @@ async fn apply_among_others(store: &Store, command: &Issued) -> Result<Outcome> 
             let other = UpdateCommand {
                 command_id: CommandId::generate(),
                 message_id: MessageId::generate(),
+                actor: None,
                 precondition: Precondition::default(),
                 update: Update::Delete,
             };
@@ -250,133 +299,4 @@ async fn apply_among_others(store: &Store, command: &Issued) -> Result<Outcome> 
         }
     };
     outcome.flatten().context("a command without an outcome")
-}
-
-/// `If-Match` lists the version or is absent, and `If-None-Match` does not list it.
-fn holds(precondition: &Precondition, version: Version) -> bool {
-    let listed = |versions: &VersionSet| versions.iter().any(|listed| listed == version);
-    precondition.if_match.as_ref().is_none_or(listed) && !listed(&precondition.if_none_match)
-}
-
-impl Model {
-    fn stored(&self) -> Option<VersionedMessage> {
-        match self {
-            Self::Live { stored, .. } => Some(stored.clone()),
-            Self::Absent | Self::Deleted { .. } => None,
-        }
-    }
-
-    fn apply(&mut self, command: &Issued) -> Outcome {
-        match command {
-            Issued::Create(create) => self.create(create),
-            Issued::Update(update) => match &update.update {
-                Update::Edit { content, edit_timestamp, seen } => {
-                    self.edit(update, content, *edit_timestamp, seen.as_ref())
-                }
-                Update::Delete => self.delete(update),
-            },
-        }
-    }
-
-    fn create(&mut self, create: &CreateCommand) -> Outcome {
-        match self {
-            Self::Absent => {
-                let message = Message {
-                    id: create.message_id,
-                    from_user_id: create.from_user_id.clone(),
-                    to_user_id: create.to_user_id.clone(),
-                    content: create.content.clone(),
-                    publish_timestamp: create.publish_timestamp,
-                    edit_timestamp: None,
-                };
-                *self = Self::Live {
-                    stored: VersionedMessage { message, version: 1 },
-                    created_with: create.clone(),
-                    applied: HashMap::new(),
-                    last: create.command_id,
-                };
-                Outcome::Created
-            }
-            Self::Live { created_with, .. } if created_with.command_id == create.command_id => {
-                Outcome::Created
-            }
-            Self::Live { stored, created_with, .. } if created_with.content == create.content => {
-                Outcome::Replayed(stored.clone())
-            }
-            Self::Live { .. } => Outcome::Failed(Failure::KeyReused),
-            Self::Deleted { created_by, .. } if *created_by == create.command_id => {
-                Outcome::Created
-            }
-            Self::Deleted { .. } => Outcome::Failed(Failure::DeletedSince),
-        }
-    }
-
-    fn edit(
-        &mut self,
-        edit: &UpdateCommand,
-        content: &Content,
-        edit_timestamp: Timestamp,
-        seen: Option<&SeenMessage>,
-    ) -> Outcome {
-        match self {
-            Self::Absent => Outcome::Failed(Failure::NotFound),
-            Self::Deleted { applied, .. } => match applied.get(&edit.command_id) {
-                Some(&version) => Outcome::EditedThenDeleted { version },
-                None => Outcome::Failed(Failure::NotFound),
-            },
-            Self::Live { stored, applied, .. } if applied.contains_key(&edit.command_id) => {
-                let mut edited = stored.clone();
-                let version = applied[&edit.command_id];
-                if version != stored.version {
-                    edited.version = version;
-                    edited.message.content = content.clone();
-                    edited.message.edit_timestamp = Some(edit_timestamp);
-                }
-                Outcome::Edited(edited)
-            }
-            Self::Live { stored, applied, last, .. } => {
-                let message = &stored.message;
-                let changed_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
-                if seen.is_some_and(|it| it.publish_timestamp != message.publish_timestamp) {
-                    return Outcome::Failed(Failure::NotFound);
-                }
-                if !holds(&edit.precondition, stored.version) {
-                    return Outcome::Failed(Failure::VersionMismatch);
-                }
-                let mut edited_at = edit_timestamp;
-                if edit.precondition.if_match.is_some() {
-                    edited_at = edit_timestamp.max(changed_at.next_millisecond());
-                } else {
-                    let same_instant = message.edit_timestamp == Some(edit_timestamp);
-                    if edit_timestamp <= changed_at && !(same_instant && *last < edit.command_id) {
-                        return Outcome::Superseded(stored.clone());
-                    }
-                }
-                stored.message.content = content.clone();
-                stored.message.edit_timestamp = Some(edited_at);
-                stored.version += 1;
-                applied.insert(edit.command_id, stored.version);
-                *last = edit.command_id;
-                Outcome::Edited(stored.clone())
-            }
-        }
-    }
-
-    fn delete(&mut self, delete: &UpdateCommand) -> Outcome {
-        match self {
-            Self::Deleted { applied, .. } if applied.contains_key(&delete.command_id) => {
-                Outcome::Deleted
-            }
-            Self::Absent | Self::Deleted { .. } => Outcome::Failed(Failure::NotFound),
-            Self::Live { stored, created_with, applied, .. } => {
-                if !holds(&delete.precondition, stored.version) {
-                    return Outcome::Failed(Failure::VersionMismatch);
-                }
-                let mut applied = applied.clone();
-                applied.insert(delete.command_id, stored.version);
-                *self = Self::Deleted { created_by: created_with.command_id, applied };
-                Outcome::Deleted
-            }
-        }
-    }
 }

@@ -23,6 +23,7 @@ fn delete(message_id: MessageId) -> UpdateCommand {
     UpdateCommand {
         command_id,
         message_id,
+        actor: None,
         precondition: Precondition::default(),
         update: Update::Delete,
     }

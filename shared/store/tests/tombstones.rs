@@ -21,6 +21,7 @@ fn command(message_id: MessageId, update: Update) -> UpdateCommand {
     UpdateCommand {
         command_id: CommandId::generate(),
         message_id,
+        actor: None,
         precondition: Precondition::default(),
         update,
     }

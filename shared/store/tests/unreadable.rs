@@ -133,6 +133,7 @@ async fn the_document_of_another_service_is_not_found_and_stays_as_it_is() -> Re
     let command = |update| UpdateCommand {
         command_id: CommandId::generate(),
         message_id: id,
+        actor: None,
         precondition: Precondition::default(),
         update,
     };
@@ -188,6 +189,7 @@ async fn a_message_among_tombstones_and_other_documents_is_sampled() -> Result<(
         .map(|message_id| UpdateCommand {
             command_id: CommandId::generate(),
             message_id,
+            actor: None,
             precondition: Precondition::default(),
             update: Update::Delete,
         })

@@ -3,6 +3,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm, DecodingKey,
+    errors::Error,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 use serde_json::Value;
@@ -71,8 +72,8 @@ impl KeySet {
     }
 
     /// Makes a set of secrets, which stays as it is.
-    pub(crate) fn of_secrets(secrets: &[Secret]) -> Result<Self, jsonwebtoken::errors::Error> {
-        let key = |secret: &Secret| {
+    pub(crate) fn of_secrets(secrets: &[Secret]) -> Result<Self, Error> {
+        let key = |secret: &Secret| -> Result<Key, Error> {
             let decoding = DecodingKey::from_secret(&secret.0)?;
             Ok(Key { id: None, algorithms: vec![Algorithm::HS256], decoding })
         };

@@ -1,6 +1,8 @@
 //! Writes as the store takes them.
 
-use contracts::{CommandId, Content, MessageId, Precondition, SeenMessage, Timestamp, UserId};
+use contracts::{
+    Actor, CommandId, Content, MessageId, Precondition, SeenMessage, Timestamp, UserId,
+};
 
 /// A command that stores a new message.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct UpdateCommand {
     pub command_id: CommandId,
     /// Id of the message.
     pub message_id: MessageId,
+    /// Who asks for the change. A user changes own messages only; `None` and services change all.
+    pub actor: Option<Actor>,
     /// Versions that the command applies to.
     pub precondition: Precondition,
     /// Change of the message.

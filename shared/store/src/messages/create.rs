@@ -1,6 +1,6 @@
 //! Storing new messages. The `_id` holds the rule: the message that is stored first stands.
 
-use contracts::{Failure, MessageId, Outcome, Timestamp};
+use contracts::{Failure, MessageId, Outcome, Timestamp, UserId};
 use mongodb::bson::{Binary, RawBson, RawDocumentBuf, rawdoc, spec::BinarySubtype};
 use sha2::{Digest, Sha256};
 
@@ -88,6 +88,11 @@ fn outcome_of_duplicate(
 ) -> Result<Outcome, StoreError> {
     // A tombstone may expire between the insert and the read.
     let stored = stored.ok_or(StoreError::Contended)?;
+    // Its id is the other sender's, who alone may know what became of the message.
+    let is_other = |sender: &UserId| *sender != command.from_user_id;
+    if stored.participants.from.as_ref().is_some_and(is_other) {
+        return Ok(Outcome::Failed(Failure::KeyReused));
+    }
     // Also if the message was deleted since: the command took effect, and does so once.
     if stored.created_by == command.command_id {
         return Ok(Outcome::Created);

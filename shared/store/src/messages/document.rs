@@ -1,6 +1,6 @@
 //! Documents of the collection `messages`, and their way to the wire types.
 
-use contracts::{CommandId, Message, MessageId, Version, VersionedMessage};
+use contracts::{CommandId, Message, MessageId, UserId, Version, VersionedMessage};
 use mongodb::bson::{Binary, RawBsonRef, RawDocument};
 
 use crate::{
@@ -24,6 +24,8 @@ pub(crate) enum Found {
         version: Option<Version>,
         /// Tells whether an import stored the message.
         imported: bool,
+        /// Sender and recipient.
+        participants: Participants,
         /// The reason why it cannot be read.
         error: StoreError,
     },
@@ -34,6 +36,8 @@ pub(crate) enum Found {
 pub(crate) struct StoredDocument {
     /// The message; `None` in a tombstone.
     pub(crate) message: Option<VersionedMessage>,
+    /// Sender and recipient, also of a deleted message.
+    pub(crate) participants: Participants,
     /// The command that created the message.
     pub(crate) created_by: CommandId,
     /// Tells whether an import stored the message.
@@ -43,6 +47,13 @@ pub(crate) struct StoredDocument {
     pub(crate) fingerprint: Option<Binary>,
     /// The newest commands that changed the message, newest first.
     pub(crate) applied: Vec<AppliedCommand>,
+}
+
+/// Sender and recipient of a message, as far as they can be read. A tombstone of release 0.1 does not tell them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Participants {
+    pub(crate) from: Option<UserId>,
+    pub(crate) to: Option<UserId>,
 }
 
 /// A command that changed a message, and the version that it made. In a tombstone of format 1, the version of the
@@ -64,9 +75,24 @@ impl Found {
                     deleted: is_deleted(document),
                     version: version.and_then(|version| version.try_into().ok()),
                     imported: is_imported(document),
+                    participants: Participants::read(document),
                     error,
                 }
             }
+        }
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        match self {
+            Self::Stored(stored) => stored.message.is_none(),
+            Self::Damaged { deleted, .. } => *deleted,
+        }
+    }
+
+    pub(crate) fn participants(&self) -> &Participants {
+        match self {
+            Self::Stored(stored) => &stored.participants,
+            Self::Damaged { participants, .. } => participants,
         }
     }
 
@@ -86,6 +112,7 @@ impl StoredDocument {
         let created_by = field("created_by")?.and_then(to_uuid);
         Ok(Self {
             message,
+            participants: Participants::read(document),
             created_by: created_by.ok_or_else(|| unreadable("created_by is no UUID"))?.into(),
             imported: is_imported(document),
             fingerprint: field("fingerprint")?.and_then(|fingerprint| match fingerprint {
@@ -99,6 +126,19 @@ impl StoredDocument {
     /// Returns the version that a remembered command made.
     pub(crate) fn version_made_by(&self, command: CommandId) -> Option<Version> {
         self.applied.iter().find(|entry| entry.command == command).map(|entry| entry.version)
+    }
+}
+
+impl Participants {
+    /// Reads them from a message or a tombstone.
+    pub(super) fn read(document: &RawDocument) -> Self {
+        let user = |text: Result<&str, _>| UserId::try_from(text.ok()?.to_owned()).ok();
+        if !is_deleted(document) {
+            let (from, to) = (document.get_str("from_user_id"), document.get_str("to_user_id"));
+            return Self { from: user(from), to: user(to) };
+        }
+        let Ok(users) = document.get_document("participants") else { return Self::default() };
+        Self { from: user(users.get_str("from")), to: user(users.get_str("to")) }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use contracts::{Change, ChangeKind, CommandId, MessageId, UserId};
+use contracts::{Change, ChangeKind, CommandId, MessageId};
 use mongodb::bson::{RawDocument, RawDocumentBuf};
 
-use super::document::{applied_commands, is_deleted};
+use super::document::{Participants, applied_commands, is_deleted};
 use crate::{
     Store, StoreError,
     convert::{raw_uuid, to_uuid},
@@ -47,11 +47,7 @@ fn change_of(command: CommandId, message_id: MessageId, document: &RawDocument) 
         let kind = if deletes { ChangeKind::Deleted } else { ChangeKind::Edited };
         (kind, applied[place].version)
     };
-    let (users, from, to) = match document.get_document("participants") {
-        Ok(participants) => (participants, "from", "to"),
-        Err(_) => (document, "from_user_id", "to_user_id"),
-    };
-    let user = |name| UserId::try_from(users.get_str(name).ok()?.to_owned()).ok();
-    let (from_user_id, to_user_id) = (user(from)?, user(to)?);
+    let Participants { from, to } = Participants::read(document);
+    let (from_user_id, to_user_id) = (from?, to?);
     Some(Change { kind, message_id, version, from_user_id, to_user_id })
 }

@@ -1,19 +1,19 @@
-//! The rules of edits and deletions. They apply to the versions that their precondition allows. Without
-//! `if_match`, a deletion applies to any of these, and the newest edit stands, by timestamp and then by
-//! command id.
+//! The rules of edits and deletions. Those of a user apply to messages that the user sent, which comes before all else: a
+//! stranger's are told that there is no message. They apply to the versions that their precondition allows. Without
+//! `if_match`, a deletion applies to any of these, and the newest edit stands, by timestamp and then by command id.
 //!
 //! An edit is written to exactly the version for which the rules were looked at: the one that the gateway saw, or else the
 //! one that is stored. A deletion is written to what its filter allows.
 
 use contracts::{
-    Content, Failure, Message, Outcome, Precondition, SeenMessage, Timestamp, Version, VersionSet,
-    VersionedMessage,
+    Actor, Content, Failure, Message, Outcome, Precondition, SeenMessage, Timestamp, UserId,
+    Version, VersionSet, VersionedMessage,
 };
 use mongodb::bson::{Document, doc};
 
 use super::{
     command::{Update, UpdateCommand},
-    document::{Found, REMEMBERED_COMMANDS},
+    document::{Found, Participants, REMEMBERED_COMMANDS, StoredDocument},
 };
 use crate::{
     StoreError,
@@ -64,20 +64,51 @@ impl UpdateCommand {
 
     /// Applies the rules to what is stored.
     pub(super) fn decide(&self, found: Option<Found>) -> Result<Decision, StoreError> {
-        let stored = match (found, &self.update) {
-            (None, _) => return Ok(Decision::Ended(Outcome::Failed(Failure::NotFound))),
-            (Some(Found::Damaged { deleted: false, version, imported, .. }), Update::Delete) => {
-                return Ok(self.decide_damaged(version, imported));
-            }
-            (Some(found), _) => found.stored()?,
+        let Some(found) = found else {
+            return Ok(Decision::Ended(Outcome::Failed(Failure::NotFound)));
         };
+        // Before everything that depends on the message.
+        if let Some(failure) = self.refusal(&found) {
+            return Ok(Decision::Ended(Outcome::Failed(failure)));
+        }
+        match (found, &self.update) {
+            (Found::Damaged { deleted: false, version, imported, .. }, Update::Delete) => {
+                Ok(self.decide_damaged(version, imported))
+            }
+            (found, _) => Ok(self.decide_stored(found.stored()?)),
+        }
+    }
+
+    /// Returns the user whose messages alone the command may change; `None` if it may change everybody's.
+    fn user(&self) -> Option<&UserId> {
+        match &self.actor {
+            Some(Actor::User(user)) => Some(user),
+            Some(Actor::Service { .. }) | None => None,
+        }
+    }
+
+    /// Returns the failure that a user's command has on a message that the user did not send. Only the recipient is told that
+    /// there is one.
+    fn refusal(&self, found: &Found) -> Option<Failure> {
+        let user = self.user()?;
+        let Participants { from, to } = found.participants();
+        match (from, to) {
+            (Some(from), _) if from == user => None,
+            (Some(_), Some(to)) if to == user && !found.is_deleted() => Some(Failure::NotTheSender),
+            // A tombstone of release 0.1: it has an outcome for the commands that it remembers, and for no others.
+            (None, _) if found.is_deleted() => None,
+            _ => Some(Failure::NotFound),
+        }
+    }
+
+    fn decide_stored(&self, stored: StoredDocument) -> Decision {
         let applied = stored.version_made_by(self.command_id);
         let Some(current) = stored.message else {
-            return Ok(Decision::Ended(match (&self.update, applied) {
+            return Decision::Ended(match (&self.update, applied) {
                 (_, None) => Outcome::Failed(Failure::NotFound),
                 (Update::Edit { .. }, Some(version)) => Outcome::EditedThenDeleted { version },
                 (Update::Delete, Some(_)) => Outcome::Deleted,
-            }));
+            });
         };
         if let (Update::Edit { content, edit_timestamp, .. }, Some(version)) =
             (&self.update, applied)
@@ -89,21 +120,21 @@ impl UpdateCommand {
                 message.content = content.clone();
                 message.edit_timestamp = Some(*edit_timestamp);
             }
-            return Ok(Decision::Ended(Outcome::Edited(VersionedMessage { message, version })));
+            return Decision::Ended(Outcome::Edited(VersionedMessage { message, version }));
         }
         // An idempotency key allows a new message with the id of one that was deleted long ago. An operator may replay an
         // edit of that one.
         if let Update::Edit { seen: Some(seen), .. } = &self.update
             && seen.publish_timestamp != current.message.publish_timestamp
         {
-            return Ok(Decision::Ended(Outcome::Failed(Failure::NotFound)));
+            return Decision::Ended(Outcome::Failed(Failure::NotFound));
         }
         if !self.precondition.allows(current.version) {
-            return Ok(Decision::Ended(Outcome::Failed(Failure::VersionMismatch)));
+            return Decision::Ended(Outcome::Failed(Failure::VersionMismatch));
         }
         let Update::Edit { content, edit_timestamp, .. } = &self.update else {
             let message = Deletable { imported: stored.imported, repaired_version: None };
-            return Ok(Decision::Write(self.delete(message)));
+            return Decision::Write(self.delete(message));
         };
         let message = &current.message;
         let changed_at = message.edit_timestamp.unwrap_or(message.publish_timestamp);
@@ -116,7 +147,7 @@ impl UpdateCommand {
         {
             *edit_timestamp
         } else {
-            return Ok(Decision::Ended(Outcome::Superseded(current)));
+            return Decision::Ended(Outcome::Superseded(current));
         };
         let seen = SeenMessage {
             version: current.version,
@@ -124,7 +155,7 @@ impl UpdateCommand {
             to_user_id: current.message.to_user_id,
             publish_timestamp: current.message.publish_timestamp,
         };
-        Ok(Decision::Write(self.edit(seen, content, edit_timestamp)))
+        Decision::Write(self.edit(seen, content, edit_timestamp))
     }
 
     /// A damaged message can still be deleted. It has the version of no precondition if its version is damaged.
@@ -142,6 +173,16 @@ impl UpdateCommand {
 
     fn edit(&self, seen: SeenMessage, content: &Content, edit_timestamp: Timestamp) -> Statement {
         let SeenMessage { version, from_user_id, to_user_id, publish_timestamp } = seen;
+        let from_user_id = self.user().cloned().unwrap_or(from_user_id);
+        // The users are in the filter because a user edits own messages only, and because the log of changes gets them from
+        // the outcome: with a `seen` that names others, it would tell those.
+        let filter = doc! {
+            "_id": bson_uuid(self.message_id),
+            "version": bson_version(version),
+            "publish_timestamp": bson_date(publish_timestamp),
+            "from_user_id": from_user_id.as_str(),
+            "to_user_id": to_user_id.as_str(),
+        };
         let edited = Message {
             id: self.message_id,
             from_user_id,
@@ -151,11 +192,7 @@ impl UpdateCommand {
             edit_timestamp: Some(edit_timestamp),
         };
         Statement {
-            filter: doc! {
-                "_id": bson_uuid(self.message_id),
-                "version": bson_version(version),
-                "publish_timestamp": bson_date(publish_timestamp),
-            },
+            filter,
             update: doc! {
                 "$set": { "content": content.as_str(), "edit_timestamp": bson_date(edit_timestamp) },
                 "$inc": { "version": 1_i64 },
@@ -177,6 +214,9 @@ impl UpdateCommand {
             // A document of another service stays as it is.
             "created_by": if imported { doc! { "$eq": id } } else { doc! { "$exists": true, "$ne": id } },
         };
+        if let Some(user) = self.user() {
+            filter.insert("from_user_id", user.as_str());
+        }
         // An import may be repeated at any time, so the tombstone of an imported message must not
         // expire. Only dates do.
         let deleted_at = if imported { "deleted_at.imported" } else { "deleted_at" };
