@@ -114,7 +114,9 @@ impl ServiceConfig for Config {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.broker.warnings();
         warnings.extend(self.store.warnings());
-        warnings.extend(self.auth.warnings(self.bind));
+        if !self.is_tool() {
+            warnings.extend(self.auth.warnings(self.bind));
+        }
         if self.chat_public && !self.auth.is_on() {
             warnings.push("CHAT_PUBLIC has no effect with AUTH=off".into());
         }

@@ -167,7 +167,9 @@ mod tests {
         assert_eq!(read("", None).unwrap_err().status, 422);
         assert_eq!(read("user_id=&with=%00", None).unwrap_err().errors.len(), 2);
         assert_eq!(read("with=%00", None).unwrap_err().errors.len(), 2);
-        for query in ["all=yes", "all=true&user_id=a", "all=true&with=a", "all=true&user_id="] {
+        for query in
+            ["all=yes&user_id=a", "all=true&user_id=a", "all=true&with=a", "all=true&user_id="]
+        {
             let problem = read(query, None).unwrap_err();
             assert_eq!((problem.status, problem.errors.len()), (422, 1), "{query}");
         }

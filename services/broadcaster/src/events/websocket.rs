@@ -20,10 +20,8 @@ pub(crate) fn frames(
             Step::Checkpoint(position) => {
                 json!({ "type": "position", "position": position.to_string() })
             }
-            // Pings show that the connection is alive.
-            Step::Comment => return ready(None),
-            // The session tells it, since it also takes the new token.
-            Step::Expiring(_) => return ready(None),
+            // Pings show that the connection is alive, and the session looks after the token.
+            Step::Comment | Step::Expiring(_) => return ready(None),
             Step::End(end) => return ready(Some(Err(end))),
         };
         let frame = Frame::new(payload.to_string().as_bytes());

@@ -18,7 +18,7 @@ const LONGEST_WAIT: Duration = Duration::from_hours(1);
 pub(crate) struct TokenExpiry {
     expires_at: SystemTime,
     /// `None` once the client was warned.
-    warns_at: Option<SystemTime>,
+    warning: Option<SystemTime>,
     due_at: Instant,
 }
 
@@ -34,8 +34,8 @@ pub(crate) enum Due {
 impl TokenExpiry {
     pub(crate) fn new(expires_at: SystemTime) -> Self {
         let left = left_until(expires_at);
-        let warns_at = expires_at.checked_sub(WARNING.min(left / 2));
-        Self { expires_at, warns_at, due_at: Instant::now() }.scheduled()
+        let warning = expires_at.checked_sub(WARNING.min(left / 2));
+        Self { expires_at, warning, due_at: Instant::now() }.scheduled()
     }
 
     /// Returns when the token expires, in the form in which clients are told.
@@ -62,16 +62,16 @@ impl TokenExpiry {
         if now >= self.expires_at {
             return Some(Due::End);
         }
-        let is_warning = self.warns_at.is_some_and(|warns_at| now >= warns_at);
+        let is_warning = self.warning.is_some_and(|warning| now >= warning);
         if is_warning {
-            self.warns_at = None;
+            self.warning = None;
         }
         *self = self.scheduled();
         is_warning.then_some(Due::Warning)
     }
 
     fn scheduled(self) -> Self {
-        let next = self.warns_at.unwrap_or(self.expires_at);
+        let next = self.warning.unwrap_or(self.expires_at);
         Self { due_at: Instant::now() + left_until(next).min(LONGEST_WAIT), ..self }
     }
 }
@@ -90,7 +90,8 @@ mod tests {
             let mut expiry = TokenExpiry::new(SystemTime::now() + Duration::from_secs(lifetime));
             let wait = expiry.due_at() - Instant::now();
             let expected = Duration::from_secs(warned_after);
-            assert!(wait <= expected && wait > expected - Duration::from_millis(500), "{wait:?}");
+            let tolerance = Duration::from_millis(500);
+            assert!(wait <= expected && wait + tolerance > expected, "{wait:?}");
             assert_eq!(expiry.due(), None);
         }
     }
@@ -105,7 +106,7 @@ mod tests {
     #[test]
     fn the_warning_comes_once_and_the_end_after_it() {
         let mut expiry = TokenExpiry::new(SystemTime::now() + Duration::from_hours(1));
-        expiry.warns_at = Some(SystemTime::now());
+        expiry.warning = Some(SystemTime::now());
         assert_eq!(expiry.due(), Some(Due::Warning));
         assert_eq!(expiry.due(), None);
         assert!(expiry.due_at() > Instant::now() + Duration::from_mins(58));

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Permits, Server, handshake,
-    purpose::{MAX_DUE, Purpose},
+    purpose::{MAX_DUE, Purpose, permitted},
     refusal::Refusal,
 };
 use crate::{
@@ -233,7 +233,7 @@ impl Server {
             }
         };
         let asked = read(request, Some(&caller))?;
-        let follows = self.permitted(&asked, &caller)?;
+        let follows = permitted(&asked, &caller)?;
         let permits = self.admit_long(request)?;
         Ok(Admitted { asked, follows, caller, expiry, permits })
     }

@@ -34,7 +34,7 @@ impl Server {
     pub(super) fn permit(&self, purpose: &Purpose, caller: &Caller) -> Result<(), Refusal> {
         match purpose {
             Purpose::Chat => self.permit_broadcast(caller),
-            Purpose::Events(asked) => self.permitted(asked, caller).map(drop),
+            Purpose::Events(asked) => permitted(asked, caller).map(drop),
         }
     }
 
@@ -42,19 +42,8 @@ impl Server {
         let is_public = self.authentication().is_some_and(|it| it.is_chat_public);
         match caller.may(Action::Broadcast, Relation::Stranger) {
             Err(_) if is_public => Ok(()),
-            decided => permitted(decided, Action::Broadcast),
+            decision => allowed(decision, Action::Broadcast),
         }
-    }
-
-    /// Returns what a caller follows, if it may.
-    pub(super) fn permitted(
-        &self,
-        asked: &StreamRequest,
-        caller: &Caller,
-    ) -> Result<Follows, Refusal> {
-        let follows = asked.follows(caller).map_err(|problem| Refusal::Invalid(problem.into()))?;
-        permitted(follows.permit(caller), Action::FollowAll)?;
-        Ok(follows)
     }
 
     /// Opens the source of frames of a WebSocket, if its client may have it.
@@ -71,7 +60,7 @@ impl Server {
             }
             Purpose::Events(asked) => asked,
         };
-        let follows = self.permitted(asked, caller)?;
+        let follows = permitted(asked, caller)?;
         let follower = self.follower(follows.clone(), asked, Some(MAX_DUE))?;
         let permit = self.acquire(&follows, caller);
         let steps = self.steps(Transport::WebSocket, follower, permit, None);
@@ -100,7 +89,14 @@ impl Server {
     }
 }
 
+/// Returns what a caller follows, if it may.
+pub(super) fn permitted(asked: &StreamRequest, caller: &Caller) -> Result<Follows, Refusal> {
+    let follows = asked.follows(caller).map_err(|problem| Refusal::Invalid(problem.into()))?;
+    allowed(follows.permit(caller), Action::FollowAll)?;
+    Ok(follows)
+}
+
 /// Returns the refusal of a decision, with the scope that would allow the action.
-fn permitted(decided: Result<Grant, ProblemKind>, action: Action) -> Result<(), Refusal> {
-    decided.map(drop).map_err(|kind| Refusal::NotPermitted(kind, action.rule().scope))
+fn allowed(decision: Result<Grant, ProblemKind>, action: Action) -> Result<(), Refusal> {
+    decision.map(drop).map_err(|kind| Refusal::NotPermitted(kind, action.rule().scope))
 }

@@ -194,7 +194,7 @@ mod tests {
             assert_eq!(response.status(), status, "{refusal:?}");
             let headers = response.headers();
             assert_eq!(headers.contains_key(header::WWW_AUTHENTICATE), challenge, "{refusal:?}");
-            let seconds = headers.get(header::RETRY_AFTER).map(|it| it.as_bytes());
+            let seconds = headers.get(header::RETRY_AFTER).map(HeaderValue::as_bytes);
             assert_eq!(seconds, matches!(status, 429 | 503).then_some(&b"7"[..]), "{refusal:?}");
         }
     }

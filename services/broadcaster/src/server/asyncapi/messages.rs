@@ -27,10 +27,10 @@ pub(super) fn authenticate(channel: &str) -> Value {
         "title": "A token",
         "summary": "The first token of a client that has sent none in its handshake, or a new one before the old one expires.",
         "channel": { "$ref": format!("#/channels/{channel}") },
-        "messages": [message(&request)],
+        "messages": [message(request)],
         "reply": {
             "channel": { "$ref": format!("#/channels/{channel}") },
-            "messages": replies.iter().map(|name| message(&name)).collect::<Vec<_>>(),
+            "messages": replies.iter().map(message).collect::<Vec<_>>(),
         },
     })
 }
