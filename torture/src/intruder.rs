@@ -76,7 +76,9 @@ impl Intruder {
         let api = apis[usize::from(as_recipient)].clone();
         let (call, allowed) = self.choose(&api, &victim, as_recipient);
         let Ok(answer) = api.send(call.timeout(PATIENCE)).await else { return };
-        if answer.status < 500 && !allowed.contains(&answer.status) {
+        // A gateway that is cut off says so.
+        let is_outage = (502..=504).contains(&answer.status);
+        if !is_outage && !allowed.contains(&answer.status) {
             self.found.push(Violation {
                 rule: "intrusion",
                 message: victim.message(),
@@ -104,17 +106,17 @@ impl Intruder {
         let path = format!("/api/messages/{id}");
         let content = json!({ "content": "intrusion" });
         let client = &victim.client;
+        // A stranger does not learn that there is such a message. The recipient knows.
+        let (edit, delete): (&[u16], &[u16]) =
+            if as_recipient { (&[403, 404], &[202, 403, 404]) } else { (&[404], &[202, 404]) };
         match self.rng.random_range(0..7) {
-            0 => (api.request(Method::PUT, &path).json(&content), &[403, 404]),
+            0 => (api.request(Method::PUT, &path).json(&content), edit),
             1 => {
                 let call = api.request(Method::PUT, &path).json(&content);
-                (call.header("if-match", "\"1\", \"2\", \"3\""), &[403, 404])
+                (call.header("if-match", "\"1\", \"2\", \"3\""), edit)
             }
-            2 => (api.request(Method::DELETE, &path), &[202, 403, 404]),
-            3 => {
-                let call = api.request(Method::DELETE, &path);
-                (call.header("if-match", "*"), &[202, 403, 404])
-            }
+            2 => (api.request(Method::DELETE, &path), delete),
+            3 => (api.request(Method::DELETE, &path).header("if-match", "*"), delete),
             4 => {
                 let body = json!({ "from_user_id": client, "to_user_id": NAME, "content": "x" });
                 (api.request(Method::POST, "/api/messages").json(&body), &[403])
