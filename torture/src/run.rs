@@ -128,10 +128,13 @@ fn start_clients(
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
         let name = client_name(number);
-        let gateways = system.apis_of(&name)?;
+        // Some act by their scopes, the others by what is their own.
+        let gateways =
+            if number % 4 == 0 { system.apis_of(&name)? } else { system.plain_apis_of(&name)? };
         let client = Client { name, gateways, history: history.clone() };
+        let everyone = Client { gateways: system.plain_apis_of(EVERYONE)?, ..client.clone() };
         let seed = seed.wrapping_mul(1_000).wrapping_add(u64::from(number) + 1);
-        clients.spawn(Worker::new(client, seed, Arc::clone(shared)).work());
+        clients.spawn(Worker::new(client, everyone, seed, Arc::clone(shared)).work());
     }
     Ok(clients)
 }

@@ -69,6 +69,12 @@ impl System {
         self.gateways.iter().map(|gateway| Api::new(&gateway.from_clients_url)).collect()
     }
 
+    /// Returns clients of the gateways for a user who may do what concerns itself.
+    pub(crate) fn plain_apis_of(&self, user: &str) -> Result<Vec<Api>> {
+        let apis = self.client_apis()?.into_iter();
+        Ok(apis.map(|api| self.tokens.of_user(api, user)).collect())
+    }
+
     /// Returns clients of the gateways for a user who may do everything.
     pub(crate) fn apis_of(&self, user: &str) -> Result<Vec<Api>> {
         let apis = self.client_apis()?.into_iter();

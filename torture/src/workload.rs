@@ -61,6 +61,8 @@ struct Repeatable {
 /// One client at work.
 pub(crate) struct Worker {
     client: Client,
+    /// The same client as the sender of the contended messages.
+    everyone: Client,
     rng: StdRng,
     shared: Arc<Shared>,
     own: Vec<Known>,
@@ -89,9 +91,9 @@ impl Shared {
 }
 
 impl Worker {
-    pub(crate) fn new(client: Client, seed: u64, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(client: Client, everyone: Client, seed: u64, shared: Arc<Shared>) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { client, rng, shared, own: Vec::new(), repeatable: Vec::new(), avoid: None }
+        Self { client, everyone, rng, shared, own: Vec::new(), repeatable: Vec::new(), avoid: None }
     }
 
     /// Sends one request after the other until it is stopped or the budget is spent.
@@ -101,7 +103,8 @@ impl Worker {
             let is_read = matches!(request, Request::Read { .. });
             let prefer = if is_read { Prefer::Nothing } else { self.choose_preference() };
             let gateway = self.choose_gateway();
-            let done = self.client.ask(gateway, request, prefer).await;
+            let client = if contended { &self.everyone } else { &self.client };
+            let done = client.ask(gateway, request, prefer).await;
             let well = !matches!(
                 done.response,
                 Response::Refused(_) | Response::Unknown(_) | Response::Unexpected(_)
