@@ -221,7 +221,7 @@ mod tests {
             changed(&rsa, "alg", Value::Null),
             TestKey::new("EdDSA").jwk(),
         ] {
-            let all = [&useless[..], &[key.clone()]].concat();
+            let all = [&useless[..], std::slice::from_ref(&key)].concat();
             assert_eq!(usable(&all).unwrap(), 1, "{key}");
         }
     }
