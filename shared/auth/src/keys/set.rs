@@ -166,3 +166,75 @@ fn bits(number: &[u8]) -> usize {
 fn is_curve_bytes(text: &str) -> bool {
     URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.len() == CURVE_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use testkit::TestKey;
+
+    use super::*;
+
+    const ALLOWED: [Algorithm; 5] =
+        [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA, Algorithm::HS256];
+
+    /// Returns the number of keys of a set that can be used.
+    fn usable(keys: &[Value]) -> Result<usize, InvalidKeySet> {
+        let set = KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes(), &ALLOWED, 1);
+        set.map(|set| set.keys.len())
+    }
+
+    fn changed(key: &Value, name: &str, value: Value) -> Value {
+        let mut key = key.clone();
+        key[name] = value;
+        key
+    }
+
+    #[test]
+    fn keys_of_no_use_are_left_out_and_a_set_of_them_is_refused() {
+        let genuine = TestKey::new("ES256").jwk();
+        let rsa = TestKey::new("RS256").jwk();
+        let number = |bytes: usize| URL_SAFE_NO_PAD.encode(vec![0xff; bytes]);
+        let useless = [
+            json!("key"),
+            json!({}),
+            json!({ "kty": "oct", "k": number(32), "alg": "HS256" }),
+            json!({ "kty": "EC", "crv": "secp256k1", "x": genuine["x"], "y": genuine["y"] }),
+            changed(&rsa, "n", number(255).into()),
+            changed(&rsa, "n", number(1025).into()),
+            changed(&rsa, "n", "".into()),
+            changed(&rsa, "e", "AAAA".into()),
+            changed(&genuine, "use", "enc".into()),
+            changed(&genuine, "key_ops", json!(["sign"])),
+            changed(&genuine, "alg", "ES384".into()),
+            changed(&genuine, "x", "AAAA".into()),
+            changed(&genuine, "kid", 7.into()),
+        ];
+        for key in &useless {
+            let refused = usable(std::slice::from_ref(key));
+            assert!(matches!(refused, Err(InvalidKeySet::NoUsableKey(1))), "{key}: {refused:?}");
+        }
+        for key in [
+            changed(&genuine, "use", "sig".into()),
+            changed(&genuine, "key_ops", json!(["verify"])),
+            changed(&rsa, "n", number(256).into()),
+            changed(&rsa, "n", format!("AAAA{}", number(256)).into()),
+            changed(&rsa, "alg", Value::Null),
+            TestKey::new("EdDSA").jwk(),
+        ] {
+            let all = [&useless[..], std::slice::from_ref(&key)].concat();
+            assert_eq!(usable(&all).unwrap(), 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_json_with_keys_and_a_limited_number_counts() {
+        let read = |text: &str| KeySet::from_jwks(text.as_bytes(), &ALLOWED, 1);
+        assert!(matches!(read("<html>"), Err(InvalidKeySet::Json(_))));
+        for text in ["{}", "[]", r#"{"keys":{}}"#, "null"] {
+            assert!(matches!(read(text), Err(InvalidKeySet::Form)), "{text}");
+        }
+        assert!(matches!(read(r#"{"keys":[]}"#), Err(InvalidKeySet::NoUsableKey(0))));
+        let many = vec![TestKey::new("ES256").jwk(); 40];
+        assert_eq!(usable(&many).unwrap(), MAX_KEYS);
+    }
+}
