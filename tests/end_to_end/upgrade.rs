@@ -47,7 +47,10 @@ async fn leave(env: &TestEnvironment, now: &str) -> Result<()> {
 }
 
 async fn state(api: &Api, command: &str, message: &str) -> Result<Value> {
-    let id = OperationId::new(serde_json::from_value(command.into())?, serde_json::from_value(message.into())?);
+    let id = OperationId::new(
+        serde_json::from_value(command.into())?,
+        serde_json::from_value(message.into())?,
+    );
     let answer = api.get(&format!("/api/operations/{id}")).await?;
     Ok(answer.json::<Value>()?["status"].clone())
 }

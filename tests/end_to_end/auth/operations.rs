@@ -90,13 +90,14 @@ async fn the_worker_decides_a_deletion_that_nobody_waits_for() -> Result<()> {
 #[tokio::test]
 async fn every_gateway_knows_the_operations_of_the_others() -> Result<()> {
     let system = AuthSystem::start().await?;
-    let other = AuthSystem::gateway(&system.system.env, &system.issuer)?.start().await?.api()?;
+    let other = AuthSystem::gateway(&system.system.env, &system.issuer)?.start().await?;
+    let other_api = other.api()?;
     let draft = draft("alice", "bob", "hello");
     let operation =
         operation(&system.user("alice"), Method::POST, "/api/messages", Some(draft)).await?;
     let path = format!("/api/operations/{operation}");
     let token = |user| system.issuer.token(user);
-    assert_eq!(other.with_token(token("alice")).get(&path).await?.status, 200);
-    assert_eq!(other.with_token(token("bob")).get(&path).await?.status, 404);
+    assert_eq!(other_api.with_token(token("alice")).get(&path).await?.status, 200);
+    assert_eq!(other_api.with_token(token("bob")).get(&path).await?.status, 404);
     Ok(())
 }

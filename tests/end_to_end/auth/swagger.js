@@ -15,11 +15,12 @@ const found = (selector) => new Promise((resolve) => {
   look();
 });
 
-// React hears of a value only by the event of the input.
+// React hears of a value only by the event of the input; the page waits for a pause in typing, or for the focus to leave.
 const enter = (input, text) => {
   const { set } = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value");
   set.call(input, text);
   input.dispatchEvent(new Event("input", { bubbles: true }));
+  input.dispatchEvent(new FocusEvent("focusout", { bubbles: true }));
 };
 
 const run = async () => {
@@ -35,7 +36,7 @@ const run = async () => {
   const status = await found(`${operation} .live-responses-table tbody .response-col_status`);
   await tell("response", {
     status: status.innerText.trim(),
-    body: (await found(`${operation} .live-responses-table .response-col_description`)).innerText,
+    body: (await found(`${operation} .live-responses-table tbody .response-col_description`)).innerText,
     kept: JSON.stringify([{ ...localStorage }, { ...sessionStorage }]),
   });
 };
