@@ -1,7 +1,7 @@
 //! Appending changes to the log, and acking each delivery group once its changes are in it.
 //!
 //! One append is in flight. What is applied meanwhile gathers for the next one: so a lone change waits for nobody, and under
-//! load one entry has many changes. Replies do not wait for the log.
+//! load one entry has many changes. Under heavy load, an entry waits for more. Replies do not wait for the log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use telemetry::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 use uuid::Uuid;
 
@@ -40,6 +40,12 @@ const MAX_IN_A_ROW: u32 = 8;
 
 /// Maximum pause between two appends.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
+
+/// Number of changes of an entry behind which the next one waits for more: an entry costs MongoDB as much as fifty changes.
+const MANY_CHANGES: usize = 32;
+
+/// Maximum time for which an entry waits for more changes.
+const GATHERING: Duration = Duration::from_millis(10);
 
 /// A delivery group that was applied, on its way to the log.
 pub(crate) struct AppliedGroup {
@@ -105,15 +111,18 @@ impl<S: CommandStore> LogWriter<S> {
 
     /// Works until the last group has come and is acked. Groups that it gives up are delivered again.
     pub(crate) async fn run(mut self, mut groups: mpsc::Receiver<AppliedGroup>) {
+        let mut gathering = Duration::ZERO;
         while let Some(first) = groups.recv().await {
             let mut changes = first.changes;
             let mut acknowledgements = vec![first.acknowledgement];
+            let gathered_at = Instant::now() + gathering;
             while changes.len() < MAX_ENTRY_CHANGES
-                && let Ok(next) = groups.try_recv()
+                && let Ok(Some(next)) = timeout_at(gathered_at, groups.recv()).await
             {
                 changes.extend(next.changes);
                 acknowledgements.push(next.acknowledgement);
             }
+            gathering = if changes.len() < MANY_CHANGES { Duration::ZERO } else { GATHERING };
             let Ok(pause) = self.append_all(changes).await else { return };
             for acknowledgement in acknowledgements {
                 acknowledgement.send().await;

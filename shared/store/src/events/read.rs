@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 use uuid::Uuid;
 
-use super::{EntryOfUser, entry_of_user, from_document, number};
+use super::{EntryOfUser, entry_of_user, from_document, number, user_key};
 use crate::{
     Store, StoreError,
     convert::{to_uuid, unreadable},
@@ -78,7 +78,7 @@ impl Store {
         max_entries: u16,
     ) -> Result<Vec<EntryOfUser>, StoreError> {
         let pipeline = [
-            doc! { "$match": { "users": user.as_str(), "_id": { "$gte": number(seq)? } } },
+            doc! { "$match": { "users": user_key(user), "_id": { "$gte": number(seq)? } } },
             doc! { "$sort": { "_id": 1 } },
             doc! { "$limit": i64::from(max_entries) },
             doc! { "$project": { "append": 1, "changes": changes_of(user, with) } },
@@ -96,7 +96,7 @@ impl Store {
         seq: u64,
         max: u32,
     ) -> Result<bool, StoreError> {
-        let entries = doc! { "users": user.as_str(), "_id": { "$gte": number(seq)? } };
+        let entries = doc! { "users": user_key(user), "_id": { "$gte": number(seq)? } };
         if with.is_none() {
             // Each has a change at least. The index alone tells, without their changes being looked at.
             let count = [
