@@ -44,7 +44,7 @@ pub(crate) struct DevIssuer {
 /// Prints a token.
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let issuer = DevIssuer::open(&cargo::target_dir().await?)?;
-    let lifetime = Duration::from_secs(options.minutes * 60);
+    let lifetime = Duration::from_mins(options.minutes);
     console::line(&issuer.token(&options.subject, &options.scope, lifetime)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(first.key.jwk(), second.key.jwk());
         let mode = |name| first.dir.join(name).metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("issuer.pk8"), 0o600);
-        let token = first.token("alice", &["a".to_owned()], Duration::from_secs(60)).unwrap();
+        let token = first.token("alice", &["a".to_owned()], Duration::from_mins(1)).unwrap();
         assert_eq!(token.split('.').count(), 3);
     }
 }

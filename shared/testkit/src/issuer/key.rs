@@ -13,8 +13,8 @@ use ring::{
     rand::SystemRandom,
     rsa::PublicKeyComponents,
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
-        RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+        KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
     },
 };
 use serde_json::{Value, json};
@@ -75,6 +75,10 @@ impl TestKey {
     }
 
     /// Makes a key for ES256, to be kept: in PKCS #8, not encrypted.
+    ///
+    /// # Panics
+    ///
+    /// Without randomness.
     #[must_use]
     pub fn es256() -> Vec<u8> {
         let made = EcdsaKeyPair::generate_pkcs8(ES256, &SystemRandom::new());
