@@ -108,9 +108,10 @@ impl Follower {
         })
     }
 
-    /// Returns the position behind everything that was taken and everything that is not wanted.
+    /// Returns the position behind everything that was taken and everything that is not wanted. Before the stream has begun,
+    /// that is the one from which it was to go on: nothing behind it is known yet.
     pub(crate) fn position(&self) -> EventPosition {
-        self.position
+        self.opening.and_then(|opening| opening.after).unwrap_or(self.position)
     }
 
     /// Returns the next item, or that there is none now. Cancel safe. After an error, it can be tried again.
@@ -166,7 +167,11 @@ impl Follower {
                     self.tail.resume_at(&self.waiting, place);
                     ready = Item::Ready { position: after, resumed: true };
                 }
-                Resumed::Reset(reason) => reset = Some(reason),
+                Resumed::Reset(reason) => {
+                    reset = Some(reason);
+                    // A client that gets this far and no further must be told again.
+                    ready = Item::Ready { position: after, resumed: false };
+                }
             }
         }
         self.opening = None;

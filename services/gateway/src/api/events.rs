@@ -118,7 +118,10 @@ async fn long_poll(
 fn nothing_yet(request: &Request) -> Result<Response, Problem> {
     let mut fields = Fields::from_query(request.uri().query().unwrap_or_default());
     let after = fields.parsed("after", "", "", |text| text.parse::<EventPosition>().ok());
-    let Some(position) = after else {
+    // The header counts more, as for the broadcaster.
+    let header =
+        request.headers().get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let Some(position) = header.or(after) else {
         let detail = "this gateway is shutting down; ask again";
         return Err(Problem::new(ProblemKind::Overloaded, detail));
     };

@@ -107,7 +107,7 @@ catalog! {
     /// Duration of operations on the database, including the wait for a connection (label: result).
     STORE_DURATION: HistogramName = "messages_store_operation_duration_seconds";
 
-    /// Connected subscribers.
+    /// Connected subscribers of `/api/chat`.
     SUBSCRIBERS: GaugeName = "messages_subscribers";
     /// Frames that this replica received.
     FRAMES: CounterName = "messages_frames_total";
@@ -115,7 +115,7 @@ catalog! {
     FRAMES_SENT: CounterName = "messages_frames_sent_total";
     /// Frames that slow subscribers missed because a newer frame replaced them.
     FRAMES_DROPPED: CounterName = "messages_frames_dropped_total";
-    /// Sessions that ended: gone or `by_peer`, or why this side closed them (label: reason).
+    /// WebSockets that ended: gone or `by_peer`, or why this side closed them (label: reason).
     SESSIONS_CLOSED: CounterName = "messages_sessions_closed_total";
     /// Time to find the message of a frame: to read it, and to sample before, where that was needed.
     SAMPLE_DURATION: HistogramName = "messages_sample_duration_seconds";

@@ -284,6 +284,17 @@ async fn pages_of_the_host_may_follow_and_those_of_listed_origins() {
 }
 
 #[tokio::test]
+async fn a_stream_that_cannot_begin_keeps_its_position() {
+    let server = Fixture::start(timing(|timing| timing.checkpoint = Duration::from_millis(50)));
+    // What follows the position is in the log alone, which cannot be read.
+    server.tail.follow_log(EPOCH, (100, Uuid::nil()), vec![entry(100, &[("alice", "bob")])]);
+    let after = EventPosition::behind(EPOCH, 5, Uuid::nil()).to_string();
+    let mut socket = server.websocket(&format!("user_id=alice&after={after}")).await;
+    let first: Value = socket.next_json(LIMIT).await.unwrap();
+    assert_eq!(first, json!({ "type": "position", "position": after }));
+}
+
+#[tokio::test]
 async fn every_stream_starts_over_in_another_log() {
     let server = Fixture::following(timing(|_| {}));
     let mut stream = server.sse("user_id=alice").await;
@@ -295,6 +306,8 @@ async fn every_stream_starts_over_in_another_log() {
     let mut resumed = server.sse(&format!("user_id=alice&after={start}")).await;
     let ready = resumed.next(LIMIT).await.unwrap();
     assert_eq!((ready.name.as_str(), &ready.data["resumed"]), ("ready", &json!(false)));
+    // Else one that is interrupted here would never learn of the reset.
+    assert_eq!(ready.id, start);
     assert_eq!(resumed.next(LIMIT).await.unwrap().data["reason"], "other-epoch");
     let page: Value =
         server.poll(&format!("user_id=alice&after={start}"), &[]).await.json().unwrap();
