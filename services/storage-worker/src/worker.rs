@@ -106,12 +106,7 @@ impl<S: CommandStore> Worker<S> {
         let admission = Admission { now, require_actor: self.require_actor };
         let mut group = ParsedGroup::parse(deliveries, admission, &self.tracer);
         self.metrics.record_arrival(&group.commands, now);
-        if self.mixed_actors.notice(group.commands.iter().map(|received| &received.command)) {
-            tracing::warn!(
-                "applying a command without an actor, though others have one: a gateway runs with AUTH=off, or this is a \
-                 command of before. Once all gateways have AUTH=jwt, set REQUIRE_ACTOR=true"
-            );
-        }
+        self.warn_of_mixed_actors(&group.commands);
         let (store, retry) = (self.store.as_ref(), &self.retry);
         let applied = if deliveries.iter().any(|delivery| delivery.suspect) {
             apply_one_by_one(store, retry, &group.commands).await?
@@ -160,6 +155,15 @@ impl<S: CommandStore> Worker<S> {
             Some((delivery.reply_to.clone()?, replies.remove(&index)?))
         });
         Ok(Processed { replies: by_queue.collect(), changes })
+    }
+
+    fn warn_of_mixed_actors(&mut self, commands: &[ReceivedCommand]) {
+        if self.mixed_actors.notice(commands.iter().map(|received| &received.command)) {
+            tracing::warn!(
+                "applying a command without an actor, though others have one: a gateway runs with AUTH=off, or this is a \
+                 command of before. Once all gateways have AUTH=jwt, set REQUIRE_ACTOR=true"
+            );
+        }
     }
 
     /// Dead-letters commands for these reasons. Returns their outcome.
