@@ -20,13 +20,13 @@ const SOON: Duration = Duration::from_secs(20);
 const SHORT: i64 = 8;
 
 /// A system with a broadcaster and a gateway that let nobody in without a token.
-struct Guarded {
-    broadcaster: ServiceProcess,
-    auth: AuthSystem,
+pub(crate) struct Guarded {
+    pub(crate) broadcaster: ServiceProcess,
+    pub(crate) auth: AuthSystem,
 }
 
 impl Guarded {
-    async fn start(settings: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Result<Self> {
         let env = TestEnvironment::new().await;
         let issuer = TestIssuer::start().await?;
         let broadcaster = AuthSystem::trusting(env.broadcaster(), &issuer).env("AUTH_LEEWAY_S", 0);
@@ -87,7 +87,7 @@ async fn websocket(service: &ServiceProcess, path: &str, token: &str) -> Result<
     Subscriber::connect_with(&service.websocket_url(path), &headers).await
 }
 
-fn bearer(token: &str) -> String {
+pub(crate) fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
@@ -110,7 +110,7 @@ async fn until(socket: &mut Subscriber, kind: &str) -> Result<Value> {
     }
 }
 
-async fn closed(socket: &mut Subscriber) -> Result<u16> {
+pub(crate) async fn closed(socket: &mut Subscriber) -> Result<u16> {
     Ok(socket.closed(SOON).await?.context("no close frame")?.code.into())
 }
 

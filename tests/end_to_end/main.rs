@@ -2,6 +2,7 @@
 
 mod actors;
 mod auth;
+mod auth_matrix;
 mod auth_streams;
 mod broadcasts;
 mod conformance;

@@ -154,7 +154,7 @@ impl Worker {
 
     fn new_message(&self, from: String, key: Option<String>) -> Request {
         let content = self.client.history.token("m");
-        let id = key.as_deref().map(|key| MessageId::from_idempotency_key(&from, key, None));
+        let id = key.as_deref().map(|key| MessageId::from_idempotency_key(&from, key, None, None));
         Request::Create { id, from, to: RECIPIENT.to_owned(), content, key }
     }
 

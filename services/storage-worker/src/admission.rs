@@ -12,46 +12,90 @@ pub(crate) struct Admission {
     pub(crate) require_actor: bool,
 }
 
+/// Reason for which a command is poison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// A gateway may have published the command, and a worker may have applied it before.
+    Obsolete(String),
+    /// No gateway publishes such a command, and no worker applies it. Whoever did may have given it the id of another
+    /// command, which nothing may happen to.
+    Forged(String),
+}
+
+impl Refusal {
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Obsolete(reason) | Self::Forged(reason) => reason,
+        }
+    }
+}
+
 impl Admission {
     /// Returns the reason for which the command is poison; `None` if it may be applied.
-    pub(crate) fn refusal(&self, command: &Command) -> Option<String> {
-        if let Some(reason) = self.actor_refusal(command) {
-            return Some(reason);
-        }
-        let expired = command.is_expired_create(self.now);
-        expired.then(|| format!("the create is older than {MAX_CREATE_AGE_DAYS} days"))
+    pub(crate) fn refusal(&self, command: &Command) -> Option<Refusal> {
+        self.actor_refusal(command).or_else(|| {
+            let expired = command.is_expired_create(self.now);
+            expired.then(|| {
+                Refusal::Obsolete(format!("the create is older than {MAX_CREATE_AGE_DAYS} days"))
+            })
+        })
     }
 
-    fn actor_refusal(&self, command: &Command) -> Option<String> {
+    fn actor_refusal(&self, command: &Command) -> Option<Refusal> {
         match &command.actor {
-            None if self.require_actor => Some(
+            None if self.require_actor => Some(Refusal::Obsolete(
                 "the command has no actor, and REQUIRE_ACTOR=true: it is of a gateway with AUTH=off or of an earlier \
                  release. Set AUTH=jwt there. Purge the command, or, if you trust it, replay it while the workers run \
                  with REQUIRE_ACTOR=false"
                     .to_owned(),
-            ),
+            )),
             None | Some(Actor::Service { scope: Scope::WriteAs, .. }) => None,
             Some(Actor::User(user)) => {
                 let Payload::Message(message) = &command.payload;
                 match &message.action {
-                    Action::Create { from_user_id, .. } if from_user_id != user => Some(
+                    Action::Create { from_user_id, .. } if from_user_id != user => {
+                        Some(Refusal::Forged(
                         "the command creates a message in the name of another user than its actor. Gateways publish \
                          no such command: find out who else can publish to messages.commands, and purge it"
                             .to_owned(),
-                    ),
+                        ))
+                    }
                     // Whose message it changes, the store finds out.
                     Action::Create { .. } | Action::Edit { .. } | Action::Delete { .. } => None,
                 }
             }
             Some(Actor::Service { scope: scope @ (Scope::ReadAll | Scope::Broadcast), .. }) => {
-                Some(format!(
+                Some(Refusal::Forged(format!(
                     "the actor of the command is a service with the scope {scope}, and changing messages takes {}. \
                      Gateways publish no such command: find out who else can publish to messages.commands, and \
                      purge it",
                     Scope::WriteAs
-                ))
+                )))
             }
         }
+    }
+}
+
+/// Notices where only some of the gateways name actors.
+#[derive(Debug, Default)]
+pub(crate) struct MixedActors {
+    /// Whether a command had an actor.
+    named: bool,
+    /// Whether a command had none after that.
+    noticed: bool,
+}
+
+impl MixedActors {
+    /// Returns true at the first command without an actor that comes after one with an actor.
+    pub(crate) fn notice<'a>(&mut self, commands: impl IntoIterator<Item = &'a Command>) -> bool {
+        if self.noticed {
+            return false;
+        }
+        for command in commands {
+            self.noticed |= self.named && command.actor.is_none();
+            self.named |= command.actor.is_some();
+        }
+        self.noticed
     }
 }
 
@@ -119,6 +163,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_command_without_an_actor_is_noticed_once_after_one_with() {
+        let [_, _, deletion] = actions();
+        let without = Command::new(MessageId::generate(), Timestamp::now(), deletion);
+        let with = without.clone().by(Some(Actor::User(user("alice"))));
+        let mut mixed = MixedActors::default();
+        assert!(!mixed.notice([&without, &with, &with]), "an upgrade begins so");
+        assert!(!mixed.notice([&with]));
+        assert!(mixed.notice([&with, &without, &with]));
+        assert!(!mixed.notice([&with, &without]), "once is enough");
+    }
+
     /// A header holds no longer one, and a list shows how it begins.
     #[test]
     fn a_reason_fits_and_names_the_setting() {
@@ -126,9 +182,13 @@ mod tests {
         let [create, ..] = actions();
         let command = Command::new(MessageId::generate(), Timestamp::now(), create);
         for actor in [None, Some(Actor::User(user("bob"))), Some(service(Scope::Broadcast))] {
-            let reason = admission.refusal(&command.clone().by(actor)).unwrap();
-            assert!(reason.len() <= 500, "{reason}");
+            let has_actor = actor.is_some();
+            let refusal = admission.refusal(&command.clone().by(actor)).unwrap();
+            assert!(refusal.reason().len() <= 500, "{refusal:?}");
+            // Another worker may have applied what has no actor.
+            assert_eq!(matches!(refusal, Refusal::Forged(_)), has_actor, "{refusal:?}");
         }
-        assert!(admission.refusal(&command).unwrap()[..60].contains("REQUIRE_ACTOR=true"));
+        let refusal = admission.refusal(&command).unwrap();
+        assert!(refusal.reason()[..60].contains("REQUIRE_ACTOR=true"));
     }
 }

@@ -7,7 +7,10 @@ use serde_json::value::RawValue;
 use store::RecordedOutcome;
 use telemetry::traces::{TraceContext, Tracer};
 
-use crate::{admission::Admission, spans::CommandSpans};
+use crate::{
+    admission::{Admission, Refusal},
+    spans::CommandSpans,
+};
 
 /// Contents of a delivery group.
 #[derive(Debug, Default)]
@@ -15,7 +18,7 @@ pub(crate) struct ParsedGroup {
     /// The commands to apply, in delivery order.
     pub(crate) commands: Vec<ReceivedCommand>,
     /// Commands that are not to be applied, with the reasons.
-    pub(crate) refused: Vec<(ReceivedCommand, String)>,
+    pub(crate) refused: Vec<(ReceivedCommand, Refusal)>,
     /// Dead letters of what is no command.
     pub(crate) unreadable: Vec<DeadLetter>,
     /// Spans of the commands.
@@ -90,7 +93,7 @@ impl ParsedGroup {
                 trace_context,
             };
             match refusal {
-                Some(reason) => self.refused.push((received, reason)),
+                Some(refusal) => self.refused.push((received, refusal)),
                 None => self.commands.push(received),
             }
         }
@@ -190,10 +193,10 @@ mod tests {
         assert!(group.commands.is_empty());
         let ids: Vec<CommandId> = group.refused.iter().map(|(received, _)| received.id()).collect();
         assert_eq!(ids, [late.id, forged.id]);
-        assert_eq!(group.refused[0].1, "the create is older than 6 days");
+        assert_eq!(group.refused[0].1.reason(), "the create is older than 6 days");
         // The dead letter can be replayed as it was.
-        let (received, reason) = &group.refused[1];
-        let dead_letter = received.dead_letter(reason.clone());
+        let (received, refusal) = &group.refused[1];
+        let dead_letter = received.dead_letter(refusal.reason().to_owned());
         assert_eq!(serde_json::from_slice::<Vec<Command>>(&dead_letter.body).unwrap(), [forged]);
     }
 }

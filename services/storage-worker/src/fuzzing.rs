@@ -2,18 +2,19 @@
 //! functions, which panic if it does not hold.
 
 use broker::{Delivery, TraceParents};
-use contracts::{Action, Actor, Command, MAX_BATCH_COMMANDS, Payload, Timestamp};
+use contracts::{Action, Actor, Command, CommandId, MAX_BATCH_COMMANDS, Payload, Scope, Timestamp};
 use serde_json::Value;
 use telemetry::traces::Tracer;
 
 use crate::{
     admission::Admission,
     dead_letters::{command_ids, one_line, readable},
-    delivery_group::ParsedGroup,
+    delivery_group::{ParsedGroup, ReceivedCommand},
 };
 
 /// Each element of a delivery is applied, refused or a dead letter, and a delivery that is no array is
-/// one dead letter as a whole. No user writes in another's name.
+/// one dead letter as a whole. No user writes in another's name, no service without the scope, and nobody without an actor
+/// where one is required.
 pub fn delivery(data: &[u8]) {
     let delivery = Delivery {
         body: data.to_vec(),
@@ -23,8 +24,12 @@ pub fn delivery(data: &[u8]) {
         reply_to: None,
         traceparents: TraceParents::default(),
     };
-    let admission = Admission { now: Timestamp::now(), require_actor: false };
-    let group = ParsedGroup::parse(&[delivery], admission, &Tracer::default());
+    let now = Timestamp::now();
+    let parse = |require_actor| {
+        let admission = Admission { now, require_actor };
+        ParsedGroup::parse(std::slice::from_ref(&delivery), admission, &Tracer::default())
+    };
+    let group = parse(false);
     let refused = group.refused.iter().map(|(received, _)| received);
     let readable: Vec<&Command> =
         group.commands.iter().chain(refused).map(|received| &received.command).collect();
@@ -38,12 +43,20 @@ pub fn delivery(data: &[u8]) {
     }
     for received in &group.commands {
         let Payload::Message(message) = &received.command.payload;
-        if let (Action::Create { from_user_id, .. }, Some(Actor::User(user))) =
-            (&message.action, &received.command.actor)
-        {
-            assert_eq!(from_user_id, user);
+        match (&message.action, &received.command.actor) {
+            (Action::Create { from_user_id, .. }, Some(Actor::User(user))) => {
+                assert_eq!(from_user_id, user);
+            }
+            (_, Some(Actor::Service { scope, .. })) => assert_eq!(*scope, Scope::WriteAs),
+            (_, Some(Actor::User(_)) | None) => {}
         }
     }
+    // Which commands are applied depends on the setting in this respect only.
+    let ids = |commands: &[ReceivedCommand], all: bool| -> Vec<CommandId> {
+        let applied = commands.iter().filter(|it| all || it.command.actor.is_some());
+        applied.map(ReceivedCommand::id).collect()
+    };
+    assert_eq!(ids(&parse(true).commands, true), ids(&group.commands, false));
     for command in readable {
         let written = serde_json::to_vec(command).unwrap_or_default();
         assert_eq!(serde_json::from_slice::<Command>(&written).ok().as_ref(), Some(command));
@@ -66,8 +79,12 @@ pub fn dead_letter_on_a_terminal(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use contracts::{MessageId, Scope, UserId};
-    use proptest::{collection::vec, prelude::*, sample::Index};
+    use contracts::{MessageId, UserId};
+    use proptest::{
+        collection::vec,
+        prelude::*,
+        sample::{self, Index},
+    };
 
     use super::*;
 
@@ -80,7 +97,8 @@ mod tests {
             Just(None),
             Just(Some(Actor::User(user("alice")))),
             Just(Some(Actor::User(user("bob")))),
-            Just(Some(Actor::Service { name: "importer".to_owned(), scope: Scope::WriteAs })),
+            sample::select(&Scope::ALL)
+                .prop_map(|scope| { Some(Actor::Service { name: "importer".to_owned(), scope }) }),
         ]
     }
 

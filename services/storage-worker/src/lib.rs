@@ -32,6 +32,7 @@ use store::{Store, StoreSettings};
 use telemetry::{metrics::Exporter, traces::Tracer};
 use tokio::sync::watch;
 
+use admission::MixedActors;
 pub use command_store::CommandStore;
 pub use config::{Command, Config};
 pub use dead_letters::{DeadLettersCommand, Selection};
@@ -128,6 +129,7 @@ pub async fn run_with(
         metrics,
         tracer: tracer.clone(),
         require_actor: config.require_actor,
+        mixed_actors: MixedActors::default(),
     };
     let working = worker.work(log_writer, config.prefetch, trimming);
     let working = phases.hard_deadline.run_until_cancelled(Box::pin(working));

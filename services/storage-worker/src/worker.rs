@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::Instrument;
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, MixedActors, Refusal},
     apply::apply_until_done,
     changes::CommandChange,
     command_store::CommandStore,
@@ -36,6 +36,7 @@ pub(crate) struct Worker<S> {
     pub(crate) tracer: Tracer,
     /// Whether commands without an actor are dead-lettered.
     pub(crate) require_actor: bool,
+    pub(crate) mixed_actors: MixedActors,
 }
 
 pub(crate) struct Metrics {
@@ -105,6 +106,7 @@ impl<S: CommandStore> Worker<S> {
         let admission = Admission { now, require_actor: self.require_actor };
         let mut group = ParsedGroup::parse(deliveries, admission, &self.tracer);
         self.metrics.record_arrival(&group.commands, now);
+        self.warn_of_mixed_actors(&group.commands);
         let (store, retry) = (self.store.as_ref(), &self.retry);
         let applied = if deliveries.iter().any(|delivery| delivery.suspect) {
             apply_one_by_one(store, retry, &group.commands).await?
@@ -112,10 +114,17 @@ impl<S: CommandStore> Worker<S> {
             apply_until_done(store, retry, &group.commands).await?
         };
         let mut ended: Vec<Ended> = Vec::with_capacity(applied.len());
-        let mut poison: Vec<(&ReceivedCommand, String)> =
-            group.refused.iter().map(|(received, reason)| (received, reason.clone())).collect();
-        let mut changes: Vec<_> =
-            poison.iter().map(|(received, _)| CommandChange::remembered(received)).collect();
+        let (mut poison, mut forged, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        for (received, refusal) in &group.refused {
+            let refused = (received, refusal.reason().to_owned());
+            match refusal {
+                Refusal::Obsolete(_) => {
+                    changes.push(CommandChange::remembered(received));
+                    poison.push(refused);
+                }
+                Refusal::Forged(_) => forged.push(refused),
+            }
+        }
         for (received, result) in applied {
             changes.extend(CommandChange::of(received, &result));
             match result {
@@ -126,11 +135,11 @@ impl<S: CommandStore> Worker<S> {
         for dead_letter in &group.unreadable {
             self.dead_letter(dead_letter).await?;
         }
-        for (received, reason) in poison {
-            let dead_letter = received.dead_letter(reason);
-            self.dead_letter(&dead_letter).instrument(received.log_span()).await?;
-            ended.push((received, Outcome::Failed(Failure::DeadLettered)));
+        // They have no record, no change and no reply: all of these would be those of the command whose id they bear.
+        for (_, outcome) in self.dead_letter_commands(forged).await? {
+            self.metrics.outcomes.count(outcome.kind());
         }
+        ended.extend(self.dead_letter_commands(poison).await?);
         let ended = outcomes::record(self.store.store(), &self.retry, ended).await?;
         let cluster_time = self.store.store().cluster_time();
         let mut replies: BTreeMap<usize, Vec<Reply>> = BTreeMap::new();
@@ -146,6 +155,29 @@ impl<S: CommandStore> Worker<S> {
             Some((delivery.reply_to.clone()?, replies.remove(&index)?))
         });
         Ok(Processed { replies: by_queue.collect(), changes })
+    }
+
+    fn warn_of_mixed_actors(&mut self, commands: &[ReceivedCommand]) {
+        if self.mixed_actors.notice(commands.iter().map(|received| &received.command)) {
+            tracing::warn!(
+                "applying a command without an actor, though others have one: a gateway runs with AUTH=off, or this is a \
+                 command of before. Once all gateways have AUTH=jwt, set REQUIRE_ACTOR=true"
+            );
+        }
+    }
+
+    /// Dead-letters commands for these reasons. Returns their outcome.
+    async fn dead_letter_commands<'a>(
+        &mut self,
+        poison: Vec<(&'a ReceivedCommand, String)>,
+    ) -> Result<Vec<Ended<'a>>, Abandoned> {
+        let mut ended = Vec::with_capacity(poison.len());
+        for (received, reason) in poison {
+            let dead_letter = received.dead_letter(reason);
+            self.dead_letter(&dead_letter).instrument(received.log_span()).await?;
+            ended.push((received, Outcome::Failed(Failure::DeadLettered)));
+        }
+        Ok(ended)
     }
 
     async fn dead_letter(&mut self, dead_letter: &DeadLetter) -> Result<(), Abandoned> {

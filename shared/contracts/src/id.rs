@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{Actor, Timestamp};
+use crate::{Actor, Timestamp, UserId};
 
 /// Namespace of message ids derived from a sender and an idempotency key. Part of the API: with
 /// another value, a repeated request would create a second message.
@@ -32,14 +32,21 @@ pub struct CommandId(Uuid);
 
 impl MessageId {
     /// Returns the id that every gateway derives from this sender and the idempotency key of this actor. The keys of each
-    /// service are apart from those of the sender, and of other services.
+    /// service are apart from those of the sender, and of other services. A service that is a `user` shares its name with
+    /// none that is not.
     #[must_use]
-    pub fn from_idempotency_key(sender: &str, key: &str, actor: Option<&Actor>) -> Self {
+    pub fn from_idempotency_key(
+        sender: &str,
+        key: &str,
+        actor: Option<&Actor>,
+        user: Option<&UserId>,
+    ) -> Self {
         // The lengths keep ("ab", "c") apart from ("a", "bc").
         let of_sender = format!("{}:{sender}{key}", sender.len());
         let name = match actor {
             Some(Actor::Service { name, .. }) => {
-                format!("service {}:{name}{of_sender}", name.len())
+                let kind = if user.is_some() { "user" } else { "service" };
+                format!("{kind} {}:{name}{of_sender}", name.len())
             }
             Some(Actor::User(_)) | None => of_sender,
         };
@@ -173,16 +180,16 @@ mod tests {
 
     #[test]
     fn the_same_sender_and_key_make_the_same_message_id() {
-        let once = MessageId::from_idempotency_key("alice", "k1", None);
-        assert_eq!(once, MessageId::from_idempotency_key("alice", "k1", None));
-        assert_ne!(once, MessageId::from_idempotency_key("alicek", "1", None));
+        let once = MessageId::from_idempotency_key("alice", "k1", None, None);
+        assert_eq!(once, MessageId::from_idempotency_key("alice", "k1", None, None));
+        assert_ne!(once, MessageId::from_idempotency_key("alicek", "1", None, None));
         assert_eq!(once.to_string(), "90cae97a-78cc-55b8-ba21-a76c2fe4ecda");
     }
 
     #[test]
     fn an_idempotency_key_belongs_to_its_actor() {
         let of = |sender: &str, key: &str, actor: Option<&Actor>| {
-            MessageId::from_idempotency_key(sender, key, actor)
+            MessageId::from_idempotency_key(sender, key, actor, None)
         };
         let service = |name: &str| Actor::Service { name: name.to_owned(), scope: Scope::WriteAs };
         let alice = Actor::User("alice".to_owned().try_into().unwrap());
@@ -192,6 +199,14 @@ mod tests {
         assert_ne!(imported, unchecked);
         assert_eq!(imported, of("alice", "k1", Some(&service("importer"))));
         assert_ne!(imported, of("alice", "k1", Some(&service("other"))));
+        let moderator: UserId = "importer".to_owned().try_into().unwrap();
+        let of_moderator = MessageId::from_idempotency_key(
+            "alice",
+            "k1",
+            Some(&service("importer")),
+            Some(&moderator),
+        );
+        assert_ne!(imported, of_moderator, "a user of this name is another one");
         assert_ne!(of("bc", "k", Some(&service("a"))), of("c", "k", Some(&service("ab"))));
     }
 

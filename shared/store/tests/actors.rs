@@ -127,6 +127,13 @@ async fn a_damaged_tombstone_tells_nobody_but_its_sender() -> Result<()> {
     }
     let error = store.update(&delete(id, by("alice")?)).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
+    // Nor does one that does not tell who that was.
+    documents::change(&env, id, doc! { "$set": { "participants": 7 } }).await?;
+    for name in ["alice", "bob", "mallory"] {
+        assert_eq!(outcome(&store, &delete(id, by(name)?)).await?, NOT_FOUND, "{name}");
+    }
+    let error = store.update(&delete(id, None)).await.unwrap_err();
+    assert!(error.is_permanent(), "{error:?}");
     Ok(())
 }
 

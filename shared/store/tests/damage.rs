@@ -259,7 +259,7 @@ async fn an_outcome_recorded_in_unknown_words_counts_and_harms_no_other() -> Res
         (recorded[&unknown], recorded[&damaged]),
         (RecordedOutcome::Unknown, RecordedOutcome::Unknown)
     );
-    let error = store.operation(OperationId::new(unknown, message_id)).await.unwrap_err();
+    let error = store.operation(OperationId::new(unknown, message_id), None).await.unwrap_err();
     assert!(error.is_permanent(), "{error:?}");
     Ok(())
 }

@@ -154,10 +154,10 @@ async fn operations_keep_their_state() -> Result<()> {
         (SUPERSEDED, EDITED),
     ] {
         let id = OperationId::new(command(command_id)?, message(message_id)?);
-        assert_eq!(store.operation(id).await?, OperationState::Succeeded, "{command_id}");
+        assert_eq!(store.operation(id, None).await?, OperationState::Succeeded, "{command_id}");
     }
     let id = OperationId::new(command(NOT_FOUND)?, MessageId::generate());
-    assert_eq!(store.operation(id).await?, OperationState::Failed(Failure::NotFound));
+    assert_eq!(store.operation(id, None).await?, OperationState::Failed(Failure::NotFound));
     let recorded = store.recorded_outcomes([command(SUPERSEDED)?]).await?;
     assert_eq!(recorded.get(&command(SUPERSEDED)?), Some(&RecordedOutcome::Superseded));
     Ok(())

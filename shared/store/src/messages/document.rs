@@ -89,6 +89,10 @@ impl Found {
         }
     }
 
+    pub(crate) fn is_damaged(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+
     pub(crate) fn participants(&self) -> &Participants {
         match self {
             Self::Stored(stored) => &stored.participants,

@@ -56,12 +56,9 @@ impl Store {
     }
 
     /// Returns a message or tombstone, which tells what became of a command.
-    pub(crate) async fn read_changed(
-        &self,
-        id: MessageId,
-    ) -> Result<Option<StoredDocument>, StoreError> {
+    pub(crate) async fn read_changed(&self, id: MessageId) -> Result<Option<Found>, StoreError> {
         let documents = self.read_by_id([id]).await?;
-        self.own_by_id(&documents)?.remove(&id).map(Found::stored).transpose()
+        Ok(self.own_by_id(&documents)?.remove(&id))
     }
 
     /// Reads messages and tombstones. A document of another service counts as none.

@@ -96,7 +96,7 @@ impl UpdateCommand {
             (Some(from), _) if from == user => None,
             (Some(_), Some(to)) if to == user && !found.is_deleted() => Some(Failure::NotTheSender),
             // A tombstone of release 0.1: it has an outcome for the commands that it remembers, and for no others.
-            (None, _) if found.is_deleted() => None,
+            (None, _) if found.is_deleted() && !found.is_damaged() => None,
             _ => Some(Failure::NotFound),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contracts::{CommandId, Failure, OperationId, Timestamp};
+use contracts::{CommandId, Failure, OperationId, Timestamp, UserId};
 
 use super::{LIFETIME, RecordedOutcome};
 use crate::{
@@ -30,8 +30,12 @@ pub enum OperationState {
 
 impl Store {
     /// Returns the state of an operation. A recorded outcome tells it, or else the message or its
-    /// tombstone.
-    pub async fn operation(&self, id: OperationId) -> Result<OperationState, StoreError> {
+    /// tombstone. `requester` is the user who may change own messages only: of others' it learns nothing.
+    pub async fn operation(
+        &self,
+        id: OperationId,
+        requester: Option<&UserId>,
+    ) -> Result<OperationState, StoreError> {
         let outcomes = self.recorded_outcomes([id.command_id]).await?;
         let without_trace = match outcomes.get(&id.command_id) {
             // The message decides: an operator may have replayed the command since, and the worker
@@ -48,14 +52,21 @@ impl Store {
             }
             None => without_record(id.command_id),
         };
-        let Some(stored) = self.read_changed(id.message_id).await? else {
+        let Some(found) = self.read_changed(id.message_id).await? else {
             return Ok(without_trace);
+        };
+        let is_own = requester.is_none() || requester == found.participants().from.as_ref();
+        let stored = match found.stored() {
+            Ok(stored) => stored,
+            Err(_) if !is_own => return Ok(without_trace),
+            Err(error) => return Err(error),
         };
         // A failure would be recorded. So a pending command that the message cannot remember, because
         // of many later ones, took effect.
         let succeeded = stored.created_by == id.command_id
             || stored.version_made_by(id.command_id).is_some()
-            || without_trace == OperationState::Pending
+            || is_own
+                && without_trace == OperationState::Pending
                 && remembers_only_later(&stored, id.command_id);
         Ok(if succeeded { OperationState::Succeeded } else { without_trace })
     }

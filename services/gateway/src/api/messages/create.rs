@@ -69,9 +69,12 @@ pub(crate) async fn create(
     let actor = caller.actor(grant);
     let message = Message {
         id: match key {
-            Some(key) => {
-                MessageId::from_idempotency_key(from_user_id.as_str(), key, actor.as_ref())
-            }
+            Some(key) => MessageId::from_idempotency_key(
+                from_user_id.as_str(),
+                key,
+                actor.as_ref(),
+                caller.user(),
+            ),
             None => MessageId::generate(),
         },
         from_user_id: from_user_id.clone(),
