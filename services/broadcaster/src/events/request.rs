@@ -101,14 +101,19 @@ impl StreamRequest {
         Ok(Self { all, user, with, after })
     }
 
-    /// Returns what the stream follows if this caller asks for it: the caller's own messages, unless it names others.
+    /// Returns what the stream follows if this caller asks for it: the caller's own messages, unless it names others. Of a
+    /// conversation, whose log is read is the caller: how much somebody else's has in it is not to be noticed.
     pub(crate) fn follows(&self, caller: &Caller) -> Result<Follows, Problem> {
         if self.all {
             return Ok(Follows::Everybody);
         }
         let user = self.user.as_ref().or_else(|| caller.user());
         let user = user.ok_or_else(|| wrong("user_id", "missing", "Field required"))?;
-        Ok(Follows::User { user: user.clone(), with: self.with.clone() })
+        let (user, with) = match &self.with {
+            Some(with) if caller.user() == Some(with) => (with, Some(user)),
+            with => (user, with.as_ref()),
+        };
+        Ok(Follows::User { user: user.clone(), with: with.cloned() })
     }
 }
 
@@ -188,6 +193,9 @@ mod tests {
             ("", "alice", None),
             ("with=bob", "alice", user("bob")),
             ("user_id=carol&all=false", "carol", None),
+            ("user_id=bob&with=alice", "alice", user("bob")),
+            ("user_id=alice&with=alice", "alice", user("alice")),
+            ("user_id=bob&with=carol", "bob", user("carol")),
         ] {
             let user = user(expected).unwrap();
             assert_eq!(read(query).follows(&alice).unwrap(), Follows::User { user, with });
