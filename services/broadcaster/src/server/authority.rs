@@ -9,12 +9,12 @@ use std::{
 
 use auth::{Caller, Denied, Identity, Principal};
 use serde_json::{Value, json};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{
     Server,
-    authentication::{Authentication, Identification},
+    authentication::{Authentication, Identification, WaitingPermit},
     close_reason::CloseReason,
     purpose::Purpose,
     refusal::Refusal,
@@ -41,7 +41,7 @@ type Verification = Pin<Box<dyn Future<Output = Result<Identity, Denied>> + Send
 
 enum State {
     /// No token has come. The session has a share of the sessions for which that is so.
-    Waiting { until: Instant, _permit: OwnedSemaphorePermit },
+    Waiting { until: Instant, _permit: WaitingPermit },
     /// There is a valid one.
     Valid { principal: Arc<Principal>, expiry: TokenExpiry },
 }

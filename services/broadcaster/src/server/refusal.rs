@@ -32,6 +32,7 @@ pub(super) enum Refusal {
     TwoTokens,
     OtherSubject,
     WaitingLimit,
+    WaitingLimitOfAddress,
 }
 
 impl Refusal {
@@ -105,6 +106,10 @@ impl Refusal {
             Self::WaitingLimit => (
                 ProblemKind::Overloaded,
                 "too many WebSockets wait for their tokens; send the token in the handshake, or retry later",
+            ),
+            Self::WaitingLimitOfAddress => (
+                ProblemKind::TooManyFromAddress,
+                "too many WebSockets of this address wait for their tokens; send the token in the handshake, or retry later",
             ),
             Self::UnknownPath => {
                 (ProblemKind::UnknownPath, "unknown path; this port has /api/chat and /api/events")

@@ -147,6 +147,8 @@ pub(super) async fn run(
     subscriber.source.attach(&sink);
     let end = serve(&sink, &mut subscriber, timeouts, closing).await;
     ends.count(end.label());
+    // A subscriber that does not reply to the close frame must not keep its share of those that wait for their tokens.
+    subscriber.authority = None;
     if let Some(mut socket) = sink.take() {
         socket.get_mut().read_while_closing();
         // A subscriber that does not finish the closing handshake in time is cut off.

@@ -12,7 +12,7 @@ use super::{
     events::{NEVER, deleted, ready, timing},
     *,
 };
-use crate::Config;
+use crate::{Config, server::authentication::MAX_WAITING_PER_ADDRESS};
 
 /// The value of `Authorization`.
 fn bearer(token: &str) -> String {
@@ -263,6 +263,32 @@ async fn a_websocket_without_a_first_message_is_closed_in_time() {
         let mut silent = guarded.connect(path, &[]).await.unwrap();
         assert_eq!(closed(&mut silent).await, (4001, "no valid token".to_owned()), "{path}");
     }
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_places_of_those_that_wait_for_their_tokens() {
+    let guarded = Guarded::start_with(&[], |settings| {
+        settings.trusted_proxies = ["127.0.0.1/32".parse().unwrap()].into_iter().collect();
+        settings.timeouts.token = NEVER;
+        settings.timeouts.close = NEVER;
+    })
+    .await;
+    let forwarded = [("x-forwarded-for", "192.0.2.1")];
+    let mut waiting = Vec::new();
+    for _ in 0..MAX_WAITING_PER_ADDRESS {
+        waiting.push(guarded.connect("/api/chat", &forwarded).await.unwrap());
+    }
+    assert_eq!(guarded.handshake("/api/chat", &forwarded).await, 429);
+    let token = bearer(&guarded.token("alice"));
+    let with_token = [forwarded[0], ("authorization", &*token)];
+    assert_eq!(guarded.handshake("/api/events", &with_token).await, 101);
+    assert_eq!(guarded.handshake("/api/chat", &[("x-forwarded-for", "192.0.2.2")]).await, 101);
+    // One that is being closed waits for nothing, however long its client takes to reply.
+    waiting[0].send(Message::text("no token")).await.unwrap();
+    eventually("a free place", LIMIT, async || {
+        guarded.handshake("/api/chat", &forwarded).await == 101
+    })
+    .await;
 }
 
 #[tokio::test]
