@@ -88,6 +88,20 @@ pub fn challenge(
     HeaderValue::from_str(challenge.trim_end()).unwrap_or(HeaderValue::from_static("Bearer"))
 }
 
+/// Returns another server's challenge with the URL of the metadata at this base URL instead of its own; `None` if it is none.
+#[must_use]
+pub fn with_metadata_at(challenge: &HeaderValue, base_url: &str) -> Option<HeaderValue> {
+    const NAME: &str = "resource_metadata=\"";
+    let text = challenge.to_str().ok()?;
+    let (before, after) = match text.split_once(NAME) {
+        Some((before, rest)) => (before.to_owned(), rest.split_once('"')?.1),
+        None if text.contains('=') => (format!("{text}, "), ""),
+        None => (format!("{text} "), ""),
+    };
+    let own = format!("{before}{NAME}{base_url}{METADATA_PATH}\"{after}");
+    HeaderValue::try_from(own).ok()
+}
+
 fn is_quotable(url: &str) -> bool {
     url.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
 }
@@ -174,5 +188,26 @@ mod tests {
             "Bearer error=\"insufficient_scope\", scope=\"messages:write-as\""
         );
         assert_eq!(challenge(None, None, Some("https://a\", error=\"b")), "Bearer");
+    }
+
+    #[test]
+    fn the_challenge_of_a_server_within_names_no_host_within() {
+        let own = |theirs: &'static str| {
+            with_metadata_at(&HeaderValue::from_static(theirs), "https://api.example").unwrap()
+        };
+        let metadata = format!("resource_metadata=\"https://api.example{METADATA_PATH}\"");
+        for (theirs, expected) in [
+            ("Bearer", format!("Bearer {metadata}")),
+            (
+                "Bearer error=\"invalid_token\"",
+                format!("Bearer error=\"invalid_token\", {metadata}"),
+            ),
+            (
+                "Bearer resource_metadata=\"http://broadcaster:8001/x\", scope=\"broadcast:read\"",
+                format!("Bearer {metadata}, scope=\"broadcast:read\""),
+            ),
+        ] {
+            assert_eq!(own(theirs), expected);
+        }
     }
 }

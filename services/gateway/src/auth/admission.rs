@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use auth::{
     Authenticator, Caller, Denied, Identity,
-    bearer::{self, METADATA_PATH},
+    bearer,
     limits::FailureLimit,
 };
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE},
+    http::{HeaderMap, StatusCode, header::WWW_AUTHENTICATE},
     middleware::Next,
     response::Response,
 };
@@ -147,7 +147,7 @@ fn complete_challenge(response: &mut Response, base_url: &BaseUrl) {
             .headers()
             .get(WWW_AUTHENTICATE)
             .zip(base_url)
-            .and_then(|(theirs, base_url)| with_metadata_at(theirs, &base_url)),
+            .and_then(|(theirs, base_url)| bearer::with_metadata_at(theirs, &base_url)),
     };
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -159,46 +159,7 @@ fn is_challenged(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
-/// Returns a challenge of the broadcaster with the URL of this gateway's metadata.
-fn with_metadata_at(challenge: &HeaderValue, base_url: &str) -> Option<HeaderValue> {
-    const NAME: &str = "resource_metadata=\"";
-    let text = challenge.to_str().ok()?;
-    let (before, after) = match text.split_once(NAME) {
-        Some((before, rest)) => (before.to_owned(), rest.split_once('"')?.1),
-        None if text.contains('=') => (format!("{text}, "), ""),
-        None => (format!("{text} "), ""),
-    };
-    let own = format!("{before}{NAME}{base_url}{METADATA_PATH}\"{after}");
-    HeaderValue::try_from(own).ok()
-}
-
 /// Rounds up, so that a client does not come too early.
 pub(super) fn whole_seconds(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_challenge_of_the_broadcaster_names_no_host_within() {
-        let own = |theirs: &'static str| {
-            with_metadata_at(&HeaderValue::from_static(theirs), "https://api.example").unwrap()
-        };
-        let metadata = format!("resource_metadata=\"https://api.example{METADATA_PATH}\"");
-        for (theirs, expected) in [
-            ("Bearer", format!("Bearer {metadata}")),
-            (
-                "Bearer error=\"invalid_token\"",
-                format!("Bearer error=\"invalid_token\", {metadata}"),
-            ),
-            (
-                "Bearer resource_metadata=\"http://broadcaster:8001/x\", scope=\"broadcast:read\"",
-                format!("Bearer {metadata}, scope=\"broadcast:read\""),
-            ),
-        ] {
-            assert_eq!(own(theirs), expected);
-        }
-    }
 }
