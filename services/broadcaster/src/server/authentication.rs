@@ -7,7 +7,10 @@ use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::refusal::Refusal;
-use crate::limits::per_ip_limit::{IpPermit, LimitReached, PerIpLimiter};
+use crate::limits::{
+    per_ip_limit::{IpPermit, LimitReached, PerIpLimiter},
+    token_expiry::TokenExpiry,
+};
 
 /// Maximum number of WebSockets that were opened without a token and wait for it.
 const MAX_WAITING: usize = 512;
@@ -110,6 +113,14 @@ impl Identification {
             Self::NotNeeded => Some(Caller::Unchecked),
             Self::Known(identity) => Some(Caller::Verified(Arc::clone(&identity.principal))),
             Self::Awaited(_) => None,
+        }
+    }
+
+    /// Returns when the token expires, if there is one.
+    pub(super) fn expiry(&self) -> Option<TokenExpiry> {
+        match self {
+            Self::Known(identity) => Some(TokenExpiry::new(identity.expires_at)),
+            Self::NotNeeded | Self::Awaited(_) => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use auth::Caller;
+use auth::{Caller, Denied};
 use futures_util::Stream;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -120,7 +120,7 @@ impl Server {
         request: &mut Request<RequestBody>,
     ) -> Result<Response<Body>, Refusal> {
         let accept_key = handshake::check(request, |_| self.is_allowed(request))?;
-        let identification = self.identify_websocket(request).await?;
+        let identification = self.identify(request, true).await?;
         let asked = read(request, identification.caller().as_ref())?;
         let permits = self.admit_long(request)?;
         self.switch(request, accept_key, Purpose::Events(asked), identification, permits)
@@ -219,19 +219,14 @@ impl Server {
     }
 
     /// Admits a request for events that is no WebSocket's.
-    async fn admit_stream(&self, request: &Request<RequestBody>) -> Result<Admitted, Refusal> {
+    async fn admit_stream(&self, request: &mut Request<RequestBody>) -> Result<Admitted, Refusal> {
         if !self.is_allowed(request) {
             return Err(Refusal::OriginForbidden);
         }
-        let (caller, expiry) = match self.authentication() {
-            None => (Caller::Unchecked, None),
-            Some(authentication) => {
-                let client = self.client_of(request);
-                let identity = authentication.identify(request.headers(), client).await?;
-                let expiry = TokenExpiry::new(identity.expires_at);
-                (Caller::Verified(identity.principal), Some(expiry))
-            }
-        };
+        let identification = self.identify(request, false).await?;
+        // Only a WebSocket's client may be unknown.
+        let caller = identification.caller().ok_or(Denied::NoToken)?;
+        let expiry = identification.expiry();
         let asked = read(request, Some(&caller))?;
         let follows = permitted(&asked, &caller)?;
         let permits = self.admit_long(request)?;

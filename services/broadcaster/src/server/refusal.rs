@@ -33,6 +33,8 @@ pub(super) enum Refusal {
     OtherSubject,
     WaitingLimit,
     WaitingLimitOfAddress,
+    /// The client's user or address has made too many requests, and may make one more after this time.
+    RateLimited(Box<Problem>, Duration),
 }
 
 impl Refusal {
@@ -41,16 +43,12 @@ impl Refusal {
     pub(super) fn of_events(self, headers: &HeaderMap) -> Response<Body> {
         match self {
             Self::Denied(_) | Self::NotPermitted(..) => self.into_response(),
-            _ => event_stream::refusal(headers, &self.problem(), RETRY_AFTER),
+            _ => event_stream::refusal(headers, &self.problem(), self.retry_after()),
         }
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let retry_after = match &self {
-            Self::Denied(denied) => denied.retry_after(),
-            _ => None,
-        };
-        let mut response = problem::response(&self.problem(), retry_after.unwrap_or(RETRY_AFTER));
+        let mut response = problem::response(&self.problem(), self.retry_after());
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -69,6 +67,14 @@ impl Refusal {
         response
     }
 
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Denied(denied) => denied.retry_after().unwrap_or(RETRY_AFTER),
+            Self::RateLimited(_, retry_after) => *retry_after,
+            _ => RETRY_AFTER,
+        }
+    }
+
     /// Returns what the client has to send (RFC 6750, section 3).
     fn challenge(&self) -> Option<HeaderValue> {
         match self {
@@ -84,7 +90,7 @@ impl Refusal {
 
     pub(super) fn problem(&self) -> Problem {
         let (kind, detail) = match self {
-            Self::Invalid(problem) => return (**problem).clone(),
+            Self::Invalid(problem) | Self::RateLimited(problem, _) => return (**problem).clone(),
             Self::Denied(denied) => (denied.kind(), explain(denied)),
             Self::NotPermitted(ProblemKind::NotYourself, scope) => {
                 let detail = format!(

@@ -52,6 +52,7 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             event_origins: Vec::new(),
             authentication: None,
+            reads: None,
             per_user: UserLimiter::new(8),
             timing: Timing::default(),
         }

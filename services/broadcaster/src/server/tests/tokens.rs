@@ -1,6 +1,6 @@
 //! Clients with tokens, with wrong ones, and without.
 
-use auth::Authenticator;
+use auth::{Authenticator, limits::NamedLimit};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Parser;
 use contracts::Scope;
@@ -46,6 +46,12 @@ impl Guarded {
         settings.authentication = Some(Arc::new(authentication));
         change(&mut settings);
         Self { issuer, server: Fixture::following(settings) }
+    }
+
+    /// Returns a challenge with these parameters before that of every one.
+    fn challenge(&self, parameters: &str) -> String {
+        let url = format!("http://{}/.well-known/oauth-protected-resource", self.server.address);
+        format!("Bearer {parameters}resource_metadata=\"{url}\"")
     }
 
     fn token(&self, user: &str) -> String {
@@ -154,7 +160,8 @@ async fn without_a_valid_token_nobody_is_let_in_on_any_transport() {
         let (answers, websocket) = guarded.responses("user_id=alice", token).await;
         for answer in answers {
             assert_eq!(answer.status, 401);
-            assert_eq!(answer.headers["www-authenticate"], "Bearer error=\"invalid_token\"");
+            let challenge = guarded.challenge("error=\"invalid_token\", ");
+            assert_eq!(answer.headers["www-authenticate"], challenge.as_str());
             assert_eq!(answer.headers["content-type"], "application/problem+json");
         }
         assert_eq!(websocket, 401);
@@ -167,7 +174,8 @@ async fn without_a_valid_token_nobody_is_let_in_on_any_transport() {
     let token = guarded.token("alice");
     for query in ["", "user_id=", "after=x", &format!("access_token={token}")] {
         let answer = guarded.server.poll(query, &[]).await;
-        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")));
+        let challenge = guarded.challenge("");
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some(&*challenge)));
         assert_eq!(guarded.head(query, &[("accept", "text/event-stream")]).await.status, 401);
     }
     assert_eq!(guarded.statuses("", &token).await, [200, 200, 101]);
@@ -186,8 +194,9 @@ async fn a_user_follows_itself_and_a_service_whom_its_scope_allows() {
     }
     assert_eq!(guarded.statuses("all=true&user_id=bob", &reader).await, [422; 3]);
     let ([page, _], _) = guarded.responses("all=true", &alice).await;
-    let challenge = "Bearer error=\"insufficient_scope\", scope=\"messages:read-all\"";
-    assert_eq!(page.headers["www-authenticate"], challenge);
+    let challenge =
+        guarded.challenge("error=\"insufficient_scope\", scope=\"messages:read-all\", ");
+    assert_eq!(page.headers["www-authenticate"], challenge.as_str());
     let mut own = guarded.sse("", &alice).await;
     ready(&mut own).await;
     let mut everybody = guarded.websocket("/api/events?all=true", &reader).await;
@@ -440,6 +449,39 @@ async fn an_address_may_send_only_so_many_invalid_tokens_but_valid_ones_at_any_t
     let expired = guarded.issuer.token_for("alice", -1);
     assert_eq!(guarded.statuses("", &expired).await, [401; 3]);
     assert_eq!(guarded.statuses("", &guarded.token("alice")).await, [200, 200, 101]);
+}
+
+#[tokio::test]
+async fn reads_are_limited_by_user_or_address_on_every_transport() {
+    let guarded = Guarded::start_with(&["--chat-public=true"], |settings| {
+        settings.reads = Some(NamedLimit::new("reads", "4/3600s".parse().unwrap()));
+    })
+    .await;
+    let (alice, bob) = (guarded.token("alice"), guarded.token("bob"));
+    let authorization = bearer(&alice);
+    let headers = [("authorization", authorization.as_str())];
+    assert_eq!(guarded.statuses("", &alice).await, [200, 200, 101]);
+    let chat = guarded.connect("/api/chat", &headers).await.unwrap();
+    assert_eq!(chat.response().headers()["ratelimit-policy"], "\"reads\";q=4;w=3600");
+    assert!(chat.response().headers()["ratelimit"].to_str().unwrap().starts_with("\"reads\";r=0;"));
+    let limited = guarded.server.poll("", &headers).await;
+    assert_eq!(limited.status, 429);
+    assert_eq!(limited.json::<Value>().unwrap()["type"], "/problems/rate-limited");
+    let seconds = limited.headers["retry-after"].to_str().unwrap();
+    assert!((1..=900).contains(&seconds.parse().unwrap()), "{seconds}");
+    assert_eq!(limited.headers["ratelimit"], format!("\"reads\";r=0;t={seconds}").as_str());
+    for path in ["/api/chat", "/api/events"] {
+        assert_eq!(guarded.handshake(path, &headers).await, 429, "{path}");
+    }
+    assert_eq!(guarded.statuses("", &bob).await, [200, 200, 101]);
+    // Those without a valid token count as their address; those who guess one have a limit of their own.
+    let expired = guarded.issuer.token_for("alice", -1);
+    assert_eq!(guarded.statuses("", "nonsense").await, [401; 3]);
+    assert_eq!(guarded.statuses("", &expired).await, [401; 3]);
+    assert_eq!(guarded.server.poll("", &[]).await.status, 401);
+    assert_eq!(guarded.server.poll("", &[]).await.status, 429);
+    assert_eq!(guarded.handshake("/api/chat", &[]).await, 429);
+    assert_eq!(guarded.server.poll("", &[("authorization", &bearer(&bob))]).await.status, 200);
 }
 
 #[tokio::test]
