@@ -51,15 +51,21 @@ impl Follows {
         }
     }
 
+    /// Returns what a caller does who follows this.
+    pub(crate) fn action(&self) -> Action {
+        match self {
+            Self::Everybody => Action::FollowAll,
+            Self::User { .. } => Action::Follow,
+        }
+    }
+
     /// Decides whether a caller may follow this, which both users of a conversation may.
     pub(crate) fn permit(&self, caller: &Caller) -> Result<Grant, ProblemKind> {
-        match self {
-            Self::Everybody => caller.may(Action::FollowAll, Relation::Stranger),
-            Self::User { user, with } => {
-                let relation = caller.relation_to(user, with.as_ref().unwrap_or(user));
-                caller.may(Action::Follow, relation)
-            }
-        }
+        let relation = match self {
+            Self::Everybody => Relation::Stranger,
+            Self::User { user, with } => caller.relation_to(user, with.as_ref().unwrap_or(user)),
+        };
+        caller.may(self.action(), relation)
     }
 }
 

@@ -210,7 +210,8 @@ fn close_code(reason: CloseReason) -> Value {
             "The stream has lasted some 10 minutes. Connect again, so that streams spread over the replicas."
         }
         CloseReason::Displaced => {
-            "The user has opened more streams than are allowed (MAX_STREAMS_PER_USER), and this was the oldest."
+            "The user has opened more than are allowed (MAX_STREAMS_PER_USER), and this was the oldest. Subscriptions to the \
+             broadcast and event streams are counted apart; the former only with AUTH=jwt."
         }
         CloseReason::Expired => "The token has expired. Connect again with another one.",
         CloseReason::Unauthenticated => {
@@ -234,7 +235,7 @@ mod tests {
     fn the_description_names_every_reason_and_no_other() {
         let document = document();
         for (channel, count) in
-            [("chat", CloseReason::ALL.len() - 2), ("events", CloseReason::ALL.len())]
+            [("chat", CloseReason::ALL.len() - 1), ("events", CloseReason::ALL.len())]
         {
             let described = document["channels"][channel]["x-close-codes"].as_array().unwrap();
             assert_eq!(described.len(), count);

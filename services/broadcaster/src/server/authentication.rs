@@ -119,7 +119,7 @@ impl Identification {
     /// Returns when the token expires, if there is one.
     pub(super) fn expiry(&self) -> Option<TokenExpiry> {
         match self {
-            Self::Known(identity) => Some(TokenExpiry::new(identity.expires_at)),
+            Self::Known(identity) => Some(TokenExpiry::new(identity)),
             Self::NotNeeded | Self::Awaited(_) => None,
         }
     }

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Permits, Server, handshake,
-    purpose::{MAX_DUE, Purpose, permitted},
+    purpose::{Kind, MAX_DUE, Purpose, permitted},
     refusal::Refusal,
 };
 use crate::{
@@ -179,14 +179,15 @@ impl Server {
         let (open, sent) = self.tail.metrics.of(Transport::Poll);
         let wait = preference.unwrap_or(Duration::ZERO);
         // Only one that waits is like a stream: a client may read many pages, one after the other.
-        let permit = preference.map(|_| self.acquire(&follows, &caller));
+        let permit = match preference {
+            Some(_) => Some(self.acquire(&follows, &caller)),
+            None => self.acquire_share(Kind::Page, &caller),
+        };
+        let displaced = async || match &permit {
+            Some(permit) => permit.displaced().await,
+            None => pending().await,
+        };
         let ending = async {
-            let displaced = async {
-                match &permit {
-                    Some(permit) => permit.displaced().await,
-                    None => pending().await,
-                }
-            };
             let expired = async {
                 match expiry {
                     Some(expiry) => sleep_until(expiry.end()).await,
@@ -194,13 +195,17 @@ impl Server {
                 }
             };
             tokio::select! {
-                () = displaced => {}
+                () = displaced() => {}
                 () = expired => {}
                 () = self.time_to_close() => {}
             }
         };
         let polling = poll::respond(follower, wait, ending, &sent, GaugeGuard::new(&open));
-        let response = timeout(wait + POLL_READ_TIMEOUT, polling).await;
+        let response = tokio::select! {
+            response = timeout(wait + POLL_READ_TIMEOUT, polling) => response,
+            // It would only wait for its turn to read. One that waits for events ends with what it has.
+            () = displaced(), if preference.is_none() => return Err(Refusal::Crowded),
+        };
         let response = response.map_err(anyhow::Error::from).and_then(|it| Ok(it?));
         let mut response = response.map_err(|error| {
             tracing::debug!(error = %format!("{error:#}"), "cannot read events");

@@ -33,6 +33,8 @@ pub(super) enum Refusal {
     OtherSubject,
     WaitingLimit,
     WaitingLimitOfAddress,
+    /// Newer polls of the same user have taken its place.
+    Crowded,
     /// The client's user or address has made too many requests, and may make one more after this time.
     RateLimited(Box<Problem>, Duration),
 }
@@ -112,6 +114,10 @@ impl Refusal {
             Self::WaitingLimit => (
                 ProblemKind::Overloaded,
                 "too many WebSockets wait for their tokens; send the token in the handshake, or retry later",
+            ),
+            Self::Crowded => (
+                ProblemKind::RateLimited,
+                "newer polls of this user have taken the place of this one; make fewer at a time",
             ),
             Self::WaitingLimitOfAddress => (
                 ProblemKind::TooManyFromAddress,
