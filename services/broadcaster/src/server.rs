@@ -22,7 +22,7 @@ mod tests;
 
 use std::{
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, Once},
     time::{Duration, Instant},
 };
 
@@ -142,6 +142,8 @@ struct Server {
     sessions: TaskTracker,
     requests: Requests,
     session_ends: CounterFamily,
+    /// Called when a gateway relies on tokens being verified here, and they are not.
+    not_enforcing: Once,
 }
 
 /// Serves until `closing`, then closes the sessions one by one, until `hard_deadline` at most.
@@ -185,6 +187,7 @@ impl Server {
             sessions: TaskTracker::new(),
             requests: Requests::default(),
             session_ends: session::count_ends(),
+            not_enforcing: Once::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use auth::{
     Denied, bearer,
     limits::{Key, Quota},
 };
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, HeaderName, Request, header};
 use service::http::{BaseUrl, RequestBody};
 
 use super::{
@@ -14,6 +14,10 @@ use super::{
     authentication::{Authentication, Identification},
     refusal::Refusal,
 };
+
+/// The header by which a gateway with `AUTH=jwt` says that it relies on this service to check tokens, too. It passes on
+/// WebSockets whose tokens are still to come.
+const ENFORCED: HeaderName = HeaderName::from_static("x-messages-auth");
 
 impl Server {
     /// Returns what verifies tokens; `None` if anybody may do anything.
@@ -33,6 +37,15 @@ impl Server {
     ) -> Result<Identification, Refusal> {
         let (headers, client) = (request.headers(), self.client_of(request));
         let identified = match self.authentication() {
+            None if headers.contains_key(&ENFORCED) => {
+                self.not_enforcing.call_once(|| {
+                    tracing::error!(
+                        "refusing what gateways with AUTH=jwt pass on, because AUTH is off here: set the AUTH_* \
+                         settings of the gateways for the broadcasters, too"
+                    );
+                });
+                return Err(Refusal::NotEnforcing);
+            }
             None => Ok(Identification::NotNeeded),
             Some(it) if is_websocket => it.identify_websocket(headers, client).await,
             Some(it) => {

@@ -31,6 +31,8 @@ pub(super) enum Refusal {
     NotPermitted(ProblemKind, Scope),
     TwoTokens,
     OtherSubject,
+    /// The gateway verifies tokens, and relies on this service to do so, which it does not.
+    NotEnforcing,
     WaitingLimit,
     WaitingLimitOfAddress,
     /// Newer polls of the same user have taken its place.
@@ -114,6 +116,10 @@ impl Refusal {
             Self::WaitingLimit => (
                 ProblemKind::Overloaded,
                 "too many WebSockets wait for their tokens; send the token in the handshake, or retry later",
+            ),
+            Self::NotEnforcing => (
+                ProblemKind::Overloaded,
+                "tokens are required, but this replica is not set up to verify them; its operators have to set AUTH=jwt",
             ),
             Self::Crowded => (
                 ProblemKind::RateLimited,

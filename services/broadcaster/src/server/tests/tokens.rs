@@ -1,15 +1,18 @@
 //! Clients with tokens, with wrong ones, and without.
 
+use std::time::SystemTime;
+
 use auth::{Authenticator, limits::NamedLimit};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Parser;
-use contracts::Scope;
+use contracts::{EventPosition, Scope};
 use serde_json::{Value, json};
-use testkit::{Answer, Api, EventSource, Subscriber, TestIssuer};
+use testkit::{Answer, Answers, Api, EventSource, Subscriber, TestIssuer, TestKey};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
-    events::{NEVER, deleted, ready, timing},
+    events::{EPOCH, NEVER, deleted, ready, timing},
     *,
 };
 use crate::{Config, server::authentication::MAX_WAITING_PER_ADDRESS};
@@ -389,6 +392,97 @@ async fn a_websocket_outlives_its_token_if_it_gets_another_one_of_the_same_user(
 }
 
 #[tokio::test]
+async fn a_new_token_that_came_in_time_is_waited_for_and_nothing_is_sent_meanwhile() {
+    let guarded = Guarded::start_with(&["--chat-public=true"], |_| {}).await;
+    let mut claims = TestIssuer::claims("alice");
+    let exp = TestIssuer::now() + 4;
+    claims["exp"] = exp.into();
+    let exp = SystemTime::UNIX_EPOCH + Duration::from_secs(exp);
+    let reached = async |time: SystemTime| {
+        sleep(time.duration_since(SystemTime::now()).unwrap_or_default()).await;
+    };
+    let token = guarded.issuer.key().sign(&claims);
+    let mut events = guarded.websocket("/api/events", &token).await;
+    assert_eq!(next_type(&mut events).await, "ready");
+    let mut chat = guarded.websocket("/api/chat", &token).await;
+    guarded.issuer.server().answer(Answers::Held);
+    guarded.issuer.publish(TestKey::another("ES256").with_id("key-2"));
+    for socket in [&mut events, &mut chat] {
+        assert_eq!(next_type(socket).await, "expiring");
+    }
+    // The keys can be read for 2 s.
+    reached(exp - Duration::from_millis(900)).await;
+    for socket in [&mut events, &mut chat] {
+        send_token(socket, &guarded.token("alice")).await;
+    }
+    reached(exp + Duration::from_millis(400)).await;
+    guarded.server.log(1, &[("alice", "bob")]);
+    guarded.server.hub.publish(br#"{"type":"early"}"#);
+    for socket in [&mut events, &mut chat] {
+        socket.send(Message::Ping("alive".into())).await.unwrap();
+        let next = timeout(LIMIT, socket.socket().next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(next, Message::Pong("alive".into()));
+    }
+    guarded.issuer.server().answer(Answers::Good);
+    for socket in [&mut events, &mut chat] {
+        assert_eq!(next_type(socket).await, "authenticated");
+    }
+    assert_eq!(next_type(&mut events).await, "message.deleted");
+    guarded.server.hub.publish(br#"{"type":"late"}"#);
+    assert_eq!(next_type(&mut chat).await, "late");
+}
+
+#[tokio::test]
+async fn a_session_that_guesses_tokens_ends() {
+    let guarded = Guarded::start().await;
+    let mut socket = guarded.websocket("/api/events", &guarded.token("alice")).await;
+    assert_eq!(next_type(&mut socket).await, "ready");
+    let last = async {
+        loop {
+            send_token(&mut socket, "nonsense").await;
+            let frame: Value = socket.next_json(LIMIT).await.unwrap();
+            match frame["problem"]["status"].as_u64() {
+                Some(401) => {}
+                other => break other,
+            }
+        }
+    };
+    assert_eq!(timeout(LIMIT, last).await.expect("a limit"), Some(429));
+    assert_eq!(closed(&mut socket).await, (1013, "try again later".to_owned()));
+}
+
+#[tokio::test]
+async fn a_user_has_a_limit_of_subscriptions_and_of_polls_apart_from_that_of_streams() {
+    let guarded = Guarded::start_with(&["--chat-public=true"], |settings| {
+        settings.per_user = UserLimiter::new(1);
+    })
+    .await;
+    guarded.server.tail.follow_log(EPOCH, (7, Uuid::nil()), Vec::new());
+    let token = guarded.token("alice");
+    let mut first = guarded.websocket("/api/chat", &token).await;
+    let mut stream = guarded.websocket("/api/events", &token).await;
+    assert_eq!(next_type(&mut stream).await, "ready");
+    let mut of_bob = guarded.websocket("/api/chat", &guarded.token("bob")).await;
+    let mut second = guarded.websocket("/api/chat", &token).await;
+    assert_eq!(closed(&mut first).await, (4009, "displaced by newer streams".to_owned()));
+    // These read a log that does not answer.
+    let start = EventPosition::start(EPOCH);
+    let (query, authorization) = (format!("after={start}"), bearer(&token));
+    let headers = [("authorization", authorization.as_str())];
+    let polls = [guarded.server.poll(&query, &headers), guarded.server.poll(&query, &headers)];
+    let answers = futures_util::future::join_all(polls).await;
+    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [429, 503]);
+    for subscriber in [&mut of_bob, &mut second] {
+        guarded.server.hub.publish(b"\"frame\"");
+        assert_eq!(subscriber.next_text(LIMIT).await.unwrap(), "\"frame\"");
+    }
+    guarded.server.log(8, &[("alice", "bob")]);
+    assert_eq!(next_type(&mut stream).await, "message.deleted");
+}
+
+#[tokio::test]
 async fn a_new_token_must_allow_the_stream_too() {
     let guarded = Guarded::start().await;
     let mut socket = guarded.websocket("/api/events?user_id=bob", &guarded.reader()).await;
@@ -482,6 +576,21 @@ async fn reads_are_limited_by_user_or_address_on_every_transport() {
     assert_eq!(guarded.server.poll("", &[]).await.status, 429);
     assert_eq!(guarded.handshake("/api/chat", &[]).await, 429);
     assert_eq!(guarded.server.poll("", &[("authorization", &bearer(&bob))]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_gateway_that_verifies_tokens_is_not_served_without() {
+    let enforced = [("x-messages-auth", "jwt")];
+    let server = Fixture::following(timing(|_| {}));
+    let answer = server.poll("user_id=alice", &enforced).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text.contains("AUTH=jwt"));
+    assert_eq!(refused_with(server.try_subscribe(&enforced).await).0, 503);
+    assert_eq!(server.poll("user_id=alice", &[]).await.status, 200);
+    let guarded = Guarded::start().await;
+    let authorization = bearer(&guarded.token("alice"));
+    let headers = [enforced[0], ("authorization", &authorization)];
+    assert_eq!(guarded.server.poll("", &headers).await.status, 200);
 }
 
 #[tokio::test]
