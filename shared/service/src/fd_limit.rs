@@ -3,8 +3,10 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::health;
+
 /// Raises the limit as far as the system allows, and returns the number of connections, at most
-/// `wanted`, for which it leaves room beside `others`. Beyond the limit a connection could not even be
+/// `wanted`, for which it leaves room beside `others` and the connections of `METRICS_BIND`. Beyond the limit a connection could not even be
 /// accepted to be refused.
 #[must_use]
 pub fn raise(wanted: usize, others: usize) -> usize {
@@ -15,7 +17,7 @@ pub fn raise(wanted: usize, others: usize) -> usize {
             return wanted;
         }
     };
-    let room = limit.saturating_sub(others).max(1);
+    let room = limit.saturating_sub(others + health::MAX_CONNECTIONS).max(1);
     if room < wanted {
         tracing::warn!(
             wanted,

@@ -28,7 +28,7 @@ const READY: &str = "/readyz";
 const METRICS: &str = "/metrics";
 
 /// Connections of a listener that serves health checks only.
-const MAX_CONNECTIONS: usize = 64;
+pub(crate) const MAX_CONNECTIONS: usize = 64;
 
 /// A part outside the service that it needs, which is up or down.
 #[derive(Clone, Debug)]

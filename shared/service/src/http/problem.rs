@@ -11,7 +11,7 @@ use super::body::{self, Body};
 pub(crate) const NO_RETRY: Duration = Duration::ZERO;
 
 /// Returns the response to a request that failed with `problem`. One that can succeed later (429, 503) tells the client
-/// to retry after `retry_after`, in whole seconds.
+/// to retry after `retry_after`, rounded up to whole seconds, so that it does not come too early.
 #[must_use]
 pub fn response(problem: &Problem, retry_after: Duration) -> Response<Body> {
     // A problem is a map with text keys: it always serializes.
@@ -21,7 +21,8 @@ pub fn response(problem: &Problem, retry_after: Duration) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs()));
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -35,7 +36,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_problem_has_its_status_its_type_and_a_retry_where_that_helps() {
-        let retry_after = Duration::from_secs(5);
+        let retry_after = Duration::from_millis(4001);
         for (kind, retries) in [
             (ProblemKind::UnknownPath, false),
             (ProblemKind::TooManyFromAddress, true),
