@@ -67,7 +67,8 @@ pub struct Config {
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Option<Vec<OriginPattern>>,
     /// Maximum number of event streams of one user at this replica; a further one displaces the oldest. Users are told apart
-    /// by their tokens or, with AUTH=off, by whom the streams follow
+    /// by their tokens or, with AUTH=off, by whom the streams follow. With AUTH=jwt, a user may have as many WebSockets of
+    /// /api/chat open, and as many polls that do not wait
     #[arg(
         long,
         env = "MAX_STREAMS_PER_USER",

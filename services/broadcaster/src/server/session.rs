@@ -155,7 +155,7 @@ pub(super) async fn run(
     let socket =
         WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
     let sink = Arc::new(SubscriberSink::new(socket, timeouts.send));
-    subscriber.source.attach(&sink);
+    subscriber.source = subscriber.source.attached(&sink);
     let end = serve(&sink, &mut subscriber, timeouts, closing).await;
     ends.count(end.label());
     // A subscriber that does not reply to the close frame must not keep its share of those that wait for their tokens.
@@ -185,13 +185,8 @@ async fn serve(
             if timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Step::Timer);
             }
-            if let Some(authority) = &mut subscriber.authority {
-                if let Err(error) = authority.tell(sink, context) {
-                    return Poll::Ready(Step::Event(Err(error)));
-                }
-                if let Poll::Ready(verdict) = authority.poll_verdict(context) {
-                    return Poll::Ready(Step::Token(verdict));
-                }
+            if let Poll::Ready(step) = subscriber.poll_authority(sink, context) {
+                return Poll::Ready(step);
             }
             let event = sink.poll_event(context);
             // A timer that fires too early costs less than setting it each time.
@@ -226,8 +221,7 @@ async fn serve(
             Step::Stream(Err(end)) => Some(End::of_stream(end)),
             Step::Token(Verdict::Unchanged) => None,
             Step::Token(Verdict::Opened(source)) => {
-                subscriber.source = source;
-                subscriber.source.attach(sink);
+                subscriber.source = source.attached(sink);
                 None
             }
             Step::Token(Verdict::Ended(reason)) => {
@@ -246,10 +240,11 @@ async fn serve(
 
 impl Source {
     /// Lets the fan-out write to this sink if the source is the broadcast.
-    fn attach(&mut self, sink: &Arc<SubscriberSink>) {
-        if let Self::Broadcast(subscription, _) = self {
+    fn attached(mut self, sink: &Arc<SubscriberSink>) -> Self {
+        if let Self::Broadcast(subscription, _) = &mut self {
             subscription.attach(sink);
         }
+        self
     }
 }
 
@@ -258,6 +253,17 @@ impl Subscriber {
     fn earliest(&self, deadlines: &Deadlines, sink: &SubscriberSink) -> Instant {
         let of_token = self.authority.as_ref().and_then(|authority| authority.due_at());
         of_token.into_iter().fold(deadlines.earliest(sink), Instant::min)
+    }
+
+    /// Tells the client what it has to know of its token, and completes when a new one is verified.
+    fn poll_authority(&mut self, sink: &SubscriberSink, context: &mut Context<'_>) -> Poll<Step> {
+        if let Err(error) = self.tell(sink, context) {
+            return Poll::Ready(Step::Event(Err(error)));
+        }
+        match &mut self.authority {
+            Some(authority) => authority.poll_verdict(context).map(Step::Token),
+            None => Poll::Pending,
+        }
     }
 
     /// Completes with the next frame of an event stream, or when the source ends.
