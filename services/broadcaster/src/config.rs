@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use auth::AuthConfig;
+use auth::{AuthConfig, limits::Rate};
 use broker::BrokerConfig;
 use clap::{ArgAction, Parser, Subcommand};
 use service::{
@@ -67,7 +67,8 @@ pub struct Config {
     #[arg(long, env = "ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Option<Vec<OriginPattern>>,
     /// Maximum number of event streams of one user at this replica; a further one displaces the oldest. Users are told apart
-    /// by their tokens or, with AUTH=off, by whom the streams follow
+    /// by their tokens or, with AUTH=off, by whom the streams follow. With AUTH=jwt, a user may have as many WebSockets of
+    /// /api/chat open, and as many polls that do not wait
     #[arg(
         long,
         env = "MAX_STREAMS_PER_USER",
@@ -75,6 +76,10 @@ pub struct Config {
         value_parser = number(1_u32..=10_000)
     )]
     pub max_streams_per_user: u32,
+    /// Maximum rate of reads of one user, or of one address without users, at this replica: requests and seconds, such as
+    /// 3000/60s. Every request for /api/events is one, and so is every handshake. Unset: no limit
+    #[arg(long, env = "RATE_LIMIT_READS")]
+    pub rate_limit_reads: Option<Rate>,
     /// Tokens of clients.
     #[command(flatten)]
     pub auth: AuthConfig,
@@ -121,10 +126,15 @@ impl ServiceConfig for Config {
             warnings.push("CHAT_PUBLIC has no effect with AUTH=off".into());
         }
         match self.max_connections_per_address {
-            None if !self.trusted_proxies.is_empty() && !self.auth.is_on() => warnings.push(
-                "TRUSTED_PROXIES has no effect without MAX_CONNECTIONS_PER_ADDRESS and AUTH=jwt"
-                    .into(),
-            ),
+            None if !self.trusted_proxies.is_empty()
+                && !self.auth.is_on()
+                && self.rate_limit_reads.is_none() =>
+            {
+                warnings.push(
+                    "TRUSTED_PROXIES has no effect without MAX_CONNECTIONS_PER_ADDRESS, RATE_LIMIT_READS or AUTH=jwt"
+                        .into(),
+                );
+            }
             Some(limit) if limit >= self.max_connections => warnings.push(
                 "MAX_CONNECTIONS_PER_ADDRESS has no effect: it is not below MAX_CONNECTIONS".into(),
             ),
@@ -160,6 +170,7 @@ mod tests {
             ("--trusted-proxies", "10.0.0.0/33", "TRUSTED_PROXIES"),
             ("--allowed-origins", "https://a.example,b.example", "ALLOWED_ORIGINS"),
             ("--allowed-origins", "", "ALLOWED_ORIGINS"),
+            ("--rate-limit-reads", "600", "RATE_LIMIT_READS"),
         ] {
             let error = parse(&[flag, value]).unwrap_err();
             assert!(error.contains(name), "{error}");

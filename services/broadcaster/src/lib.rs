@@ -19,7 +19,7 @@ mod server;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use auth::Authenticator;
+use auth::{Authenticator, limits::NamedLimit};
 use broker::{Election, ExclusiveConsumer};
 use service::{ConfigError, Dependency, Health, Shutdown, fd_limit, http::Listener};
 use store::{Store, StoreSettings};
@@ -76,6 +76,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         closes_per_second: 1_000,
         timeouts: Timeouts::default(),
         authentication,
+        reads: config.rate_limit_reads.map(|rate| NamedLimit::new("reads", rate)),
         per_user: UserLimiter::new(config.max_streams_per_user as usize),
         timing: Timing::default(),
     };

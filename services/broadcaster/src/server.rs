@@ -4,6 +4,7 @@
 //! hyper reads the request and writes the response. Then the session, or the stream of server-sent events, has the bare TCP
 //! socket and small buffers of its own, so an idle subscriber costs a few KiB.
 
+mod admission;
 pub(crate) mod asyncapi;
 pub(crate) mod authentication;
 mod authority;
@@ -21,12 +22,11 @@ mod tests;
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Once},
     time::{Duration, Instant},
 };
 
-use auth::bearer;
+use auth::{bearer, limits::NamedLimit};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 use service::{
@@ -69,7 +69,6 @@ pub(crate) const MAX_HANDSHAKES: usize = 512;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of a server.
-#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Requests that are logged.
     pub(crate) access_log: AccessLog,
@@ -92,6 +91,8 @@ pub(crate) struct Settings {
     pub(crate) event_origins: Vec<OriginPattern>,
     /// Who is let in; `None` for anybody.
     pub(crate) authentication: Option<Arc<Authentication>>,
+    /// Limit of requests for events and of handshakes; `None` for any number.
+    pub(crate) reads: Option<NamedLimit>,
     /// Limit of event streams of one user.
     pub(crate) per_user: UserLimiter,
     /// Times of each event stream.
@@ -141,6 +142,8 @@ struct Server {
     sessions: TaskTracker,
     requests: Requests,
     session_ends: CounterFamily,
+    /// Called when a gateway relies on tokens being verified here, and they are not.
+    not_enforcing: Once,
 }
 
 /// Serves until `closing`, then closes the sessions one by one, until `hard_deadline` at most.
@@ -184,6 +187,7 @@ impl Server {
             sessions: TaskTracker::new(),
             requests: Requests::default(),
             session_ends: session::count_ends(),
+            not_enforcing: Once::new(),
         }
     }
 
@@ -212,7 +216,8 @@ impl Server {
             }
             (None, _) => Refusal::UnknownPath.into_response(),
         };
-        let response = preconditions.and_then(|it| it.refuse(&response)).unwrap_or(response);
+        let mut response = preconditions.and_then(|it| it.refuse(&response)).unwrap_or(response);
+        self.complete(&request, response.headers_mut());
         let response = match response.status() {
             http::StatusCode::SWITCHING_PROTOCOLS => response,
             _ => with_close(response),
@@ -222,11 +227,6 @@ impl Server {
         response
     }
 
-    /// Returns what verifies tokens; `None` if anybody may do anything.
-    fn authentication(&self) -> Option<&Arc<Authentication>> {
-        self.settings.authentication.as_ref()
-    }
-
     /// Admits a subscriber if its handshake is valid and no limit is reached.
     async fn subscribe(
         self: &Arc<Self>,
@@ -234,24 +234,9 @@ impl Server {
     ) -> Result<Response<Body>, Refusal> {
         let allowed = |headers: &HeaderMap| self.settings.origins.allow(headers);
         let accept_key = handshake::check(request, allowed)?;
-        let identification = self.identify_websocket(request).await?;
+        let identification = self.identify(request, true).await?;
         let permits = self.admit(request)?;
         self.switch(request, accept_key, Purpose::Chat, identification, permits)
-    }
-
-    /// Finds out who opens a WebSocket.
-    async fn identify_websocket(
-        &self,
-        request: &Request<RequestBody>,
-    ) -> Result<Identification, Refusal> {
-        let Some(authentication) = self.authentication() else {
-            return Ok(Identification::NotNeeded);
-        };
-        authentication.identify_websocket(request.headers(), self.client_of(request)).await
-    }
-
-    fn client_of(&self, request: &Request<RequestBody>) -> IpAddr {
-        self.settings.trusted_proxies.client_of(request)
     }
 
     /// Returns the permits of a subscriber, unless a limit is reached.

@@ -33,6 +33,8 @@ const MAX_LINES_PER_SECOND: u32 = 10;
 pub struct Identity {
     /// Who has the token.
     pub principal: Arc<Principal>,
+    /// The token's own time of its end, of which its client knows.
+    pub exp: SystemTime,
     /// Time from which the token is refused: its `exp`, and the leeway.
     pub expires_at: SystemTime,
 }

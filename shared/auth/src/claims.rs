@@ -42,7 +42,7 @@ impl Claims {
             return Err(Refusal::NotYetValid);
         }
         let expires_at = expires + rules.leeway;
-        Ok(Identity { principal: Arc::new(self.principal(rules)?), expires_at })
+        Ok(Identity { principal: Arc::new(self.principal(rules)?), exp: expires, expires_at })
     }
 
     /// Reads a time: seconds since 1970, with or without a fraction (RFC 7519, section 2). `None` without the claim.

@@ -3,6 +3,7 @@
 //! They count in this process: several replicas let as many times more through.
 
 mod failures;
+mod named;
 mod table;
 
 use std::{
@@ -21,6 +22,7 @@ use governor::{
 use telemetry::metrics::{Counter, catalog::RATE_LIMITED};
 
 pub use failures::FailureLimit;
+pub use named::NamedLimit;
 use table::Table;
 
 /// Maximum time of a [`Rate`], in seconds.

@@ -51,15 +51,21 @@ impl Follows {
         }
     }
 
+    /// Returns what a caller does who follows this.
+    pub(crate) fn action(&self) -> Action {
+        match self {
+            Self::Everybody => Action::FollowAll,
+            Self::User { .. } => Action::Follow,
+        }
+    }
+
     /// Decides whether a caller may follow this, which both users of a conversation may.
     pub(crate) fn permit(&self, caller: &Caller) -> Result<Grant, ProblemKind> {
-        match self {
-            Self::Everybody => caller.may(Action::FollowAll, Relation::Stranger),
-            Self::User { user, with } => {
-                let relation = caller.relation_to(user, with.as_ref().unwrap_or(user));
-                caller.may(Action::Follow, relation)
-            }
-        }
+        let relation = match self {
+            Self::Everybody => Relation::Stranger,
+            Self::User { user, with } => caller.relation_to(user, with.as_ref().unwrap_or(user)),
+        };
+        caller.may(self.action(), relation)
     }
 }
 
@@ -101,14 +107,19 @@ impl StreamRequest {
         Ok(Self { all, user, with, after })
     }
 
-    /// Returns what the stream follows if this caller asks for it: the caller's own messages, unless it names others.
+    /// Returns what the stream follows if this caller asks for it: the caller's own messages, unless it names others. Of a
+    /// conversation, whose log is read is the caller: how much somebody else's has in it is not to be noticed.
     pub(crate) fn follows(&self, caller: &Caller) -> Result<Follows, Problem> {
         if self.all {
             return Ok(Follows::Everybody);
         }
         let user = self.user.as_ref().or_else(|| caller.user());
         let user = user.ok_or_else(|| wrong("user_id", "missing", "Field required"))?;
-        Ok(Follows::User { user: user.clone(), with: self.with.clone() })
+        let (user, with) = match &self.with {
+            Some(with) if caller.user() == Some(with) => (with, Some(user)),
+            with => (user, with.as_ref()),
+        };
+        Ok(Follows::User { user: user.clone(), with: with.cloned() })
     }
 }
 
@@ -188,6 +199,9 @@ mod tests {
             ("", "alice", None),
             ("with=bob", "alice", user("bob")),
             ("user_id=carol&all=false", "carol", None),
+            ("user_id=bob&with=alice", "alice", user("bob")),
+            ("user_id=alice&with=alice", "alice", user("alice")),
+            ("user_id=bob&with=carol", "bob", user("carol")),
         ] {
             let user = user(expected).unwrap();
             assert_eq!(read(query).follows(&alice).unwrap(), Follows::User { user, with });

@@ -2,20 +2,24 @@
 
 use std::time::{Duration, SystemTime};
 
+use auth::Identity;
 use contracts::Timestamp;
 use tokio::time::Instant;
 
 /// Time before the end at which a client is warned. It is warned later if the token has less than twice as long.
 const WARNING: Duration = Duration::from_mins(1);
 
-/// Time after which the wall clock is looked at again, since it may be set. A token may be valid for longer than an instant
-/// can express.
-const LONGEST_WAIT: Duration = Duration::from_hours(1);
+/// Time after which the wall clock is looked at again: it may be set, and instants stand still while the machine sleeps. A
+/// token may be valid for longer than an instant can express.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// When a client must be warned that its token expires, and when its stream ends. The wall clock decides; the instant only
 /// tells when to look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TokenExpiry {
+    /// What the token says of itself. By this, its client is warned.
+    exp: SystemTime,
+    /// When the stream ends: later, by the leeway.
     expires_at: SystemTime,
     /// `None` once the client was warned.
     warning: Option<SystemTime>,
@@ -32,16 +36,15 @@ pub(crate) enum Due {
 }
 
 impl TokenExpiry {
-    pub(crate) fn new(expires_at: SystemTime) -> Self {
-        let left = left_until(expires_at);
-        let warning = expires_at.checked_sub(WARNING.min(left / 2));
-        Self { expires_at, warning, due_at: Instant::now() }.scheduled()
+    pub(crate) fn new(identity: &Identity) -> Self {
+        let &Identity { exp, expires_at, .. } = identity;
+        let warning = exp.checked_sub(WARNING.min(left_until(exp) / 2));
+        Self { exp, expires_at, warning, due_at: Instant::now() }.scheduled()
     }
 
     /// Returns when the token expires, in the form in which clients are told.
     pub(crate) fn timestamp(&self) -> Timestamp {
-        let since_epoch =
-            self.expires_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = self.exp.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
         Timestamp::from_unix_millis(millis).unwrap_or(Timestamp::MAX)
     }
@@ -82,37 +85,59 @@ fn left_until(time: SystemTime) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use auth::Principal;
+
     use super::*;
 
+    const LEEWAY: Duration = Duration::from_secs(30);
+
+    fn expiry(exp: SystemTime) -> TokenExpiry {
+        let principal =
+            Principal { subject: "alice".to_owned(), user: None, scopes: auth::Scopes::default() };
+        let principal = Arc::new(principal);
+        TokenExpiry::new(&Identity { principal, exp, expires_at: exp + LEEWAY })
+    }
+
+    fn is_nearly(time: Duration, expected: Duration) -> bool {
+        time <= expected && time + Duration::from_millis(500) > expected
+    }
+
     #[test]
-    fn a_client_is_warned_a_minute_before_the_end_or_at_half_time() {
+    fn a_client_is_warned_a_minute_before_its_token_says_or_at_half_time() {
         for (lifetime, warned_after) in [(600, 540), (120, 60), (60, 30), (2, 1)] {
-            let mut expiry = TokenExpiry::new(SystemTime::now() + Duration::from_secs(lifetime));
-            let wait = expiry.due_at() - Instant::now();
-            let expected = Duration::from_secs(warned_after);
-            let tolerance = Duration::from_millis(500);
-            assert!(wait <= expected && wait + tolerance > expected, "{wait:?}");
+            let mut expiry = expiry(SystemTime::now() + Duration::from_secs(lifetime));
+            let (wait, warned_after) =
+                (left_until(expiry.warning.unwrap()), Duration::from_secs(warned_after));
+            assert!(is_nearly(wait, warned_after), "{wait:?}");
+            let due = expiry.due_at() - Instant::now();
+            assert!(is_nearly(due, warned_after.min(LONGEST_WAIT)), "{due:?}");
+            assert!(is_nearly(
+                expiry.end() - Instant::now(),
+                LONGEST_WAIT.min(Duration::from_secs(lifetime) + LEEWAY)
+            ));
             assert_eq!(expiry.due(), None);
         }
     }
 
     #[test]
     fn a_token_may_be_valid_for_ever() {
-        let mut expiry = TokenExpiry::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 62));
+        let mut expiry = expiry(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 62));
         assert_eq!((expiry.due(), expiry.timestamp()), (None, Timestamp::MAX));
         assert!(expiry.due_at() <= Instant::now() + LONGEST_WAIT);
     }
 
     #[test]
-    fn the_warning_comes_once_and_the_end_after_it() {
-        let mut expiry = TokenExpiry::new(SystemTime::now() + Duration::from_hours(1));
+    fn the_warning_comes_once_and_the_end_after_it_and_the_leeway() {
+        let mut expiry = expiry(SystemTime::now() + Duration::from_hours(1));
         expiry.warning = Some(SystemTime::now());
         assert_eq!(expiry.due(), Some(Due::Warning));
         assert_eq!(expiry.due(), None);
-        assert!(expiry.due_at() > Instant::now() + Duration::from_mins(58));
+        assert!(expiry.due_at() > Instant::now() + LONGEST_WAIT / 2);
+        expiry.exp = SystemTime::now();
+        assert_eq!(expiry.due(), None, "the leeway");
         expiry.expires_at = SystemTime::now();
         assert_eq!(expiry.due(), Some(Due::End));
-        let mut expired = TokenExpiry::new(SystemTime::now() - Duration::from_secs(1));
-        assert_eq!(expired.due(), Some(Due::End));
     }
 }

@@ -177,15 +177,18 @@ fn channel(timeouts: &Timeouts) -> String {
     let rate_kib = READ_AT_A_TIME as u128 * 1000 / timeouts.read_pause.as_millis() / 1024;
     format!(
         "Subscribe by connecting. The server reads and ignores messages of clients, except those with tokens where \
-         AUTH=jwt; each may have at most {MAX_MESSAGE_BYTES} bytes, with AUTH=jwt {MAX_TOKEN_MESSAGE_BYTES}. It reads at most {rate_kib} KiB a second, so a client that \
-         sends more waits longer for the reply to a ping or a close. The server pings every {interval} s \
-         and expects a pong within {limit} s, or later if the pong is queued behind unread data. A \
-         client that is slower than the frames receives only the newest one. A client that closes gets \
-         its own code back, if it may be sent (RFC 6455, section 7.4). Refused handshakes get problem \
-         details (RFC 9457): 400 for a malformed request, one with a body or two different tokens, 401 for a \
-         token that is not valid, 403 for a page whose origin is not allowed and for a token that does not allow this, 405 for another method, 415 for a body with a Content-Encoding, 417 for an Expect \
-         other than 100-continue, 426 for a request without a WebSocket upgrade (version 13), 429 at the limit of subscribers from one address and after too many invalid tokens from there, 501 for a Transfer-Encoding other than chunked, 503 at \
-         the limit of all subscribers, while tokens cannot be verified, and while the server stops; 429 and 503 have Retry-After."
+         AUTH=jwt; each may have at most {MAX_MESSAGE_BYTES} bytes, with AUTH=jwt {MAX_TOKEN_MESSAGE_BYTES}. It reads at \
+         most {rate_kib} KiB a second, so a client that sends more waits longer for the reply to a ping or a close. The \
+         server pings every {interval} s and expects a pong within {limit} s, or later if the pong is queued behind unread \
+         data. A client that is slower than the frames receives only the newest one. A client that closes gets its own \
+         code back, if it may be sent (RFC 6455, section 7.4). Refused handshakes get problem details (RFC 9457): 400 for \
+         a malformed request, one with a body or two different tokens, 401 for a token that is not valid, 403 for a page \
+         whose origin is not allowed and for a token that does not allow this, 405 for another method, 415 for a body \
+         with a Content-Encoding, 417 for an Expect other than 100-continue, 426 for a request without a WebSocket \
+         upgrade (version 13), 429 at the limit of subscribers from one address, of those from there that wait for their \
+         tokens, of requests (RATE_LIMIT_READS) and of invalid tokens, 501 for a Transfer-Encoding other than chunked, \
+         503 at the limit of all subscribers and of all that wait for their tokens, while tokens cannot be verified, and \
+         while the server stops; 429 and 503 have Retry-After."
     )
 }
 
@@ -210,7 +213,8 @@ fn close_code(reason: CloseReason) -> Value {
             "The stream has lasted some 10 minutes. Connect again, so that streams spread over the replicas."
         }
         CloseReason::Displaced => {
-            "The user has opened more streams than are allowed (MAX_STREAMS_PER_USER), and this was the oldest."
+            "The user has opened more than are allowed (MAX_STREAMS_PER_USER), and this was the oldest. Subscriptions to the \
+             broadcast and event streams are counted apart; the former only with AUTH=jwt."
         }
         CloseReason::Expired => "The token has expired. Connect again with another one.",
         CloseReason::Unauthenticated => {
@@ -234,7 +238,7 @@ mod tests {
     fn the_description_names_every_reason_and_no_other() {
         let document = document();
         for (channel, count) in
-            [("chat", CloseReason::ALL.len() - 2), ("events", CloseReason::ALL.len())]
+            [("chat", CloseReason::ALL.len() - 1), ("events", CloseReason::ALL.len())]
         {
             let described = document["channels"][channel]["x-close-codes"].as_array().unwrap();
             assert_eq!(described.len(), count);

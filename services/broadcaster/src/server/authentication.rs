@@ -7,15 +7,23 @@ use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::refusal::Refusal;
+use crate::limits::{
+    per_ip_limit::{IpPermit, LimitReached, PerIpLimiter},
+    token_expiry::TokenExpiry,
+};
 
 /// Maximum number of WebSockets that were opened without a token and wait for it.
 const MAX_WAITING: usize = 512;
+
+/// Maximum number of those from one address: else one client without a token could keep out all others.
+pub(super) const MAX_WAITING_PER_ADDRESS: u32 = 16;
 
 /// Verifies the tokens of clients.
 pub(crate) struct Authentication {
     authenticator: Authenticator,
     failures: FailureLimit,
     waiting: Arc<Semaphore>,
+    waiting_per_address: PerIpLimiter,
     /// Every valid token opens `/api/chat`.
     pub(super) is_chat_public: bool,
 }
@@ -27,13 +35,24 @@ pub(super) enum Identification {
     /// The holder of a valid token.
     Known(Identity),
     /// A WebSocket that is to send its token in a message.
-    Awaited(OwnedSemaphorePermit),
+    Awaited(WaitingPermit),
+}
+
+/// A session's share of those that wait for their tokens, released on drop.
+pub(super) struct WaitingPermit {
+    _of_all: OwnedSemaphorePermit,
+    _of_address: Option<IpPermit>,
 }
 
 impl Authentication {
     pub(crate) fn new(authenticator: Authenticator, is_chat_public: bool) -> Self {
-        let (failures, waiting) = (FailureLimit::default(), Arc::new(Semaphore::new(MAX_WAITING)));
-        Self { authenticator, failures, waiting, is_chat_public }
+        Self {
+            authenticator,
+            failures: FailureLimit::default(),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            waiting_per_address: PerIpLimiter::new(Some(MAX_WAITING_PER_ADDRESS)),
+            is_chat_public,
+        }
     }
 
     /// Verifies a token that came from this address.
@@ -67,12 +86,17 @@ impl Authentication {
             }
             (Some(header), _) => *header,
             (None, Some(subprotocol)) => subprotocol.as_str(),
-            (None, None) => {
-                let permit = Arc::clone(&self.waiting).try_acquire_owned();
-                return permit.map(Identification::Awaited).map_err(|_| Refusal::WaitingLimit);
-            }
+            (None, None) => return self.wait_for_token(client).map(Identification::Awaited),
         };
         Ok(Identification::Known(self.verify(token, client).await?))
+    }
+
+    fn wait_for_token(&self, client: IpAddr) -> Result<WaitingPermit, Refusal> {
+        let of_address = self.waiting_per_address.try_acquire(client);
+        let of_address = of_address.map_err(|LimitReached| Refusal::WaitingLimitOfAddress)?;
+        let of_all = Arc::clone(&self.waiting).try_acquire_owned();
+        let of_all = of_all.map_err(|_| Refusal::WaitingLimit)?;
+        Ok(WaitingPermit { _of_all: of_all, _of_address: of_address })
     }
 }
 
@@ -89,6 +113,14 @@ impl Identification {
             Self::NotNeeded => Some(Caller::Unchecked),
             Self::Known(identity) => Some(Caller::Verified(Arc::clone(&identity.principal))),
             Self::Awaited(_) => None,
+        }
+    }
+
+    /// Returns when the token expires, if there is one.
+    pub(super) fn expiry(&self) -> Option<TokenExpiry> {
+        match self {
+            Self::Known(identity) => Some(TokenExpiry::new(identity)),
+            Self::NotNeeded | Self::Awaited(_) => None,
         }
     }
 }

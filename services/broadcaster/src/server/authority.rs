@@ -5,16 +5,17 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use auth::{Caller, Denied, Identity, Principal};
 use serde_json::{Value, json};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{
     Server,
-    authentication::{Authentication, Identification},
+    authentication::{Authentication, Identification, WaitingPermit},
     close_reason::CloseReason,
     purpose::Purpose,
     refusal::Refusal,
@@ -41,13 +42,22 @@ type Verification = Pin<Box<dyn Future<Output = Result<Identity, Denied>> + Send
 
 enum State {
     /// No token has come. The session has a share of the sessions for which that is so.
-    Waiting { until: Instant, _permit: OwnedSemaphorePermit },
+    Waiting { until: Instant, _permit: WaitingPermit },
     /// There is a valid one.
-    Valid { principal: Arc<Principal>, expiry: TokenExpiry },
+    Valid {
+        principal: Arc<Principal>,
+        expiry: TokenExpiry,
+        /// Once the token has expired while another one was being verified: how long that may take.
+        renewed_by: Option<Instant>,
+    },
 }
 
+/// Maximum time that a new token, which came before the other one expired, may take to be verified after that: it may wait
+/// for keys.
+const RENEWAL_TIME: Duration = Duration::from_secs(6);
+
 /// What has become of a token that the client has sent.
-pub(super) enum Outcome {
+pub(super) enum Verdict {
     /// The session has begun.
     Opened(Source),
     /// The session goes on, and the client is told why.
@@ -87,6 +97,12 @@ impl Authority {
 
     /// Takes a message of the client. Only the first one must have a token; what has none later is ignored.
     pub(super) fn received(&mut self, text: Option<&str>) -> Result<(), CloseReason> {
+        let is_first_pending =
+            matches!(self.state, State::Waiting { .. }) && self.verification.is_some();
+        // Others would give it ever more time.
+        if is_first_pending {
+            return Ok(());
+        }
         if let Some(token) = text.and_then(token_in) {
             let (authentication, client) = (Arc::clone(&self.authentication), self.client);
             let verification = async move { authentication.verify(&token, client).await };
@@ -94,15 +110,13 @@ impl Authority {
             return Ok(());
         }
         match self.state {
-            State::Waiting { .. } if self.verification.is_none() => {
-                Err(CloseReason::Unauthenticated)
-            }
-            _ => Ok(()),
+            State::Waiting { .. } => Err(CloseReason::Unauthenticated),
+            State::Valid { .. } => Ok(()),
         }
     }
 
     /// Completes when a token that the client has sent is verified.
-    pub(super) fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+    pub(super) fn poll_verdict(&mut self, context: &mut Context<'_>) -> Poll<Verdict> {
         let Some(verification) = &mut self.verification else { return Poll::Pending };
         verification.as_mut().poll(context).map(|verified| {
             self.verification = None;
@@ -110,30 +124,31 @@ impl Authority {
         })
     }
 
-    fn apply(&mut self, verified: Result<Identity, Denied>) -> Outcome {
-        let applied = verified.map_err(Refusal::from).and_then(|identity| self.accept(identity));
-        match (applied, &self.state) {
-            (Ok(outcome), _) => outcome,
-            (Err(refusal), state) => {
-                let problem = refusal.problem();
-                let status = problem.status;
-                self.unsent = Some(json!({ "type": "refused", "problem": problem }).to_string());
-                match (state, status) {
-                    // The session is no worse off than before.
-                    (State::Valid { .. }, _) => Outcome::Unchanged,
-                    (_, 401) => Outcome::Ended(CloseReason::Unauthenticated),
-                    (_, 429 | 500..) => Outcome::Ended(CloseReason::Unavailable),
-                    _ => Outcome::Ended(CloseReason::Forbidden),
-                }
-            }
+    fn apply(&mut self, verified: Result<Identity, Denied>) -> Verdict {
+        let accepted = verified.map_err(Refusal::from).and_then(|identity| self.accept(identity));
+        let refusal = match accepted {
+            Ok(verdict) => return verdict,
+            Err(refusal) => refusal,
+        };
+        let problem = refusal.problem();
+        let status = problem.status;
+        self.unsent = Some(json!({ "type": "refused", "problem": problem }).to_string());
+        match (&self.state, status) {
+            // Else a session could guess without end.
+            (_, 429) => Verdict::Ended(CloseReason::Unavailable),
+            // The session is no worse off than before.
+            (State::Valid { .. }, _) => Verdict::Unchanged,
+            (_, 401) => Verdict::Ended(CloseReason::Unauthenticated),
+            (_, 500..) => Verdict::Ended(CloseReason::Unavailable),
+            _ => Verdict::Ended(CloseReason::Forbidden),
         }
     }
 
-    fn accept(&mut self, identity: Identity) -> Result<Outcome, Refusal> {
+    fn accept(&mut self, identity: Identity) -> Result<Verdict, Refusal> {
         let caller = Caller::Verified(Arc::clone(&identity.principal));
-        let outcome = match &self.state {
-            State::Waiting { .. } => Outcome::Opened(self.server.open(&self.purpose, &caller)?),
-            State::Valid { principal, .. } => {
+        let verdict = match &self.state {
+            State::Waiting { .. } => Verdict::Opened(self.server.open(&self.purpose, &caller)?),
+            State::Valid { principal, renewed_by, .. } => {
                 let is_same = |other: &Principal| {
                     (&principal.subject, &principal.user) == (&other.subject, &other.user)
                 };
@@ -142,23 +157,38 @@ impl Authority {
                 }
                 // It may have fewer scopes.
                 self.server.permit(&self.purpose, &caller)?;
-                Outcome::Unchanged
+                match self.purpose {
+                    // It was closed meanwhile.
+                    Purpose::Chat if renewed_by.is_some() => {
+                        Verdict::Opened(self.server.open(&self.purpose, &caller)?)
+                    }
+                    _ => Verdict::Unchanged,
+                }
             }
         };
         self.state = State::valid(identity);
         if let State::Valid { expiry, .. } = &self.state {
             self.unsent = Some(about_token("authenticated", expiry));
         }
-        Ok(outcome)
+        Ok(verdict)
     }
 
     /// Returns when to ask what is due.
     pub(super) fn due_at(&self) -> Option<Instant> {
         match &self.state {
+            // Its first message has come in time. What verifies the token takes no longer than it may.
             State::Waiting { .. } if self.verification.is_some() => None,
             State::Waiting { until, .. } => Some(*until),
+            State::Valid { renewed_by: Some(until), .. } if self.verification.is_some() => {
+                Some(*until)
+            }
             State::Valid { expiry, .. } => Some(expiry.due_at()),
         }
+    }
+
+    /// Returns true while nothing may be sent but what concerns the token: it has expired, and the next is not verified yet.
+    pub(super) fn is_suspended(&self) -> bool {
+        matches!(self.state, State::Valid { renewed_by: Some(_), .. })
     }
 
     /// Returns the reason to end the session now, if there is one.
@@ -168,7 +198,11 @@ impl Authority {
         }
         match &mut self.state {
             State::Waiting { .. } => Some(CloseReason::Unauthenticated),
-            State::Valid { expiry, .. } => match expiry.due()? {
+            State::Valid { expiry, renewed_by, .. } => match expiry.due()? {
+                Due::End if self.verification.is_some() && renewed_by.is_none() => {
+                    *renewed_by = Some(Instant::now() + RENEWAL_TIME);
+                    None
+                }
                 Due::End => Some(CloseReason::Expired),
                 Due::Warning => {
                     self.unsent = Some(about_token("expiring", expiry));
@@ -195,8 +229,8 @@ impl Authority {
 
 impl State {
     fn valid(identity: Identity) -> Self {
-        let Identity { principal, expires_at } = identity;
-        Self::Valid { principal, expiry: TokenExpiry::new(expires_at) }
+        let expiry = TokenExpiry::new(&identity);
+        Self::Valid { principal: identity.principal, expiry, renewed_by: None }
     }
 }
 

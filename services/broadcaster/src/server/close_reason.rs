@@ -64,7 +64,7 @@ impl CloseReason {
 
     /// Returns true unless only event streams are closed for this reason.
     pub(super) fn of_broadcast(self) -> bool {
-        !matches!(self, Self::Aged | Self::Displaced)
+        self != Self::Aged
     }
 
     pub(super) fn frame(self) -> CloseFrame {

@@ -2,7 +2,7 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use auth::Caller;
+use auth::{Caller, Denied};
 use futures_util::Stream;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Permits, Server, handshake,
-    purpose::{MAX_DUE, Purpose, permitted},
+    purpose::{Kind, MAX_DUE, Purpose, permitted},
     refusal::Refusal,
 };
 use crate::{
@@ -120,7 +120,7 @@ impl Server {
         request: &mut Request<RequestBody>,
     ) -> Result<Response<Body>, Refusal> {
         let accept_key = handshake::check(request, |_| self.is_allowed(request))?;
-        let identification = self.identify_websocket(request).await?;
+        let identification = self.identify(request, true).await?;
         let asked = read(request, identification.caller().as_ref())?;
         let permits = self.admit_long(request)?;
         self.switch(request, accept_key, Purpose::Events(asked), identification, permits)
@@ -179,14 +179,15 @@ impl Server {
         let (open, sent) = self.tail.metrics.of(Transport::Poll);
         let wait = preference.unwrap_or(Duration::ZERO);
         // Only one that waits is like a stream: a client may read many pages, one after the other.
-        let permit = preference.map(|_| self.acquire(&follows, &caller));
+        let permit = match preference {
+            Some(_) => Some(self.acquire(&follows, &caller)),
+            None => self.acquire_share(Kind::Page, &caller),
+        };
+        let displaced = async || match &permit {
+            Some(permit) => permit.displaced().await,
+            None => pending().await,
+        };
         let ending = async {
-            let displaced = async {
-                match &permit {
-                    Some(permit) => permit.displaced().await,
-                    None => pending().await,
-                }
-            };
             let expired = async {
                 match expiry {
                     Some(expiry) => sleep_until(expiry.end()).await,
@@ -194,13 +195,17 @@ impl Server {
                 }
             };
             tokio::select! {
-                () = displaced => {}
+                () = displaced() => {}
                 () = expired => {}
                 () = self.time_to_close() => {}
             }
         };
         let polling = poll::respond(follower, wait, ending, &sent, GaugeGuard::new(&open));
-        let response = timeout(wait + POLL_READ_TIMEOUT, polling).await;
+        let response = tokio::select! {
+            response = timeout(wait + POLL_READ_TIMEOUT, polling) => response,
+            // It would only wait for its turn to read. One that waits for events ends with what it has.
+            () = displaced(), if preference.is_none() => return Err(Refusal::Crowded),
+        };
         let response = response.map_err(anyhow::Error::from).and_then(|it| Ok(it?));
         let mut response = response.map_err(|error| {
             tracing::debug!(error = %format!("{error:#}"), "cannot read events");
@@ -219,19 +224,14 @@ impl Server {
     }
 
     /// Admits a request for events that is no WebSocket's.
-    async fn admit_stream(&self, request: &Request<RequestBody>) -> Result<Admitted, Refusal> {
+    async fn admit_stream(&self, request: &mut Request<RequestBody>) -> Result<Admitted, Refusal> {
         if !self.is_allowed(request) {
             return Err(Refusal::OriginForbidden);
         }
-        let (caller, expiry) = match self.authentication() {
-            None => (Caller::Unchecked, None),
-            Some(authentication) => {
-                let client = self.client_of(request);
-                let identity = authentication.identify(request.headers(), client).await?;
-                let expiry = TokenExpiry::new(identity.expires_at);
-                (Caller::Verified(identity.principal), Some(expiry))
-            }
-        };
+        let identification = self.identify(request, false).await?;
+        // Only a WebSocket's client may be unknown.
+        let caller = identification.caller().ok_or(Denied::NoToken)?;
+        let expiry = identification.expiry();
         let asked = read(request, Some(&caller))?;
         let follows = permitted(&asked, &caller)?;
         let permits = self.admit_long(request)?;

@@ -182,7 +182,7 @@ impl Server {
             token: never,
             read_pause: Duration::ZERO,
         };
-        let source = sessions::Source::Broadcast(self.hub.subscribe());
+        let source = sessions::Source::Broadcast(self.hub.subscribe(), None);
         let subscriber = Box::new(sessions::Subscriber { source, authority: None });
         let ends = sessions::count_ends();
         let closing = std::future::pending();

@@ -8,7 +8,11 @@ use auth::{
 };
 use contracts::ProblemKind;
 
-use super::{Server, refusal::Refusal, session::Source};
+use super::{
+    Server,
+    refusal::Refusal,
+    session::{Displaced, Source},
+};
 use crate::events::{
     follower::Follower,
     metrics::Transport,
@@ -27,6 +31,17 @@ pub(super) enum Purpose {
     Chat,
     /// Events.
     Events(StreamRequest),
+}
+
+/// What a user can have several of open at a time, each with a limit of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// An event stream, or a poll that waits.
+    Stream,
+    /// A subscription to the broadcast.
+    Broadcast,
+    /// A poll that does not wait.
+    Page,
 }
 
 impl Server {
@@ -56,7 +71,12 @@ impl Server {
             Purpose::Chat => {
                 self.permit_broadcast(caller)?;
                 // The subscriber gets every frame from here on.
-                return Ok(Source::Broadcast(self.hub.subscribe()));
+                let subscription = self.hub.subscribe();
+                let permit = self.acquire_share(Kind::Broadcast, caller);
+                let displaced = permit.map(|permit| -> Displaced {
+                    Box::pin(async move { permit.displaced().await })
+                });
+                return Ok(Source::Broadcast(subscription, displaced));
             }
             Purpose::Events(asked) => asked,
         };
@@ -77,22 +97,33 @@ impl Server {
             .map_err(|_| Refusal::NotFollowing)
     }
 
-    /// Takes a stream's share of its user's limit.
+    /// Takes a stream's share of its user's limit, or without tokens, of those who follow the same.
     pub(super) fn acquire(&self, follows: &Follows, caller: &Caller) -> UserPermit {
-        let per_user = &self.settings.per_user;
-        match caller.subject() {
-            // A service may have the name of a user.
-            Some(service) if caller.user().is_none() => per_user.acquire(&format!("\0{service}")),
-            Some(user) => per_user.acquire(user),
-            None => per_user.acquire(follows.user().map_or("", |user| user.as_str())),
-        }
+        let of_followed = || {
+            let user = follows.user().map_or("", |user| user.as_str());
+            self.settings.per_user.acquire(user)
+        };
+        self.acquire_share(Kind::Stream, caller).unwrap_or_else(of_followed)
+    }
+
+    /// Takes a share of a caller's limit of what it has open at a time; `None` if nobody is checked.
+    pub(super) fn acquire_share(&self, kind: Kind, caller: &Caller) -> Option<UserPermit> {
+        let subject = caller.subject()?;
+        // A service may have the name of a user. No name begins with a control character.
+        let service = if caller.user().is_some() { "" } else { "\0" };
+        let kind = match kind {
+            Kind::Stream => "",
+            Kind::Broadcast => "\u{1}",
+            Kind::Page => "\u{2}",
+        };
+        Some(self.settings.per_user.acquire(&format!("{kind}{service}{subject}")))
     }
 }
 
 /// Returns what a caller follows, if it may.
 pub(super) fn permitted(asked: &StreamRequest, caller: &Caller) -> Result<Follows, Refusal> {
     let follows = asked.follows(caller).map_err(|problem| Refusal::Invalid(problem.into()))?;
-    allowed(follows.permit(caller), Action::FollowAll)?;
+    allowed(follows.permit(caller), follows.action())?;
     Ok(follows)
 }
 

@@ -31,7 +31,14 @@ pub(super) enum Refusal {
     NotPermitted(ProblemKind, Scope),
     TwoTokens,
     OtherSubject,
+    /// The gateway verifies tokens, and relies on this service to do so, which it does not.
+    NotEnforcing,
     WaitingLimit,
+    WaitingLimitOfAddress,
+    /// Newer polls of the same user have taken its place.
+    Crowded,
+    /// The client's user or address has made too many requests, and may make one more after this time.
+    RateLimited(Box<Problem>, Duration),
 }
 
 impl Refusal {
@@ -40,16 +47,12 @@ impl Refusal {
     pub(super) fn of_events(self, headers: &HeaderMap) -> Response<Body> {
         match self {
             Self::Denied(_) | Self::NotPermitted(..) => self.into_response(),
-            _ => event_stream::refusal(headers, &self.problem(), RETRY_AFTER),
+            _ => event_stream::refusal(headers, &self.problem(), self.retry_after()),
         }
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let retry_after = match &self {
-            Self::Denied(denied) => denied.retry_after(),
-            _ => None,
-        };
-        let mut response = problem::response(&self.problem(), retry_after.unwrap_or(RETRY_AFTER));
+        let mut response = problem::response(&self.problem(), self.retry_after());
         if let Some(challenge) = self.challenge() {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -68,6 +71,14 @@ impl Refusal {
         response
     }
 
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Denied(denied) => denied.retry_after().unwrap_or(RETRY_AFTER),
+            Self::RateLimited(_, retry_after) => *retry_after,
+            _ => RETRY_AFTER,
+        }
+    }
+
     /// Returns what the client has to send (RFC 6750, section 3).
     fn challenge(&self) -> Option<HeaderValue> {
         match self {
@@ -83,7 +94,7 @@ impl Refusal {
 
     pub(super) fn problem(&self) -> Problem {
         let (kind, detail) = match self {
-            Self::Invalid(problem) => return (**problem).clone(),
+            Self::Invalid(problem) | Self::RateLimited(problem, _) => return (**problem).clone(),
             Self::Denied(denied) => return denied.problem(),
             Self::NotPermitted(ProblemKind::NotYourself, scope) => {
                 let detail = format!(
@@ -105,6 +116,18 @@ impl Refusal {
             Self::WaitingLimit => (
                 ProblemKind::Overloaded,
                 "too many WebSockets wait for their tokens; send the token in the handshake, or retry later",
+            ),
+            Self::NotEnforcing => (
+                ProblemKind::Overloaded,
+                "tokens are required, but this replica is not set up to verify them; its operators have to set AUTH=jwt",
+            ),
+            Self::Crowded => (
+                ProblemKind::RateLimited,
+                "newer polls of this user have taken the place of this one; make fewer at a time",
+            ),
+            Self::WaitingLimitOfAddress => (
+                ProblemKind::TooManyFromAddress,
+                "too many WebSockets of this address wait for their tokens; send the token in the handshake, or retry later",
             ),
             Self::UnknownPath => {
                 (ProblemKind::UnknownPath, "unknown path; this port has /api/chat and /api/events")

@@ -25,7 +25,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    authority::{Authority, Outcome},
+    authority::{Authority, Verdict},
     close_reason::CloseReason,
     deadlines::{Deadlines, Timeouts},
 };
@@ -62,11 +62,14 @@ pub(super) struct Subscriber {
 pub(super) enum Source {
     /// None yet: the subscriber has not sent its token.
     Closed,
-    /// The fan-out, which writes them by itself.
-    Broadcast(Subscription),
+    /// The fan-out, which writes them by itself, until newer subscriptions of the same user displace this one.
+    Broadcast(Subscription, Option<Displaced>),
     /// An event stream, which ends with a reason.
     Events(Pin<Box<dyn Stream<Item = Result<Frame, stream::End>> + Send>>),
 }
+
+/// Completes once a session has lost its share of its user's limit, which it holds until then.
+pub(super) type Displaced = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The end of a session.
 enum End {
@@ -83,6 +86,14 @@ enum End {
 impl End {
     fn of(error: &Error) -> Self {
         CloseReason::of(error).map_or(Self::Gone, Self::ByUs)
+    }
+
+    fn of_stream(end: stream::End) -> Self {
+        Self::ByUs(match end {
+            stream::End::Aged => CloseReason::Aged,
+            stream::End::Displaced => CloseReason::Displaced,
+            stream::End::Expired => CloseReason::Expired,
+        })
     }
 
     /// Returns the end after a close frame with the code `sent`, by tungstenite's reply: the same frame or a protocol
@@ -109,7 +120,7 @@ enum Step {
     Timer,
     Event(Result<Event, Error>),
     Stream(Result<Frame, stream::End>),
-    Token(Outcome),
+    Token(Verdict),
 }
 
 /// Registers the counters of sessions by their ends.
@@ -144,9 +155,11 @@ pub(super) async fn run(
     let socket =
         WebSocketStream::from_partially_read(stream, read_ahead, Role::Server, Some(config)).await;
     let sink = Arc::new(SubscriberSink::new(socket, timeouts.send));
-    subscriber.source.attach(&sink);
+    subscriber.source = subscriber.source.attached(&sink);
     let end = serve(&sink, &mut subscriber, timeouts, closing).await;
     ends.count(end.label());
+    // A subscriber that does not reply to the close frame must not keep its share of those that wait for their tokens.
+    subscriber.authority = None;
     if let Some(mut socket) = sink.take() {
         socket.get_mut().read_while_closing();
         // A subscriber that does not finish the closing handshake in time is cut off.
@@ -172,13 +185,8 @@ async fn serve(
             if timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Step::Timer);
             }
-            if let Some(authority) = &mut subscriber.authority {
-                if let Err(error) = authority.tell(sink, context) {
-                    return Poll::Ready(Step::Event(Err(error)));
-                }
-                if let Poll::Ready(outcome) = authority.poll_outcome(context) {
-                    return Poll::Ready(Step::Token(outcome));
-                }
+            if let Poll::Ready(step) = subscriber.poll_authority(sink, context) {
+                return Poll::Ready(step);
             }
             let event = sink.poll_event(context);
             // A timer that fires too early costs less than setting it each time.
@@ -190,81 +198,53 @@ async fn serve(
             }
             if event.is_pending()
                 && sink.send_deadline().is_none()
-                && let Source::Events(steps) = &mut subscriber.source
-                && let Poll::Ready(step) = steps.poll_next_unpin(context)
+                && let Poll::Ready(step) = subscriber.poll_source(context)
             {
                 return Poll::Ready(step.map_or(Step::Close, Step::Stream));
             }
             event.map(Step::Event)
         });
-        let event = match step.await {
-            Step::Close => return End::ByUs(CloseReason::Stopping),
+        let end = match step.await {
+            Step::Close => Some(End::ByUs(CloseReason::Stopping)),
             Step::Timer => {
-                sink.resume_reading();
-                let expired = subscriber.authority.as_mut().and_then(|it| it.due());
-                if let Some(reason) = deadlines.missed(sink).or(expired) {
-                    return End::ByUs(reason);
-                }
-                let pinged = poll_fn(|context| Poll::Ready(deadlines.ping(sink, context))).await;
+                let end = poll_fn(|context| {
+                    Poll::Ready(subscriber.timer_fired(&mut deadlines, sink, context))
+                });
+                let end = end.await;
                 timer.as_mut().reset(subscriber.earliest(&deadlines, sink));
-                match pinged {
-                    Ok(()) => continue,
-                    Err(error) => return End::of(&error),
-                }
+                end
             }
             Step::Stream(Ok(frame)) => {
                 sink.try_send(&frame);
-                continue;
+                None
             }
-            Step::Stream(Err(end)) => {
-                return End::ByUs(match end {
-                    stream::End::Aged => CloseReason::Aged,
-                    stream::End::Displaced => CloseReason::Displaced,
-                    stream::End::Expired => CloseReason::Expired,
-                });
+            Step::Stream(Err(end)) => Some(End::of_stream(end)),
+            Step::Token(Verdict::Unchanged) => None,
+            Step::Token(Verdict::Opened(source)) => {
+                subscriber.source = source.attached(sink);
+                None
             }
-            Step::Token(Outcome::Unchanged) => continue,
-            Step::Token(Outcome::Opened(source)) => {
-                subscriber.source = source;
-                subscriber.source.attach(sink);
-                continue;
-            }
-            Step::Token(Outcome::Ended(reason)) => {
+            Step::Token(Verdict::Ended(reason)) => {
                 // The close frame follows what the subscriber is told.
                 let _ = poll_fn(|context| Poll::Ready(subscriber.tell(sink, context))).await;
-                return End::ByUs(reason);
+                Some(End::ByUs(reason))
             }
-            Step::Event(event) => event,
+            Step::Event(Ok(event)) => subscriber.happened(event, &mut deadlines, sink),
+            Step::Event(Err(error)) => Some(End::of(&error)),
         };
-        match event {
-            Ok(Event::Sent) => {
-                if let Source::Broadcast(subscription) = &subscriber.source {
-                    subscription.catch_up(sink);
-                }
-            }
-            Ok(Event::Received(Message::Close(reply))) => {
-                return End::after_close(sink.close_code(), reply.as_ref());
-            }
-            Ok(Event::Received(Message::Pong(_))) => deadlines.pong_received(),
-            // The library sends pongs.
-            Ok(Event::Received(Message::Ping(_))) => {}
-            Ok(Event::Received(message)) => {
-                if let Err(reason) = subscriber.received(&message) {
-                    return End::ByUs(reason);
-                }
-            }
-            Ok(Event::Gone) => return End::Gone,
-            Err(error) => return End::of(&error),
+        if let Some(end) = end {
+            return end;
         }
     }
 }
 
 impl Source {
     /// Lets the fan-out write to this sink if the source is the broadcast.
-    fn attach(&mut self, sink: &Arc<SubscriberSink>) {
-        if let Self::Broadcast(subscription) = self {
+    fn attached(mut self, sink: &Arc<SubscriberSink>) -> Self {
+        if let Self::Broadcast(subscription, _) = &mut self {
             subscription.attach(sink);
         }
+        self
     }
 }
 
@@ -273,6 +253,82 @@ impl Subscriber {
     fn earliest(&self, deadlines: &Deadlines, sink: &SubscriberSink) -> Instant {
         let of_token = self.authority.as_ref().and_then(|authority| authority.due_at());
         of_token.into_iter().fold(deadlines.earliest(sink), Instant::min)
+    }
+
+    /// Tells the client what it has to know of its token, and completes when a new one is verified.
+    fn poll_authority(&mut self, sink: &SubscriberSink, context: &mut Context<'_>) -> Poll<Step> {
+        if let Err(error) = self.tell(sink, context) {
+            return Poll::Ready(Step::Event(Err(error)));
+        }
+        match &mut self.authority {
+            Some(authority) => authority.poll_verdict(context).map(Step::Token),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Completes with the next frame of an event stream, or when the source ends.
+    fn poll_source(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, stream::End>>> {
+        match &mut self.source {
+            _ if self.authority.as_ref().is_some_and(|authority| authority.is_suspended()) => {
+                Poll::Pending
+            }
+            Source::Events(steps) => steps.poll_next_unpin(context),
+            Source::Broadcast(_, Some(displaced)) => {
+                displaced.as_mut().poll(context).map(|()| Some(Err(stream::End::Displaced)))
+            }
+            Source::Broadcast(_, None) | Source::Closed => Poll::Pending,
+        }
+    }
+
+    /// Does what is due. Returns the end of the session if that is.
+    fn timer_fired(
+        &mut self,
+        deadlines: &mut Deadlines,
+        sink: &SubscriberSink,
+        context: &mut Context<'_>,
+    ) -> Option<End> {
+        sink.resume_reading();
+        if let Some(authority) = &mut self.authority {
+            if let Some(reason) = authority.due() {
+                return Some(End::ByUs(reason));
+            }
+            // The fan-out would go on writing to it. A new token opens it again.
+            if authority.is_suspended() && matches!(self.source, Source::Broadcast(..)) {
+                self.source = Source::Closed;
+            }
+        }
+        if let Some(reason) = deadlines.missed(sink) {
+            return Some(End::ByUs(reason));
+        }
+        deadlines.ping(sink, context).err().map(|error| End::of(&error))
+    }
+
+    /// Takes an event of the socket.
+    fn happened(
+        &mut self,
+        event: Event,
+        deadlines: &mut Deadlines,
+        sink: &SubscriberSink,
+    ) -> Option<End> {
+        match event {
+            Event::Sent => {
+                if let Source::Broadcast(subscription, _) = &self.source {
+                    subscription.catch_up(sink);
+                }
+            }
+            Event::Received(Message::Close(reply)) => {
+                return Some(End::after_close(sink.close_code(), reply.as_ref()));
+            }
+            Event::Received(Message::Pong(_)) => deadlines.pong_received(),
+            // The library sends pongs.
+            Event::Received(Message::Ping(_)) => {}
+            Event::Received(message) => return self.received(&message).err().map(End::ByUs),
+            Event::Gone => return Some(End::Gone),
+        }
+        None
     }
 
     fn received(&mut self, message: &Message) -> Result<(), CloseReason> {

@@ -52,6 +52,7 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             event_origins: Vec::new(),
             authentication: None,
+            reads: None,
             per_user: UserLimiter::new(8),
             timing: Timing::default(),
         }
@@ -295,7 +296,7 @@ async fn the_task_of_a_session_is_small() {
     let server = Server::new(content, health, Settings::default(), phases);
     let permit = Arc::clone(&server.free).try_acquire_owned().unwrap();
     let upgrade = hyper::upgrade::on(Request::new(()));
-    let source = Source::Broadcast(hub.subscribe());
+    let source = Source::Broadcast(hub.subscribe(), None);
     let subscriber = Box::new(Subscriber { source, authority: None });
     let task = Arc::new(server).host(upgrade, subscriber, (permit, None));
     assert!(size_of_val(&task) <= 1536, "{} bytes", size_of_val(&task));

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::events::tests::{entry, user};
 
-const EPOCH: Uuid = Uuid::from_u128(7 << 120);
+pub(super) const EPOCH: Uuid = Uuid::from_u128(7 << 120);
 
 /// A long time, for what must not happen in a test.
 pub(super) const NEVER: Duration = Duration::from_hours(1);

@@ -1,18 +1,21 @@
 //! Clients with tokens, with wrong ones, and without.
 
-use auth::Authenticator;
+use std::time::SystemTime;
+
+use auth::{Authenticator, limits::NamedLimit};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Parser;
-use contracts::Scope;
+use contracts::{EventPosition, Scope};
 use serde_json::{Value, json};
-use testkit::{Answer, Api, EventSource, Subscriber, TestIssuer};
+use testkit::{Answer, Answers, Api, EventSource, Subscriber, TestIssuer, TestKey};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
-    events::{NEVER, deleted, ready, timing},
+    events::{EPOCH, NEVER, deleted, ready, timing},
     *,
 };
-use crate::Config;
+use crate::{Config, server::authentication::MAX_WAITING_PER_ADDRESS};
 
 /// The value of `Authorization`.
 fn bearer(token: &str) -> String {
@@ -46,6 +49,12 @@ impl Guarded {
         settings.authentication = Some(Arc::new(authentication));
         change(&mut settings);
         Self { issuer, server: Fixture::following(settings) }
+    }
+
+    /// Returns a challenge with these parameters before that of every one.
+    fn challenge(&self, parameters: &str) -> String {
+        let url = format!("http://{}/.well-known/oauth-protected-resource", self.server.address);
+        format!("Bearer {parameters}resource_metadata=\"{url}\"")
     }
 
     fn token(&self, user: &str) -> String {
@@ -154,7 +163,8 @@ async fn without_a_valid_token_nobody_is_let_in_on_any_transport() {
         let (answers, websocket) = guarded.responses("user_id=alice", token).await;
         for answer in answers {
             assert_eq!(answer.status, 401);
-            assert_eq!(answer.headers["www-authenticate"], "Bearer error=\"invalid_token\"");
+            let challenge = guarded.challenge("error=\"invalid_token\", ");
+            assert_eq!(answer.headers["www-authenticate"], challenge.as_str());
             assert_eq!(answer.headers["content-type"], "application/problem+json");
         }
         assert_eq!(websocket, 401);
@@ -167,7 +177,8 @@ async fn without_a_valid_token_nobody_is_let_in_on_any_transport() {
     let token = guarded.token("alice");
     for query in ["", "user_id=", "after=x", &format!("access_token={token}")] {
         let answer = guarded.server.poll(query, &[]).await;
-        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")));
+        let challenge = guarded.challenge("");
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some(&*challenge)));
         assert_eq!(guarded.head(query, &[("accept", "text/event-stream")]).await.status, 401);
     }
     assert_eq!(guarded.statuses("", &token).await, [200, 200, 101]);
@@ -186,8 +197,9 @@ async fn a_user_follows_itself_and_a_service_whom_its_scope_allows() {
     }
     assert_eq!(guarded.statuses("all=true&user_id=bob", &reader).await, [422; 3]);
     let ([page, _], _) = guarded.responses("all=true", &alice).await;
-    let challenge = "Bearer error=\"insufficient_scope\", scope=\"messages:read-all\"";
-    assert_eq!(page.headers["www-authenticate"], challenge);
+    let challenge =
+        guarded.challenge("error=\"insufficient_scope\", scope=\"messages:read-all\", ");
+    assert_eq!(page.headers["www-authenticate"], challenge.as_str());
     let mut own = guarded.sse("", &alice).await;
     ready(&mut own).await;
     let mut everybody = guarded.websocket("/api/events?all=true", &reader).await;
@@ -263,6 +275,32 @@ async fn a_websocket_without_a_first_message_is_closed_in_time() {
         let mut silent = guarded.connect(path, &[]).await.unwrap();
         assert_eq!(closed(&mut silent).await, (4001, "no valid token".to_owned()), "{path}");
     }
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_places_of_those_that_wait_for_their_tokens() {
+    let guarded = Guarded::start_with(&[], |settings| {
+        settings.trusted_proxies = ["127.0.0.1/32".parse().unwrap()].into_iter().collect();
+        settings.timeouts.token = NEVER;
+        settings.timeouts.close = NEVER;
+    })
+    .await;
+    let forwarded = [("x-forwarded-for", "192.0.2.1")];
+    let mut waiting = Vec::new();
+    for _ in 0..MAX_WAITING_PER_ADDRESS {
+        waiting.push(guarded.connect("/api/chat", &forwarded).await.unwrap());
+    }
+    assert_eq!(guarded.handshake("/api/chat", &forwarded).await, 429);
+    let token = bearer(&guarded.token("alice"));
+    let with_token = [forwarded[0], ("authorization", &*token)];
+    assert_eq!(guarded.handshake("/api/events", &with_token).await, 101);
+    assert_eq!(guarded.handshake("/api/chat", &[("x-forwarded-for", "192.0.2.2")]).await, 101);
+    // One that is being closed waits for nothing, however long its client takes to reply.
+    waiting[0].send(Message::text("no token")).await.unwrap();
+    eventually("a free place", LIMIT, async || {
+        guarded.handshake("/api/chat", &forwarded).await == 101
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -354,6 +392,97 @@ async fn a_websocket_outlives_its_token_if_it_gets_another_one_of_the_same_user(
 }
 
 #[tokio::test]
+async fn a_new_token_that_came_in_time_is_waited_for_and_nothing_is_sent_meanwhile() {
+    let guarded = Guarded::start_with(&["--chat-public=true"], |_| {}).await;
+    let mut claims = TestIssuer::claims("alice");
+    let exp = TestIssuer::now() + 4;
+    claims["exp"] = exp.into();
+    let exp = SystemTime::UNIX_EPOCH + Duration::from_secs(exp);
+    let reached = async |time: SystemTime| {
+        sleep(time.duration_since(SystemTime::now()).unwrap_or_default()).await;
+    };
+    let token = guarded.issuer.key().sign(&claims);
+    let mut events = guarded.websocket("/api/events", &token).await;
+    assert_eq!(next_type(&mut events).await, "ready");
+    let mut chat = guarded.websocket("/api/chat", &token).await;
+    guarded.issuer.server().answer(Answers::Held);
+    guarded.issuer.publish(TestKey::another("ES256").with_id("key-2"));
+    for socket in [&mut events, &mut chat] {
+        assert_eq!(next_type(socket).await, "expiring");
+    }
+    // The keys can be read for 2 s.
+    reached(exp - Duration::from_millis(900)).await;
+    for socket in [&mut events, &mut chat] {
+        send_token(socket, &guarded.token("alice")).await;
+    }
+    reached(exp + Duration::from_millis(400)).await;
+    guarded.server.log(1, &[("alice", "bob")]);
+    guarded.server.hub.publish(br#"{"type":"early"}"#);
+    for socket in [&mut events, &mut chat] {
+        socket.send(Message::Ping("alive".into())).await.unwrap();
+        let next = timeout(LIMIT, socket.socket().next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(next, Message::Pong("alive".into()));
+    }
+    guarded.issuer.server().answer(Answers::Good);
+    for socket in [&mut events, &mut chat] {
+        assert_eq!(next_type(socket).await, "authenticated");
+    }
+    assert_eq!(next_type(&mut events).await, "message.deleted");
+    guarded.server.hub.publish(br#"{"type":"late"}"#);
+    assert_eq!(next_type(&mut chat).await, "late");
+}
+
+#[tokio::test]
+async fn a_session_that_guesses_tokens_ends() {
+    let guarded = Guarded::start().await;
+    let mut socket = guarded.websocket("/api/events", &guarded.token("alice")).await;
+    assert_eq!(next_type(&mut socket).await, "ready");
+    let last = async {
+        loop {
+            send_token(&mut socket, "nonsense").await;
+            let frame: Value = socket.next_json(LIMIT).await.unwrap();
+            match frame["problem"]["status"].as_u64() {
+                Some(401) => {}
+                other => break other,
+            }
+        }
+    };
+    assert_eq!(timeout(LIMIT, last).await.expect("a limit"), Some(429));
+    assert_eq!(closed(&mut socket).await, (1013, "try again later".to_owned()));
+}
+
+#[tokio::test]
+async fn a_user_has_a_limit_of_subscriptions_and_of_polls_apart_from_that_of_streams() {
+    let guarded = Guarded::start_with(&["--chat-public=true"], |settings| {
+        settings.per_user = UserLimiter::new(1);
+    })
+    .await;
+    guarded.server.tail.follow_log(EPOCH, (7, Uuid::nil()), Vec::new());
+    let token = guarded.token("alice");
+    let mut first = guarded.websocket("/api/chat", &token).await;
+    let mut stream = guarded.websocket("/api/events", &token).await;
+    assert_eq!(next_type(&mut stream).await, "ready");
+    let mut of_bob = guarded.websocket("/api/chat", &guarded.token("bob")).await;
+    let mut second = guarded.websocket("/api/chat", &token).await;
+    assert_eq!(closed(&mut first).await, (4009, "displaced by newer streams".to_owned()));
+    // These read a log that does not answer.
+    let start = EventPosition::start(EPOCH);
+    let (query, authorization) = (format!("after={start}"), bearer(&token));
+    let headers = [("authorization", authorization.as_str())];
+    let polls = [guarded.server.poll(&query, &headers), guarded.server.poll(&query, &headers)];
+    let answers = futures_util::future::join_all(polls).await;
+    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [429, 503]);
+    for subscriber in [&mut of_bob, &mut second] {
+        guarded.server.hub.publish(b"\"frame\"");
+        assert_eq!(subscriber.next_text(LIMIT).await.unwrap(), "\"frame\"");
+    }
+    guarded.server.log(8, &[("alice", "bob")]);
+    assert_eq!(next_type(&mut stream).await, "message.deleted");
+}
+
+#[tokio::test]
 async fn a_new_token_must_allow_the_stream_too() {
     let guarded = Guarded::start().await;
     let mut socket = guarded.websocket("/api/events?user_id=bob", &guarded.reader()).await;
@@ -414,6 +543,54 @@ async fn an_address_may_send_only_so_many_invalid_tokens_but_valid_ones_at_any_t
     let expired = guarded.issuer.token_for("alice", -1);
     assert_eq!(guarded.statuses("", &expired).await, [401; 3]);
     assert_eq!(guarded.statuses("", &guarded.token("alice")).await, [200, 200, 101]);
+}
+
+#[tokio::test]
+async fn reads_are_limited_by_user_or_address_on_every_transport() {
+    let guarded = Guarded::start_with(&["--chat-public=true"], |settings| {
+        settings.reads = Some(NamedLimit::new("reads", "4/3600s".parse().unwrap()));
+    })
+    .await;
+    let (alice, bob) = (guarded.token("alice"), guarded.token("bob"));
+    let authorization = bearer(&alice);
+    let headers = [("authorization", authorization.as_str())];
+    assert_eq!(guarded.statuses("", &alice).await, [200, 200, 101]);
+    let chat = guarded.connect("/api/chat", &headers).await.unwrap();
+    assert_eq!(chat.response().headers()["ratelimit-policy"], "\"reads\";q=4;w=3600");
+    assert!(chat.response().headers()["ratelimit"].to_str().unwrap().starts_with("\"reads\";r=0;"));
+    let limited = guarded.server.poll("", &headers).await;
+    assert_eq!(limited.status, 429);
+    assert_eq!(limited.json::<Value>().unwrap()["type"], "/problems/rate-limited");
+    let seconds = limited.headers["retry-after"].to_str().unwrap();
+    assert!((1..=900).contains(&seconds.parse().unwrap()), "{seconds}");
+    assert_eq!(limited.headers["ratelimit"], format!("\"reads\";r=0;t={seconds}").as_str());
+    for path in ["/api/chat", "/api/events"] {
+        assert_eq!(guarded.handshake(path, &headers).await, 429, "{path}");
+    }
+    assert_eq!(guarded.statuses("", &bob).await, [200, 200, 101]);
+    // Those without a valid token count as their address; those who guess one have a limit of their own.
+    let expired = guarded.issuer.token_for("alice", -1);
+    assert_eq!(guarded.statuses("", "nonsense").await, [401; 3]);
+    assert_eq!(guarded.statuses("", &expired).await, [401; 3]);
+    assert_eq!(guarded.server.poll("", &[]).await.status, 401);
+    assert_eq!(guarded.server.poll("", &[]).await.status, 429);
+    assert_eq!(guarded.handshake("/api/chat", &[]).await, 429);
+    assert_eq!(guarded.server.poll("", &[("authorization", &bearer(&bob))]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_gateway_that_verifies_tokens_is_not_served_without() {
+    let enforced = [("x-messages-auth", "jwt")];
+    let server = Fixture::following(timing(|_| {}));
+    let answer = server.poll("user_id=alice", &enforced).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text.contains("AUTH=jwt"));
+    assert_eq!(refused_with(server.try_subscribe(&enforced).await).0, 503);
+    assert_eq!(server.poll("user_id=alice", &[]).await.status, 200);
+    let guarded = Guarded::start().await;
+    let authorization = bearer(&guarded.token("alice"));
+    let headers = [enforced[0], ("authorization", &authorization)];
+    assert_eq!(guarded.server.poll("", &headers).await.status, 200);
 }
 
 #[tokio::test]
