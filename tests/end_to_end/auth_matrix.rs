@@ -283,8 +283,9 @@ async fn each_action_is_for_those_whom_the_table_names() -> Result<()> {
     let mut seen = BTreeSet::new();
     while !seen.contains(&("message.created".to_owned(), last.id.to_string())) {
         let event = stream.next(SOON).await?;
-        let message = event.data["message"]["id"].as_str().map(str::to_owned);
-        seen.insert((event.name, message.with_context(|| event.data.to_string())?));
+        let [kind, message] = [&event.data["type"], &event.data["message"]["id"]]
+            .map(|field| field.as_str().map(str::to_owned));
+        seen.insert(kind.zip(message).with_context(|| event.data.to_string())?);
     }
     assert_eq!(seen, matrix.changes);
     Ok(())

@@ -135,11 +135,11 @@ impl<S: CommandStore> Worker<S> {
         for dead_letter in &group.unreadable {
             self.dead_letter(dead_letter).await?;
         }
+        ended.extend(self.dead_letter_commands(poison).await?);
         // They have no record, no change and no reply: all of these would be those of the command whose id they bear.
         for (_, outcome) in self.dead_letter_commands(forged).await? {
             self.metrics.outcomes.count(outcome.kind());
         }
-        ended.extend(self.dead_letter_commands(poison).await?);
         let ended = outcomes::record(self.store.store(), &self.retry, ended).await?;
         let cluster_time = self.store.store().cluster_time();
         let mut replies: BTreeMap<usize, Vec<Reply>> = BTreeMap::new();
