@@ -78,7 +78,7 @@ impl TestKey {
     ///
     /// # Panics
     ///
-    /// Without randomness.
+    /// Panics if the system has no random bytes.
     #[must_use]
     pub fn es256() -> Vec<u8> {
         let made = EcdsaKeyPair::generate_pkcs8(ES256, &SystemRandom::new());
