@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use auth::{AuthConfig, limits::Rate};
+use auth::{AuthConfig, Secret, limits::Rate};
 use broker::BrokerConfig;
 use clap::{Parser, Subcommand};
 use service::{
@@ -134,7 +134,9 @@ impl ServiceConfig for Config {
         if is_own_address(&self.broadcaster_url, self.bind) {
             return Err(ConfigError::new("BROADCASTER_URL", own));
         }
-        self.auth.check().map_err(|(key, expected)| ConfigError::new(key, expected))?;
+        let own = [("AUTH_STATE_SECRET_FILE", self.auth_state_secret_file.is_some())];
+        let chosen = self.auth.check_chosen(&own).and_then(|()| self.auth.check());
+        chosen.map_err(|(key, expected)| ConfigError::new(key, expected))?;
         self.operation_macs()?;
         TracesConfig::check().map_err(|(key, expected)| ConfigError::new(key, expected))
     }
@@ -154,6 +156,16 @@ impl ServiceConfig for Config {
         if !self.trusted_proxies.is_empty() && !looks_at_addresses {
             warnings.push(
                 "TRUSTED_PROXIES has no effect without AUTH=jwt, RATE_LIMIT_WRITES or RATE_LIMIT_READS"
+                    .to_owned(),
+            );
+        }
+        if self.trusted_proxies.is_empty()
+            && self.auth.is_on()
+            && limits.iter().any(Option::is_some)
+        {
+            warnings.push(
+                "TRUSTED_PROXIES is not set: if clients come through a proxy, all requests without a valid token count \
+                 as those of one address"
                     .to_owned(),
             );
         }
@@ -187,8 +199,8 @@ impl Config {
                 "is required with AUTH=jwt: a file with a secret of at least 32 bytes",
             )
         })?;
-        let macs = OperationMacs::read(path).map_err(|reason| ConfigError::new(KEY, reason))?;
-        Ok(Some(macs))
+        let secret = Secret::read(path).map_err(|expected| ConfigError::new(KEY, expected))?;
+        Ok(Some(OperationMacs::new(&secret)))
     }
 }
 
@@ -264,6 +276,20 @@ mod tests {
         let everybody = ["--trusted-proxies", "::/0", "--rate-limit-reads", "1/1s"];
         assert!(warned(&everybody).contains("trusts every client"));
         assert!(warned(&["--auth-state-secret-file", "x"]).contains("AUTH_STATE_SECRET_FILE"));
+        let behind_proxies = "TRUSTED_PROXIES is not set";
+        assert!(warned(&["--auth", "jwt", "--rate-limit-reads", "1/1s"]).contains(behind_proxies));
+        assert!(!warned(&["--auth", "jwt"]).contains(behind_proxies));
+    }
+
+    #[test]
+    fn a_secret_for_tokens_is_not_given_in_vain() {
+        let check = |arguments: &[&str]| {
+            let secret = ["gateway", "--auth-state-secret-file", "x"];
+            Config::try_parse_from([&secret, arguments].concat()).unwrap().check()
+        };
+        let error = check(&[]).unwrap_err().to_string();
+        assert!(error.contains("AUTH") && error.contains("AUTH_STATE_SECRET_FILE"), "{error}");
+        assert!(check(&["--auth", "off"]).is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{any::Any, time::Duration};
 
-use auth::{Denied, rules::Action};
+use auth::rules::Action;
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -73,13 +73,6 @@ pub(crate) fn problem(kind: Kind) -> Problem {
         Kind::UnsupportedMediaType => "the Content-Type must be application/json, in UTF-8",
         Kind::RequestTimeout => "the body did not arrive within 10 s; send it again",
         Kind::BodyTooLarge => "the body must have at most 65536 bytes",
-        // Tokens.
-        Kind::Unauthenticated => {
-            "this request needs a valid token: send it as Authorization: Bearer TOKEN"
-        }
-        Kind::KeysUnavailable => {
-            "the token cannot be checked at present, because the issuer's keys are not known; retry later"
-        }
         Kind::NotTheSender => "only its sender may edit or delete this message",
         // Messages and operations.
         Kind::MessageNotFound => "message not found; it may have been deleted",
@@ -122,9 +115,11 @@ pub(crate) fn problem(kind: Kind) -> Problem {
         Kind::BadRequest
         | Kind::MalformedJson
         | Kind::InvalidInput
+        | Kind::Unauthenticated
         | Kind::Forbidden
         | Kind::NotYourself
         | Kind::RateLimited
+        | Kind::KeysUnavailable
         | Kind::OriginForbidden
         | Kind::MethodNotAllowed
         | Kind::ExpectationFailed
@@ -159,22 +154,6 @@ pub(crate) fn refused(kind: Kind, action: Action) -> ProblemResponse {
         _ => return kind.into(),
     };
     Problem::new(kind, detail).into()
-}
-
-/// Returns the problem of a request that is not let in. All tokens that are not valid look the same.
-pub(crate) fn denied(denied: &Denied) -> Problem {
-    let kind = denied.kind();
-    match denied {
-        Denied::NoUser => {
-            let detail =
-                "the token's user claim is no user id, and the token has no scope of this API";
-            Problem::new(kind, detail)
-        }
-        Denied::TooManyFailures { .. } => {
-            Problem::new(kind, "too many invalid tokens came from this address; retry later")
-        }
-        Denied::NoToken | Denied::Invalid { .. } | Denied::KeysUnavailable { .. } => problem(kind),
-    }
 }
 
 /// Returns the problem of a command that failed.

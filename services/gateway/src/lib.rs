@@ -95,7 +95,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let soft_deadline = phases.soft_deadline.clone();
     let publisher = broker.publisher.clone();
     let commands = CommandSubmitter::new(publisher, pending, max_waiting, soft_deadline);
-    let proxy = Proxy::new(&config.broadcaster_url, MAX_EXCHANGES, phases.clone());
+    let is_auth_on = authenticator.is_some();
+    let proxy = Proxy::new(&config.broadcaster_url, is_auth_on, MAX_EXCHANGES, phases.clone());
     let state = AppState {
         store,
         log_end: RecentLogEnd::default(),

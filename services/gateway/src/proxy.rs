@@ -60,10 +60,15 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Returns a proxy before `broadcaster_url` (`http`, with a host). Up to `max_exchanges` tunnels and responses are open
-    /// at a time.
-    pub(crate) fn new(broadcaster_url: &Url, max_exchanges: usize, phases: Phases) -> Self {
+    /// at a time. With authentication, the broadcaster gets the clients' tokens.
+    pub(crate) fn new(
+        broadcaster_url: &Url,
+        is_auth_on: bool,
+        max_exchanges: usize,
+        phases: Phases,
+    ) -> Self {
         Self {
-            broadcaster: Arc::new(Broadcaster::new(broadcaster_url)),
+            broadcaster: Arc::new(Broadcaster::new(broadcaster_url, is_auth_on)),
             permits: Arc::new(Semaphore::new(max_exchanges)),
             max_exchanges,
             tunnels: TaskTracker::new(),

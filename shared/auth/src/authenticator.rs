@@ -7,6 +7,7 @@ use std::{
 };
 
 use contracts::Scope;
+use http::HeaderMap;
 use telemetry::{
     LineLimit,
     metrics::{
@@ -18,8 +19,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AuthConfig, Denied, Principal,
-    cache::Cache,
+    AuthConfig, Denied, Principal, bearer,
+    cache::{Cache, Digest},
     keys::{KeySet, Keys},
     token::{self, Refusal},
 };
@@ -36,6 +37,12 @@ pub struct Identity {
     pub exp: SystemTime,
     /// Time from which the token is refused: its `exp`, and the leeway.
     pub expires_at: SystemTime,
+}
+
+impl Identity {
+    pub(crate) fn has_expired(&self, now: SystemTime) -> bool {
+        now >= self.expires_at
+    }
 }
 
 /// Verifies tokens. Cheap to clone.
@@ -78,6 +85,23 @@ impl Authenticator {
         self.0.keys.up()
     }
 
+    /// Verifies the token of a request that is no WebSocket's.
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Denied> {
+        let token = self.0.read(bearer::token(headers))?;
+        self.verify(token.ok_or(Denied::NoToken)?).await
+    }
+
+    /// Verifies the token of a WebSocket's handshake. Without one, it may come in the first message.
+    pub async fn identify_handshake(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Option<Identity>, Denied> {
+        match self.0.read(bearer::of_handshake(headers))? {
+            Some(token) => self.verify(&token).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Verifies a token. Waits for the keys to be read again if the token's key is not known, but never for longer than
     /// a few seconds.
     pub async fn verify(&self, token: &str) -> Result<Identity, Denied> {
@@ -85,37 +109,35 @@ impl Authenticator {
             return Err(self.0.unavailable(self.0.keys.retry_after()));
         };
         let digest = Cache::digest(token);
-        if let Some(identity) = self.0.cache.get(&digest, set.generation()) {
-            if SystemTime::now() < identity.expires_at {
-                self.0.verified.count("hit");
-                return Ok(identity);
-            }
-            return Err(self.0.refuse(Refusal::Expired));
+        if let Some(known) = self.0.cache.get(&digest, set.generation()) {
+            return self.0.admit(known, "hit");
         }
         match token::verify(token, &set, &self.0.rules) {
-            Ok(identity) => Ok(self.0.accept(digest, &set, identity)),
             Err(Refusal::UnknownKey) => self.verify_with_new_keys(token, digest).await,
-            Err(refusal) => Err(self.0.refuse(refusal)),
+            verified => self.0.note(digest, &set, verified),
         }
     }
 
     /// Verifies a token whose key is not in the set, after the set has been read again. Even if it could not be: another
     /// request may have had it read meanwhile.
-    async fn verify_with_new_keys(
-        &self,
-        token: &str,
-        digest: [u8; 32],
-    ) -> Result<Identity, Denied> {
+    async fn verify_with_new_keys(&self, token: &str, digest: Digest) -> Result<Identity, Denied> {
+        // No key can make it valid. Otherwise tokens of a retired key or of another issuer would be told to come again.
+        if let Some(refusal) = token::refuse_unverified(token, &self.0.rules) {
+            self.0.log(refusal);
+            return Err(Denied::Invalid { expired: false });
+        }
         let read = self.0.keys.read_again().await;
         let retry_after = || read.err().unwrap_or_else(|| self.0.keys.retry_after());
         let Some(set) = self.0.keys.current() else {
             return Err(self.0.unavailable(retry_after()));
         };
         match token::verify(token, &set, &self.0.rules) {
-            Ok(identity) => Ok(self.0.accept(digest, &set, identity)),
             // The issuer may have published the key since.
-            Err(Refusal::UnknownKey) if read != Ok(true) => Err(self.0.unavailable(retry_after())),
-            Err(refusal) => Err(self.0.refuse(refusal)),
+            Err(Refusal::UnknownKey) if read != Ok(true) => {
+                self.0.failures.count(Refusal::UnknownKey.label());
+                Err(Denied::UnknownKey { retry_after: retry_after() })
+            }
+            verified => self.0.note(digest, &set, verified),
         }
     }
 
@@ -134,23 +156,102 @@ impl Authenticator {
 }
 
 impl Inner {
-    fn accept(&self, digest: [u8; 32], set: &KeySet, identity: Identity) -> Identity {
-        self.verified.count("miss");
+    /// Remembers a genuine token.
+    fn note(
+        &self,
+        digest: Digest,
+        set: &KeySet,
+        verified: Result<Identity, Refusal>,
+    ) -> Result<Identity, Denied> {
+        let identity = match verified {
+            Ok(identity) => Some(identity),
+            Err(Refusal::NoUser) => None,
+            Err(refusal) => return Err(self.refuse(refusal)),
+        };
         self.cache.insert(digest, set.generation(), identity.clone());
-        identity
+        self.admit(identity, "miss")
+    }
+
+    /// Returns whom a genuine token is about, if it is about somebody and has not expired.
+    fn admit(&self, identity: Option<Identity>, cache: &str) -> Result<Identity, Denied> {
+        let identity = identity.ok_or_else(|| self.refuse(Refusal::NoUser))?;
+        if identity.has_expired(SystemTime::now()) {
+            return Err(self.refuse(Refusal::Expired));
+        }
+        self.verified.count(cache);
+        Ok(identity)
+    }
+
+    /// Counts and logs a request whose headers have no token that can be read.
+    fn read<T>(&self, read: Result<T, Denied>) -> Result<T, Denied> {
+        read.inspect_err(|_| self.log(Refusal::Malformed))
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Denied {
+        self.log(refusal);
+        refusal.denied()
     }
 
     /// Counts and logs a refusal.
-    fn refuse(&self, refusal: Refusal) -> Denied {
+    fn log(&self, refusal: Refusal) {
         self.failures.count(refusal.label());
         if let Some(omitted) = self.log.admit(Instant::now()) {
             tracing::info!(reason = %refusal, omitted, "a token was refused");
         }
-        refusal.denied()
     }
 
     fn unavailable(&self, retry_after: Duration) -> Denied {
         self.failures.count(Refusal::UnknownKey.label());
         Denied::KeysUnavailable { retry_after }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::{Value, json};
+    use testkit::{TestIssuer, TestKey};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Service {
+        #[command(flatten)]
+        auth: AuthConfig,
+    }
+
+    #[tokio::test]
+    async fn a_genuine_token_is_remembered_even_if_it_opens_nothing() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&secret, [b'a'; 32]).unwrap();
+        let arguments = [
+            "service",
+            "--auth=jwt",
+            &format!("--auth-issuer={}", TestIssuer::ISSUER),
+            &format!("--auth-audience={}", TestIssuer::AUDIENCE),
+            &format!("--auth-hs256-secret-file={}", secret.path().display()),
+        ];
+        let config = Service::try_parse_from(arguments).unwrap().auth;
+        let authenticator =
+            Authenticator::start(&config, CancellationToken::new()).unwrap().unwrap();
+        let generation = authenticator.0.keys.current().unwrap().generation();
+        let key = TestKey::of_secret(&[b'a'; 32]);
+        let token = |claim: &str, value: Value| {
+            let mut claims = TestIssuer::claims("alice");
+            claims[claim] = value;
+            key.sign(&claims)
+        };
+        let expired = Denied::Invalid { expired: true };
+        for (token, denied, is_remembered) in [
+            (token("exp", json!(TestIssuer::now() - 60)), expired, true),
+            (token("sub", json!(null)), Denied::NoUser, true),
+            (token("aud", json!("other")), Denied::Invalid { expired: false }, false),
+        ] {
+            for _ in 0..2 {
+                assert_eq!(authenticator.verify(&token).await, Err(denied));
+                let known = authenticator.0.cache.get(&Cache::digest(&token), generation);
+                assert_eq!(known.is_some(), is_remembered, "{denied:?}");
+            }
+        }
     }
 }

@@ -1,13 +1,18 @@
 //! Tokens in requests (RFC 6750), and what a response says about them.
 
+use std::borrow::Cow;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contracts::Scope;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::Denied;
 
 /// Path of the metadata of a protected resource (RFC 9728, section 3).
 pub const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+
+/// Header by which a gateway with `AUTH=jwt` tells the broadcaster, as `jwt`, that it relies on it to verify tokens.
+pub const AUTH_OF_GATEWAY: HeaderName = HeaderName::from_static("x-messages-auth");
 
 /// Subprotocol of a WebSocket whose client has a token. It is the one that the response names.
 pub const SUBPROTOCOL: &str = "messages.v1";
@@ -46,6 +51,15 @@ pub fn of_subprotocols(headers: &HeaderMap) -> Result<Option<String>, Denied> {
     token.filter(|token| is_token(token)).map(Some).ok_or(INVALID)
 }
 
+/// Returns the token of a WebSocket's handshake, which may have it in either place. In both, it must be the same.
+pub fn of_handshake(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Denied> {
+    match (token(headers)?, of_subprotocols(headers)?) {
+        (Some(header), Some(subprotocol)) if header != subprotocol => Err(Denied::TwoTokens),
+        (Some(header), _) => Ok(Some(Cow::Borrowed(header))),
+        (None, subprotocol) => Ok(subprotocol.map(Cow::Owned)),
+    }
+}
+
 /// Returns true if a WebSocket's handshake offers [`SUBPROTOCOL`]. The response must then name it, or browsers close.
 #[must_use]
 pub fn offers_subprotocol(headers: &HeaderMap) -> bool {
@@ -75,6 +89,7 @@ pub fn challenge(
     let error = match (denied, scope) {
         (_, Some(_)) | (Some(Denied::NoUser), None) => Some("insufficient_scope"),
         (Some(Denied::Invalid { .. }), None) => Some("invalid_token"),
+        (Some(Denied::TwoTokens), None) => Some("invalid_request"),
         // A client that sent no token is told nothing but that it needs one (RFC 6750, section 3.1).
         _ => None,
     };
@@ -108,8 +123,6 @@ fn is_quotable(url: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
 
     fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
@@ -170,6 +183,28 @@ mod tests {
         ] {
             assert_eq!(read(&[&invalid]), Err(INVALID), "{invalid}");
         }
+    }
+
+    #[test]
+    fn a_handshake_has_one_token_in_either_place_or_in_both() {
+        let offer = |token: &str| {
+            let token = URL_SAFE_NO_PAD.encode(token);
+            vec![(
+                header::SEC_WEBSOCKET_PROTOCOL,
+                format!("messages.v1, {TOKEN_SUBPROTOCOL}{token}").try_into().unwrap(),
+            )]
+        };
+        let sent = vec![(header::AUTHORIZATION, HeaderValue::from_static("Bearer a"))];
+        let read = |lines: &[(HeaderName, HeaderValue)]| {
+            let headers = HeaderMap::from_iter(lines.to_vec());
+            of_handshake(&headers).map(|token| token.map(Cow::into_owned))
+        };
+        assert_eq!(read(&[]), Ok(None));
+        for lines in [sent.clone(), offer("a"), [sent.clone(), offer("a")].concat()] {
+            assert_eq!(read(&lines), Ok(Some("a".to_owned())));
+        }
+        assert_eq!(read(&[sent.clone(), offer("b")].concat()), Err(Denied::TwoTokens));
+        assert_eq!(read(&[sent, offer("a b")].concat()), Err(INVALID));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Tokens that were verified, so that their signatures are not verified again with each request.
+//! Genuine tokens, so that their signatures are not verified again with each request.
 
 use moka::sync;
 use ring::digest::{SHA256, digest};
@@ -11,12 +11,12 @@ const CAPACITY: u64 = 32_768;
 /// SHA-256 of a token.
 pub(crate) type Digest = [u8; 32];
 
-/// Verified tokens by their hashes: the cache does not have the tokens themselves.
+/// Genuine tokens by their hashes: the cache does not have the tokens themselves.
 pub(crate) struct Cache(sync::Cache<Digest, Entry>);
 
 #[derive(Clone)]
 struct Entry {
-    identity: Identity,
+    identity: Option<Identity>,
     /// Generation of the keys that verified it. With others, it is verified again.
     generation: u64,
 }
@@ -34,13 +34,13 @@ impl Cache {
         bytes
     }
 
-    /// Returns whom a token is about if these keys have verified it before. It may have expired.
-    pub(crate) fn get(&self, digest: &Digest, generation: u64) -> Option<Identity> {
+    /// Returns whom a token is about, perhaps nobody, if these keys have verified it before. It may have expired.
+    pub(crate) fn get(&self, digest: &Digest, generation: u64) -> Option<Option<Identity>> {
         let entry = self.0.get(digest).filter(|entry| entry.generation == generation);
         entry.map(|entry| entry.identity)
     }
 
-    pub(crate) fn insert(&self, digest: Digest, generation: u64, identity: Identity) {
+    pub(crate) fn insert(&self, digest: Digest, generation: u64, identity: Option<Identity>) {
         self.0.insert(digest, Entry { identity, generation });
     }
 }

@@ -1,7 +1,7 @@
 //! Settings of authentication.
 
 use std::{
-    fmt, fs,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,10 +11,7 @@ use clap::{Args, ValueEnum};
 use jsonwebtoken::Algorithm;
 use url::{Host, Url};
 
-use crate::{keys::Source, token::Rules};
-
-/// Least length of a secret for HS256: that of its hash (RFC 7518, section 3.2).
-const MIN_SECRET_BYTES: usize = 32;
+use crate::{Secret, keys::Source, token::Rules};
 
 /// Maximum of `AUTH_LEEWAY_S`.
 const MAX_LEEWAY_S: u64 = 300;
@@ -23,9 +20,9 @@ const MAX_LEEWAY_S: u64 = 300;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Authentication")]
 pub struct AuthConfig {
-    /// Requests to let in
-    #[arg(long, env = "AUTH", default_value = "off", value_enum)]
-    auth: Mode,
+    /// Requests to let in. Unset: as off, but then no other setting of authentication may be set
+    #[arg(long, env = "AUTH", value_enum)]
+    auth: Option<Mode>,
     /// Issuer of the tokens, exactly as their claim `iss` names it
     #[arg(long, env = "AUTH_ISSUER")]
     auth_issuer: Option<String>,
@@ -83,26 +80,33 @@ pub(crate) struct Settings {
     pub(crate) rules: Rules,
 }
 
-/// A secret, which is never printed.
-#[derive(Clone)]
-pub(crate) struct Secret(pub(crate) Vec<u8>);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("[redacted]")
-    }
-}
-
 impl AuthConfig {
     /// Returns true if tokens are demanded.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.auth == Mode::Jwt
+        self.auth == Some(Mode::Jwt)
+    }
+
+    /// Fails if `AUTH` is not set beside a setting that has an effect with `AUTH=jwt` only: whoever sets that wants tokens to
+    /// be demanded, and nobody would notice that they are not. `others` are such settings of the service.
+    pub fn check_chosen(
+        &self,
+        others: &[(&'static str, bool)],
+    ) -> Result<(), (&'static str, String)> {
+        let given = self.given();
+        let given = given.iter().chain(others).find(|(_, is_given)| *is_given);
+        match given {
+            Some((key, _)) if self.auth.is_none() => {
+                Err(("AUTH", format!("must be jwt or off, since {key} is set")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Fails if a setting is missing, contradicts another one, or names a file that cannot be used. Returns the setting and
     /// what is expected.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
+        self.check_chosen(&[])?;
         self.settings().map(drop).map_err(|invalid| (invalid.key, invalid.expected))
     }
 
@@ -240,18 +244,8 @@ fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, InvalidSetting> {
     fs::read(file).map_err(|error| InvalidSetting::new(key, unreadable(error)))
 }
 
-/// Reads a secret. Editors end a file with a line break, which is not part of it.
 fn secret(key: &'static str, file: &Path) -> Result<Secret, InvalidSetting> {
-    let mut bytes = read(key, file)?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    if bytes.len() < MIN_SECRET_BYTES {
-        let expected =
-            format!("must name a file with a secret of at least {MIN_SECRET_BYTES} bytes");
-        return Err(InvalidSetting::new(key, expected));
-    }
-    Ok(Secret(bytes))
+    Secret::read(file).map_err(|expected| InvalidSetting::new(key, expected))
 }
 
 fn jwks_url(text: &str) -> Result<Url, &'static str> {
@@ -320,13 +314,25 @@ mod tests {
 
     #[test]
     fn without_authentication_nothing_is_demanded() {
-        let off = config(&["--auth-issuer", "https://issuer.example"]);
+        assert_eq!(config(&[]).check(), Ok(()));
+        assert!(!config(&[]).is_on());
+        let off = config(&["--auth", "off", "--auth-issuer", "https://issuer.example"]);
         assert!(!off.is_on());
         assert_eq!(off.check(), Ok(()));
         let warnings = |bind: &str| off.warnings(bind.parse().unwrap());
         assert!(warnings("0.0.0.0:8000")[0].starts_with("AUTH is off"));
         for loopback in ["127.0.0.1:8000", "[::1]:8000", "[::ffff:127.0.0.1]:8000"] {
             assert_eq!(warnings(loopback), ["AUTH_ISSUER has no effect with AUTH=off"]);
+        }
+    }
+
+    #[test]
+    fn nobody_configures_authentication_and_forgets_to_switch_it_on() {
+        let forgotten = config(&["--auth-issuer", "https://issuer.example"]).check().unwrap_err();
+        assert_eq!(forgotten, ("AUTH", "must be jwt or off, since AUTH_ISSUER is set".to_owned()));
+        for (auth, is_fine) in [(&[][..], false), (&["--auth", "off"], true)] {
+            assert_eq!(config(auth).check_chosen(&[("OTHER", true)]).is_ok(), is_fine, "{auth:?}");
+            assert!(config(auth).check_chosen(&[("OTHER", false)]).is_ok());
         }
     }
 
@@ -346,26 +352,6 @@ mod tests {
             Some("AUTH_HS256_SECRET_FILE")
         );
         assert_eq!(with(&["--auth-jwks-file", "/nowhere/jwks.json"]), Some("AUTH_JWKS_FILE"));
-    }
-
-    #[test]
-    fn a_secret_has_32_bytes_without_its_line_break() {
-        let source = |bytes: &[u8]| {
-            let file = file(bytes);
-            let more = ["--auth-hs256-secret-file", path(&file)];
-            config(&[&REQUIRED[..], &more].concat())
-                .settings()
-                .map(|settings| settings.unwrap().source)
-        };
-        let Ok(Source::Secrets(secrets)) = source(format!("{}\n", "a".repeat(32)).as_bytes())
-        else {
-            panic!("refused")
-        };
-        assert_eq!(secrets[0].0, [b'a'; 32]);
-        assert!(source(&[b'a'; 31]).is_err());
-        assert!(source(&[&[b'a'; 31], &b"\n"[..]].concat()).is_err());
-        let printed = format!("{:?}", source(&[b'a'; 40]));
-        assert!(!printed.contains("97, 97"), "{printed}");
     }
 
     #[test]

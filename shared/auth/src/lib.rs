@@ -17,9 +17,11 @@ pub mod limits;
 mod principal;
 mod provider;
 pub mod rules;
+mod secret;
 mod token;
 
 pub use authenticator::{Authenticator, Identity};
 pub use config::AuthConfig;
 pub use denied::Denied;
 pub use principal::{Caller, Principal, Scopes};
+pub use secret::Secret;

@@ -48,8 +48,10 @@ pub struct InvalidRate;
 /// Whose requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// A user's, or a service's: the subject of a principal.
+    /// A user's.
     User(&'a str),
+    /// A service's that is no user. It may have the name of a user.
+    Service(&'a str),
     /// Those without a token from an address. IPv6 addresses of one /64 network count as one.
     Address(IpAddr),
 }
@@ -128,6 +130,7 @@ impl Key<'_> {
     fn hash(self, hasher: &RandomState) -> u64 {
         match self {
             Self::User(user) => hasher.hash_one((0_u8, user)),
+            Self::Service(subject) => hasher.hash_one((3_u8, subject)),
             Self::Address(ip) => match ip.to_canonical() {
                 IpAddr::V4(ip) => hasher.hash_one((1_u8, ip.to_bits())),
                 IpAddr::V6(ip) => hasher.hash_one((2_u8, ip.to_bits() >> 64)),
@@ -254,5 +257,6 @@ mod tests {
         assert!(!take(address("2001:db8:0:1:ffff::2")), "the same network");
         assert!(take(address("2001:db8:0:2::1")));
         assert!(take(Key::User("192.0.2.1")), "no address");
+        assert!(take(Key::Service("alice")), "no user");
     }
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use contracts::{Actor, ProblemKind, Scope, UserId};
 
-use crate::rules::{Action, Grant, Relation};
+use crate::{
+    limits::Key,
+    rules::{Action, Grant, Relation},
+};
 
 /// Who makes a request, as far as it is checked. Handlers decide by [`Caller::may`] alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,13 @@ impl Caller {
             Some(_) if principal.scopes.contains(rule.scope) => Ok(Grant::Scope(rule.scope)),
             Some(refusal) => Err(refusal),
         }
+    }
+
+    /// Returns whose requests to count; `None` where nobody is checked.
+    #[must_use]
+    pub fn limit_key(&self) -> Option<Key<'_>> {
+        let subject = self.subject()?;
+        Some(if self.user().is_some() { Key::User(subject) } else { Key::Service(subject) })
     }
 
     /// Returns the relation of this caller to a message, or to a query, from one user to another.

@@ -31,6 +31,7 @@ pub(crate) enum Refusal {
     Malformed,
     Critical,
     Algorithm,
+    Type,
     UnknownKey,
     Signature,
     Claims,
@@ -41,7 +42,7 @@ pub(crate) enum Refusal {
     NoUser,
 }
 
-/// Verifies a token with these keys.
+/// Verifies a token with these keys. Whether a genuine one has expired is for the caller to ask.
 ///
 /// The library reads the header and verifies the signature. Its checks of claims are left out: they accept several issuers
 /// in one token, and call a token expired before they look at whom it is for.
@@ -55,6 +56,9 @@ pub(crate) fn verify(token: &str, set: &KeySet, rules: &Rules) -> Result<Identit
     }
     if !rules.algorithms.contains(&header.alg) {
         return Err(Refusal::Algorithm);
+    }
+    if header.typ.as_deref().is_some_and(is_for_logout) {
+        return Err(Refusal::Type);
     }
     let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
     let mut is_known = header.kid.is_none() || !set.may_change();
@@ -70,7 +74,26 @@ pub(crate) fn verify(token: &str, set: &KeySet, rules: &Rules) -> Result<Identit
     Err(if is_known { Refusal::Signature } else { Refusal::UnknownKey })
 }
 
-/// Reads the claims of a token whose signature is right.
+/// Returns what is wrong with the claims of a token that no known key has signed. Nothing else may be concluded from them.
+pub(crate) fn refuse_unverified(token: &str, rules: &Rules) -> Option<Refusal> {
+    let now = SystemTime::now();
+    let (message, _) = token.rsplit_once('.')?;
+    match claims(message).and_then(|claims| claims.check(rules, now)) {
+        Ok(identity) => identity.has_expired(now).then_some(Refusal::Expired),
+        // Only of a genuine token is it known for sure.
+        Err(Refusal::NoUser) => None,
+        Err(refusal) => Some(refusal),
+    }
+}
+
+/// Returns true for the type of tokens by which an issuer logs users out (`OpenID` Connect Back-Channel Logout, section 2.4):
+/// they have the issuer, the audience and the subject of others.
+fn is_for_logout(typ: &str) -> bool {
+    let lower = typ.to_ascii_lowercase();
+    lower.strip_prefix("application/").unwrap_or(&lower) == "logout+jwt"
+}
+
+/// Reads the claims of a token.
 fn claims(message: &str) -> Result<Claims, Refusal> {
     let (_, payload) = message.rsplit_once('.').ok_or(Refusal::Malformed)?;
     let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Refusal::Malformed)?;
@@ -78,11 +101,12 @@ fn claims(message: &str) -> Result<Claims, Refusal> {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::TooLong,
         Self::Malformed,
         Self::Critical,
         Self::Algorithm,
+        Self::Type,
         Self::UnknownKey,
         Self::Signature,
         Self::Claims,
@@ -106,6 +130,7 @@ impl Refusal {
             Self::Algorithm => {
                 ("algorithm", "it is signed with an algorithm that AUTH_ALGORITHMS does not have")
             }
+            Self::Type => ("type", "it is for logging out (typ)"),
             Self::UnknownKey => ("unknown_key", "the issuer has no key with its id (kid)"),
             Self::Signature => ("signature", "its signature is wrong"),
             Self::Claims => ("claims", "a claim is missing or has the wrong type"),

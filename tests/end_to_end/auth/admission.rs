@@ -138,6 +138,8 @@ async fn without_keys_a_gateway_is_not_ready_and_refuses_nobody_for_good() -> Re
     assert!(refused.text.contains("/problems/keys-unavailable"), "{}", refused.text);
     let retry_after: u64 = refused.header("retry-after").context("a time")?.parse()?;
     assert!(retry_after > 0);
+    let stream = alice.request(Method::GET, "/api/events").header("accept", "text/event-stream");
+    assert_eq!(alice.send(stream).await?.status, 503, "no event: a new token may be needed");
     assert_eq!(api.get(MESSAGE).await?.status, 401, "no token is no token");
     issuer.server().answer(Answers::Good);
     eventually("the keys are read", SOON, async || {

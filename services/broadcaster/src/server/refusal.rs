@@ -29,7 +29,6 @@ pub(super) enum Refusal {
     Denied(Denied),
     /// Its token does not allow this; one with the scope does.
     NotPermitted(ProblemKind, Scope),
-    TwoTokens,
     OtherSubject,
     /// The gateway verifies tokens, and relies on this service to do so, which it does not.
     NotEnforcing,
@@ -95,7 +94,7 @@ impl Refusal {
     pub(super) fn problem(&self) -> Problem {
         let (kind, detail) = match self {
             Self::Invalid(problem) | Self::RateLimited(problem, _) => return (**problem).clone(),
-            Self::Denied(denied) => (denied.kind(), explain(denied)),
+            Self::Denied(denied) => return denied.problem(),
             Self::NotPermitted(ProblemKind::NotYourself, scope) => {
                 let detail = format!(
                     "the token's user may follow only its own messages; others need the scope {scope}"
@@ -105,10 +104,6 @@ impl Refusal {
             Self::NotPermitted(kind, scope) => {
                 return Problem::new(*kind, format!("this needs a token with the scope {scope}"));
             }
-            Self::TwoTokens => (
-                ProblemKind::BadRequest,
-                "the tokens in Authorization and in Sec-WebSocket-Protocol differ; send one of them",
-            ),
             Self::OtherSubject => (
                 ProblemKind::NotYourself,
                 "the new token is another user's; open another WebSocket with it",
@@ -178,21 +173,6 @@ impl Refusal {
 impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         Self::Denied(denied)
-    }
-}
-
-fn explain(denied: &Denied) -> &'static str {
-    match denied {
-        Denied::NoToken => {
-            "this needs a token; send it as Authorization: Bearer, or see docs/events.md for browsers"
-        }
-        // Which of the checks it has failed is for the log only.
-        Denied::Invalid { .. } => "the token is not valid, or no longer; get a new one",
-        Denied::NoUser => "the token names no valid user, and has no scope of this API",
-        Denied::KeysUnavailable { .. } => "tokens cannot be verified at present; retry later",
-        Denied::TooManyFailures { .. } => {
-            "too many invalid tokens came from this address; retry later with a valid one"
-        }
     }
 }
 

@@ -1,12 +1,8 @@
 //! The layer that admits requests to the API: it finds out who makes a request, and counts it against the limits.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use auth::{
-    Authenticator, Caller, Denied, Identity,
-    bearer,
-    limits::FailureLimit,
-};
+use auth::{Authenticator, Caller, Denied, bearer, limits::FailureLimit};
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -14,12 +10,11 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use contracts::Problem;
 use service::http::{BaseUrl, TrustedProxies, event_stream, problem};
 
-use super::RateLimits;
+use super::{RateLimits, rate_limits::Taken};
 use crate::{
-    error::{self, MissingScope, RETRY_AFTER},
+    error::{MissingScope, RETRY_AFTER},
     proxy::is_websocket_handshake,
 };
 
@@ -53,16 +48,20 @@ pub(crate) async fn admit(
     let is_handshake = served != Served::Resources && is_websocket_handshake(&request);
     let caller = match admission.identify(request.headers(), is_handshake).await {
         Ok(caller) => caller,
-        Err(denied) => return admission.deny(&request, served, denied),
+        Err(denied) => return admission.deny(&request, denied),
     };
-    let subject = caller.as_ref().and_then(Caller::subject);
+    let key = caller.as_ref().and_then(Caller::limit_key);
     let taken = admission
         .limits
-        .take(request.method(), subject, || admission.trusted_proxies.client_of(&request));
+        .take(request.method(), key, || admission.trusted_proxies.client_of(&request));
     if let Some(taken) = &taken
         && let Some(problem) = taken.refusal()
     {
-        let mut response = refuse(request.headers(), served, &problem, taken.reset());
+        let response = match served {
+            Served::Events => event_stream::refusal(request.headers(), &problem, taken.reset()),
+            Served::Resources | Served::Chat => problem::response(&problem, taken.reset()),
+        };
+        let mut response = response.map(Body::new);
         taken.describe(response.headers_mut());
         return response;
     }
@@ -71,9 +70,7 @@ pub(crate) async fn admit(
         request.extensions_mut().insert(caller);
     }
     let mut response = next.run(request).await;
-    if let Some(base_url) = base_url {
-        complete_challenge(&mut response, &base_url);
-    }
+    complete_challenge(&mut response, base_url.as_ref());
     if let Some(taken) = taken {
         taken.describe(response.headers_mut());
     }
@@ -89,26 +86,46 @@ impl Admission {
         is_handshake: bool,
     ) -> Result<Option<Caller>, Denied> {
         let Some(authenticator) = &self.authenticator else { return Ok(Some(Caller::Unchecked)) };
-        let Identity { principal, .. } = if let Some(token) = bearer::token(headers)? {
-            authenticator.verify(token).await?
-        } else if is_handshake {
-            let Some(token) = bearer::of_subprotocols(headers)? else { return Ok(None) };
-            authenticator.verify(&token).await?
+        let identity = if is_handshake {
+            authenticator.identify_handshake(headers).await?
         } else {
-            return Err(Denied::NoToken);
+            Some(authenticator.identify(headers).await?)
         };
-        Ok(Some(Caller::Verified(principal)))
+        Ok(identity.map(|identity| Caller::Verified(identity.principal)))
     }
 
-    /// Refuses a request for its token, or for having none.
-    fn deny(&self, request: &Request, served: Served, denied: Denied) -> Response {
-        let denied = self.failures.count(self.trusted_proxies.client_of(request), denied);
-        let retry_after = denied.retry_after().map_or(RETRY_AFTER, whole_seconds);
-        let mut response = refuse(request.headers(), served, &error::denied(&denied), retry_after);
+    /// Refuses a request for its token, or for having none. Also for an event stream that is a problem, whose status says that
+    /// a new token is needed.
+    fn deny(&self, request: &Request, denied: Denied) -> Response {
+        let address = self.trusted_proxies.client_of(request);
+        let denied = self.failures.count(address, denied);
+        // Others count against the limit of failures, or are no fault of the client's.
+        let is_counted = matches!(
+            denied,
+            Denied::NoToken
+                | Denied::NoUser
+                | Denied::TwoTokens
+                | Denied::Invalid { expired: true }
+        );
+        let taken = is_counted.then(|| self.limits.take(request.method(), None, || address));
+        let taken = taken.flatten();
+        let mut response = match taken.as_ref().and_then(Taken::refusal) {
+            Some(problem) => {
+                let reset = taken.as_ref().map_or(RETRY_AFTER, Taken::reset);
+                problem::response(&problem, reset)
+            }
+            None => {
+                problem::response(&denied.problem(), denied.retry_after().unwrap_or(RETRY_AFTER))
+            }
+        }
+        .map(Body::new);
         if is_challenged(response.status()) {
             let base_url = self.base_url(request).and_then(|url| url.text());
             let challenge = bearer::challenge(Some(&denied), None, base_url.as_deref());
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(taken) = taken {
+            taken.describe(response.headers_mut());
         }
         response
     }
@@ -119,26 +136,13 @@ impl Admission {
     }
 }
 
-fn refuse(
-    headers: &HeaderMap,
-    served: Served,
-    refusal: &Problem,
-    retry_after: Duration,
-) -> Response {
-    let response = match served {
-        Served::Events => event_stream::refusal(headers, refusal, retry_after),
-        Served::Resources | Served::Chat => problem::response(refusal, retry_after),
-    };
-    response.map(Body::new)
-}
-
 /// Completes the refusal of a handler: says which scope is missing, and where the metadata of this API is as its client sees
 /// it. The broadcaster knows neither the scheme nor the host that the client has asked.
-fn complete_challenge(response: &mut Response, base_url: &BaseUrl) {
+fn complete_challenge(response: &mut Response, base_url: Option<&BaseUrl>) {
     if !is_challenged(response.status()) {
         return;
     }
-    let base_url = base_url.text();
+    let base_url = base_url.and_then(BaseUrl::text);
     let challenge = match response.extensions().get() {
         Some(MissingScope(scope)) => {
             Some(bearer::challenge(None, Some(*scope), base_url.as_deref()))
@@ -159,7 +163,70 @@ fn is_challenged(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
-/// Rounds up, so that a client does not come too early.
-pub(super) fn whole_seconds(duration: Duration) -> Duration {
-    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+#[cfg(test)]
+mod tests {
+    use std::{net::IpAddr, time::Duration};
+
+    use axum::{body::Body, http::header};
+    use contracts::Scope;
+    use service::http::Peer;
+
+    use super::*;
+
+    fn request() -> Request {
+        let mut request = Request::get("/api/events").header(header::ACCEPT, "text/event-stream");
+        let peer: IpAddr = "192.0.2.1".parse().unwrap();
+        request.extensions_mut().unwrap().insert(Peer((peer, 1).into()));
+        request.body(Body::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_refused_token_keeps_its_status_also_for_server_sent_events() {
+        let admission = Admission::default();
+        let retry_after = Duration::from_millis(1500);
+        for (denied, status) in [
+            (Denied::NoToken, 401),
+            (Denied::NoUser, 403),
+            (Denied::TwoTokens, 400),
+            (Denied::KeysUnavailable { retry_after }, 503),
+            (Denied::UnknownKey { retry_after }, 503),
+            (Denied::TooManyFailures { retry_after }, 429),
+        ] {
+            let response = admission.deny(&request(), denied);
+            assert_eq!(response.status(), status, "{denied:?}");
+            let seconds = response.headers().get(header::RETRY_AFTER).map(|it| it.as_bytes());
+            assert_eq!(seconds, matches!(status, 429 | 503).then_some(&b"2"[..]), "{denied:?}");
+            let is_challenged = response.headers().contains_key(WWW_AUTHENTICATE);
+            assert_eq!(is_challenged, matches!(status, 401 | 403), "{denied:?}");
+        }
+    }
+
+    #[test]
+    fn requests_without_a_valid_token_count_by_address() {
+        for counted in [Denied::NoToken, Denied::NoUser, Denied::Invalid { expired: true }] {
+            let rate = "1/3600s".parse().ok();
+            let limits = RateLimits::new(rate, rate);
+            let admission = Admission { limits, ..Admission::default() };
+            let statuses = [(); 2].map(|()| {
+                let response = admission.deny(&request(), counted);
+                assert!(response.headers().contains_key("ratelimit"), "{counted:?}");
+                response.status().as_u16()
+            });
+            let first = if counted == Denied::NoUser { 403 } else { 401 };
+            assert_eq!(statuses, [first, 429], "{counted:?}");
+            // The limit of failures counts these.
+            let guess = admission.deny(&request(), Denied::Invalid { expired: false });
+            assert_eq!(guess.status(), 401);
+        }
+    }
+
+    #[test]
+    fn a_missing_scope_is_named_even_if_the_client_names_no_host() {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        response.extensions_mut().insert(MissingScope(Scope::ReadAll));
+        complete_challenge(&mut response, None);
+        let expected = "Bearer error=\"insufficient_scope\", scope=\"messages:read-all\"";
+        assert_eq!(response.headers()[WWW_AUTHENTICATE], expected);
+    }
 }

@@ -48,7 +48,7 @@ impl RequestCaller {
         self.0.user()
     }
 
-    /// Returns who this is; `None` where nobody is checked.
+    /// Returns who this is.
     pub(crate) fn get(&self) -> &Caller {
         &self.0
     }

@@ -1,35 +1,18 @@
 //! Message authentication codes in the ids of operations, by which a gateway knows who has requested one. A pending
 //! operation has no record that could name its caller.
 
-use std::{fs, path::Path};
-
-use auth::{Caller, rules::Relation};
+use auth::{Caller, Secret, rules::Relation};
 use contracts::OperationId;
 use ring::hmac::{self, HMAC_SHA256, Key};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-/// Minimum bytes of the secret.
-const MIN_SECRET_BYTES: usize = 32;
-
 /// Makes and checks the codes. All gateways have the same secret, so that each knows those of the others.
 pub(crate) struct OperationMacs(Key);
 
 impl OperationMacs {
-    /// Reads the secret, without the end of its line, or returns what is wrong with it.
-    pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let bytes =
-            fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-        if secret.len() < MIN_SECRET_BYTES {
-            return Err(format!(
-                "{} has {} bytes, at least {MIN_SECRET_BYTES} are needed; make it with: openssl rand -base64 48",
-                path.display(),
-                secret.len()
-            ));
-        }
-        Ok(Self(Key::new(HMAC_SHA256, secret)))
+    pub(crate) fn new(secret: &Secret) -> Self {
+        Self(Key::new(HMAC_SHA256, secret.bytes()))
     }
 
     /// Returns the id with the code of this caller; without one where nobody is checked.
@@ -67,10 +50,10 @@ mod tests {
 
     use super::*;
 
-    fn read(secret: &[u8]) -> Result<OperationMacs, String> {
+    fn macs(secret: &[u8]) -> OperationMacs {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(secret).unwrap();
-        OperationMacs::read(file.path())
+        OperationMacs::new(&Secret::read(file.path()).unwrap())
     }
 
     fn caller(subject: &str, is_user: bool) -> Caller {
@@ -81,7 +64,7 @@ mod tests {
 
     #[test]
     fn an_operation_is_known_to_its_requester_only() {
-        let macs = read(&[b'a'; 32]).unwrap();
+        let (macs, other_secret) = (macs(&[b'a'; 32]), macs(&[b'b'; 32]));
         let id = OperationId::new(CommandId::generate(), MessageId::generate());
         let signed = macs.sign(id, &caller("alice", true));
         assert_eq!(macs.relation(signed, &caller("alice", true)), Relation::Sender);
@@ -96,25 +79,10 @@ mod tests {
         for other in other_ids {
             assert_eq!(macs.relation(other, &caller("alice", true)), Relation::Stranger);
         }
-        let other_secret = read(&[b'b'; 32]).unwrap();
         assert_eq!(other_secret.relation(signed, &caller("alice", true)), Relation::Stranger);
         let mut guessed = signed;
         guessed.mac.as_mut().unwrap()[15] ^= 1;
         assert_eq!(macs.relation(guessed, &caller("alice", true)), Relation::Stranger);
         assert_eq!(macs.sign(id, &Caller::Unchecked).mac, None);
-    }
-
-    #[test]
-    fn a_secret_is_long_enough_whatever_ends_its_line() {
-        let id = OperationId::new(CommandId::generate(), MessageId::generate());
-        let alice = caller("alice", true);
-        let signed = read(&[b'a'; 32]).unwrap().sign(id, &alice);
-        for end in [&b"\n"[..], b"\r\n"] {
-            let same = read(&[&[b'a'; 32], end].concat()).unwrap();
-            assert_eq!(same.relation(signed, &alice), Relation::Sender, "{end:?}");
-        }
-        let error = read(b"secret that is too short.......\n").err().unwrap();
-        assert!(error.contains("31 bytes") && !error.contains("secret that"), "{error}");
-        assert!(OperationMacs::read(Path::new("/no/such/file")).is_err());
     }
 }

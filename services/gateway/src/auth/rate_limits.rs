@@ -7,8 +7,6 @@ use auth::limits::{Key, Quota, Rate, RateLimiter};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use contracts::{Problem, ProblemKind};
 
-use super::admission::whole_seconds;
-
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
@@ -39,16 +37,16 @@ impl RateLimits {
         Self { writes: limit("writes", writes), reads: limit("reads", reads) }
     }
 
-    /// Counts a request of this user, or else of the address. Returns `None` if requests of this method are not limited.
+    /// Counts a request by this key, or else by the address. Returns `None` if requests of this method are not limited.
     pub(super) fn take(
         &self,
         method: &Method,
-        user: Option<&str>,
+        key: Option<Key<'_>>,
         address: impl FnOnce() -> IpAddr,
     ) -> Option<Taken<'_>> {
         let is_read = method == Method::GET || method == Method::HEAD;
         let limit = if is_read { &self.reads } else { &self.writes }.as_ref()?;
-        let key = user.map_or_else(|| Key::Address(address()), Key::User);
+        let key = key.unwrap_or_else(|| Key::Address(address()));
         Some(Taken { limit, quota: limit.limiter.take(key) })
     }
 }
@@ -76,9 +74,11 @@ impl Taken<'_> {
         (!self.quota.allowed).then(refused)
     }
 
-    /// Returns the time until a request is allowed again, or until there is more left, in whole seconds.
+    /// Returns the time until a request is allowed again, or until there is more left, in whole seconds: rounded up, so that a
+    /// client does not come too early.
     pub(super) fn reset(&self) -> Duration {
-        whole_seconds(self.quota.reset)
+        let reset = self.quota.reset;
+        Duration::from_secs(reset.as_secs() + u64::from(reset.subsec_nanos() > 0))
     }
 
     /// Says in a response what is left.

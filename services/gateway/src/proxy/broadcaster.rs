@@ -27,6 +27,8 @@ pub(super) struct Broadcaster {
     authority: String,
     /// Prefix of each path there.
     base: String,
+    /// True with `AUTH=jwt`.
+    is_auth_on: bool,
 }
 
 /// A connection for one request, with the task that drives it.
@@ -42,7 +44,7 @@ pub(super) struct Exchange {
 }
 
 impl Broadcaster {
-    pub(super) fn new(url: &Url) -> Self {
+    pub(super) fn new(url: &Url, is_auth_on: bool) -> Self {
         let port = url.port_or_known_default().unwrap_or(80);
         let path = url.path().trim_end_matches('/');
         let base = PATHS.iter().find_map(|known| path.strip_suffix(known)).unwrap_or(path);
@@ -50,6 +52,7 @@ impl Broadcaster {
             address: format!("{}:{port}", url.host_str().unwrap_or_default()),
             authority: url[Position::BeforeHost..Position::AfterPort].to_owned(),
             base: base.to_owned(),
+            is_auth_on,
         }
     }
 
@@ -61,7 +64,7 @@ impl Broadcaster {
         let mut passed_on = hyper::Request::new(Empty::new());
         passed_on.method_mut().clone_from(request.method());
         *passed_on.uri_mut() = self.target(request.uri()).parse::<Uri>()?;
-        *passed_on.headers_mut() = headers::request(request, &self.authority)?;
+        *passed_on.headers_mut() = headers::request(request, &self.authority, self.is_auth_on)?;
         Ok(passed_on)
     }
 
@@ -103,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_broadcaster_may_be_behind_a_path_or_on_ipv6() {
-        let broadcaster = |url: &str| Broadcaster::new(&url.parse().unwrap());
+        let broadcaster = |url: &str| Broadcaster::new(&url.parse().unwrap(), false);
         let target =
             |url: &str, target: &'static str| broadcaster(url).target(&Uri::from_static(target));
         let proxied = "http://proxy/broadcaster/";

@@ -2,17 +2,17 @@
 
 use std::net::IpAddr;
 
+use auth::bearer::AUTH_OF_GATEWAY;
 use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header},
 };
 use service::http::{Peer, has_token, prefer::PREFER};
 
-/// Headers of a request that the broadcaster gets, besides `Sec-WebSocket-*`. An allow list, so that
-/// cookies stay here: the broadcaster verifies tokens only.
-const PASSED_ON: [HeaderName; 12] = [
+/// Headers of a request that the broadcaster gets, besides `Sec-WebSocket-*` and, with `AUTH=jwt`, the token. An allow list,
+/// so that cookies stay here.
+const PASSED_ON: [HeaderName; 11] = [
     header::ACCEPT,
-    header::AUTHORIZATION,
     header::CACHE_CONTROL,
     HeaderName::from_static("last-event-id"),
     PREFER,
@@ -36,13 +36,21 @@ pub(crate) fn is_websocket_handshake(request: &Request) -> bool {
 }
 
 /// Returns the headers of the request to the broadcaster at `authority`. Those for one
-/// connection only (RFC 9110, section 7.6.1) are made anew.
-pub(super) fn request(request: &Request, authority: &str) -> anyhow::Result<HeaderMap> {
+/// connection only (RFC 9110, section 7.6.1) are made anew. With `AUTH=jwt` the broadcaster has to verify the token.
+pub(super) fn request(
+    request: &Request,
+    authority: &str,
+    is_auth_on: bool,
+) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in request.headers() {
-        if is_websocket(name) || PASSED_ON.contains(name) {
+        let is_token = is_auth_on && name == header::AUTHORIZATION;
+        if is_token || is_websocket(name) || PASSED_ON.contains(name) {
             headers.append(name, value.clone());
         }
+    }
+    if is_auth_on {
+        headers.insert(AUTH_OF_GATEWAY, HeaderValue::from_static("jwt"));
     }
     if let Some(Peer(peer)) = request.extensions().get::<Peer>() {
         append_hop(&mut headers, peer.ip().to_canonical())?;
@@ -117,6 +125,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_broadcaster_gets_a_token_only_where_it_must_verify_it() {
+        let request = Request::get("/api/events")
+            .header(header::AUTHORIZATION, "Bearer a")
+            .header(header::COOKIE, "a=b")
+            .header(AUTH_OF_GATEWAY, "off")
+            .body(axum::body::Body::empty())
+            .unwrap();
+        let passed_on = |is_auth_on| super::request(&request, "broadcaster", is_auth_on).unwrap();
+        let (off, on) = (passed_on(false), passed_on(true));
+        assert_eq!((off.get(header::AUTHORIZATION), off.get(AUTH_OF_GATEWAY)), (None, None));
+        assert_eq!(on[header::AUTHORIZATION], "Bearer a");
+        assert_eq!(on.get_all(AUTH_OF_GATEWAY).iter().collect::<Vec<_>>(), ["jwt"]);
+        assert!([off, on].iter().all(|headers| !headers.contains_key(header::COOKIE)));
+    }
+
+    #[test]
     fn the_header_that_names_earlier_hops_is_extended() {
         let lines = |sent: &[(&HeaderName, &'static str)], peer: &str| {
             let mut request = Request::get("/api/chat");
@@ -125,7 +149,7 @@ mod tests {
             }
             let mut request = request.body(axum::body::Body::empty()).unwrap();
             request.extensions_mut().insert(Peer((peer.parse::<IpAddr>().unwrap(), 80).into()));
-            let headers = super::request(&request, "broadcaster").unwrap();
+            let headers = super::request(&request, "broadcaster", false).unwrap();
             [header::FORWARDED, X_FORWARDED_FOR].map(|name| {
                 let lines = headers.get_all(name).into_iter();
                 lines.map(|line| line.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(", ")

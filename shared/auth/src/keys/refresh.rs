@@ -16,7 +16,7 @@ use telemetry::{
     },
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
 
@@ -35,6 +35,10 @@ pub(super) const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Maximum time for which a request waits for keys: that of a read that is under way, and of the next one.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
+/// Maximum number of requests that wait for keys at a time. More are refused at once: each takes memory, and a client can make
+/// as many as it likes.
+const MAX_WAITING: usize = 256;
+
 /// Reads the keys of a source.
 pub(super) struct Refresher {
     reader: Reader,
@@ -43,6 +47,7 @@ pub(super) struct Refresher {
     reads: watch::Sender<Reads>,
     trigger: Mutex<Trigger>,
     wake: Notify,
+    waiting: Semaphore,
     outage: OutageLog,
     results: CounterFamily,
     refreshed: Gauge,
@@ -86,6 +91,7 @@ impl Refresher {
             reads: watch::Sender::default(),
             trigger: Mutex::default(),
             wake: Notify::new(),
+            waiting: Semaphore::new(MAX_WAITING),
             results: AUTH_KEY_REFRESHES.family("result", &["changed", "unchanged", "failed"]),
             refreshed,
         }
@@ -153,6 +159,7 @@ impl Refresher {
 
     /// As [`super::Keys::read_again`].
     pub(super) async fn read_again(&self) -> Result<bool, Duration> {
+        let _permit = self.waiting.try_acquire().map_err(|_| self.retry_after())?;
         let (read, is_own) = self.trigger()?;
         let mut reads = self.reads.subscribe();
         let ended = timeout(MAX_WAIT, reads.wait_for(|reads| reads.ended >= read)).await;
@@ -270,7 +277,7 @@ pub(super) mod tests {
         let keys = issuer.keys().await;
         issuer.publish(Some("second"));
         let mut flood = JoinSet::new();
-        for _ in 0..1000 {
+        for _ in 0..MAX_WAITING {
             let keys = keys.clone();
             flood.spawn(async move {
                 let result = keys.read_again().await;
@@ -278,6 +285,13 @@ pub(super) mod tests {
                 result
             });
         }
+        let waiting = &keys.refresher.as_ref().unwrap().waiting;
+        while waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let begun = Instant::now();
+        assert!(keys.read_again().await.is_err(), "one too many");
+        assert_eq!(begun.elapsed(), Duration::ZERO, "at once");
         let results = flood.join_all().await;
         assert_eq!(results.iter().filter(|result| **result == Ok(true)).count(), 1);
         assert!(results.iter().all(Result::is_ok));

@@ -8,7 +8,7 @@ use jsonwebtoken::{
 };
 use serde_json::Value;
 
-use crate::config::Secret;
+use crate::Secret;
 
 /// Maximum number of keys: a token that names none is tried with each of them.
 const MAX_KEYS: usize = 32;

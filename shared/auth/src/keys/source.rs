@@ -9,7 +9,7 @@ use telemetry::http_client::{HttpClient, MAX_RESPONSE_BYTES};
 use tokio::io::AsyncReadExt;
 use url::Url;
 
-use crate::config::Secret;
+use crate::Secret;
 
 /// Interval at which an issuer is asked for its keys.
 const URL_INTERVAL: Duration = Duration::from_mins(5);

@@ -33,9 +33,10 @@ impl FailureLimit {
 
 impl<C: Clock> FailureLimit<C> {
     /// Counts a refusal by the address of its client, and returns what to answer. A token that has expired was valid, and
-    /// no token is no attempt to guess one: they do not count.
+    /// no token is no attempt to guess one: they do not count. Tokens that name unknown keys do: anybody can make those.
     pub fn count(&self, address: IpAddr, denied: Denied) -> Denied {
-        let is_attempt = matches!(denied, Denied::Invalid { expired: false });
+        let is_attempt =
+            matches!(denied, Denied::Invalid { expired: false } | Denied::UnknownKey { .. });
         if !is_attempt {
             return denied;
         }
@@ -76,5 +77,8 @@ mod tests {
         assert_eq!(limit.count("192.0.2.2".parse().unwrap(), INVALID), INVALID);
         clock.advance(retry_after);
         assert_eq!(limit.count(address, INVALID), INVALID);
+        let unknown_key = Denied::UnknownKey { retry_after: Duration::from_secs(1) };
+        assert_eq!(limit.count(address, unknown_key), Denied::TooManyFailures { retry_after });
+        assert_eq!(limit.count("192.0.2.3".parse().unwrap(), unknown_key), unknown_key);
     }
 }

@@ -237,3 +237,19 @@ async fn a_token_that_is_remembered_expires_all_the_same() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_logout_token_is_no_access_token() {
+    let (issuer, authenticator) = trusting("ES256").await;
+    let verify = async |typ: &str| {
+        let header = json!({ "alg": "ES256", "kid": "key-1", "typ": typ });
+        let token = issuer.key().sign_with(&header, &claims(&json!({})).to_string());
+        authenticator.verify(&token).await
+    };
+    for typ in ["logout+jwt", "Logout+JWT", "application/logout+jwt"] {
+        assert_eq!(verify(typ).await, INVALID, "{typ}");
+    }
+    for typ in ["JWT", "at+jwt", "application/at+jwt"] {
+        assert!(verify(typ).await.is_ok(), "{typ}");
+    }
+}

@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use crate::{INVALID, authenticator, config, start};
 use auth::{Authenticator, Denied};
+use contracts::ProblemKind;
 use serde_json::json;
 use testkit::{Answers, TestIssuer, TestKey, eventually};
 use tokio::task::{JoinSet, LocalSet};
@@ -11,7 +12,8 @@ use tokio::task::{JoinSet, LocalSet};
 const SOON: Duration = Duration::from_secs(10);
 
 fn is_unavailable(result: &Result<auth::Identity, Denied>) -> bool {
-    matches!(result, Err(Denied::KeysUnavailable { retry_after }) if !retry_after.is_zero())
+    let denied = result.as_ref().err().filter(|it| it.kind() == ProblemKind::KeysUnavailable);
+    denied.and_then(Denied::retry_after).is_some_and(|after| !after.is_zero())
 }
 
 /// Returns a key that the issuer does not publish.
@@ -94,6 +96,33 @@ async fn a_key_that_is_not_known_makes_one_fetch_however_many_tokens_name_one() 
     assert_eq!(results.iter().filter(|result| is_unavailable(result)).count(), 199);
     assert_eq!(issuer.server().fetches(), 2, "the first one was at the start");
     assert!(authenticator.verify(&issuer.token("alice")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_token_that_no_key_could_make_valid_is_refused_for_good_and_fetches_nothing() {
+    let issuer = TestIssuer::start().await.unwrap();
+    let authenticator = authenticator(&issuer, &[]).await;
+    for (claim, value) in [
+        ("iss", json!("https://other.example")),
+        ("aud", json!("other")),
+        ("exp", json!(TestIssuer::now() - 60)),
+        ("nbf", json!(TestIssuer::now() + 600)),
+        ("exp", json!("never")),
+    ] {
+        let mut claims = TestIssuer::claims("alice");
+        claims[claim] = value;
+        let refused = authenticator.verify(&unknown_key().sign(&claims)).await;
+        assert_eq!(
+            refused, INVALID,
+            "it counts as an attempt, since nobody knows who made it: {claims}"
+        );
+    }
+    assert_eq!(issuer.server().fetches(), 1);
+    // Whom it is about is nothing that an unverified token can tell.
+    let mut claims = TestIssuer::claims("alice");
+    claims["sub"] = json!(null);
+    assert_ne!(authenticator.verify(&unknown_key().sign(&claims)).await, Err(Denied::NoUser));
+    assert_eq!(issuer.server().fetches(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use crate::{INVALID, authenticator};
 use auth::Denied;
 use contracts::{Scope, UserId};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use serde_json::{Value, json};
 use testkit::{TestIssuer, TestKey};
 use tracing_subscriber::fmt;
@@ -141,7 +142,15 @@ async fn the_log_says_why_a_token_is_refused_and_does_not_have_it() {
         denials.push(authenticator.verify(token).await);
     }
     assert_eq!(denials[1..], [INVALID, INVALID, INVALID]);
+    let secret = "Basic c2VjcmV0";
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(secret))]);
+    assert_eq!(authenticator.identify(&headers).await, INVALID);
+    assert_eq!(authenticator.identify_handshake(&headers).await.map(drop), INVALID.map(drop));
+    assert_eq!(authenticator.identify_handshake(&HeaderMap::new()).await, Ok(None));
+    assert_eq!(authenticator.identify(&HeaderMap::new()).await, Err(Denied::NoToken));
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.matches("it is no JWT").count(), 2, "{text}");
+    assert!(!text.contains("c2VjcmV0"), "{text}");
     for reason in [
         "it has expired (exp)",
         "has not AUTH_AUDIENCE",

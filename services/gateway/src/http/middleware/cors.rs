@@ -23,7 +23,8 @@ const MAX_AGE: Duration = Duration::from_hours(1);
 pub(crate) struct Cors(CorsLayer);
 
 impl Cors {
-    /// Returns rules that allow these origins, `None` without any. Credentials are not allowed: the API has no cookies, and a page sets `Authorization` itself.
+    /// Returns rules that allow these origins, `None` without any. Credentials are not allowed: the API has no cookies, and a
+    /// page sets `Authorization` itself.
     pub(crate) fn new(origins: &[OriginPattern]) -> Option<Self> {
         (!origins.is_empty()).then(|| Self(layer(origins)))
     }

@@ -315,7 +315,7 @@ async fn a_stopping_gateway_ends_streams_and_answers_long_polls() {
 async fn the_ends_of_streams_are_spread_by_their_number() {
     let shutdown = Shutdown::manual();
     let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(20));
-    let proxy = Proxy::new(&"http://broadcaster".parse().unwrap(), 500, phases);
+    let proxy = Proxy::new(&"http://broadcaster".parse().unwrap(), false, 500, phases);
     let permits = Arc::clone(&proxy.permits).acquire_many_owned(400).await.unwrap();
     shutdown.request();
     proxy.phases.closing.cancelled().await;
