@@ -241,6 +241,8 @@ fn is_own_address(url: &Url, bind: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use telemetry::error_chain;
+
     use super::*;
 
     #[test]
@@ -287,8 +289,11 @@ mod tests {
             let secret = ["gateway", "--auth-state-secret-file", "x"];
             Config::try_parse_from([&secret, arguments].concat()).unwrap().check()
         };
-        let error = check(&[]).unwrap_err().to_string();
-        assert!(error.contains("AUTH") && error.contains("AUTH_STATE_SECRET_FILE"), "{error}");
+        let error = error_chain(&check(&[]).unwrap_err()).to_string();
+        assert!(
+            error.contains("invalid AUTH") && error.contains("AUTH_STATE_SECRET_FILE"),
+            "{error}"
+        );
         assert!(check(&["--auth", "off"]).is_ok());
     }
 

@@ -156,25 +156,22 @@ impl Authenticator {
 }
 
 impl Inner {
-    /// Remembers a genuine token.
+    /// Remembers a token if it is genuine.
     fn note(
         &self,
         digest: Digest,
         set: &KeySet,
         verified: Result<Identity, Refusal>,
     ) -> Result<Identity, Denied> {
-        let identity = match verified {
-            Ok(identity) => Some(identity),
-            Err(Refusal::NoUser) => None,
-            Err(refusal) => return Err(self.refuse(refusal)),
-        };
-        self.cache.insert(digest, set.generation(), identity.clone());
-        self.admit(identity, "miss")
+        if matches!(verified, Ok(_) | Err(Refusal::NoUser)) {
+            self.cache.insert(digest, set.generation(), verified.clone());
+        }
+        self.admit(verified, "miss")
     }
 
-    /// Returns whom a genuine token is about, if it is about somebody and has not expired.
-    fn admit(&self, identity: Option<Identity>, cache: &str) -> Result<Identity, Denied> {
-        let identity = identity.ok_or_else(|| self.refuse(Refusal::NoUser))?;
+    /// Returns whom a token is about if it is genuine and has not expired.
+    fn admit(&self, verified: Result<Identity, Refusal>, cache: &str) -> Result<Identity, Denied> {
+        let identity = verified.map_err(|refusal| self.refuse(refusal))?;
         if identity.has_expired(SystemTime::now()) {
             return Err(self.refuse(Refusal::Expired));
         }

@@ -3,7 +3,7 @@
 use moka::sync;
 use ring::digest::{SHA256, digest};
 
-use crate::Identity;
+use crate::{Identity, token::Refusal};
 
 /// Maximum number of tokens. One takes about 400 bytes.
 const CAPACITY: u64 = 32_768;
@@ -16,7 +16,7 @@ pub(crate) struct Cache(sync::Cache<Digest, Entry>);
 
 #[derive(Clone)]
 struct Entry {
-    identity: Option<Identity>,
+    verified: Result<Identity, Refusal>,
     /// Generation of the keys that verified it. With others, it is verified again.
     generation: u64,
 }
@@ -34,13 +34,22 @@ impl Cache {
         bytes
     }
 
-    /// Returns whom a token is about, perhaps nobody, if these keys have verified it before. It may have expired.
-    pub(crate) fn get(&self, digest: &Digest, generation: u64) -> Option<Option<Identity>> {
+    /// Returns whom a token is about, or that it is nobody, if these keys have verified it before. It may have expired.
+    pub(crate) fn get(
+        &self,
+        digest: &Digest,
+        generation: u64,
+    ) -> Option<Result<Identity, Refusal>> {
         let entry = self.0.get(digest).filter(|entry| entry.generation == generation);
-        entry.map(|entry| entry.identity)
+        entry.map(|entry| entry.verified)
     }
 
-    pub(crate) fn insert(&self, digest: Digest, generation: u64, identity: Option<Identity>) {
-        self.0.insert(digest, Entry { identity, generation });
+    pub(crate) fn insert(
+        &self,
+        digest: Digest,
+        generation: u64,
+        verified: Result<Identity, Refusal>,
+    ) {
+        self.0.insert(digest, Entry { verified, generation });
     }
 }

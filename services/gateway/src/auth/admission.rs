@@ -167,7 +167,10 @@ fn is_challenged(status: StatusCode) -> bool {
 mod tests {
     use std::{net::IpAddr, time::Duration};
 
-    use axum::{body::Body, http::header};
+    use axum::{
+        body::Body,
+        http::{HeaderValue, header},
+    };
     use contracts::Scope;
     use service::http::Peer;
 
@@ -194,7 +197,7 @@ mod tests {
         ] {
             let response = admission.deny(&request(), denied);
             assert_eq!(response.status(), status, "{denied:?}");
-            let seconds = response.headers().get(header::RETRY_AFTER).map(|it| it.as_bytes());
+            let seconds = response.headers().get(header::RETRY_AFTER).map(HeaderValue::as_bytes);
             assert_eq!(seconds, matches!(status, 429 | 503).then_some(&b"2"[..]), "{denied:?}");
             let is_challenged = response.headers().contains_key(WWW_AUTHENTICATE);
             assert_eq!(is_challenged, matches!(status, 401 | 403), "{denied:?}");

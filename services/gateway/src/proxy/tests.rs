@@ -51,7 +51,7 @@ impl Gateway {
         let shutdown = Shutdown::manual();
         let phases = shutdown.phases(Duration::ZERO, Duration::from_secs(4));
         let url = format!("http://{broadcaster}").parse().unwrap();
-        let proxy = Proxy::new(&url, false, max_exchanges, phases.clone());
+        let proxy = Proxy::new(&url, true, max_exchanges, phases.clone());
         let chat =
             async |State(proxy): State<Proxy>, request| api::chat::respond(&proxy, request).await;
         let events = async |State(proxy): State<Proxy>, request| {

@@ -75,6 +75,10 @@ impl TestKey {
     }
 
     /// Makes a key for ES256, to be kept: in PKCS #8, not encrypted.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the system has no random bytes.
     #[must_use]
     pub fn es256() -> Vec<u8> {
         let made = EcdsaKeyPair::generate_pkcs8(ES256, &SystemRandom::new());
