@@ -3,10 +3,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use auth::{
-    Denied, bearer,
+    Caller, Denied, bearer,
     limits::{Key, Quota},
 };
-use http::{HeaderMap, HeaderName, Request, header};
+use http::{HeaderMap, Request, header};
 use service::http::{BaseUrl, RequestBody};
 
 use super::{
@@ -14,10 +14,6 @@ use super::{
     authentication::{Authentication, Identification},
     refusal::Refusal,
 };
-
-/// The header by which a gateway with `AUTH=jwt` says that it relies on this service to check tokens, too. It passes on
-/// WebSockets whose tokens are still to come.
-const ENFORCED: HeaderName = HeaderName::from_static("x-messages-auth");
 
 impl Server {
     /// Returns what verifies tokens; `None` if anybody may do anything.
@@ -37,7 +33,7 @@ impl Server {
     ) -> Result<Identification, Refusal> {
         let (headers, client) = (request.headers(), self.client_of(request));
         let identified = match self.authentication() {
-            None if headers.contains_key(&ENFORCED) => {
+            None if headers.contains_key(bearer::AUTH_OF_GATEWAY) => {
                 self.not_enforcing.call_once(|| {
                     tracing::error!(
                         "refusing what gateways with AUTH=jwt pass on, because AUTH is off here: set the AUTH_* \
@@ -65,14 +61,15 @@ impl Server {
         identified: &Result<Identification, Refusal>,
     ) -> Result<(), Refusal> {
         let Some(limit) = &self.settings.reads else { return Ok(()) };
+        let caller = identified.as_ref().ok().and_then(Identification::caller);
         let key = match identified {
-            Ok(Identification::Known(identity)) => Key::User(&identity.principal.subject),
             Err(Refusal::Denied(
                 Denied::Invalid { expired: false }
                 | Denied::KeysUnavailable { .. }
+                | Denied::UnknownKey { .. }
                 | Denied::TooManyFailures { .. },
             )) => return Ok(()),
-            _ => Key::Address(client),
+            _ => caller.as_ref().and_then(Caller::limit_key).unwrap_or(Key::Address(client)),
         };
         let quota = limit.take(key);
         request.extensions_mut().insert(quota);

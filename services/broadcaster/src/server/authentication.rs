@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use auth::{Authenticator, Caller, Denied, Identity, bearer, limits::FailureLimit};
+use auth::{Authenticator, Caller, Denied, Identity, limits::FailureLimit};
 use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -67,8 +67,8 @@ impl Authentication {
         headers: &HeaderMap,
         client: IpAddr,
     ) -> Result<Identity, Denied> {
-        let token = bearer::token(headers).map_err(|denied| self.failures.count(client, denied))?;
-        self.verify(token.ok_or(Denied::NoToken)?, client).await
+        let identified = self.authenticator.identify(headers).await;
+        identified.map_err(|denied| self.failures.count(client, denied))
     }
 
     /// Finds out who opens a WebSocket. A browser can send its token as a subprotocol, or in a message.
@@ -77,18 +77,11 @@ impl Authentication {
         headers: &HeaderMap,
         client: IpAddr,
     ) -> Result<Identification, Refusal> {
-        let tokens = bearer::token(headers)
-            .and_then(|header| Ok((header, bearer::of_subprotocols(headers)?)))
-            .map_err(|denied| self.failures.count(client, denied))?;
-        let token = match &tokens {
-            (Some(header), Some(subprotocol)) if *header != subprotocol.as_str() => {
-                return Err(Refusal::TwoTokens);
-            }
-            (Some(header), _) => *header,
-            (None, Some(subprotocol)) => subprotocol.as_str(),
-            (None, None) => return self.wait_for_token(client).map(Identification::Awaited),
-        };
-        Ok(Identification::Known(self.verify(token, client).await?))
+        let identified = self.authenticator.identify_handshake(headers).await;
+        match identified.map_err(|denied| self.failures.count(client, denied))? {
+            Some(identity) => Ok(Identification::Known(identity)),
+            None => self.wait_for_token(client).map(Identification::Awaited),
+        }
     }
 
     fn wait_for_token(&self, client: IpAddr) -> Result<WaitingPermit, Refusal> {

@@ -29,7 +29,6 @@ pub(super) enum Refusal {
     Denied(Denied),
     /// Its token does not allow this; one with the scope does.
     NotPermitted(ProblemKind, Scope),
-    TwoTokens,
     OtherSubject,
     /// The gateway verifies tokens, and relies on this service to do so, which it does not.
     NotEnforcing,
@@ -105,10 +104,6 @@ impl Refusal {
             Self::NotPermitted(kind, scope) => {
                 return Problem::new(*kind, format!("this needs a token with the scope {scope}"));
             }
-            Self::TwoTokens => (
-                ProblemKind::BadRequest,
-                "the tokens in Authorization and in Sec-WebSocket-Protocol differ; send one of them",
-            ),
             Self::OtherSubject => (
                 ProblemKind::NotYourself,
                 "the new token is another user's; open another WebSocket with it",

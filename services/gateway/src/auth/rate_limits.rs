@@ -1,39 +1,28 @@
-//! Limits of requests per user, or per address where there is no user, and the header fields that tell clients
-//! (draft-ietf-httpapi-ratelimit-headers).
+//! Limits of requests per user, or per address where there is no user: one of reads, and one of writes.
 
 use std::{net::IpAddr, time::Duration};
 
-use auth::limits::{Key, Quota, Rate, RateLimiter};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use contracts::{Problem, ProblemKind};
-
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+use auth::limits::{Key, NamedLimit, Quota, Rate};
+use axum::http::{HeaderMap, Method};
+use contracts::Problem;
 
 /// The limits of this gateway. None count what others serve.
 #[derive(Default)]
 pub(crate) struct RateLimits {
-    writes: Option<Limit>,
-    reads: Option<Limit>,
-}
-
-struct Limit {
-    name: &'static str,
-    limiter: RateLimiter,
-    /// The value of `RateLimit-Policy`.
-    policy: HeaderValue,
+    writes: Option<NamedLimit>,
+    reads: Option<NamedLimit>,
 }
 
 /// What is left to a client after a request.
 pub(super) struct Taken<'limits> {
-    limit: &'limits Limit,
+    limit: &'limits NamedLimit,
     quota: Quota,
 }
 
 impl RateLimits {
     /// Returns limits of these rates; `None` allows any.
     pub(crate) fn new(writes: Option<Rate>, reads: Option<Rate>) -> Self {
-        let limit = |name, rate: Option<Rate>| rate.map(|rate| Limit::new(name, rate));
+        let limit = |name, rate: Option<Rate>| rate.map(|rate| NamedLimit::new(name, rate));
         Self { writes: limit("writes", writes), reads: limit("reads", reads) }
     }
 
@@ -47,51 +36,23 @@ impl RateLimits {
         let is_read = method == Method::GET || method == Method::HEAD;
         let limit = if is_read { &self.reads } else { &self.writes }.as_ref()?;
         let key = key.unwrap_or_else(|| Key::Address(address()));
-        Some(Taken { limit, quota: limit.limiter.take(key) })
-    }
-}
-
-impl Limit {
-    fn new(name: &'static str, rate: Rate) -> Self {
-        let text = format!("\"{name}\";q={};w={}", rate.requests(), rate.window().as_secs());
-        // Digits and the name are valid in a header.
-        let policy = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(name));
-        Self { name, limiter: RateLimiter::new(name, rate), policy }
+        Some(Taken { limit, quota: limit.take(key) })
     }
 }
 
 impl Taken<'_> {
     /// Returns the problem of a request beyond the limit.
     pub(super) fn refusal(&self) -> Option<Problem> {
-        let refused = || {
-            let detail = format!(
-                "too many {} by this user or address; retry after {} s",
-                self.limit.name,
-                self.reset().as_secs()
-            );
-            Problem::new(ProblemKind::RateLimited, detail)
-        };
-        (!self.quota.allowed).then(refused)
+        self.limit.refusal(&self.quota)
     }
 
-    /// Returns the time until a request is allowed again, or until there is more left, in whole seconds: rounded up, so that a
-    /// client does not come too early.
+    /// Returns the time until a request is allowed again, or until there is more left, in whole seconds.
     pub(super) fn reset(&self) -> Duration {
-        let reset = self.quota.reset;
-        Duration::from_secs(reset.as_secs() + u64::from(reset.subsec_nanos() > 0))
+        self.quota.reset_in_seconds()
     }
 
     /// Says in a response what is left.
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
-        let left = format!(
-            "\"{}\";r={};t={}",
-            self.limit.name,
-            self.quota.remaining,
-            self.reset().as_secs()
-        );
-        if let Ok(left) = HeaderValue::try_from(left) {
-            headers.insert(RATELIMIT, left);
-        }
-        headers.insert(RATELIMIT_POLICY, self.limit.policy.clone());
+        self.limit.describe(&self.quota, headers);
     }
 }
