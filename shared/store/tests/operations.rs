@@ -30,7 +30,7 @@ async fn a_command_that_took_effect_has_succeeded_though_it_was_dead_lettered_be
 }
 
 #[tokio::test]
-async fn a_pending_operation_tells_a_user_nothing_of_anothers_message() -> Result<()> {
+async fn a_pending_operation_tells_a_user_nothing_of_a_message_of_another() -> Result<()> {
     let env = TestEnvironment::new().await;
     let store = common::open(&env).await?;
     let create = commands::create()?;
