@@ -304,10 +304,11 @@ async fn a_stream_that_cannot_resume_is_told_why_and_goes_on() -> Result<()> {
     let reset = async |position: EventPosition, reason: &str| -> Result<()> {
         let query = format!("user_id=alice&after={position}");
         let mut stream = EventSource::connect(&url(&broadcaster, &query)).await?;
-        let end = ready(&mut stream, false).await?;
+        // Who is cut off here must be told again.
+        ensure!(ready(&mut stream, false).await? == position.to_string(), "{position}");
         let reset = stream.next(SOON).await?;
         ensure!(reset.name == "reset" && reset.data["reason"] == reason, "{reset:?}");
-        ensure!(reset.data["position"] == end.as_str() && reset.id == end, "{reset:?}");
+        ensure!(reset.data["position"] == reset.id.as_str(), "{reset:?}");
         let last = log_deletions(&store, "alice", 1).await?;
         ensure!(deletions(&mut stream, 1).await? == last, "{position}");
         let path = format!("/api/events?{query}");

@@ -7,13 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use contracts::Message;
-use end_to_end::{System, draft, inject};
+use contracts::{Message, MessageId};
+use end_to_end::{AuthSystem, System, draft, inject};
 use reqwest::Method;
 use serde_json::Value;
 use testkit::{
-    Api, PrivateBroker, PrivateMongod, Service, ServiceProcess, Subscriber, TestEnvironment,
-    eventually, free_port,
+    Api, PrivateBroker, PrivateMongod, Service, ServiceBuilder, ServiceProcess, Subscriber,
+    TestEnvironment, eventually, free_port,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -66,8 +66,9 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
     let gateway = check_gateway(&system).await?;
     let worker = check_worker(&system).await?;
     let broadcaster = check_broadcaster(&system).await?;
+    let with_tokens = scrape_with_tokens().await?;
 
-    let scrapes = [&gateway, &worker, &broadcaster];
+    let scrapes = [&gateway, &worker, &broadcaster, &with_tokens];
     let exported: BTreeSet<&str> = scrapes.into_iter().flat_map(Scrape::names).collect();
     let (mut dashboard, mut alerts) = (queries_of_the_dashboard()?, queries_of_the_alerts()?);
     for (file, queries) in [("the dashboard", &mut dashboard), ("an alert", &mut alerts)] {
@@ -91,6 +92,18 @@ async fn metrics_follow_what_the_services_do() -> Result<()> {
         assert!(found, "{name} never has {label}");
     }
     Ok(())
+}
+
+/// Returns the metrics of a gateway that requires tokens and limits requests.
+async fn scrape_with_tokens() -> Result<Scrape> {
+    let limited = |gateway: ServiceBuilder| {
+        gateway.env("RATE_LIMIT_READS", "100/60s").env("RATE_LIMIT_WRITES", "100/60s")
+    };
+    let auth = AuthSystem::start_with(limited).await?;
+    let path = format!("/api/messages/{}", MessageId::generate());
+    assert_eq!(auth.user("alice").get(&path).await?.status, 404);
+    assert_eq!(auth.system.api.with_token("x.y.z").get(&path).await?.status, 401);
+    Scrape::of(&auth.system.gateway).await
 }
 
 #[tokio::test]

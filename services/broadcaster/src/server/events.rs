@@ -183,9 +183,11 @@ impl Server {
             Some(_) => Some(self.acquire(&follows, &caller)),
             None => self.acquire_share(Kind::Page, &caller),
         };
-        let displaced = async || match &permit {
-            Some(permit) => permit.displaced().await,
-            None => pending().await,
+        let displaced = async {
+            match &permit {
+                Some(permit) => permit.displaced().await,
+                None => pending().await,
+            }
         };
         let ending = async {
             let expired = async {
@@ -195,7 +197,6 @@ impl Server {
                 }
             };
             tokio::select! {
-                () = displaced() => {}
                 () = expired => {}
                 () = self.time_to_close() => {}
             }
@@ -203,8 +204,8 @@ impl Server {
         let polling = poll::respond(follower, wait, ending, &sent, GaugeGuard::new(&open));
         let response = tokio::select! {
             response = timeout(wait + POLL_READ_TIMEOUT, polling) => response,
-            // It would only wait for its turn to read. One that waits for events ends with what it has.
-            () = displaced(), if preference.is_none() => return Err(Refusal::Crowded),
+            // A page at once would bring the client back at once, to displace the next one.
+            () = displaced => return Err(Refusal::Crowded),
         };
         let response = response.map_err(anyhow::Error::from).and_then(|it| Ok(it?));
         let mut response = response.map_err(|error| {
