@@ -209,7 +209,18 @@ async fn a_change_reaches_its_users_and_whoever_follows_everybody() -> Result<()
 #[tokio::test]
 async fn streams_end_with_their_tokens_unless_a_websocket_renews_its_own() -> Result<()> {
     let guarded = Guarded::start(&[("CHAT_PUBLIC", "true")]).await?;
+    let alice = guarded.token("alice");
+    let start: Value = guarded.page(&guarded.broadcaster, "", &alice).await?.json()?;
+    let after = start["position"].as_str().context("no position")?;
     let message = guarded.auth.create("alice", "bob", "hello").await?;
+    // Its event is on its way. The streams below are to begin behind it.
+    eventually("the broadcaster has the event", SOON, async || {
+        let page = guarded.page(&guarded.broadcaster, &format!("after={after}"), &alice).await?;
+        let page: Value = page.json()?;
+        ensure!(page["events"].as_array().is_some_and(|events| events.len() == 1), "{page}");
+        Ok(())
+    })
+    .await;
     let follow = async |service: &ServiceProcess| -> Result<()> {
         let token = guarded.auth.issuer.token_for("alice", SHORT);
         let mut stream = sse(service, "", &token).await?;
