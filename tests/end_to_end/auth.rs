@@ -1,4 +1,4 @@
-//! Who may do what at the gateway, with `AUTH=jwt`.
+//! Authorization at the gateway, with `AUTH=jwt`.
 
 mod admission;
 mod docs;

@@ -1,4 +1,4 @@
-//! Who may do what, through the whole system: each action by each kind of caller, against one table.
+//! Rules of authorization, through the whole system: each action by each kind of caller, against one table.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ const NOT_THE_SENDER: &str = "403 not-the-sender";
 const NO_MESSAGE: &str = "404 message-not-found";
 const NO_OPERATION: &str = "404 operation-not-found";
 
-/// What is told to the sender, the recipient, a stranger, a service with the scope, and one with all other scopes. Everybody
+/// Statuses for the sender, the recipient, a stranger, a service with the scope, and one with all other scopes. Everybody
 /// else has no valid token.
 const TABLE: [(Action, [&str; 5]); 9] = [
     (Action::Create, [ALLOWED, NOT_YOURSELF, NOT_YOURSELF, ALLOWED, NO_SCOPE]),

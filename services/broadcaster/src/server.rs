@@ -17,6 +17,7 @@ mod handshake;
 mod purpose;
 mod refusal;
 mod session;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -59,7 +60,8 @@ use authority::Authority;
 pub(crate) use deadlines::Timeouts;
 use purpose::Purpose;
 use refusal::Refusal;
-use session::{Source, Subscriber};
+use session::Subscriber;
+use source::Source;
 use store::Store;
 
 /// Maximum number of connections that are not, or not yet, a subscriber's.
@@ -89,7 +91,7 @@ pub(crate) struct Settings {
     pub(crate) timeouts: Timeouts,
     /// Origins of pages, besides those of this host, that may follow events.
     pub(crate) event_origins: Vec<OriginPattern>,
-    /// Who is let in; `None` for anybody.
+    /// Authentication of clients; `None` for anybody.
     pub(crate) authentication: Option<Arc<Authentication>>,
     /// Limit of requests for events and of handshakes; `None` for any number.
     pub(crate) reads: Option<NamedLimit>,

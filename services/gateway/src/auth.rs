@@ -1,4 +1,4 @@
-//! Who makes a request, and whether it may: the layer that admits requests to the API, and what handlers know of its
+//! Authentication and authorization of requests: the layer that admits requests to the API, and what handlers know of its
 //! decision. The rules stand in the crate `auth`.
 
 pub(crate) mod admission;

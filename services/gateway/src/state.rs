@@ -21,7 +21,7 @@ pub(crate) struct AppState {
     pub(crate) write_wait: Duration,
     /// `None` where authentication is off.
     pub(crate) operation_macs: Option<OperationMacs>,
-    /// What `/.well-known/oauth-protected-resource` serves; `None` where authentication is off.
+    /// Content of `/.well-known/oauth-protected-resource` serves; `None` where authentication is off.
     pub(crate) resource_metadata: Option<Bytes>,
     pub(crate) proxy: Proxy,
     pub(crate) health: Health,

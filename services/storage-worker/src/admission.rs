@@ -8,7 +8,7 @@ use contracts::{Action, Actor, Command, MAX_CREATE_AGE_DAYS, Payload, Scope, Tim
 pub(crate) struct Admission {
     /// The present time.
     pub(crate) now: Timestamp,
-    /// Whether commands without an actor are refused.
+    /// True if commands without an actor are refused.
     pub(crate) require_actor: bool,
 }
 
@@ -79,9 +79,9 @@ impl Admission {
 /// Notices where only some of the gateways name actors.
 #[derive(Debug, Default)]
 pub(crate) struct MixedActors {
-    /// Whether a command had an actor.
+    /// True once a command had an actor.
     named: bool,
-    /// Whether a command had none after that.
+    /// True once a command had none after that.
     noticed: bool,
 }
 

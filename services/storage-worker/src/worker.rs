@@ -34,7 +34,7 @@ pub(crate) struct Worker<S> {
     pub(crate) retry: Retry,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,
-    /// Whether commands without an actor are dead-lettered.
+    /// True if commands without an actor are dead-lettered.
     pub(crate) require_actor: bool,
     pub(crate) mixed_actors: MixedActors,
 }

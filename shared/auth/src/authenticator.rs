@@ -21,17 +21,19 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     AuthConfig, Denied, Principal, bearer,
     cache::{Cache, Digest},
+    claims::Rules,
     keys::{KeySet, Keys},
-    token::{self, Refusal},
+    refusal::Refusal,
+    token,
 };
 
 /// Maximum number of lines about refused tokens in a second.
 const MAX_LINES_PER_SECOND: u32 = 10;
 
-/// Whom a token is about, and for how long.
+/// Principal of a token, and the time for which it is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Who has the token.
+    /// Principal of the token.
     pub principal: Arc<Principal>,
     /// The token's own time of its end, of which its client knows.
     pub exp: SystemTime,
@@ -51,7 +53,7 @@ pub struct Authenticator(Arc<Inner>);
 
 struct Inner {
     keys: Keys,
-    rules: token::Rules,
+    rules: Rules,
     cache: Cache,
     verified: CounterFamily,
     failures: CounterFamily,

@@ -3,7 +3,7 @@
 use moka::sync;
 use ring::digest::{SHA256, digest};
 
-use crate::{Identity, token::Refusal};
+use crate::{Identity, refusal::Refusal};
 
 /// Maximum number of tokens. One takes about 400 bytes.
 const CAPACITY: u64 = 32_768;

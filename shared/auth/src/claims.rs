@@ -6,19 +6,28 @@ use std::{
 };
 
 use contracts::UserId;
+use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
-use crate::{
-    Identity, Principal, Scopes,
-    token::{Refusal, Rules},
-};
+use crate::{Identity, Principal, Scopes, refusal::Refusal};
 
 /// End of the year 9999 in seconds since 1970. Times beyond it are mistakes, and would overflow deadlines.
 const MAX_TIME: f64 = 253_402_300_799.0;
 
 /// Maximum length of a subject that is no user id (`OpenID` Connect Core, section 2).
 const MAX_SUBJECT_BYTES: usize = 255;
+
+/// Claims that a token must have, besides being signed.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) issuer: String,
+    pub(crate) audience: String,
+    pub(crate) algorithms: Vec<Algorithm>,
+    pub(crate) leeway: Duration,
+    pub(crate) user_claim: String,
+    pub(crate) scope_claim: String,
+}
 
 /// The claims of a token whose signature is right. Of claims with the same name, the last one counts (RFC 7519, section 4).
 #[derive(Deserialize)]

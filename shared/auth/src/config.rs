@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use jsonwebtoken::Algorithm;
 use url::{Host, Url};
 
-use crate::{Secret, keys::Source, token::Rules};
+use crate::{Secret, claims::Rules, keys::Source};
 
 /// Maximum of `AUTH_LEEWAY_S`.
 const MAX_LEEWAY_S: u64 = 300;

@@ -9,12 +9,7 @@ use jsonwebtoken::Algorithm;
 use ring::hmac;
 use serde_json::Value;
 
-use crate::{
-    Secret, bearer,
-    keys::KeySet,
-    provider,
-    token::{self, Refusal, Rules},
-};
+use crate::{Secret, bearer, claims::Rules, keys::KeySet, provider, refusal::Refusal, token};
 
 const SECRET: &[u8] = b"no secret, but the key of a fuzz target";
 

@@ -1,4 +1,4 @@
-//! Who may do what: tokens and the keys that verify them, principals, the rules, and limits.
+//! Authentication and authorization: tokens and the keys that verify them, principals, the rules, and limits.
 //!
 //! A service asks its [`Authenticator`] who has sent a token, makes a [`Caller`] of it, and decides by [`Caller::may`]. No
 //! token is logged, or part of an error, a metric or a trace.
@@ -16,6 +16,7 @@ mod keys;
 pub mod limits;
 mod principal;
 mod provider;
+mod refusal;
 pub mod rules;
 mod secret;
 mod token;

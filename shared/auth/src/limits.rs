@@ -45,7 +45,7 @@ pub struct Rate {
 )]
 pub struct InvalidRate;
 
-/// Whose requests are counted.
+/// Client whose requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
     /// A user's.
@@ -56,7 +56,7 @@ pub enum Key<'a> {
     Address(IpAddr),
 }
 
-/// What is left of a rate.
+/// Remainder of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// True if the request is within the limit. It has been counted.

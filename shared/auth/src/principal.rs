@@ -1,4 +1,4 @@
-//! Who makes a request.
+//! Callers of requests, and their principals.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     rules::{Action, Grant, Relation},
 };
 
-/// Who makes a request, as far as it is checked. Handlers decide by [`Caller::may`] alone.
+/// Caller of a request, as far as it is checked. Handlers decide by [`Caller::may`] alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// `AUTH=off`: anybody may do anything.
@@ -18,14 +18,14 @@ pub enum Caller {
     Verified(Arc<Principal>),
 }
 
-/// Whom a verified token is about. It has a user, a scope, or both.
+/// Subject of a verified token, with its rights. It has a user, a scope, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// The token's user claim, or its subject if that is no user id. Names who has requested an operation.
     pub subject: String,
     /// The user; `None` for a service that is no user.
     pub user: Option<UserId>,
-    /// What it may do besides its user's own.
+    /// Rights besides those of its user.
     pub scopes: Scopes,
 }
 

@@ -1,8 +1,8 @@
-//! Who may do what: one table, by which handlers decide and against which tests and documentation are held.
+//! Rules of authorization: one table, by which handlers decide and against which tests and documentation are held.
 
 use contracts::{ProblemKind, Scope};
 
-/// What a request does.
+/// Action of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Create a message.
@@ -36,7 +36,7 @@ pub enum Relation {
     Stranger,
 }
 
-/// What allows an action.
+/// Reason that allows an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
     /// Nobody is checked.
@@ -47,7 +47,7 @@ pub enum Grant {
     Scope(Scope),
 }
 
-/// Who may do an action: the problem that refuses it to each kind of user, `None` where it is allowed, and the scope that
+/// Rule of an action: the problem that refuses it to each kind of user, `None` where it is allowed, and the scope that
 /// allows it to everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {

@@ -1,46 +1,19 @@
 //! The rules that a token must keep (RFC 7519, and RFC 8725 on how to check it).
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::time::SystemTime;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, crypto, decode_header};
+use jsonwebtoken::{crypto, decode_header};
 
-use crate::{Denied, Identity, claims::Claims, keys::KeySet};
+use crate::{
+    Identity,
+    claims::{Claims, Rules},
+    keys::KeySet,
+    refusal::Refusal,
+};
 
 /// Maximum length of a token. HTTP's own limit of all headers together is not much higher.
 pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
-
-/// What a token must say, besides being signed.
-#[derive(Debug)]
-pub(crate) struct Rules {
-    pub(crate) issuer: String,
-    pub(crate) audience: String,
-    pub(crate) algorithms: Vec<Algorithm>,
-    pub(crate) leeway: Duration,
-    pub(crate) user_claim: String,
-    pub(crate) scope_claim: String,
-}
-
-/// Why a token is refused. Clients are not told; the log and a metric's label do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    TooLong,
-    Malformed,
-    Critical,
-    Algorithm,
-    Type,
-    UnknownKey,
-    Signature,
-    Claims,
-    Issuer,
-    Audience,
-    NotYetValid,
-    Expired,
-    NoUser,
-}
 
 /// Verifies a token with these keys. Whether a genuine one has expired is for the caller to ask.
 ///
@@ -98,67 +71,4 @@ fn claims(message: &str) -> Result<Claims, Refusal> {
     let (_, payload) = message.rsplit_once('.').ok_or(Refusal::Malformed)?;
     let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Refusal::Malformed)?;
     serde_json::from_slice(&json).map_err(|_| Refusal::Malformed)
-}
-
-impl Refusal {
-    pub(crate) const ALL: [Self; 13] = [
-        Self::TooLong,
-        Self::Malformed,
-        Self::Critical,
-        Self::Algorithm,
-        Self::Type,
-        Self::UnknownKey,
-        Self::Signature,
-        Self::Claims,
-        Self::Issuer,
-        Self::Audience,
-        Self::NotYetValid,
-        Self::Expired,
-        Self::NoUser,
-    ];
-
-    /// Returns the label of the metric, and the text for the log.
-    const fn row(self) -> (&'static str, &'static str) {
-        match self {
-            Self::TooLong => ("too_long", "it is longer than 8 KiB"),
-            Self::Malformed => {
-                ("malformed", "it is no JWT that is signed with an algorithm of this API")
-            }
-            Self::Critical => {
-                ("critical", "it has a header parameter (crit) that must be understood and is not")
-            }
-            Self::Algorithm => {
-                ("algorithm", "it is signed with an algorithm that AUTH_ALGORITHMS does not have")
-            }
-            Self::Type => ("type", "it is for logging out (typ)"),
-            Self::UnknownKey => ("unknown_key", "the issuer has no key with its id (kid)"),
-            Self::Signature => ("signature", "its signature is wrong"),
-            Self::Claims => ("claims", "a claim is missing or has the wrong type"),
-            Self::Issuer => ("issuer", "its issuer (iss) is not AUTH_ISSUER"),
-            Self::Audience => ("audience", "its audience (aud) has not AUTH_AUDIENCE"),
-            Self::NotYetValid => ("not_yet_valid", "it is not valid yet (nbf)"),
-            Self::Expired => ("expired", "it has expired (exp)"),
-            Self::NoUser => (
-                "no_user",
-                "its AUTH_USER_CLAIM is no user id, and its AUTH_SCOPE_CLAIM has no scope of this API",
-            ),
-        }
-    }
-
-    pub(crate) const fn label(self) -> &'static str {
-        self.row().0
-    }
-
-    pub(crate) const fn denied(self) -> Denied {
-        match self {
-            Self::NoUser => Denied::NoUser,
-            _ => Denied::Invalid { expired: matches!(self, Self::Expired) },
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.row().1)
-    }
 }

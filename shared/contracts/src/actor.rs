@@ -1,4 +1,4 @@
-//! Who a command is from, as far as its worker must know.
+//! Actors of commands, as far as its worker must know.
 
 use std::{fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::UserId;
 
-/// Who asked for a command. The gateway has verified it; the worker holds the command to it.
+/// Source of a command. The gateway has verified it; the worker holds the command to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Actor {

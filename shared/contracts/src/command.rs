@@ -31,7 +31,7 @@ pub struct Command {
     pub id: CommandId,
     /// Time at which the gateway accepted the request.
     pub issued_at: Timestamp,
-    /// Who asks for it; `None` where authentication is off. The change is applied only if the actor may make it.
+    /// Actor; `None` where authentication is off. The change is applied only if the actor may make it.
     pub actor: Option<Actor>,
     /// The change itself.
     pub payload: Payload,

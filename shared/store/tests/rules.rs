@@ -28,7 +28,7 @@ enum Draft {
     Delete { by: By, precondition: Precondition },
 }
 
-/// Who asks for a change. Messages are from alice, or from mallory, to bob.
+/// Actor of a change. Messages are from alice, or from mallory, to bob.
 #[derive(Clone, Copy, Debug)]
 enum By {
     /// Nobody is checked.
@@ -48,7 +48,7 @@ enum Seen {
     OtherMessage(Index),
 }
 
-/// Whether the gateway names other users than those that it saw.
+/// True if the gateway names other users than those that it saw.
 #[derive(Clone, Copy, Debug)]
 enum Forged {
     Nothing,

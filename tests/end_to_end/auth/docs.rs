@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, sync::mpsc::unbounded_channel};
 
 use crate::conformance::browser::Browser;
 
-/// What a person does in the page.
+/// Steps of a person in the page.
 const SCRIPT: &str = include_str!("swagger.js");
 
 /// Passes a request on to the gateway, and adds the script to the documentation page. It runs under the page's own policy.

@@ -47,7 +47,7 @@ pub(super) struct Request<'a> {
     pub(super) transport: Transport,
     /// `http://host:port`.
     pub(super) base: &'a str,
-    /// Whose messages: `user_id=…`.
+    /// Followed user: `user_id=…`.
     pub(super) query: String,
     pub(super) after: Option<EventPosition>,
     /// True if a server-sent stream resumes by `Last-Event-ID`.

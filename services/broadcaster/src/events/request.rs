@@ -11,7 +11,7 @@ use service::http::fields::{Fields, user_id_in};
 /// The header by which a browser's `EventSource` resumes (HTML standard, section 9.2).
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Whose messages a stream is about.
+/// Messages that a stream is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Follows {
     /// Those of all users.

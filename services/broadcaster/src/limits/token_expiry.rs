@@ -17,7 +17,7 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// tells when to look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TokenExpiry {
-    /// What the token says of itself. By this, its client is warned.
+    /// Expiry that the token itself names. By this, its client is warned.
     exp: SystemTime,
     /// When the stream ends: later, by the leeway.
     expires_at: SystemTime,
@@ -26,7 +26,7 @@ pub(crate) struct TokenExpiry {
     due_at: Instant,
 }
 
-/// What is due.
+/// Event that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// The token expires soon.

@@ -1,4 +1,4 @@
-//! Who makes a request, and whether it is within the limit of its user or address; and what every response says of both.
+//! Admission of requests: by whom they are, and if they are within the limit of its user or address; and what every response says of both.
 
 use std::{net::IpAddr, sync::Arc};
 

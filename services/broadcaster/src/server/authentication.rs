@@ -28,7 +28,7 @@ pub(crate) struct Authentication {
     pub(super) is_chat_public: bool,
 }
 
-/// Who sends a request, as far as it tells.
+/// Sender of a request, as far as it tells.
 pub(super) enum Identification {
     /// `AUTH=off`.
     NotNeeded,

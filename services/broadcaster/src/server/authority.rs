@@ -19,7 +19,7 @@ use super::{
     close_reason::CloseReason,
     purpose::Purpose,
     refusal::Refusal,
-    session::Source,
+    source::Source,
 };
 use crate::{
     fan_out::subscriber_sink::SubscriberSink,
@@ -34,7 +34,7 @@ pub(super) struct Authority {
     client: IpAddr,
     state: State,
     verification: Option<Verification>,
-    /// What the client is to be told of its token. The newest replaces the one before, if that is not sent yet.
+    /// Message to the client about its token. The newest replaces the one before, if that is not sent yet.
     unsent: Option<String>,
 }
 
@@ -56,7 +56,7 @@ enum State {
 /// for keys.
 const RENEWAL_TIME: Duration = Duration::from_secs(6);
 
-/// What has become of a token that the client has sent.
+/// Result of a token that the client has sent.
 pub(super) enum Verdict {
     /// The session has begun.
     Opened(Source),

@@ -36,7 +36,7 @@ use crate::{
 
 pub(super) const PATH: &str = "/api/events";
 
-/// What a page of an allowed origin may send.
+/// Headers of the response that tells a page of an allowed origin what it may send.
 const PREFLIGHT: [(HeaderName, HeaderValue); 4] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET")),
     (

@@ -21,7 +21,9 @@ use tokio_tungstenite::tungstenite::{
     protocol::{Role, WebSocketConfig, frame::coding::CloseCode},
 };
 
-use super::{Timeouts, close_reason::CloseReason, handshake as checks, session as sessions};
+use super::{
+    Timeouts, close_reason::CloseReason, handshake as checks, session as sessions, source::Source,
+};
 use crate::fan_out::hub::Hub;
 
 /// Longest time of a session whose client leaves at once.
@@ -182,7 +184,7 @@ impl Server {
             token: never,
             read_pause: Duration::ZERO,
         };
-        let source = sessions::Source::Broadcast(self.hub.subscribe(), None);
+        let source = Source::Broadcast(self.hub.subscribe(), None);
         let subscriber = Box::new(sessions::Subscriber { source, authority: None });
         let ends = sessions::count_ends();
         let closing = std::future::pending();

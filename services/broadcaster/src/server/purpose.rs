@@ -1,4 +1,4 @@
-//! What a client comes for: the broadcast, or an event stream; who may have it, and how it is opened.
+//! Purposes of clients: the broadcast, or an event stream; who may have it, and how it is opened.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use contracts::ProblemKind;
 use super::{
     Server,
     refusal::Refusal,
-    session::{Displaced, Source},
+    source::{Displaced, Source},
 };
 use crate::events::{
     follower::Follower,
@@ -24,7 +24,7 @@ use crate::events::{
 /// Number of changes behind a position beyond which a stream starts over: a client that lists again is done sooner.
 pub(super) const MAX_DUE: u32 = 10_000;
 
-/// What a client comes for.
+/// Purpose of a client.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
     /// The broadcast.
@@ -33,7 +33,7 @@ pub(super) enum Purpose {
     Events(StreamRequest),
 }
 
-/// What a user can have several of open at a time, each with a limit of its own.
+/// Kinds of things that a user can have open several times, each with a limit of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// An event stream, or a poll that waits.

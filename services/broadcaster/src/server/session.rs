@@ -4,12 +4,12 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use telemetry::metrics::{CounterFamily, catalog};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,12 +28,12 @@ use super::{
     authority::{Authority, Verdict},
     close_reason::CloseReason,
     deadlines::{Deadlines, Timeouts},
+    source::Source,
 };
 use crate::{
     events::stream,
     fan_out::{
         frame::Frame,
-        hub::Subscription,
         paced_stream::{PacedStream, READ_AT_A_TIME},
         subscriber_sink::{Event, Socket, SubscriberSink},
     },
@@ -57,19 +57,6 @@ pub(super) struct Subscriber {
     /// `None` if anybody may subscribe.
     pub(super) authority: Option<Box<Authority>>,
 }
-
-/// Source of a session's frames.
-pub(super) enum Source {
-    /// None yet: the subscriber has not sent its token.
-    Closed,
-    /// The fan-out, which writes them by itself, until newer subscriptions of the same user displace this one.
-    Broadcast(Subscription, Option<Displaced>),
-    /// An event stream, which ends with a reason.
-    Events(Pin<Box<dyn Stream<Item = Result<Frame, stream::End>> + Send>>),
-}
-
-/// Completes once a session has lost its share of its user's limit, which it holds until then.
-pub(super) type Displaced = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The end of a session.
 enum End {
@@ -235,16 +222,6 @@ async fn serve(
         if let Some(end) = end {
             return end;
         }
-    }
-}
-
-impl Source {
-    /// Lets the fan-out write to this sink if the source is the broadcast.
-    fn attached(mut self, sink: &Arc<SubscriberSink>) -> Self {
-        if let Self::Broadcast(subscription, _) = &mut self {
-            subscription.attach(sink);
-        }
-        self
     }
 }
 

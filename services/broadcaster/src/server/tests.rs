@@ -32,6 +32,7 @@ mod handshakes;
 mod pings;
 mod protocol;
 mod slow_consumers;
+mod token_limits;
 mod tokens;
 
 /// Longest wait for anything that must happen.

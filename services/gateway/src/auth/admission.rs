@@ -28,7 +28,7 @@ pub(crate) struct Admission {
     pub(crate) trusted_proxies: TrustedProxies,
 }
 
-/// What a group of routes serves.
+/// Resource that a group of routes serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Served {
     /// Messages and operations.

@@ -9,7 +9,7 @@ use contracts::{Actor, UserId};
 
 use crate::error::{self, ProblemResponse};
 
-/// Who makes a request, as [`super::Admission`] has found out.
+/// Caller of a request, as [`super::Admission`] has found out.
 pub(crate) struct RequestCaller(Caller);
 
 impl RequestCaller {

@@ -13,7 +13,7 @@ pub(crate) struct RateLimits {
     reads: Option<NamedLimit>,
 }
 
-/// What is left to a client after a request.
+/// Remainder for a client after a request.
 pub(super) struct Taken<'limits> {
     limit: &'limits NamedLimit,
     quota: Quota,

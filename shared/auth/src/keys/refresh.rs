@@ -69,7 +69,7 @@ struct Trigger {
     read: u64,
 }
 
-/// What [`Refresher::run`] remembers from one read to the next.
+/// State that [`Refresher::run`] keeps from one read to the next.
 struct Last {
     /// Time of the last success, or of the start.
     success: Instant,
@@ -157,7 +157,7 @@ impl Refresher {
         }
     }
 
-    /// As [`super::Keys::read_again`].
+    /// Does [`super::Keys::read_again`].
     pub(super) async fn read_again(&self) -> Result<bool, Duration> {
         let _permit = self.waiting.try_acquire().map_err(|_| self.retry_after())?;
         let (read, is_own) = self.trigger()?;

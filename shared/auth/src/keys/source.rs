@@ -1,4 +1,4 @@
-//! Where keys come from.
+//! Sources of keys.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,7 +17,7 @@ const URL_INTERVAL: Duration = Duration::from_mins(5);
 /// Interval at which a file is read.
 const FILE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where keys come from.
+/// Source of keys.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// An issuer.

@@ -1,4 +1,4 @@
-//! Where keys come from, and what happens when they change or cannot be read.
+//! Sources of keys, and what happens when they change or cannot be read.
 
 use std::{fs, time::Duration};
 

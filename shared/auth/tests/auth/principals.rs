@@ -1,4 +1,4 @@
-//! Whom a token is about, and what is said about it.
+//! Principals of tokens, and what is said about it.
 
 use std::sync::{Arc, Mutex};
 

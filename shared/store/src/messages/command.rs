@@ -28,7 +28,7 @@ pub struct UpdateCommand {
     pub command_id: CommandId,
     /// Id of the message.
     pub message_id: MessageId,
-    /// Who asks for the change. A user changes own messages only; `None` and services change all.
+    /// Actor of the change. A user changes own messages only; `None` and services change all.
     pub actor: Option<Actor>,
     /// Versions that the command applies to.
     pub precondition: Precondition,

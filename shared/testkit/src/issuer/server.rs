@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// More than any client should read.
 const HUGE: usize = 10 * 1024 * 1024;
 
-/// How the server of a key set answers.
+/// Behaviour of the server of a key set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Answers {
     /// With the key set.
